@@ -1,0 +1,1 @@
+//! The domain of the cache, pure: keys, hashing, layouts, object lifecycle, eviction.

@@ -1,0 +1,3 @@
+//! The `larder` binary: command line and composition root.
+
+fn main() {}

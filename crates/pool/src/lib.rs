@@ -1,0 +1,1 @@
+//! L1 memory: shared-memory segments, mapping, reclaim, preparation.

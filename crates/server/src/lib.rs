@@ -1,0 +1,1 @@
+//! The node: RPC, engine, controllers, admin HTTP, configuration, telemetry.

@@ -1,0 +1,1 @@
+//! L2: the adapter trait, adapters, decorators and their conformance suite.

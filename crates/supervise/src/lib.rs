@@ -1,0 +1,1 @@
+//! Supervised child processes beside a server; knows nothing of caches.

@@ -1,0 +1,3 @@
+//! The checks, tests and generators of this repository.
+
+fn main() {}
