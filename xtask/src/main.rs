@@ -1,3 +1,60 @@
-//! The checks, tests and generators of this repository.
+//! The checks, tests and generators of this repository: `cargo xtask <command>`.
+//!
+//! One file a command. This crate knows no crate of the product: it drives `cargo`, `python3` and the built binary
+//! from outside, so that a check can never be weakened by the code it checks.
 
-fn main() {}
+mod bench;
+mod check;
+mod conformance;
+mod deviations;
+mod gen_docs;
+mod peer_env;
+mod shell;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+const HELP: &str = "\
+usage: cargo xtask <command> [options]
+
+  test          every check and every Rust test: format, clippy, tidy, generated docs, tests, doc tests, licences
+  check         the checks alone, without running tests
+  tidy          the repository's own invariants (dependency edges, unsafe, file length, texts)
+  conformance   the server against the real client and the reference server (installs both from PyPI)
+                  --no-vllm        leave the vLLM smoke run out (and do not install vLLM)
+                  --no-peer        run against our server only
+                  --no-build       use the release binary that is there
+                  --fuzz-seconds N length of the fuzzed-frames drill (default 20)
+                  --only NAME      one stage: scenarios, replay, bench-server, drills or smoke
+  bench         the macro benchmarks, ours and the reference server in one run; arguments go to bench/run.py
+  gen           write the generated pages (docs/reference/compatibility.md); --check compares only
+";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let Some((command, rest)) = args.split_first() else {
+        eprint!("{HELP}");
+        return ExitCode::from(2);
+    };
+    let outcome = match command.as_str() {
+        "test" => test::run(rest),
+        "check" => check::run(rest),
+        "tidy" => tidy::run(rest),
+        "conformance" => conformance::run(rest),
+        "bench" => bench::run(rest),
+        "gen" => gen_docs::run(rest),
+        "help" | "-h" | "--help" => {
+            print!("{HELP}");
+            Ok(())
+        }
+        other => Err(anyhow::anyhow!("unknown command `{other}`\n\n{HELP}")),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! `cargo xtask tidy`: the invariants of ARCHITECTURE.md and STYLE.md that a program can check.
+//!
+//! Every finding is one line, `<file>:<line>: <what>`; all findings are printed before the command fails.
+
+mod edges;
+mod files;
+mod licences;
+mod purity;
+mod texts;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use crate::shell;
+
+/// What `tidy` found wrong.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Finding {
+    /// File and line, or the name of a crate.
+    place: String,
+    text: String,
+}
+
+impl Finding {
+    fn new(place: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { place: place.into(), text: text.into() }
+    }
+
+    fn at(source: &Source, line_index: usize, text: impl Into<String>) -> Self {
+        Self::new(format!("{}:{}", source.path, line_index + 1), text)
+    }
+}
+
+/// One text file of the repository.
+pub(crate) struct Source {
+    /// Path relative to the repository root, with `/`.
+    path: String,
+    text: String,
+}
+
+impl Source {
+    /// Lines before the unit tests; tests may be as long and as blunt as they need.
+    fn product_lines(&self) -> impl Iterator<Item = (usize, &str)> {
+        let lines: Vec<&str> = self.text.lines().collect();
+        let cut = lines
+            .windows(2)
+            .position(|pair| pair[0].trim() == "#[cfg(test)]" && pair[1].trim_start().starts_with("mod "))
+            .unwrap_or(lines.len());
+        lines.into_iter().take(cut).enumerate()
+    }
+
+    fn is_rust_product(&self) -> bool {
+        self.path.ends_with(".rs") && self.path.contains("/src/") && !is_test_module(&self.path)
+    }
+}
+
+/// A module that holds nothing but unit tests, by its name.
+fn is_test_module(path: &str) -> bool {
+    path.ends_with("/tests.rs") || path.contains("/tests/") || path.ends_with("_tests.rs")
+}
+
+/// Checks everything.
+pub(crate) fn run(args: &[String]) -> Result<()> {
+    if let Some(arg) = args.first() {
+        bail!("`tidy` takes no argument, got `{arg}`");
+    }
+    let sources = sources()?;
+    let metadata = metadata()?;
+    let mut findings = Vec::new();
+    findings.extend(edges::check(&metadata));
+    findings.extend(licences::check(&metadata)?);
+    for source in &sources {
+        findings.extend(purity::check(source));
+        findings.extend(files::check(source));
+        findings.extend(texts::check(source));
+    }
+    for finding in &findings {
+        eprintln!("{}: {}", finding.place, finding.text);
+    }
+    if !findings.is_empty() {
+        bail!("{} findings", findings.len());
+    }
+    eprintln!("    {} files, nothing to say", sources.len());
+    Ok(())
+}
+
+fn metadata() -> Result<serde_json::Value> {
+    let text = shell::output(shell::cargo().args(["metadata", "--format-version", "1", "--locked"]))?;
+    serde_json::from_str(&text).context("reading `cargo metadata`")
+}
+
+/// Every text file that git tracks or would track, so that build outputs are left out by .gitignore alone.
+fn sources() -> Result<Vec<Source>> {
+    let listing = shell::output(shell::program("git").args([
+        "ls-files",
+        "-z",
+        "--cached",
+        "--others",
+        "--exclude-standard",
+    ]))?;
+    let root = shell::root();
+    let mut sources = Vec::new();
+    for path in listing.split('\0').filter(|path| is_text(path)) {
+        if let Some(text) = read_text(&root.join(path)) {
+            sources.push(Source { path: path.to_owned(), text });
+        }
+    }
+    Ok(sources)
+}
+
+fn is_text(path: &str) -> bool {
+    const KINDS: [&str; 8] = ["rs", "toml", "md", "py", "sh", "yml", "yaml", "txt"];
+    let path = PathBuf::from(path);
+    let kind = path.extension().and_then(|kind| kind.to_str()).unwrap_or("");
+    KINDS.contains(&kind) || path.ends_with(".ci/run")
+}
+
+/// A file deleted in the work tree but still in the index is no finding.
+fn read_text(path: &Path) -> Option<String> {
+    std::fs::read_to_string(path).ok()
+}
