@@ -1,0 +1,33 @@
+//! How many elements the lists of a request may have.
+//!
+//! An element can be as small as one byte on the wire and tens of bytes decoded; these limits keep that ratio from mattering. They are far
+//! above what an engine sends.
+
+/// Block-id lists (one per kernel group) in a store or retrieve.
+pub const BLOCK_LISTS_MAX: usize = 4096;
+/// Tensor descriptors in a registration: one per layer and plane.
+pub const TENSORS_MAX: usize = 16_384;
+/// Engine groups in a registration.
+pub const ENGINE_GROUPS_MAX: usize = 4096;
+/// Layers named by one engine group.
+pub const GROUP_LAYERS_MAX: usize = 65_536;
+/// Dimensions of a tensor or slot.
+pub const TENSOR_RANK_MAX: usize = 64;
+/// Allocation records in one report.
+pub const ALLOCATION_RECORDS_MAX: usize = 65_536;
+/// Objects in one peer-to-peer request, and slots or addresses in one answer.
+pub const OBJECTS_MAX: usize = 1 << 20;
+/// Object groups described in a peer-to-peer request.
+pub const LAYOUT_GROUPS_MAX: usize = 4096;
+/// Kernel groups described by one memory layout.
+pub const LAYOUT_SHAPES_MAX: usize = 4096;
+/// Segments matched by one blend lookup.
+pub const SEGMENTS_MAX: usize = 1 << 20;
+/// Entries of the small per-group lists of a rope registration.
+pub const ROPE_GROUPS_MAX: usize = 65_536;
+/// Records in one batch of KV events, and block hashes in one record.
+pub const EVENTS_MAX: usize = 1 << 20;
+/// Names in a list of optional features.
+pub const FEATURES_MAX: usize = 4096;
+/// Planes of one NPU descriptor, and scalars in a plane's handle.
+pub const PLANES_MAX: usize = 4096;

@@ -1,0 +1,7 @@
+//! The MessagePack reader and writer everything else in this crate is written with.
+
+mod reader;
+mod writer;
+
+pub(crate) use reader::{Family, Reader, narrow, required, set};
+pub(crate) use writer::Writer;
