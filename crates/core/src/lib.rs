@@ -1,1 +1,14 @@
 //! The domain of the cache, pure: keys, hashing, layouts, object lifecycle, eviction.
+//!
+//! Nothing here does I/O, reads a clock, spawns or waits. Time is an argument in milliseconds of the caller's clock; what
+//! is to be done is returned. That makes every rule of the cache testable against a model of a few lines.
+
+pub mod arena;
+pub mod cache;
+pub mod eviction;
+pub mod fold;
+pub mod hash;
+pub mod key;
+pub mod kv_events;
+pub mod layout;
+pub mod lease;

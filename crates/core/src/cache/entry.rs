@@ -1,0 +1,105 @@
+//! The object table's records and the handle other parts hold on them.
+
+use crate::hash::ChunkHash;
+
+/// Names one object record. Goes stale, and is then ignored, when the object leaves the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct EntryRef {
+    pub(super) id: u32,
+    pub(super) generation: u32,
+}
+
+/// Position of a [`Scope`](crate::key::Scope) in the scope table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ScopeId(pub(super) u32);
+
+/// Where an object is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// The record is unused.
+    Free,
+    /// Memory is handed to a writer; nobody else can see the object.
+    Staging,
+    /// Committed, in the index, readable.
+    Resident,
+    /// Out of the index by force while somebody may still touch its memory: freed by the last of them.
+    Condemned,
+}
+
+/// One object. Kept small: a pool of a terabyte has millions of them.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub(super) hash: ChunkHash,
+    pub(super) scope: ScopeId,
+    pub(super) generation: u32,
+    pub(super) offset: u64,
+    /// Readers that may be copying from the memory, or were promised that it stays.
+    pub(super) leases: u32,
+    pub(super) state: State,
+    /// When staging began, in milliseconds of the caller's clock, wrapping every 49 days.
+    pub(super) staged_ms: u32,
+}
+
+/// Records by id, with free ids reused under a new generation.
+#[derive(Debug, Default)]
+pub(super) struct Entries {
+    slots: Vec<Entry>,
+    free: Vec<u32>,
+}
+
+impl Entries {
+    /// Adds a staging record and returns its handle.
+    pub(super) fn insert(&mut self, hash: ChunkHash, scope: ScopeId, staged_ms: u32) -> EntryRef {
+        let entry =
+            Entry { hash, scope, generation: 0, offset: 0, leases: 0, state: State::Staging, staged_ms };
+        if let Some(id) = self.free.pop() {
+            let slot = &mut self.slots[id as usize];
+            let generation = slot.generation;
+            *slot = Entry { generation, ..entry };
+            return EntryRef { id, generation };
+        }
+        let id = u32::try_from(self.slots.len()).expect("fewer objects than 4 KiB units in 16 TiB");
+        self.slots.push(entry);
+        EntryRef { id, generation: 0 }
+    }
+
+    /// Forgets a record; every handle on it goes stale.
+    pub(super) fn remove(&mut self, id: u32) {
+        let slot = &mut self.slots[id as usize];
+        slot.generation = slot.generation.wrapping_add(1);
+        slot.state = State::Free;
+        self.free.push(id);
+    }
+
+    /// The record behind a handle that is not stale.
+    pub(super) fn get(&self, entry: EntryRef) -> Option<&Entry> {
+        let slot = self.slots.get(entry.id as usize)?;
+        (slot.generation == entry.generation && slot.state != State::Free).then_some(slot)
+    }
+
+    /// As [`Self::get`], to change it.
+    pub(super) fn get_mut(&mut self, entry: EntryRef) -> Option<&mut Entry> {
+        let slot = self.slots.get_mut(entry.id as usize)?;
+        (slot.generation == entry.generation && slot.state != State::Free).then_some(slot)
+    }
+
+    /// The record with this id, in use or not.
+    pub(super) fn at(&self, id: u32) -> &Entry {
+        &self.slots[id as usize]
+    }
+
+    /// As [`Self::at`], to change it.
+    pub(super) fn at_mut(&mut self, id: u32) -> &mut Entry {
+        &mut self.slots[id as usize]
+    }
+
+    /// The handle of a record in use.
+    pub(super) fn handle(&self, id: u32) -> EntryRef {
+        EntryRef { id, generation: self.slots[id as usize].generation }
+    }
+
+    /// Ids ever given out: the bound for walking all records.
+    pub(super) fn bound(&self) -> u32 {
+        self.slots.len() as u32
+    }
+}

@@ -1,0 +1,93 @@
+//! Making room: eviction in the background, and on the spot for a store that finds none.
+
+use super::entry::{EntryRef, State};
+use super::table::Cache;
+use crate::hash::ChunkHash;
+use crate::key::Scope;
+
+/// Cold objects evicted for one allocation before a run of neighbours is evicted instead.
+///
+/// With objects of one size the first victim makes room. With mixed sizes small holes may never add up; after this
+/// many tries the objects around the coldest one go, which frees one long run.
+const VICTIMS_BEFORE_WINDOW: usize = 4;
+
+impl Cache {
+    /// Evicts up to `count` of the coldest objects without leases and returns how many went.
+    pub fn evict(&mut self, count: usize) -> usize {
+        let entries = &self.entries;
+        let victims =
+            self.policy.victims(&mut |id| is_evictable(entries.at(id).state, entries.at(id).leases), count);
+        for &id in &victims {
+            self.remove_resident(id);
+        }
+        self.stats.evicted_total += victims.len() as u64;
+        victims.len()
+    }
+
+    /// Finds memory for `entry`. `spare` is called before anything is evicted, to hold on to what must stay.
+    pub(super) fn allocate(
+        &mut self,
+        bytes: u64,
+        entry: EntryRef,
+        spare: impl FnOnce(&mut Self),
+    ) -> Option<u64> {
+        if let Some(extent) = self.arena.alloc(bytes, entry.id) {
+            return Some(extent.offset);
+        }
+        if bytes > self.arena.capacity_bytes() {
+            return None;
+        }
+        spare(self);
+        for _ in 0..VICTIMS_BEFORE_WINDOW {
+            let victim = self.coldest()?;
+            self.evict_for_store(victim);
+            if let Some(extent) = self.arena.alloc(bytes, entry.id) {
+                return Some(extent.offset);
+            }
+        }
+        let next = self.coldest()?;
+        let near = self.entries.at(next).offset;
+        self.evict_window(bytes, near)?;
+        self.arena.alloc(bytes, entry.id).map(|extent| extent.offset)
+    }
+
+    /// Leases the resident chunks of a prompt, once, so that room for its next chunk is not made of its own beginning.
+    pub(super) fn spare(&mut self, spared: &mut Option<Vec<EntryRef>>, scope: &Scope, prompt: &[ChunkHash]) {
+        if spared.is_some() {
+            return;
+        }
+        let chunks: Vec<EntryRef> = prompt.iter().filter_map(|hash| self.find(scope, hash)).collect();
+        for &chunk in &chunks {
+            self.lease(chunk, 1);
+        }
+        *spared = Some(chunks);
+    }
+
+    fn coldest(&mut self) -> Option<u32> {
+        let entries = &self.entries;
+        let evictable = &mut |id| is_evictable(entries.at(id).state, entries.at(id).leases);
+        self.policy.victims(evictable, 1).first().copied()
+    }
+
+    /// Evicts adjacent objects until `bytes` are free in one piece, preferably around `near`.
+    fn evict_window(&mut self, bytes: u64, near: u64) -> Option<()> {
+        let entries = &self.entries;
+        let owners = self.arena.cheapest_window(bytes, near, &mut |owner| {
+            is_evictable(entries.at(owner).state, entries.at(owner).leases)
+        })?;
+        for owner in owners {
+            self.evict_for_store(owner);
+        }
+        Some(())
+    }
+
+    fn evict_for_store(&mut self, id: u32) {
+        self.remove_resident(id);
+        self.stats.evicted_total += 1;
+        self.stats.evicted_for_store_total += 1;
+    }
+}
+
+fn is_evictable(state: State, leases: u32) -> bool {
+    state == State::Resident && leases == 0
+}

@@ -1,0 +1,69 @@
+//! Interned scopes, so that an object record carries four bytes instead of names.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use super::entry::ScopeId;
+use crate::key::Scope;
+
+/// Scopes that have objects, counted; a scope without objects is forgotten, so that hostile salts cost nothing.
+#[derive(Debug, Default)]
+pub(super) struct Scopes {
+    ids: HashMap<Arc<Scope>, ScopeId>,
+    slots: Vec<Option<(Arc<Scope>, u32)>>,
+    free: Vec<u32>,
+}
+
+impl Scopes {
+    /// The id of a scope that has objects.
+    pub(super) fn find(&self, scope: &Scope) -> Option<ScopeId> {
+        self.ids.get(scope).copied()
+    }
+
+    /// Counts one more object of `scope` and returns its id.
+    pub(super) fn acquire(&mut self, scope: &Scope) -> ScopeId {
+        if let Some(&id) = self.ids.get(scope) {
+            if let Some((_, objects)) = &mut self.slots[id.0 as usize] {
+                *objects += 1;
+            }
+            return id;
+        }
+        let shared = Arc::new(scope.clone());
+        let slot = Some((Arc::clone(&shared), 1));
+        let id = match self.free.pop() {
+            Some(id) => {
+                self.slots[id as usize] = slot;
+                ScopeId(id)
+            }
+            None => {
+                self.slots.push(slot);
+                ScopeId(self.slots.len() as u32 - 1)
+            }
+        };
+        self.ids.insert(shared, id);
+        id
+    }
+
+    /// Counts one object less; the last one takes the scope with it.
+    pub(super) fn release(&mut self, id: ScopeId) {
+        let Some((scope, objects)) = &mut self.slots[id.0 as usize] else { return };
+        *objects -= 1;
+        if *objects == 0 {
+            self.ids.remove(&**scope);
+            self.slots[id.0 as usize] = None;
+            self.free.push(id.0);
+        }
+    }
+
+    /// The scope behind an id that has objects.
+    pub(super) fn get(&self, id: ScopeId) -> &Arc<Scope> {
+        let (scope, _) = self.slots[id.0 as usize].as_ref().expect("a scope id lives as long as its objects");
+        scope
+    }
+
+    /// Number of scopes with objects.
+    pub(super) fn len(&self) -> usize {
+        self.ids.len()
+    }
+}

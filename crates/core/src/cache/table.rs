@@ -1,0 +1,413 @@
+//! Reserve, commit, abort, lease, release and clear.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use hashbrown::HashTable;
+
+use super::entry::{Entries, EntryRef, ScopeId, State};
+use super::scopes::Scopes;
+use super::stats::CacheStats;
+use crate::arena::Arena;
+use crate::eviction::Policy;
+use crate::hash::ChunkHash;
+use crate::key::Scope;
+
+/// Most removals remembered for [`Cache::take_removed`]; later ones are counted as lost.
+const REMOVED_LOG_MAX: usize = 65_536;
+
+/// What the table needs to know at start.
+#[derive(Clone, Copy, Debug)]
+pub struct CacheConfig {
+    /// Bytes that may be handed out; [`Cache::grow`] raises it while a pool is prepared.
+    pub capacity_bytes: u64,
+    /// Alignment and unit of allocations in bytes, a power of two.
+    pub align_bytes: u64,
+    /// How long a writer keeps others from storing the same chunk, in milliseconds. After that the chunk
+    /// may be reserved a second time; the first commit wins.
+    pub staging_fresh_ms: u32,
+    /// Whether removals are remembered for [`Cache::take_removed`].
+    pub record_removed: bool,
+}
+
+/// Memory reserved for one chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reserved {
+    /// Position of the chunk in the range that was asked for.
+    pub index: usize,
+    /// The staging object.
+    pub entry: EntryRef,
+    /// First byte in the pool.
+    pub offset: u64,
+}
+
+/// Answer to [`Cache::reserve`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reservation {
+    /// Chunks to write, in order.
+    pub reserved: Vec<Reserved>,
+    /// Chunks that are resident already.
+    pub resident: usize,
+    /// Chunks another writer is about to commit.
+    pub busy: usize,
+    /// Chunks for which no room could be made: they are lost to the cache.
+    pub refused: usize,
+}
+
+/// Answer to [`Cache::commit`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Commit {
+    /// The object is readable now.
+    Stored,
+    /// Another writer was first; this copy was dropped. The chunk is readable.
+    Duplicate,
+    /// The reservation does not exist any more; nothing was published.
+    Gone,
+}
+
+/// An object that left the index.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Removed {
+    /// The scope it was in.
+    pub scope: Arc<Scope>,
+    /// Its chunk.
+    pub hash: ChunkHash,
+}
+
+/// The object table of one pool. See the [module](super) for the life of an object.
+pub struct Cache {
+    pub(super) entries: Entries,
+    pub(super) scopes: Scopes,
+    resident: HashTable<u32>,
+    staging: HashTable<u32>,
+    pub(super) arena: Arena,
+    pub(super) policy: Box<dyn Policy>,
+    config: CacheConfig,
+    pub(super) stats: CacheStats,
+    removed: VecDeque<Removed>,
+    removed_lost: u64,
+}
+
+impl fmt::Debug for Cache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cache").field("stats", &self.stats()).finish_non_exhaustive()
+    }
+}
+
+fn slot_hash(scope: ScopeId, hash: &ChunkHash) -> u64 {
+    let head = u64::from_le_bytes(*hash.0.first_chunk().expect("a chunk hash has 32 bytes"));
+    head ^ u64::from(scope.0).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+impl Cache {
+    /// An empty table over `config.capacity_bytes` of memory, evicting by `policy`.
+    #[must_use]
+    pub fn new(config: CacheConfig, policy: Box<dyn Policy>) -> Self {
+        Self {
+            entries: Entries::default(),
+            scopes: Scopes::default(),
+            resident: HashTable::new(),
+            staging: HashTable::new(),
+            arena: Arena::new(config.capacity_bytes, config.align_bytes),
+            policy,
+            config,
+            stats: CacheStats::default(),
+            removed: VecDeque::new(),
+            removed_lost: 0,
+        }
+    }
+
+    /// Allows allocation up to `capacity_bytes`; a smaller value than now changes nothing.
+    pub fn grow(&mut self, capacity_bytes: u64) {
+        if capacity_bytes > self.arena.capacity_bytes() {
+            self.arena.grow(capacity_bytes);
+        }
+    }
+
+    /// Reserves memory for the absent chunks of `range`, where `prefix` holds the chunk hashes from
+    /// the start of the prompt to the end of the range.
+    ///
+    /// Room is made by evicting colder objects, never one of this prompt. When nothing more can be
+    /// evicted the rest of the range is refused: a prefix of it is still worth storing.
+    pub fn reserve(
+        &mut self,
+        scope: &Scope,
+        prefix: &[ChunkHash],
+        range: Range<usize>,
+        now_ms: u32,
+    ) -> Reservation {
+        let mut answer = Reservation::default();
+        let bytes = scope.layout.bytes();
+        let prompt = &prefix[..range.end];
+        let mut spared = None;
+        for (index, hash) in prefix[range.clone()].iter().enumerate() {
+            if let Some(id) = self.scopes.find(scope) {
+                if self.find_resident(id, hash).is_some() {
+                    answer.resident += 1;
+                    continue;
+                }
+                if self.is_being_written(id, hash, now_ms) {
+                    answer.busy += 1;
+                    continue;
+                }
+            }
+            let entry = self.insert_staging(scope, *hash, now_ms);
+            match self.allocate(bytes, entry, |cache| cache.spare(&mut spared, scope, prompt)) {
+                Some(offset) => {
+                    self.entries.at_mut(entry.id).offset = offset;
+                    answer.reserved.push(Reserved { index, entry, offset });
+                }
+                None => {
+                    self.forget_staging(entry.id);
+                    answer.refused += 1;
+                }
+            }
+        }
+        for chunk in spared.into_iter().flatten() {
+            self.release(chunk, 1);
+        }
+        self.stats.refused_total += answer.refused as u64;
+        answer
+    }
+
+    /// Publishes what a writer has finished. Commit the chunks of a prompt last chunk first, so that a
+    /// chunk is never colder than its continuation.
+    pub fn commit(&mut self, entry: EntryRef) -> Commit {
+        let Some(found) = self.entries.get(entry) else { return Commit::Gone };
+        let (scope, hash) = (found.scope, found.hash);
+        match found.state {
+            State::Staging => {}
+            State::Condemned => {
+                self.free_memory(entry.id);
+                self.stats.condemned_objects -= 1;
+                self.forget(entry.id);
+                return Commit::Gone;
+            }
+            State::Resident | State::Free => return Commit::Gone,
+        }
+        if self.find_resident(scope, &hash).is_some() {
+            self.stats.duplicates_total += 1;
+            self.free_memory(entry.id);
+            self.forget_staging(entry.id);
+            return Commit::Duplicate;
+        }
+        self.unlink_staging(entry.id);
+        self.entries.at_mut(entry.id).state = State::Resident;
+        let entries = &self.entries;
+        self.resident.insert_unique(slot_hash(scope, &hash), entry.id, |&id| {
+            let other = entries.at(id);
+            slot_hash(other.scope, &other.hash)
+        });
+        self.policy.insert(entry.id);
+        self.stats.stored_total += 1;
+        Commit::Stored
+    }
+
+    /// Takes back memory that its writer has let go of without finishing. Nothing is published.
+    pub fn abort(&mut self, entry: EntryRef) {
+        let Some(found) = self.entries.get(entry) else { return };
+        match found.state {
+            State::Staging => {
+                self.free_memory(entry.id);
+                self.forget_staging(entry.id);
+            }
+            State::Condemned if found.leases == 0 => {
+                self.free_memory(entry.id);
+                self.stats.condemned_objects -= 1;
+                self.forget(entry.id);
+            }
+            State::Condemned | State::Resident | State::Free => return,
+        }
+        self.stats.aborted_total += 1;
+    }
+
+    /// The resident object of a chunk.
+    #[must_use]
+    pub fn find(&self, scope: &Scope, hash: &ChunkHash) -> Option<EntryRef> {
+        self.find_resident(self.scopes.find(scope)?, hash).map(|id| self.entries.handle(id))
+    }
+
+    /// First byte of an object's memory in the pool, while the object exists.
+    #[must_use]
+    pub fn offset(&self, entry: EntryRef) -> Option<u64> {
+        self.entries.get(entry).map(|found| found.offset)
+    }
+
+    /// Keeps a resident object's memory in place for `count` more readers; false if it is gone.
+    pub fn lease(&mut self, entry: EntryRef, count: u32) -> bool {
+        let Some(found) = self.entries.get_mut(entry) else { return false };
+        if found.state != State::Resident || count == 0 {
+            return false;
+        }
+        if found.leases == 0 {
+            self.stats.leased_objects += 1;
+        }
+        found.leases += count;
+        self.stats.leases += u64::from(count);
+        true
+    }
+
+    /// Gives `count` leases back; the last one on a condemned object frees it.
+    pub fn release(&mut self, entry: EntryRef, count: u32) {
+        let Some(found) = self.entries.get_mut(entry) else { return };
+        let released = count.min(found.leases);
+        if released == 0 {
+            return;
+        }
+        found.leases -= released;
+        let condemned = found.state == State::Condemned;
+        self.stats.leases -= u64::from(released);
+        if found.leases == 0 {
+            self.stats.leased_objects -= 1;
+            if condemned {
+                self.free_memory(entry.id);
+                self.stats.condemned_objects -= 1;
+                self.forget(entry.id);
+            }
+        }
+    }
+
+    /// Marks the resident chunks of a prompt as just used, the first chunk as the most recent.
+    pub fn touch(&mut self, scope: &Scope, prefix: &[ChunkHash]) {
+        let Some(scope) = self.scopes.find(scope) else { return };
+        for hash in prefix.iter().rev() {
+            if let Some(id) = self.find_resident(scope, hash) {
+                self.policy.touch(id);
+            }
+        }
+    }
+
+    /// Removes resident objects without leases, and with `force` also those under lease or being written, whose
+    /// memory is then kept until the last reader or the writer lets go. Walks at most `step` records from
+    /// `from` and returns where to go on.
+    pub fn clear_step(&mut self, force: bool, from: u32, step: u32) -> Option<u32> {
+        let until = from.saturating_add(step).min(self.entries.bound());
+        for id in from..until {
+            let entry = self.entries.at(id);
+            match (entry.state, entry.leases) {
+                (State::Resident, 0) => self.remove_resident(id),
+                (State::Resident, _) if force => {
+                    self.unlink_resident(id);
+                    self.entries.at_mut(id).state = State::Condemned;
+                    self.stats.condemned_objects += 1;
+                }
+                (State::Staging, _) if force => {
+                    self.unlink_staging(id);
+                    self.entries.at_mut(id).state = State::Condemned;
+                    self.stats.condemned_objects += 1;
+                }
+                _ => {}
+            }
+        }
+        (until < self.entries.bound()).then_some(until)
+    }
+
+    /// Takes the objects that left the index since the last call, oldest first, and how many were not remembered.
+    pub fn take_removed(&mut self) -> (VecDeque<Removed>, u64) {
+        (std::mem::take(&mut self.removed), std::mem::take(&mut self.removed_lost))
+    }
+
+    /// Whether [`Self::take_removed`] has something to give.
+    #[must_use]
+    pub fn has_removed(&self) -> bool {
+        !self.removed.is_empty() || self.removed_lost > 0
+    }
+
+    /// Bytes handed out and bytes that may be; cheaper than [`Self::stats`].
+    #[must_use]
+    pub fn usage(&self) -> (u64, u64) {
+        (self.arena.used_bytes(), self.arena.capacity_bytes())
+    }
+
+    /// The numbers as of now.
+    #[must_use]
+    pub fn stats(&self) -> CacheStats {
+        CacheStats {
+            capacity_bytes: self.arena.capacity_bytes(),
+            used_bytes: self.arena.used_bytes(),
+            largest_free_bytes: self.arena.largest_free_bytes(),
+            resident_objects: self.resident.len() as u64,
+            staging_objects: self.staging.len() as u64,
+            scopes: self.scopes.len() as u64,
+            ..self.stats
+        }
+    }
+
+    pub(super) fn find_resident(&self, scope: ScopeId, hash: &ChunkHash) -> Option<u32> {
+        let same = |&id: &u32| {
+            let entry = self.entries.at(id);
+            entry.scope == scope && entry.hash == *hash
+        };
+        self.resident.find(slot_hash(scope, hash), same).copied()
+    }
+
+    fn is_being_written(&self, scope: ScopeId, hash: &ChunkHash, now_ms: u32) -> bool {
+        let fresh = |id: &u32| {
+            let entry = self.entries.at(*id);
+            entry.scope == scope
+                && entry.hash == *hash
+                && now_ms.wrapping_sub(entry.staged_ms) < self.config.staging_fresh_ms
+        };
+        self.staging.iter_hash(slot_hash(scope, hash)).any(fresh)
+    }
+
+    fn insert_staging(&mut self, scope: &Scope, hash: ChunkHash, now_ms: u32) -> EntryRef {
+        let scope = self.scopes.acquire(scope);
+        let entry = self.entries.insert(hash, scope, now_ms);
+        let entries = &self.entries;
+        self.staging.insert_unique(slot_hash(scope, &hash), entry.id, |&id| {
+            let other = entries.at(id);
+            slot_hash(other.scope, &other.hash)
+        });
+        self.stats.staging_bytes += self.scopes.get(scope).layout.bytes();
+        entry
+    }
+
+    fn unlink_staging(&mut self, id: u32) {
+        let entry = self.entries.at(id);
+        let hash = slot_hash(entry.scope, &entry.hash);
+        if let Ok(found) = self.staging.find_entry(hash, |&other| other == id) {
+            found.remove();
+            self.stats.staging_bytes -= self.scopes.get(self.entries.at(id).scope).layout.bytes();
+        }
+    }
+
+    fn forget_staging(&mut self, id: u32) {
+        self.unlink_staging(id);
+        self.forget(id);
+    }
+
+    fn unlink_resident(&mut self, id: u32) {
+        let entry = self.entries.at(id);
+        let (scope, hash) = (entry.scope, entry.hash);
+        if let Ok(found) = self.resident.find_entry(slot_hash(scope, &hash), |&other| other == id) {
+            found.remove();
+        }
+        self.policy.remove(id);
+        if self.config.record_removed {
+            if self.removed.len() < REMOVED_LOG_MAX {
+                self.removed.push_back(Removed { scope: Arc::clone(self.scopes.get(scope)), hash });
+            } else {
+                self.removed_lost += 1;
+            }
+        }
+    }
+
+    /// Takes an unleased resident object out of the index and frees its memory.
+    pub(super) fn remove_resident(&mut self, id: u32) {
+        self.unlink_resident(id);
+        self.free_memory(id);
+        self.forget(id);
+    }
+
+    fn free_memory(&mut self, id: u32) {
+        self.arena.free(self.entries.at(id).offset);
+    }
+
+    fn forget(&mut self, id: u32) {
+        self.scopes.release(self.entries.at(id).scope);
+        self.entries.remove(id);
+    }
+}

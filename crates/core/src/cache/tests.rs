@@ -1,0 +1,288 @@
+//! The table against a model, and the rules that single cases show best.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::eviction::Lru;
+use crate::hash::ChunkHash;
+use crate::key::{Scope, kv_rank};
+use crate::layout::{Dtype, EngineGeometry, ObjectLayout};
+
+const ALIGN: u64 = 4096;
+
+fn layout(pages: u64) -> Arc<ObjectLayout> {
+    let geometry = EngineGeometry { layers: 1, slots: pages * 16, hidden: 256, mla: true };
+    Arc::new(ObjectLayout::engine_driven(geometry, Dtype::UINT8).unwrap())
+}
+
+fn scope(salt: &str, pages: u64) -> Scope {
+    Scope {
+        model_name: "m".into(),
+        kv_rank: kv_rank(1, 0),
+        object_group_id: 0,
+        cache_salt: salt.into(),
+        layout: layout(pages),
+    }
+}
+
+fn prompt(seed: u8, chunks: usize) -> Vec<ChunkHash> {
+    (0..chunks)
+        .map(|chunk| {
+            let mut bytes = [seed; ChunkHash::LEN];
+            bytes[1..9].copy_from_slice(&(chunk as u64).to_le_bytes());
+            ChunkHash(bytes)
+        })
+        .collect()
+}
+
+fn cache(pages: u64) -> Cache {
+    let config = CacheConfig {
+        capacity_bytes: pages * ALIGN,
+        align_bytes: ALIGN,
+        staging_fresh_ms: 30_000,
+        record_removed: true,
+    };
+    Cache::new(config, Box::new(Lru::new()))
+}
+
+fn store(cache: &mut Cache, scope: &Scope, hashes: &[ChunkHash]) -> Reservation {
+    let reservation = cache.reserve(scope, hashes, 0..hashes.len(), 0);
+    for reserved in reservation.reserved.iter().rev() {
+        assert_eq!(cache.commit(reserved.entry), Commit::Stored);
+    }
+    cache.touch(scope, hashes);
+    reservation
+}
+
+fn row(scope: &Scope) -> Vec<Row> {
+    vec![Row { scope: scope.clone(), rank: 0, window: None }]
+}
+
+fn hit(cache: &mut Cache, scope: &Scope, hashes: &[ChunkHash]) -> usize {
+    let found = cache.lookup(&row(scope), hashes, 1);
+    cache.release_all(found.leases);
+    found.hit_chunks
+}
+
+#[test]
+fn nothing_is_readable_before_its_commit() {
+    let (mut cache, scope, hashes) = (cache(8), scope("", 1), prompt(1, 2));
+    let reservation = cache.reserve(&scope, &hashes, 0..2, 0);
+    assert_eq!(hit(&mut cache, &scope, &hashes), 0);
+    assert_eq!(cache.commit(reservation.reserved[0].entry), Commit::Stored);
+    assert_eq!(hit(&mut cache, &scope, &hashes), 1);
+    cache.abort(reservation.reserved[1].entry);
+    assert_eq!(cache.commit(reservation.reserved[1].entry), Commit::Gone);
+    assert_eq!(hit(&mut cache, &scope, &hashes), 1);
+    assert_eq!(cache.stats().used_bytes, ALIGN);
+}
+
+#[test]
+fn a_fresh_writer_keeps_others_away_and_a_stale_one_does_not() {
+    let (mut cache, scope, hashes) = (cache(8), scope("", 1), prompt(1, 1));
+    let first = cache.reserve(&scope, &hashes, 0..1, 0).reserved[0];
+    assert_eq!(cache.reserve(&scope, &hashes, 0..1, 29_999).busy, 1);
+    let second = cache.reserve(&scope, &hashes, 0..1, 30_000).reserved[0];
+    assert_ne!(first.offset, second.offset, "the stale writer may still be writing");
+    assert_eq!(cache.commit(second.entry), Commit::Stored);
+    assert_eq!(cache.commit(first.entry), Commit::Duplicate);
+    assert_eq!(cache.stats().used_bytes, ALIGN);
+}
+
+#[test]
+fn a_full_pool_evicts_for_a_store_but_never_what_is_leased() {
+    let (mut cache, scope) = (cache(4), scope("", 1));
+    let (kept, old, new) = (prompt(1, 2), prompt(2, 2), prompt(3, 2));
+    store(&mut cache, &scope, &kept);
+    let leases = cache.lookup(&row(&scope), &kept, 1).leases;
+    store(&mut cache, &scope, &old);
+    assert_eq!(store(&mut cache, &scope, &new).reserved.len(), 2);
+    assert_eq!(hit(&mut cache, &scope, &old), 0);
+    assert_eq!(hit(&mut cache, &scope, &kept), 2);
+    assert_eq!(cache.stats().evicted_for_store_total, 2);
+    cache.release_all(leases);
+    assert_eq!(cache.stats().leases, 0);
+}
+
+#[test]
+fn a_prompt_larger_than_the_pool_keeps_its_beginning() {
+    let (mut cache, scope, hashes) = (cache(4), scope("", 1), prompt(1, 6));
+    assert_eq!(store(&mut cache, &scope, &hashes[..3]).reserved.len(), 3);
+    let rest = cache.reserve(&scope, &hashes, 3..6, 0);
+    assert_eq!((rest.reserved.len(), rest.refused), (1, 2));
+    assert_eq!(hit(&mut cache, &scope, &hashes), 3);
+}
+
+#[test]
+fn eviction_shortens_a_prompt_from_its_end() {
+    let (mut cache, scope, hashes) = (cache(8), scope("", 1), prompt(1, 6));
+    store(&mut cache, &scope, &hashes[..3]);
+    let rest = cache.reserve(&scope, &hashes, 3..6, 0);
+    for reserved in rest.reserved.iter().rev() {
+        cache.commit(reserved.entry);
+    }
+    cache.touch(&scope, &hashes);
+    assert_eq!(cache.evict(2), 2);
+    assert_eq!(hit(&mut cache, &scope, &hashes), 4);
+}
+
+#[test]
+fn a_large_object_finds_room_among_small_ones() {
+    let (mut cache, small, large) = (cache(64), scope("", 1), scope("", 16));
+    for seed in 0..64 {
+        store(&mut cache, &small, &prompt(seed, 1));
+    }
+    assert_eq!(store(&mut cache, &large, &prompt(200, 1)).reserved.len(), 1);
+    let evicted = cache.stats().evicted_total;
+    assert!((16..=24).contains(&evicted), "evicted {evicted} pages for 16");
+}
+
+#[test]
+fn forced_clear_hides_at_once_and_frees_when_the_last_user_lets_go() {
+    let (mut cache, scope) = (cache(8), scope("", 1));
+    let (read, written) = (prompt(1, 1), prompt(2, 1));
+    store(&mut cache, &scope, &read);
+    let leases = cache.lookup(&row(&scope), &read, 2).leases;
+    let staged = cache.reserve(&scope, &written, 0..1, 0).reserved[0];
+    assert_eq!(cache.clear_step(false, 0, u32::MAX), None);
+    assert_eq!(cache.stats().resident_objects, 1);
+    assert_eq!(cache.clear_step(true, 0, u32::MAX), None);
+    assert_eq!(hit(&mut cache, &scope, &read), 0);
+    assert_eq!((cache.stats().used_bytes, cache.stats().condemned_objects), (2 * ALIGN, 2));
+    assert_eq!(cache.commit(staged.entry), Commit::Gone);
+    cache.release_all(leases);
+    assert_eq!((cache.stats().used_bytes, cache.stats().condemned_objects), (0, 0));
+    assert_eq!(cache.stats().scopes, 0);
+}
+
+#[test]
+fn salts_and_layouts_do_not_share_objects() {
+    let (mut cache, hashes) = (cache(8), prompt(1, 1));
+    store(&mut cache, &scope("a", 1), &hashes);
+    assert_eq!(hit(&mut cache, &scope("b", 1), &hashes), 0);
+    assert_eq!(hit(&mut cache, &scope("a", 2), &hashes), 0);
+    assert_eq!(hit(&mut cache, &scope("a", 1), &hashes), 1);
+}
+
+#[test]
+fn all_ranks_must_have_a_chunk() {
+    let mut cache = cache(8);
+    let hashes = prompt(1, 3);
+    let ranks: Vec<Row> = (0..2)
+        .map(|rank| Row { scope: Scope { kv_rank: kv_rank(2, rank), ..scope("", 1) }, rank, window: None })
+        .collect();
+    store(&mut cache, &ranks[0].scope, &hashes);
+    store(&mut cache, &ranks[1].scope, &hashes[..2]);
+    let found = cache.lookup(&ranks, &hashes, 1);
+    assert_eq!((found.hit_chunks, cache.stats().leases), (2, 4));
+    cache.release_all(found.leases);
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Reserve { salt: bool, seed: u8, chunks: usize, pages: u64 },
+    Finish { pick: usize, commit: bool },
+    Lookup { salt: bool, seed: u8, chunks: usize, pages: u64 },
+    Release { pick: usize },
+    Evict { count: usize },
+    Clear { force: bool },
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let prompt = || (any::<bool>(), 0..4u8, 1..5usize, 1..4u64);
+    let step = prop_oneof![
+        4 => prompt().prop_map(|(salt, seed, chunks, pages)| Step::Reserve { salt, seed, chunks, pages }),
+        4 => (any::<usize>(), any::<bool>()).prop_map(|(pick, commit)| Step::Finish { pick, commit }),
+        3 => prompt().prop_map(|(salt, seed, chunks, pages)| Step::Lookup { salt, seed, chunks, pages }),
+        3 => any::<usize>().prop_map(|pick| Step::Release { pick }),
+        1 => (1..4usize).prop_map(|count| Step::Evict { count }),
+        1 => any::<bool>().prop_map(|force| Step::Clear { force }),
+    ];
+    prop::collection::vec(step, 1..120)
+}
+
+proptest! {
+    /// Whatever happens in whatever order: nobody shares memory, leased memory does not move, what was evicted or cleared
+    /// is not found, and when everybody has let go nothing is left.
+    #[test]
+    fn memory_has_one_owner_and_accounts_balance(steps in steps()) {
+        let mut cache = cache(16);
+        let mut writing: Vec<(Reserved, u64)> = Vec::new();
+        let mut reading: Vec<(crate::lease::LeaseSet, Vec<(EntryRef, u64)>)> = Vec::new();
+        for step in steps {
+            match step {
+                Step::Reserve { salt, seed, chunks, pages } => {
+                    let scope = scope(if salt { "s" } else { "" }, pages);
+                    let answer = cache.reserve(&scope, &prompt(seed, chunks), 0..chunks, 0);
+                    prop_assert_eq!(
+                        answer.reserved.len() + answer.resident + answer.busy + answer.refused, chunks
+                    );
+                    writing.extend(answer.reserved.into_iter().map(|r| (r, pages * ALIGN)));
+                }
+                Step::Finish { pick, commit } if !writing.is_empty() => {
+                    let (reserved, _) = writing.swap_remove(pick % writing.len());
+                    if commit { cache.commit(reserved.entry); } else { cache.abort(reserved.entry); }
+                    prop_assert_eq!(cache.commit(reserved.entry), Commit::Gone);
+                }
+                Step::Lookup { salt, seed, chunks, pages } => {
+                    let scope = scope(if salt { "s" } else { "" }, pages);
+                    let hashes = prompt(seed, chunks);
+                    let found = cache.lookup(&row(&scope), &hashes, 1);
+                    let held: Vec<(EntryRef, u64)> = hashes[..found.hit_chunks]
+                        .iter()
+                        .map(|hash| cache.find(&scope, hash).expect("leased"))
+                        .map(|entry| (entry, cache.offset(entry).expect("resident")))
+                        .collect();
+                    reading.push((found.leases, held));
+                }
+                Step::Release { pick } if !reading.is_empty() => {
+                    let (leases, _) = reading.swap_remove(pick % reading.len());
+                    cache.release_all(leases);
+                }
+                Step::Evict { count } => { cache.evict(count); }
+                Step::Clear { force } => prop_assert_eq!(cache.clear_step(force, 0, u32::MAX), None),
+                Step::Finish { .. } | Step::Release { .. } => {}
+            }
+            for (leases, held) in &reading {
+                prop_assert_eq!(leases.held(), held.len() as u64);
+                for &(entry, offset) in held {
+                    prop_assert_eq!(cache.offset(entry), Some(offset));
+                }
+            }
+            let mut spans: Vec<(u64, u64)> = writing.iter().map(|(r, bytes)| (r.offset, *bytes)).collect();
+            spans.sort_unstable();
+            prop_assert!(spans.windows(2).all(|pair| pair[0].0 + pair[0].1 <= pair[1].0));
+            let held: u64 = reading.iter().map(|(leases, _)| leases.held()).sum();
+            prop_assert_eq!(cache.stats().leases, held);
+        }
+        for (reserved, _) in writing {
+            cache.abort(reserved.entry);
+        }
+        for (leases, _) in reading {
+            cache.release_all(leases);
+        }
+        prop_assert_eq!(cache.clear_step(false, 0, u32::MAX), None);
+        let stats = cache.stats();
+        prop_assert_eq!(
+            (stats.used_bytes, stats.staging_bytes, stats.resident_objects, stats.condemned_objects, stats.leased_objects, stats.scopes),
+            (0, 0, 0, 0, 0, 0)
+        );
+    }
+
+    /// Without shortage the table answers as a map does.
+    #[test]
+    fn hits_are_those_of_a_map(stores in prop::collection::vec((0..6u8, 1..6usize), 1..40)) {
+        let mut cache = cache(4096);
+        let mut model: HashMap<u8, usize> = HashMap::new();
+        let scope = scope("", 1);
+        for (seed, chunks) in stores {
+            store(&mut cache, &scope, &prompt(seed, chunks));
+            let known = model.entry(seed).or_default();
+            *known = (*known).max(chunks);
+            prop_assert_eq!(hit(&mut cache, &scope, &prompt(seed, 8)), *known);
+        }
+    }
+}

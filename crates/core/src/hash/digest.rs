@@ -1,0 +1,72 @@
+//! The 32-byte identity of one chunk and, through the chain, of everything before it.
+
+use std::fmt;
+
+/// Digest of one chunk of tokens, chained to the digest of the chunk before it.
+///
+/// Two equal digests mean equal token prefixes. `Display` is lowercase hexadecimal.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ChunkHash(pub [u8; ChunkHash::LEN]);
+
+impl ChunkHash {
+    /// Length of a digest in bytes.
+    pub const LEN: usize = 32;
+
+    /// The digest as raw bytes, in the order they travel on the wire.
+    pub const fn as_bytes(&self) -> &[u8; Self::LEN] {
+        &self.0
+    }
+
+    /// Reads a digest from exactly [`ChunkHash::LEN`] bytes; any other length gives `None`.
+    pub fn from_slice(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
+    }
+}
+
+impl From<[u8; ChunkHash::LEN]> for ChunkHash {
+    fn from(bytes: [u8; ChunkHash::LEN]) -> Self {
+        Self(bytes)
+    }
+}
+
+impl fmt::Display for ChunkHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let mut text = [0u8; 2 * Self::LEN];
+        for (pair, byte) in text.chunks_exact_mut(2).zip(self.0) {
+            pair[0] = DIGITS[usize::from(byte >> 4)];
+            pair[1] = DIGITS[usize::from(byte & 0xf)];
+        }
+        // Only hexadecimal digits were written, so the text is ASCII.
+        f.pad(std::str::from_utf8(&text).unwrap_or_default())
+    }
+}
+
+impl fmt::Debug for ChunkHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ChunkHash({self})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn displays_as_lowercase_hex() {
+        let mut bytes = [0u8; 32];
+        bytes[0] = 0xab;
+        bytes[31] = 0x01;
+        let text = ChunkHash(bytes).to_string();
+        assert_eq!(text.len(), 64);
+        assert!(text.starts_with("ab00") && text.ends_with("0001"));
+        assert_eq!(format!("{:?}", ChunkHash(bytes)), format!("ChunkHash({text})"));
+    }
+
+    #[test]
+    fn reads_only_the_exact_length() {
+        assert_eq!(ChunkHash::from_slice(&[7; 32]), Some(ChunkHash([7; 32])));
+        assert_eq!(ChunkHash::from_slice(&[7; 31]), None);
+        assert_eq!(ChunkHash::from_slice(&[7; 33]), None);
+    }
+}

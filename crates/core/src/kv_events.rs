@@ -1,0 +1,189 @@
+//! The log behind the KV event stream: what was stored and removed lately, readable from a cursor
+//! (`spec/cache-semantics.md` 12).
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::hash::ChunkHash;
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KvEventKind {
+    /// A chunk can be read.
+    Stored {
+        /// The chunk before it in the prompt.
+        parent: Option<ChunkHash>,
+        /// Its tokens.
+        tokens: Arc<[u32]>,
+    },
+    /// Chunks can't be read any more.
+    Removed,
+}
+
+/// One record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KvEvent {
+    /// Position in the log, from 1, without gaps.
+    pub seq: u64,
+    /// The model.
+    pub model_name: Arc<str>,
+    /// The chunks.
+    pub hashes: Vec<ChunkHash>,
+    /// What happened to them.
+    pub kind: KvEventKind,
+}
+
+/// What a subscriber gets in one batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KvEventPage {
+    /// Records of the subscriber's model after its cursor, oldest first.
+    pub events: Vec<KvEvent>,
+    /// The last position looked at: the next cursor.
+    pub next_cursor: u64,
+    /// Whether records between the cursor and the first of this page are missing.
+    pub lost: bool,
+}
+
+/// The last records, up to a fixed number.
+#[derive(Debug)]
+pub struct KvEventLog {
+    incarnation_ns: u64,
+    capacity: usize,
+    records: VecDeque<KvEvent>,
+    next_seq: u64,
+    /// Everything up to this position may have gaps that are not in the log.
+    lost_through: u64,
+}
+
+impl KvEventLog {
+    /// An empty log of up to `capacity` records; with 0 nothing is ever recorded.
+    #[must_use]
+    pub fn new(incarnation_ns: u64, capacity: usize) -> Self {
+        Self { incarnation_ns, capacity, records: VecDeque::new(), next_seq: 1, lost_through: 0 }
+    }
+
+    /// Tells this log from that of another run of the server.
+    #[must_use]
+    pub fn incarnation_ns(&self) -> u64 {
+        self.incarnation_ns
+    }
+
+    /// Whether records are kept at all.
+    #[must_use]
+    pub fn is_enabled(&self) -> bool {
+        self.capacity > 0
+    }
+
+    /// Most records kept.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Records kept now.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Whether nothing is kept.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// The position the next record gets.
+    #[must_use]
+    pub fn next_seq(&self) -> u64 {
+        self.next_seq
+    }
+
+    /// Appends a record; the oldest one makes room.
+    pub fn push(&mut self, model_name: Arc<str>, hashes: Vec<ChunkHash>, kind: KvEventKind) {
+        if self.capacity == 0 {
+            return;
+        }
+        if self.records.len() == self.capacity {
+            self.records.pop_front();
+        }
+        self.records.push_back(KvEvent { seq: self.next_seq, model_name, hashes, kind });
+        self.next_seq += 1;
+    }
+
+    /// Notes that something happened that is not in the log: who has read less than everything is told that it lost records.
+    pub fn mark_lost(&mut self) {
+        if self.capacity > 0 {
+            self.lost_through = self.next_seq - 1;
+            self.records.clear();
+        }
+    }
+
+    /// Up to `max_events` records of `model_name` after `cursor`.
+    #[must_use]
+    pub fn read(&self, model_name: &str, cursor: u64, max_events: usize) -> KvEventPage {
+        let oldest = self.next_seq - self.records.len() as u64;
+        let last = self.next_seq - 1;
+        let lost = cursor > last || cursor + 1 < oldest || cursor < self.lost_through;
+        let from = if cursor > last { 0 } else { (cursor + 1).saturating_sub(oldest) };
+        let mut page = KvEventPage { events: Vec::new(), next_cursor: last, lost };
+        for record in self.records.iter().skip(from as usize) {
+            if *record.model_name != *model_name {
+                continue;
+            }
+            if page.events.len() == max_events {
+                page.next_cursor = page.events.last().map_or(cursor, |event| event.seq);
+                break;
+            }
+            page.events.push(record.clone());
+        }
+        page
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn log(capacity: usize, models: &[&str]) -> KvEventLog {
+        let mut log = KvEventLog::new(7, capacity);
+        for model in models {
+            log.push((*model).into(), vec![ChunkHash([0; 32])], KvEventKind::Removed);
+        }
+        log
+    }
+
+    fn read(log: &KvEventLog, cursor: u64, max: usize) -> (Vec<u64>, u64, bool) {
+        let page = log.read("m", cursor, max);
+        (page.events.iter().map(|event| event.seq).collect(), page.next_cursor, page.lost)
+    }
+
+    #[test]
+    fn a_reader_goes_on_from_its_cursor() {
+        let log = log(10, &["m", "x", "m", "m", "x"]);
+        assert_eq!(read(&log, 0, 2), (vec![1, 3], 3, false));
+        assert_eq!(read(&log, 3, 2), (vec![4], 5, false));
+        assert_eq!(read(&log, 5, 2), (vec![], 5, false));
+    }
+
+    #[test]
+    fn what_fell_out_of_the_log_is_told() {
+        let log = log(2, &["m", "m", "m", "m"]);
+        assert_eq!(read(&log, 0, 9), (vec![3, 4], 4, true));
+        assert_eq!(read(&log, 2, 9), (vec![3, 4], 4, false));
+        assert_eq!(read(&log, 9, 9), (vec![3, 4], 4, true), "a cursor of another run");
+    }
+
+    #[test]
+    fn a_gap_is_told_once() {
+        let mut log = log(10, &["m", "m"]);
+        log.mark_lost();
+        log.push("m".into(), vec![], KvEventKind::Removed);
+        assert_eq!(read(&log, 1, 9), (vec![3], 3, true));
+        assert_eq!(read(&log, 2, 9), (vec![3], 3, false));
+    }
+
+    #[test]
+    fn a_log_of_size_zero_keeps_nothing() {
+        assert_eq!(read(&log(0, &["m"]), 0, 9), (vec![], 0, false));
+    }
+}

@@ -1,0 +1,227 @@
+//! Shape, element type and size of the objects a worker stores.
+//!
+//! Owns the element types by their torch names and the byte size of one object. Must not know where
+//! objects live or how they are named on the wire.
+
+use std::fmt;
+use std::str::FromStr;
+
+use thiserror::Error;
+
+/// Element type of a KV tensor, named as torch names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Dtype(u8);
+
+/// Canonical torch name, bytes per element, other accepted spelling.
+const DTYPES: [(&str, u8, Option<&str>); 28] = [
+    ("bfloat16", 2, None),
+    ("float16", 2, Some("half")),
+    ("float32", 4, Some("float")),
+    ("float64", 8, Some("double")),
+    ("float8_e4m3fn", 1, None),
+    ("float8_e4m3fnuz", 1, None),
+    ("float8_e5m2", 1, None),
+    ("float8_e5m2fnuz", 1, None),
+    ("float8_e8m0fnu", 1, None),
+    ("float4_e2m1fn_x2", 1, None),
+    ("uint8", 1, None),
+    ("int8", 1, None),
+    ("uint16", 2, None),
+    ("int16", 2, Some("short")),
+    ("uint32", 4, None),
+    ("int32", 4, Some("int")),
+    ("uint64", 8, None),
+    ("int64", 8, Some("long")),
+    ("bool", 1, None),
+    ("bits8", 1, None),
+    ("bits16", 2, None),
+    ("complex32", 4, Some("chalf")),
+    ("complex64", 8, Some("cfloat")),
+    ("complex128", 16, Some("cdouble")),
+    ("quint8", 1, None),
+    ("qint8", 1, None),
+    ("qint32", 4, None),
+    ("quint4x2", 1, None),
+];
+
+impl Dtype {
+    /// `bfloat16`, the usual type of a KV cache.
+    pub const BFLOAT16: Self = Self(0);
+    /// `float16`.
+    pub const FLOAT16: Self = Self(1);
+    /// `float32`.
+    pub const FLOAT32: Self = Self(2);
+    /// `uint8`.
+    pub const UINT8: Self = Self(10);
+
+    /// The canonical torch name without `torch.`; aliases are resolved (`half` reads back as `float16`).
+    pub fn name(self) -> &'static str {
+        DTYPES[usize::from(self.0)].0
+    }
+
+    /// Bytes per element.
+    pub fn item_bytes(self) -> usize {
+        usize::from(DTYPES[usize::from(self.0)].1)
+    }
+
+    /// Every known type, for tables and tests.
+    pub fn all() -> impl Iterator<Item = Self> {
+        (0..DTYPES.len() as u8).map(Self)
+    }
+}
+
+impl fmt::Display for Dtype {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Dtype {
+    type Err = LayoutError;
+
+    /// Reads a torch name or alias, without the `torch.` prefix.
+    fn from_str(text: &str) -> Result<Self, LayoutError> {
+        DTYPES
+            .iter()
+            .position(|(name, _, alias)| *name == text || *alias == Some(text))
+            .map(|index| Self(index as u8))
+            .ok_or_else(|| LayoutError::UnknownDtype(text.to_owned()))
+    }
+}
+
+/// A layout that cannot describe an object.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum LayoutError {
+    /// The element type is not one of torch's.
+    #[error("unknown dtype `{0}`")]
+    UnknownDtype(String),
+    /// A dimension was zero.
+    #[error("dimension `{0}` of the object is zero")]
+    ZeroDimension(&'static str),
+    /// The object would not fit the address space of a pool.
+    #[error("object of shape `{0:?}` is larger than `{max}` bytes", max = ObjectLayout::MAX_BYTES)]
+    TooLarge(Vec<u64>),
+}
+
+/// Geometry of an engine-driven registration (`spec/mp-protocol.md`, `RegisterEngineDrivenContextPayload`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EngineGeometry {
+    /// Layers of the model part held by one worker.
+    pub layers: u64,
+    /// Token slots of one chunk.
+    pub slots: u64,
+    /// Elements per token and layer: heads times head size.
+    pub hidden: u64,
+    /// Whether keys and values share one latent plane.
+    pub mla: bool,
+}
+
+/// Shape, element type and exact size of one stored object.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ObjectLayout {
+    shape: Vec<u64>,
+    dtype: Dtype,
+    bytes: u64,
+}
+
+impl ObjectLayout {
+    /// Largest object accepted, in bytes. A chunk beyond this is a mistake in the registration.
+    pub const MAX_BYTES: u64 = 1 << 40;
+
+    /// Layout of an engine-driven object: `[2, layers, slots, hidden]`, or `[layers, slots, hidden]` for
+    /// MLA (`spec/transfer-modes.md 1`).
+    ///
+    /// # Errors
+    /// [`LayoutError::ZeroDimension`] and [`LayoutError::TooLarge`].
+    pub fn engine_driven(geometry: EngineGeometry, dtype: Dtype) -> Result<Self, LayoutError> {
+        let EngineGeometry { layers, slots, hidden, mla } = geometry;
+        for (name, value) in [("layers", layers), ("slots", slots), ("hidden", hidden)] {
+            if value == 0 {
+                return Err(LayoutError::ZeroDimension(name));
+            }
+        }
+        let shape = if mla { vec![layers, slots, hidden] } else { vec![2, layers, slots, hidden] };
+        Self::contiguous(shape, dtype)
+    }
+
+    /// Layout of a C-contiguous tensor of any shape.
+    ///
+    /// # Errors
+    /// [`LayoutError::ZeroDimension`] and [`LayoutError::TooLarge`].
+    pub fn contiguous(shape: Vec<u64>, dtype: Dtype) -> Result<Self, LayoutError> {
+        if shape.contains(&0) {
+            return Err(LayoutError::ZeroDimension("shape"));
+        }
+        let bytes = shape
+            .iter()
+            .try_fold(dtype.item_bytes() as u64, |bytes, dimension| bytes.checked_mul(*dimension))
+            .filter(|bytes| *bytes <= Self::MAX_BYTES);
+        match bytes {
+            Some(bytes) => Ok(Self { shape, dtype, bytes }),
+            None => Err(LayoutError::TooLarge(shape)),
+        }
+    }
+
+    /// Dimensions, outermost first.
+    pub fn shape(&self) -> &[u64] {
+        &self.shape
+    }
+
+    /// Element type.
+    pub fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    /// Exact size in bytes, not rounded to any alignment.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn geometry(mla: bool) -> EngineGeometry {
+        EngineGeometry { layers: 3, slots: 16, hidden: 24, mla }
+    }
+
+    #[test]
+    fn split_and_latent_objects_have_the_peers_shape() {
+        let split = ObjectLayout::engine_driven(geometry(false), Dtype::BFLOAT16).unwrap();
+        assert_eq!(split.shape(), [2, 3, 16, 24]);
+        assert_eq!(split.bytes(), 2 * 3 * 16 * 24 * 2);
+        // The slot length seen on the peer for this very registration, spec/transfer-modes.md 2.3.
+        let latent = ObjectLayout::engine_driven(geometry(true), Dtype::UINT8).unwrap();
+        assert_eq!(latent.shape(), [3, 16, 24]);
+        assert_eq!(latent.bytes(), 1152);
+    }
+
+    #[test]
+    fn names_and_aliases_resolve_to_one_type() {
+        for dtype in Dtype::all() {
+            assert_eq!(dtype.name().parse(), Ok(dtype));
+        }
+        for (alias, name) in
+            [("half", "float16"), ("float", "float32"), ("double", "float64"), ("long", "int64")]
+        {
+            assert_eq!(alias.parse::<Dtype>().unwrap().name(), name);
+        }
+        assert_eq!(Dtype::FLOAT16.name(), "float16");
+        assert_eq!(Dtype::FLOAT32.item_bytes(), 4);
+        assert_eq!(Dtype::UINT8.name(), "uint8");
+        assert_eq!("torch.half".parse::<Dtype>(), Err(LayoutError::UnknownDtype("torch.half".into())));
+        assert!("".parse::<Dtype>().is_err());
+    }
+
+    #[test]
+    fn impossible_sizes_are_refused() {
+        let huge = EngineGeometry { layers: u64::MAX, slots: 16, hidden: 24, mla: false };
+        assert!(matches!(ObjectLayout::engine_driven(huge, Dtype::BFLOAT16), Err(LayoutError::TooLarge(_))));
+        let empty = EngineGeometry { slots: 0, ..geometry(false) };
+        assert_eq!(
+            ObjectLayout::engine_driven(empty, Dtype::BFLOAT16),
+            Err(LayoutError::ZeroDimension("slots"))
+        );
+    }
+}
