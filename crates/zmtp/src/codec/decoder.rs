@@ -1,0 +1,207 @@
+//! Frames out of a byte stream, joined into messages.
+
+use bytes::buf::Limit;
+use bytes::{BufMut, Bytes};
+
+use super::frame::{FrameHeader, HEADER_BYTES_MAX};
+use crate::error::{Error, LimitKind, Result};
+
+/// Memory taken for a frame whose payload has not arrived yet; doubled as it arrives.
+const PAYLOAD_START_BYTES: usize = 64 << 10;
+
+/// What one part costs beside its bytes, so that many tiny parts are not free.
+const PART_OVERHEAD_BYTES: u64 = 64;
+
+/// The limits on frames and messages; see the fields of [`Limits`](crate::Limits).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "documented at `Limits`")]
+pub struct FrameLimits {
+    pub frame_bytes_max: u64,
+    pub message_bytes_max: u64,
+    pub parts_max: usize,
+    pub command_bytes_max: u64,
+}
+
+/// What a peer sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A whole message.
+    Message {
+        /// Its parts, at least one.
+        parts: Vec<Bytes>,
+        /// Memory the parts take: their bytes and a fixed amount for each.
+        cost_bytes: usize,
+    },
+    /// The payload of a command frame; see [`Command::parse`](super::Command::parse).
+    Command(Bytes),
+}
+
+/// An incremental decoder. It owns the unfinished message and never takes more memory than twice what arrived (and
+/// 64 KiB), whatever a header declares. After an error the stream is lost and the decoder must not be used again.
+#[derive(Debug)]
+pub struct Decoder {
+    limits: FrameLimits,
+    header: [u8; HEADER_BYTES_MAX],
+    header_len: usize,
+    body: Option<Body>,
+    parts: Vec<Bytes>,
+    /// Declared bytes of the finished parts and of the one in progress.
+    message_bytes: u64,
+}
+
+/// A frame whose header is known and whose payload is not complete.
+#[derive(Debug)]
+struct Body {
+    header: FrameHeader,
+    payload: Vec<u8>,
+}
+
+impl Body {
+    fn missing(&self) -> usize {
+        // The declared length was checked against the limits and fits.
+        self.header.len as usize - self.payload.len()
+    }
+
+    /// Makes room for a part of what is missing, in proportion to what has arrived, and exactly at the end.
+    fn grow(&mut self) {
+        if self.payload.len() == self.payload.capacity() {
+            let step = self.payload.len().max(PAYLOAD_START_BYTES).min(self.missing());
+            self.payload.reserve_exact(step);
+        }
+    }
+}
+
+impl Decoder {
+    /// A decoder at the start of a frame.
+    pub fn new(limits: FrameLimits) -> Decoder {
+        Decoder {
+            limits,
+            header: [0; HEADER_BYTES_MAX],
+            header_len: 0,
+            body: None,
+            parts: Vec::new(),
+            message_bytes: 0,
+        }
+    }
+
+    /// Takes bytes from `input` until something is complete. `None` means that all of `input` is consumed.
+    ///
+    /// # Errors
+    ///
+    /// A violation of the protocol or of a limit.
+    pub fn decode(&mut self, input: &mut &[u8]) -> Result<Option<Event>> {
+        loop {
+            if let Some(body) = &mut self.body {
+                while body.missing() > 0 && !input.is_empty() {
+                    body.grow();
+                    let room = body.payload.capacity() - body.payload.len();
+                    let take = room.min(body.missing()).min(input.len());
+                    let (taken, rest) = input.split_at(take);
+                    body.payload.extend_from_slice(taken);
+                    *input = rest;
+                }
+                if body.missing() > 0 {
+                    return Ok(None);
+                }
+                if let Some(body) = self.body.take()
+                    && let Some(event) = self.finish(body.header, Bytes::from(body.payload))
+                {
+                    return Ok(Some(event));
+                }
+            } else {
+                let Some(header) = self.take_header(input)? else { return Ok(None) };
+                match input.split_at_checked(header.len as usize) {
+                    Some((payload, rest)) => {
+                        *input = rest;
+                        if let Some(event) = self.finish(header, Bytes::copy_from_slice(payload)) {
+                            return Ok(Some(event));
+                        }
+                    }
+                    None => self.body = Some(Body { header, payload: Vec::new() }),
+                }
+            }
+        }
+    }
+
+    /// Memory held for the unfinished message: bytes which arrived, and a fixed amount for each part.
+    pub fn pending_bytes(&self) -> u64 {
+        let missing = self.body.as_ref().map_or(0, Body::missing) as u64;
+        self.message_bytes - missing + self.parts.len() as u64 * PART_OVERHEAD_BYTES
+    }
+
+    /// Whether a frame or message has begun and not ended.
+    pub fn in_message(&self) -> bool {
+        self.header_len > 0 || self.body.is_some() || !self.parts.is_empty()
+    }
+
+    /// Bytes which the frame in progress still lacks; 0 when its header is not complete.
+    pub fn missing_bytes(&self) -> usize {
+        self.body.as_ref().map_or(0, Body::missing)
+    }
+
+    /// Where the next bytes of the frame in progress belong, so that they can be read straight into place. Never
+    /// longer than the frame. After filling it call [`Decoder::decode`], with no input if need be.
+    pub fn payload_mut(&mut self) -> Option<Limit<&mut Vec<u8>>> {
+        let body = self.body.as_mut().filter(|body| body.missing() > 0)?;
+        body.grow();
+        let room = (body.payload.capacity() - body.payload.len()).min(body.missing());
+        Some((&mut body.payload).limit(room))
+    }
+
+    /// Completes the header from `input` and checks what it declares.
+    fn take_header(&mut self, input: &mut &[u8]) -> Result<Option<FrameHeader>> {
+        let header = if self.header_len == 0
+            && let Some((header, size)) = FrameHeader::parse(input)?
+        {
+            *input = &input[size..];
+            header
+        } else {
+            loop {
+                let Some((&byte, rest)) = input.split_first() else { return Ok(None) };
+                *input = rest;
+                self.header[self.header_len] = byte;
+                self.header_len += 1;
+                if let Some((header, _)) = FrameHeader::parse(&self.header[..self.header_len])? {
+                    self.header_len = 0;
+                    break header;
+                }
+            }
+        };
+        self.check(header)?;
+        if !header.command {
+            self.message_bytes += header.len;
+        }
+        Ok(Some(header))
+    }
+
+    fn check(&self, header: FrameHeader) -> Result<()> {
+        let within = |limit, value, max| {
+            if value > max { Err(Error::Limit { limit, value, max }) } else { Ok(()) }
+        };
+        if header.command {
+            return within(LimitKind::CommandBytes, header.len, self.limits.command_bytes_max);
+        }
+        let message_bytes = self.message_bytes.saturating_add(header.len);
+        let parts = self.parts.len() as u64 + 1;
+        within(LimitKind::FrameBytes, header.len, self.limits.frame_bytes_max)?;
+        within(LimitKind::MessageBytes, message_bytes, self.limits.message_bytes_max)?;
+        within(LimitKind::Parts, parts, self.limits.parts_max as u64)
+    }
+
+    /// A frame is complete: a command, the last part of a message, or one more part.
+    fn finish(&mut self, header: FrameHeader, payload: Bytes) -> Option<Event> {
+        if header.command {
+            return Some(Event::Command(payload));
+        }
+        if self.parts.is_empty() {
+            self.parts.reserve(4);
+        }
+        self.parts.push(payload);
+        if header.more {
+            return None;
+        }
+        let cost_bytes = self.pending_bytes() as usize;
+        self.message_bytes = 0;
+        Some(Event::Message { parts: std::mem::take(&mut self.parts), cost_bytes })
+    }
+}

@@ -1,0 +1,17 @@
+//! The protocol without I/O: bytes in, events out.
+//!
+//! Knows RFC 37 (ZMTP 3.1): greeting, NULL handshake, commands, frames. Knows no sockets, clocks or tasks.
+
+mod command;
+mod decoder;
+mod encoder;
+mod frame;
+mod greeting;
+mod handshake;
+
+pub use command::{Command, Ready, SocketType};
+pub use decoder::{Decoder, Event, FrameLimits};
+pub use encoder::{Encoder, FRAME_COPY_BYTES_MAX};
+pub use frame::{FrameHeader, HEADER_BYTES_MAX};
+pub use greeting::{GREETING, GREETING_BYTES, GreetingReader};
+pub use handshake::Handshake;

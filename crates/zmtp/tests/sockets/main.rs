@@ -1,0 +1,5 @@
+//! The sockets of this crate against real sockets: their own, raw ones, and those of libzmq where it is installed.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test by panicking")]
+
+mod common;
+mod echo;
