@@ -1,8 +1,8 @@
 //! The key that names a range of a prompt, sent with every cache operation.
 
-use crate::error::{Fault, ValueError, WireError, invalid};
+use crate::error::{ValueError, WireError, invalid};
 use crate::ids::{IdArray, TokenIds};
-use crate::msgpack::{Family, Reader, Writer, required, set};
+use crate::msgpack::{Opaque, Reader, Writer, required, set};
 
 /// Longest cache salt, in characters (`spec/mp-protocol.md 3.2`).
 pub const CACHE_SALT_CHARS_MAX: usize = 128;
@@ -151,12 +151,7 @@ fn read_configs<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], ValueError> {
     let whole = reader.rest();
     for _ in 0..reader.map()? {
         let name = reader.str()?;
-        reader
-            .skip_where(|family| match family {
-                Family::Ext => Err(Fault::WrongType { expected: "a plain value", got: "ext" }.here()),
-                _ => Ok(()),
-            })
-            .map_err(|error| error.in_field(name))?;
+        reader.skip_checked(Opaque::Plain).map_err(|error| error.in_field(name))?;
     }
     Ok(&whole[..whole.len() - reader.rest().len()])
 }

@@ -7,6 +7,7 @@
 pub mod allocation;
 pub mod blend;
 pub mod device;
+pub mod dtype;
 pub mod engine_driven;
 pub mod error;
 pub mod events;
@@ -22,6 +23,7 @@ pub mod reply;
 pub mod request;
 pub mod response;
 
+pub use dtype::DType;
 pub use error::{Fault, ValueError, WireError};
 pub use ids::{IdArray, IdBuffer, TokenIds};
 pub use key::CacheKey;

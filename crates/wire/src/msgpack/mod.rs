@@ -3,5 +3,5 @@
 mod reader;
 mod writer;
 
-pub(crate) use reader::{Family, Reader, narrow, required, set};
+pub(crate) use reader::{Family, Opaque, Reader, narrow, required, set};
 pub(crate) use writer::Writer;

@@ -93,6 +93,29 @@ pub(crate) fn required<T>(field: &'static str, slot: Option<T>) -> Result<T, Val
     slot.ok_or_else(|| Fault::MissingField { field }.here())
 }
 
+/// What may be inside a value whose bytes are kept as they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Opaque {
+    /// Everything.
+    Anything,
+    /// Everything but extension values.
+    Plain,
+    /// Everything but extension values, and map keys are strings.
+    PlainStrKeys,
+}
+
+impl Opaque {
+    fn check(self, family: Family, is_key: bool) -> Result<(), ValueError> {
+        let wrong = |expected| Err(Fault::WrongType { expected, got: family.name() }.here());
+        match self {
+            Self::Anything => Ok(()),
+            _ if family == Family::Ext => wrong("a plain value"),
+            Self::PlainStrKeys if is_key && family != Family::Str => wrong("str as map key"),
+            Self::Plain | Self::PlainStrKeys => Ok(()),
+        }
+    }
+}
+
 /// A cursor over the bytes not yet read.
 #[derive(Debug, Clone)]
 pub(crate) struct Reader<'a> {
@@ -338,17 +361,16 @@ impl<'a> Reader<'a> {
 
     /// Reads past one value of any type and returns its bytes.
     pub(crate) fn skip(&mut self) -> Result<&'a [u8], ValueError> {
-        self.skip_where(|_| Ok(()))
+        self.skip_checked(Opaque::Anything)
     }
 
-    /// Like [`Reader::skip`], with a veto on every value inside.
-    pub(crate) fn skip_where(
-        &mut self,
-        check: impl Fn(Family) -> Result<(), ValueError>,
-    ) -> Result<&'a [u8], ValueError> {
+    /// Reads past one value that must be of the kind `opaque`, and returns its bytes.
+    pub(crate) fn skip_checked(&mut self, opaque: Opaque) -> Result<&'a [u8], ValueError> {
         let start = self.rest;
-        // Values still to come on each open level; index 0 is the value itself.
+        // Values still to come on each open level; the first level is the value itself.
         let mut pending = [0_usize; DEPTH_MAX + 1];
+        // Bit per level: set for maps, whose keys are where an even number of values is to come.
+        let mut maps = 0_u128;
         let mut depth = 0;
         pending[0] = 1;
         loop {
@@ -358,12 +380,15 @@ impl<'a> Reader<'a> {
                 }
                 depth -= 1;
             }
+            let is_key = maps >> depth & 1 == 1 && pending[depth].is_multiple_of(2);
             pending[depth] -= 1;
-            check(self.family()?)?;
+            let family = self.family()?;
+            opaque.check(family, is_key)?;
             let children = self.skip_head()?;
             if children > 0 {
                 depth += 1;
                 *pending.get_mut(depth).ok_or_else(|| Fault::TooDeep { limit: DEPTH_MAX }.here())? = children;
+                maps = maps & !(1 << depth) | u128::from(family == Family::Map) << depth;
             }
         }
     }

@@ -1,0 +1,118 @@
+//! Element types of tensors, by their torch names.
+
+use std::fmt;
+
+macro_rules! dtypes {
+    ($($variant:ident, $name:literal, $size:literal;)*) => {
+        /// A torch element type. The names are those the peer accepts in descriptors (`spec/vectors/ipc_descriptors.json`).
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum DType {
+            $(#[doc = concat!("`", $name, "`.")] $variant,)*
+        }
+
+        impl DType {
+            /// Every element type.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// The torch name, without `torch.`.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)*
+                }
+            }
+
+            /// Bytes per element. Types narrower than a byte take one each, as in torch.
+            #[must_use]
+            pub const fn size(self) -> u64 {
+                match self {
+                    $(Self::$variant => $size,)*
+                }
+            }
+
+            /// The type with exactly this name.
+            #[must_use]
+            pub fn from_name(name: &str) -> Option<Self> {
+                match name {
+                    $($name => Some(Self::$variant),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+dtypes! {
+    Bfloat16, "bfloat16", 2;
+    Bits16, "bits16", 2;
+    Bits1x8, "bits1x8", 1;
+    Bits2x4, "bits2x4", 1;
+    Bits4x2, "bits4x2", 1;
+    Bits8, "bits8", 1;
+    Bool, "bool", 1;
+    Complex128, "complex128", 16;
+    Complex32, "complex32", 4;
+    Complex64, "complex64", 8;
+    Float16, "float16", 2;
+    Float32, "float32", 4;
+    Float4E2m1fnX2, "float4_e2m1fn_x2", 1;
+    Float64, "float64", 8;
+    Float8E4m3fn, "float8_e4m3fn", 1;
+    Float8E4m3fnuz, "float8_e4m3fnuz", 1;
+    Float8E5m2, "float8_e5m2", 1;
+    Float8E5m2fnuz, "float8_e5m2fnuz", 1;
+    Float8E8m0fnu, "float8_e8m0fnu", 1;
+    Int1, "int1", 1;
+    Int16, "int16", 2;
+    Int2, "int2", 1;
+    Int3, "int3", 1;
+    Int32, "int32", 4;
+    Int4, "int4", 1;
+    Int5, "int5", 1;
+    Int6, "int6", 1;
+    Int64, "int64", 8;
+    Int7, "int7", 1;
+    Int8, "int8", 1;
+    Qint32, "qint32", 4;
+    Qint8, "qint8", 1;
+    Quint2x4, "quint2x4", 1;
+    Quint4x2, "quint4x2", 1;
+    Quint8, "quint8", 1;
+    Uint1, "uint1", 1;
+    Uint16, "uint16", 2;
+    Uint2, "uint2", 1;
+    Uint3, "uint3", 1;
+    Uint32, "uint32", 4;
+    Uint4, "uint4", 1;
+    Uint5, "uint5", 1;
+    Uint6, "uint6", 1;
+    Uint64, "uint64", 8;
+    Uint7, "uint7", 1;
+    Uint8, "uint8", 1;
+}
+
+impl DType {
+    /// The type with this name or one of torch's second names, such as `half`, as an engine may give it when it registers.
+    #[must_use]
+    pub fn from_name_or_alias(name: &str) -> Option<Self> {
+        Some(match name {
+            "half" => Self::Float16,
+            "float" => Self::Float32,
+            "double" => Self::Float64,
+            "chalf" => Self::Complex32,
+            "cfloat" => Self::Complex64,
+            "cdouble" => Self::Complex128,
+            "short" => Self::Int16,
+            "int" => Self::Int32,
+            "long" => Self::Int64,
+            "bit" => Self::Uint1,
+            _ => return Self::from_name(name),
+        })
+    }
+}
+
+impl fmt::Display for DType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
