@@ -45,7 +45,7 @@ IDS = {
 ANSWER_S = 15.0
 
 #: How long nothing must arrive before silence is believed. Only the reference server is silent.
-QUIET_S = 0.8
+QUIET_S = 0.5
 
 
 class _Outcome:
