@@ -18,6 +18,7 @@ pub mod module_call;
 mod msgpack;
 pub mod operation;
 pub mod p2p;
+pub mod pickle;
 pub mod registration;
 pub mod reply;
 pub mod request;

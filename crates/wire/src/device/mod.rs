@@ -9,3 +9,4 @@ pub use descriptor::{
     CpuShmTensor, CudaTensor, MusaTensor, NpuPlane, NpuTensor, RawCudaTensor, TensorDescriptor, VmmCudaTensor,
 };
 pub use metadata::TensorMetadata;
+pub(crate) use metadata::view_span;

@@ -16,7 +16,6 @@ use crate::registration::TensorRegistration;
     missing_docs,
     reason = "fields repeat the operation's payloads; variants are documented by the operation of the same name"
 )]
-#[expect(clippy::large_enum_variant, reason = "one value per message, on the stack, never stored")]
 pub enum Request<'a> {
     RegisterKvCache(TensorRegistration<'a>),
     UnregisterKvCache { instance_id: i64 },
