@@ -1,0 +1,44 @@
+//! Larder's own flags, and those of the peer's command-line framework.
+
+use crate::config::flag::{Choice, Flag, Group, Kind};
+
+pub(super) const FLAGS: &[Flag] = &[
+    Flag::new(
+        "config",
+        Group::Larder,
+        Kind::Text,
+        "TOML file with settings; its keys are the flag names with `_` for `-`.",
+    )
+    .ours(),
+    Flag::new(
+        "log-level",
+        Group::Larder,
+        Kind::Choice(&[
+            Choice::works("trace"),
+            Choice::works("debug"),
+            Choice::works("info"),
+            Choice::works("warning"),
+            Choice::works("error"),
+            Choice::works("off"),
+        ]),
+        "Least severe log level that is written. Case does not matter; `warn` and `critical` are understood.",
+    )
+    .default("info")
+    .peer_environment(&["LMCACHE_LOG_LEVEL"])
+    .ours(),
+    Flag::new(
+        "log-format",
+        Group::Larder,
+        Kind::Choice(&[Choice::works("text"), Choice::works("json")]),
+        "Shape of the log on standard error: the field's usual line, or one JSON object a line.",
+    )
+    .default("text")
+    .ours(),
+    Flag::new("format", Group::Framework, Kind::Text, "Output format of the peer's other commands.")
+        .no_effect("a server prints no report"),
+    Flag::new("output", Group::Framework, Kind::Text, "Report file of the peer's other commands.")
+        .no_effect("a server prints no report"),
+    Flag::new("quiet", Group::Framework, Kind::Switch, "Silences reports of the peer's other commands.")
+        .default("false")
+        .no_effect("a server prints no report"),
+];

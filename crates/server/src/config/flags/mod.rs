@@ -1,0 +1,19 @@
+//! The table of every server flag, one file per area.
+
+mod fleet;
+mod larder;
+mod observability;
+mod server;
+mod storage;
+
+use super::flag::Flag;
+
+/// Every flag, in the order of [`super::flag::Group`] and, inside a group, of the help text.
+pub fn all() -> impl Iterator<Item = &'static Flag> {
+    [larder::FLAGS, server::FLAGS, storage::FLAGS, observability::FLAGS, fleet::FLAGS].into_iter().flatten()
+}
+
+/// The flag called `name` (without dashes), if there is one.
+pub fn find(name: &str) -> Option<&'static Flag> {
+    all().find(|flag| flag.name == name)
+}

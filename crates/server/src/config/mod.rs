@@ -1,0 +1,32 @@
+//! Configuration of the server: one table of flags, four layers, one typed result.
+//!
+//! [`flags`] is the only list of settings. It feeds the parser (`command`), the layers (`settings`,
+//! `file`), the checks (`check`), `config show` and the reference pages.
+//! Nothing here starts anything or knows how a setting is used.
+
+mod build;
+mod check;
+mod command;
+mod file;
+pub mod flag;
+pub mod flags;
+pub mod json;
+mod load;
+mod mistake;
+mod model;
+mod settings;
+mod value;
+
+pub use command::with_server_flags;
+pub use file::FILE_BYTES_MAX;
+pub use load::{Capabilities, Loaded, load};
+pub use mistake::{InvalidConfig, Mistake};
+pub use model::{
+    CoordinatorConfig, EvictionConfig, EvictionPolicy, GcMonitorConfig, HttpConfig, L1Config, L2Config,
+    LogConfig, LogFormat, LookupHashLogConfig, MpConfig, ObservabilityConfig, P2pConfig, PluginsConfig,
+    ServerConfig, SharedMemory, TransferMode,
+};
+pub use settings::{Environment, Setting, Settings, Source, process_environment};
+pub use value::{Unfit, Value};
+
+use value::quoted;
