@@ -93,7 +93,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
 
 fn pytest(peer: &PeerEnv, ours: &std::path::Path) -> Command {
     let mut command = peer.python();
-    command.args(["-m", "pytest", "-c", "tests/python/pytest.ini", "--rootdir", "tests"]);
+    command.args(["-m", "pytest", "-c", "tests/pytest.ini", "--rootdir", "tests"]);
     command.arg(format!("--server=larder={} server", ours.display()));
     command
 }

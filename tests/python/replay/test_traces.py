@@ -135,28 +135,24 @@ class Session:
 
 
 @pytest.mark.parametrize("mode", ["shm", "pickle"])
-def test_replay(request, server_name, log_folder, mode):
-    from conftest import commands, unique_shm_name
-    from mpkit.process import Server
-
-    shm_name = unique_shm_name() if mode == "shm" else ""
+def test_replay(own_server, mode):
+    server = own_server(*FLAGS, base=False, shm=mode == "shm")
+    session = Session(server)
     rows = [json.loads(line) for line in (TRACES / f"engine_driven-{mode}.jsonl").read_text().splitlines()]
-    with Server(server_name, commands(request.config)[server_name], log_folder, FLAGS, shm_name=shm_name) as server:
-        session = Session(server)
-        for number, row in enumerate(rows):
-            arguments = session.arguments(row)
-            client = session.client(row["client"])
-            uid = client.send(row["op"], *arguments)
-            reply = client.reply_to(uid)
-            place = f"line {number + 1} of engine_driven-{mode}.jsonl: {row['op']}"
-            assert reply is not None, f"{place}: no answer"
-            got = reply.outcome(wire.operation(row["op"]))
-            try:
-                session.check(row, arguments, got)
-            except AssertionError as error:
-                raise AssertionError(f"{place}: {error}") from error
-            if got is not wire.VOID:
-                # Shortest forms and the declared order of fields, as the reference encoder writes them.
-                assert wire.encode(got) == reply.frames[2], f"{place}: another encoding of the same value"
-        session.close()
-        assert server.alive()
+    for number, row in enumerate(rows):
+        arguments = session.arguments(row)
+        client = session.client(row["client"])
+        uid = client.send(row["op"], *arguments)
+        reply = client.reply_to(uid)
+        place = f"line {number + 1} of engine_driven-{mode}.jsonl: {row['op']}"
+        assert reply is not None, f"{place}: no answer"
+        got = reply.outcome(wire.operation(row["op"]))
+        try:
+            session.check(row, arguments, got)
+        except AssertionError as error:
+            raise AssertionError(f"{place}: {error}") from error
+        if got is not wire.VOID:
+            # Shortest forms and the declared order of fields, as the reference encoder writes them.
+            assert wire.encode(got) == reply.frames[2], f"{place}: another encoding of the same value"
+    session.close()
+    assert server.alive()
