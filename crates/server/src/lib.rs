@@ -1,1 +1,9 @@
 //! The node: RPC, engine, controllers, admin HTTP, configuration, telemetry.
+
+pub mod admin;
+pub mod config;
+pub mod controllers;
+pub mod engine;
+pub mod node;
+pub mod rpc;
+pub mod telemetry;

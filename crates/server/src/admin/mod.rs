@@ -1,0 +1,12 @@
+//! The admin HTTP API (`spec/http-api.md`), on the control thread, apart from the RPC front.
+//!
+//! Reading is open to whoever reaches the socket, which is bound to loopback unless the operator says otherwise. What changes
+//! state is for callers on this machine that are no web page.
+
+mod access;
+mod metrics;
+mod routes;
+mod status;
+mod text;
+
+pub use routes::{Admin, router};

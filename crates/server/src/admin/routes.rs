@@ -1,0 +1,154 @@
+//! The routes.
+
+use std::sync::Arc;
+
+use axum::extract::{Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router, middleware};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{access, metrics, status};
+use crate::config::ServerConfig;
+use crate::controllers::{Preparation, Tasks};
+use crate::engine::Engine;
+use crate::rpc::RpcStats;
+
+/// The peer's release whose interface this server has.
+const PEER_VERSION: &str = "0.5.6";
+
+/// What the routes look at.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    /// The cache.
+    pub engine: Arc<Engine>,
+    /// The effective configuration.
+    pub config: Arc<ServerConfig>,
+    /// The body of `/config`, with secrets redacted.
+    pub config_json: Arc<str>,
+    /// The RPC front's counters.
+    pub rpc: Arc<RpcStats>,
+    /// Background work.
+    pub tasks: Tasks,
+    /// The pool's preparation.
+    pub preparation: Arc<Preparation>,
+}
+
+/// All routes.
+pub fn router(admin: Admin) -> Router {
+    let mutating =
+        Router::new().route("/cache/clear", post(clear)).layer(middleware::from_fn(access::local_callers_only));
+    Router::new()
+        .route("/", get(async || Json(json!({ "status": "ok", "service": "LMCache HTTP API" }))))
+        .route("/healthcheck", get(healthcheck))
+        .route("/livez", get(async || "ok"))
+        .route("/readyz", get(readyz))
+        .route("/status", get(async |State(admin): State<Admin>| Json(status::body(&admin))))
+        .route("/config", get(config))
+        .route("/version", get(async || Json(format!("{PEER_VERSION}-larder-{}", env!("CARGO_PKG_VERSION")))))
+        .route("/lmc_version", get(async || Json(PEER_VERSION)))
+        .route("/commit_id", get(async || Json(format!("larder-{}", env!("CARGO_PKG_VERSION")))))
+        .route("/metrics", get(scrape))
+        .route("/periodic-threads", get(tasks))
+        .merge(mutating)
+        .fallback(async || (StatusCode::NOT_FOUND, Json(json!({ "detail": "Not Found" }))))
+        .method_not_allowed_fallback(async || {
+            (StatusCode::METHOD_NOT_ALLOWED, Json(json!({ "detail": "Method Not Allowed" })))
+        })
+        .with_state(admin)
+}
+
+/// Healthy means that everything critical runs, not merely that this answers.
+async fn healthcheck(State(admin): State<Admin>) -> Response {
+    let missing = admin.tasks.missing();
+    if missing.is_empty() {
+        return Json(json!({ "status": "healthy" })).into_response();
+    }
+    let reason = format!("not running: {}", missing.join(", "));
+    (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "status": "unhealthy", "reason": reason }))).into_response()
+}
+
+async fn readyz(State(admin): State<Admin>) -> Response {
+    let missing = admin.tasks.missing();
+    if missing.is_empty() {
+        return "ok".into_response();
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, format!("not running: {}", missing.join(", "))).into_response()
+}
+
+async fn config(State(admin): State<Admin>) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], admin.config_json.to_string()).into_response()
+}
+
+async fn scrape(State(admin): State<Admin>) -> Response {
+    let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
+    (kind, metrics::scrape(&admin)).into_response()
+}
+
+#[derive(Deserialize)]
+struct TaskFilter {
+    level: Option<String>,
+}
+
+async fn tasks(State(admin): State<Admin>, Query(filter): Query<TaskFilter>) -> Json<Value> {
+    let wanted = |level: &str| filter.level.as_deref().is_none_or(|wanted| wanted == level);
+    let tasks = admin.tasks.list();
+    let threads: Vec<Value> = tasks
+        .iter()
+        .filter(|task| wanted(task.level().as_str()))
+        .map(|task| {
+            json!({
+                "name": task.name(),
+                "level": task.level().as_str(),
+                "is_running": task.is_alive(),
+                "is_active": task.is_alive(),
+                "last_run_ago": task.idle().map(|idle| idle.as_secs_f64()),
+                "total_runs": task.runs(),
+                "failed_runs": task.failures(),
+            })
+        })
+        .collect();
+    let running = tasks.iter().filter(|task| task.is_alive()).count();
+    Json(json!({
+        "summary": { "total_count": tasks.len(), "running_count": running, "active_count": running },
+        "threads": threads,
+    }))
+}
+
+#[derive(Deserialize)]
+#[serde(default)]
+struct ClearRequest {
+    tier: String,
+    force: bool,
+}
+
+impl Default for ClearRequest {
+    fn default() -> Self {
+        Self { tier: "l1".into(), force: false }
+    }
+}
+
+/// Clearing goes on to its end even if the caller leaves.
+async fn clear(State(admin): State<Admin>, body: axum::body::Bytes) -> Response {
+    let request: ClearRequest = match body.is_empty() {
+        true => ClearRequest::default(),
+        false => match serde_json::from_slice(&body) {
+            Ok(request) => request,
+            Err(error) => return detail(StatusCode::UNPROCESSABLE_ENTITY, &format!("body: {error}")),
+        },
+    };
+    if request.tier != "l1" {
+        return detail(StatusCode::BAD_REQUEST, &format!("tier '{}' not supported; only 'l1'", request.tier));
+    }
+    let cleared = tokio::task::spawn_blocking(move || admin.engine.clear(request.force)).await;
+    match cleared {
+        Ok(()) => Json(json!({ "status": "ok", "cleared": { "tier": "l1" } })).into_response(),
+        Err(error) => detail(StatusCode::INTERNAL_SERVER_ERROR, &format!("clear failed: {error}")),
+    }
+}
+
+fn detail(status: StatusCode, text: &str) -> Response {
+    (status, Json(json!({ "detail": text }))).into_response()
+}

@@ -1,0 +1,14 @@
+//! The node's background work: named tasks under one supervisor.
+//!
+//! A controller decides when; the engine does, in bounded steps. Tasks that only nudge the engine share the RPC thread, so that they
+//! never hold the engine's lock while a request waits for another core to let go of it.
+
+mod eviction;
+mod preparation;
+mod sweeping;
+mod tasks;
+
+pub use eviction::evict;
+pub use preparation::{Preparation, prepare};
+pub use sweeping::sweep;
+pub use tasks::{Task, TaskLevel, Tasks};

@@ -1,0 +1,137 @@
+//! The engine's parts and its lock.
+
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use larder_core::cache::{Cache, CacheConfig};
+use larder_core::eviction::Policy;
+use larder_core::hash::HashAlgorithm;
+use larder_core::kv_events::KvEventLog;
+use larder_pool::Segment;
+use tokio::sync::Notify;
+
+use super::counters::Counters;
+use super::instances::Instances;
+use super::sessions::Sessions;
+
+/// Names a client connection; never reused while the server runs.
+pub type ConnectionId = u64;
+
+/// How long a chunk that is being written keeps other writers away. A copy takes milliseconds; a writer that takes longer
+/// than this has most likely given up.
+const STAGING_FRESH_MS: u32 = 30_000;
+
+/// What the engine needs to know at start. Durations are in milliseconds.
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    /// Tokens per chunk.
+    pub chunk_size: u32,
+    /// How chunks are named.
+    pub hash_algorithm: HashAlgorithm,
+    /// Alignment of allocations in the pool, in bytes.
+    pub align_bytes: u64,
+    /// Share of the pool in use above which eviction starts, 0 to 1.
+    pub eviction_watermark: f64,
+    /// Share of the objects evicted in one pass, 0 to 1.
+    pub eviction_ratio: f64,
+    /// How long a writer may hold memory it does not commit.
+    pub write_ttl_ms: u64,
+    /// How long a lease outlives the last sign of life of its holder.
+    pub read_ttl_ms: u64,
+    /// How long a session outlives its last use, unless its holder is alive.
+    pub session_ttl_ms: u64,
+    /// Silence after which a worker that pinged is dropped, unless it is connected; 0 for never.
+    pub reap_timeout_ms: u64,
+    /// The same for a worker that never pinged.
+    pub registration_grace_ms: u64,
+    /// Records kept for KV event subscribers; 0 switches the stream off.
+    pub kv_event_log_size: usize,
+    /// Identifies this run of the server to KV event subscribers, in nanoseconds since 1970.
+    pub incarnation_ns: u64,
+}
+
+/// The cache server behind its protocols. See the [module](super).
+#[derive(Debug)]
+pub struct Engine {
+    pub(super) config: EngineConfig,
+    pub(super) pool: Arc<Segment>,
+    pub(super) counters: Counters,
+    state: Mutex<State>,
+    started: Instant,
+    /// Whether stores and removals go to the event log: only while somebody subscribes.
+    pub(super) recording: AtomicBool,
+    /// Whether the pool is still being prepared.
+    pub(super) growing: AtomicBool,
+    pub(super) grown: Notify,
+    pub(super) wake_eviction: Notify,
+    pub(super) wake_events: Notify,
+    pub(super) wake_sweep: Notify,
+}
+
+/// Everything the lock guards.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) cache: Cache,
+    pub(super) sessions: Sessions,
+    pub(super) instances: Instances,
+    pub(super) events: KvEventLog,
+    pub(super) heard: super::members::Heard,
+}
+
+impl Engine {
+    /// An engine over an empty pool.
+    pub fn new(config: EngineConfig, pool: Arc<Segment>, policy: Box<dyn Policy>) -> Self {
+        let cache = CacheConfig {
+            capacity_bytes: 0,
+            align_bytes: config.align_bytes,
+            staging_fresh_ms: STAGING_FRESH_MS.min(u32::try_from(config.write_ttl_ms).unwrap_or(u32::MAX)),
+        };
+        let state = State {
+            cache: Cache::new(cache, policy),
+            sessions: Sessions::default(),
+            instances: Instances::default(),
+            events: KvEventLog::new(config.incarnation_ns, config.kv_event_log_size),
+            heard: super::members::Heard::default(),
+        };
+        Self {
+            config,
+            pool,
+            counters: Counters::default(),
+            state: Mutex::new(state),
+            started: Instant::now(),
+            recording: AtomicBool::new(false),
+            growing: AtomicBool::new(true),
+            grown: Notify::new(),
+            wake_eviction: Notify::new(),
+            wake_events: Notify::new(),
+            wake_sweep: Notify::new(),
+        }
+    }
+
+    /// The configuration it was made with.
+    pub fn config(&self) -> &EngineConfig {
+        &self.config
+    }
+
+    /// The memory it hands out.
+    pub fn pool(&self) -> &Arc<Segment> {
+        &self.pool
+    }
+
+    /// What it has counted.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Milliseconds since the engine was made: the clock of everything in it.
+    pub fn now_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// The guarded state. A panic under the lock fails its own request; the table's operations leave no half-done state that
+    /// later ones could misread as resident, so the lock is taken over.
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,46 @@
+//! Why an operation could not be done.
+
+use larder_core::key::KeyError;
+use larder_core::layout::LayoutError;
+
+/// A request the engine refuses. The text goes to the client's log.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The key cannot name objects.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The registration cannot describe objects.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// The transfer needs one rank, the key is the scheduler's.
+    #[error("`worker_id` is missing: transfers are made by one worker")]
+    WorkerIdMissing,
+    /// The client did not say how many readers will come.
+    #[error("`num_kv_readers` is `{0}`; a lookup must say how many workers will retrieve")]
+    Readers(u32),
+    /// The worker is not registered, or was reaped.
+    #[error("instance `{0}` is not registered")]
+    UnknownInstance(i64),
+    /// Too many workers.
+    #[error("instance `{0}` can't be registered: {max} are registered already", max = super::instances::INSTANCES_MAX)]
+    TooManyInstances(i64),
+    /// The worker has too many unfinished transfers.
+    #[error(
+        "instance `{0}` has {max} transfers between prepare and commit",
+        max = super::instances::PENDING_PER_INSTANCE_MAX
+    )]
+    TooManyPending(i64),
+    /// The pool can't be accessed as asked.
+    #[error(transparent)]
+    Pool(#[from] larder_pool::PoolError),
+    /// The worker's bytes are not what it registered.
+    #[error("chunk {index} is {got}, registered is {want}")]
+    WrongChunk {
+        /// Position in the request.
+        index: usize,
+        /// What came.
+        got: String,
+        /// What was to come.
+        want: String,
+    },
+}

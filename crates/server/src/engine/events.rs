@@ -1,0 +1,90 @@
+//! The KV event stream's side of the engine (`spec/cache-semantics.md` 12).
+//!
+//! Nothing is recorded while nobody subscribes: a record holds a chunk's tokens, several times the memory of the object itself.
+//! When recording starts again the log has a gap, and readers with an older cursor are told.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use hashbrown::HashMap;
+use larder_core::hash::ChunkHash;
+use larder_core::key::Scope;
+use larder_core::kv_events::{KvEventKind, KvEventPage};
+
+use super::core::{Engine, State};
+
+impl Engine {
+    /// Resolves when there may be new events.
+    pub async fn events_due(&self) {
+        self.wake_events.notified().await;
+    }
+
+    /// Whether a commit should come with the prompt's tokens.
+    pub fn wants_tokens(&self) -> bool {
+        self.recording.load(Ordering::Relaxed)
+    }
+
+    /// Starts or stops recording.
+    pub fn record_events(&self, record: bool) {
+        let mut state = self.state();
+        let record = record && state.events.is_enabled();
+        if record && !self.recording.swap(record, Ordering::Relaxed) && state.cache.stats().stored_total > 0 {
+            state.events.mark_lost();
+        }
+        self.recording.store(record, Ordering::Relaxed);
+        state.cache.record_removed(record);
+    }
+
+    /// Whether there is an event log, and what tells it from that of another run.
+    pub fn event_log(&self) -> (bool, u64) {
+        let state = self.state();
+        (state.events.is_enabled(), state.events.incarnation_ns())
+    }
+
+    /// Up to `max_events` events of a model after `cursor`.
+    pub fn read_events(&self, model_name: &str, cursor: u64, max_events: usize) -> KvEventPage {
+        self.state().events.read(model_name, cursor, max_events)
+    }
+
+    /// Records the chunks of a store, each with its tokens.
+    pub(super) fn record_stores(
+        &self,
+        state: &mut State,
+        scope: &Scope,
+        hashes: &[ChunkHash],
+        chunks: Range<usize>,
+        tokens: &[u32],
+    ) {
+        let size = self.config.chunk_size as usize;
+        for chunk in chunks {
+            let Some(tokens) = tokens.get(chunk * size..(chunk + 1) * size) else { break };
+            let parent = chunk.checked_sub(1).map(|parent| hashes[parent]);
+            let kind = KvEventKind::Stored { parent, tokens: tokens.into() };
+            state.events.push(Arc::clone(&scope.model_name), vec![hashes[chunk]], kind);
+        }
+        self.wake_events.notify_one();
+    }
+
+    /// Moves what left the index to the event log, one record per model.
+    pub(super) fn record_removals(&self, state: &mut State) {
+        if !state.cache.has_removed() {
+            return;
+        }
+        let (removed, lost) = state.cache.take_removed();
+        if lost > 0 {
+            state.events.mark_lost();
+        }
+        let mut by_model: HashMap<Arc<str>, Vec<ChunkHash>> = HashMap::new();
+        for object in removed {
+            let hashes = by_model.entry_ref(&object.scope.model_name).or_default();
+            if hashes.last() != Some(&object.hash) {
+                hashes.push(object.hash);
+            }
+        }
+        for (model_name, hashes) in by_model {
+            state.events.push(model_name, hashes, KvEventKind::Removed);
+        }
+        self.wake_events.notify_one();
+    }
+}

@@ -1,0 +1,34 @@
+//! What the cache does for its clients, free of wire formats and sockets.
+//!
+//! [`Engine`] puts the pure object table of `larder-core`, the pool, requests and workers together. Every method is short: it
+//! takes one lock for microseconds and never waits. The RPC thread is its main caller; status pages and `clear` come from
+//! the control thread.
+//!
+//! One lock instead of a sharded index: what costs time in a request is decoding and hashing its tokens, which happens
+//! outside; a lookup of 32 chunks holds the lock for about 3 us, and anything longer (eviction, clearing, sweeping) works in
+//! bounded steps.
+
+mod core;
+mod counters;
+mod error;
+mod events;
+mod instances;
+mod key;
+mod lookup;
+mod members;
+mod room;
+mod sessions;
+mod status;
+mod sweep;
+mod transfer;
+
+#[cfg(test)]
+mod tests;
+
+pub use self::core::{ConnectionId, Engine, EngineConfig};
+pub use counters::{Counters, LookupCounts, LookupLabels};
+pub use error::EngineError;
+pub use key::{OwnedKey, PromptKey};
+pub use members::Geometry;
+pub use status::{EngineStatus, InstanceStatus};
+pub use transfer::{RetrievePlan, Slot, StorePlan};

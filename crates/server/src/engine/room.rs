@@ -1,0 +1,107 @@
+//! Eviction in the background, clearing, and growth of the pool.
+
+use std::sync::atomic::Ordering;
+
+use super::core::{Engine, State};
+use super::key::PromptKey;
+
+/// Objects evicted under one hold of the lock.
+const EVICTION_STEP: usize = 64;
+
+/// Object records walked under one hold of the lock when clearing.
+const CLEAR_STEP: u32 = 4_096;
+
+impl Engine {
+    /// Allows the first `bytes` of the pool to be handed out.
+    pub fn grow(&self, bytes: u64) {
+        self.state().cache.grow(bytes);
+        self.grown.notify_waiters();
+    }
+
+    /// Notes that the pool is as large as it gets.
+    pub fn stop_growing(&self) {
+        self.growing.store(false, Ordering::Relaxed);
+        self.grown.notify_waiters();
+    }
+
+    /// Whether a pool that is prepared on demand should get larger now: half of it is in use.
+    pub fn wants_growth(&self) -> bool {
+        let (used, capacity) = self.state().cache.usage();
+        used * 2 >= capacity
+    }
+
+    /// Whether a store is better made a moment later: the pool is still being prepared and has no room for it yet.
+    pub fn room_is_coming(&self, key: &PromptKey<'_>, instance_id: i64) -> bool {
+        if !self.growing.load(Ordering::Relaxed) {
+            return false;
+        }
+        let mut state = self.state();
+        let (used, capacity) = state.cache.usage();
+        let Some(instance) = state.instances.get_mut(instance_id) else { return false };
+        let align = self.config.align_bytes;
+        let bytes = instance.registration.layout.bytes().next_multiple_of(align);
+        let chunks = (key.range.end.saturating_sub(key.range.start)) / u64::from(self.config.chunk_size);
+        let asked = bytes.saturating_mul(chunks);
+        asked <= self.pool.len_bytes() && capacity - used < asked
+    }
+
+    /// Resolves when the pool has grown, or grows no more.
+    pub async fn has_grown(&self) {
+        let grown = self.grown.notified();
+        if self.growing.load(Ordering::Relaxed) {
+            grown.await;
+        }
+    }
+
+    /// Resolves when the pool may be above the watermark.
+    pub async fn eviction_due(&self) {
+        self.wake_eviction.notified().await;
+    }
+
+    /// How many objects a pass is to evict now: none below the watermark, else the configured share of all.
+    pub fn eviction_quota(&self) -> usize {
+        let state = self.state();
+        let stats = state.cache.stats();
+        if self.growing.load(Ordering::Relaxed)
+            || !above_watermark(stats.used_bytes, stats.capacity_bytes, self.config.eviction_watermark)
+        {
+            return 0;
+        }
+        self.counters.eviction_passes.add(1);
+        let share = stats.resident_objects as f64 * self.config.eviction_ratio;
+        if self.config.eviction_ratio > 0.0 { (share as usize).max(1) } else { 0 }
+    }
+
+    /// Evicts up to `quota` objects, a bounded number of them, and returns how many; 0 when nothing more can go.
+    pub fn evict_step(&self, quota: usize) -> usize {
+        let mut state = self.state();
+        let evicted = state.cache.evict(quota.min(EVICTION_STEP));
+        self.record_removals(&mut state);
+        evicted
+    }
+
+    /// Empties L1 (`spec/cache-semantics.md` 8). Without `force` objects under lease and objects being written stay. With it
+    /// they leave the index at once, and their memory is reused when their reader or writer lets go.
+    pub fn clear(&self, force: bool) {
+        let mut next = Some(0);
+        while let Some(from) = next {
+            let mut state = self.state();
+            next = state.cache.clear_step(force, from, CLEAR_STEP);
+            self.record_removals(&mut state);
+        }
+        tracing::info!("cleared L1 (force={force})");
+    }
+
+    /// To be called after anything that fills the pool or removes objects.
+    pub(super) fn after_change(&self, state: &mut State) {
+        let (used, capacity) = state.cache.usage();
+        if above_watermark(used, capacity, self.config.eviction_watermark) {
+            self.wake_eviction.notify_one();
+        }
+        self.record_removals(state);
+    }
+}
+
+fn above_watermark(used: u64, capacity: u64, watermark: f64) -> bool {
+    capacity > 0 && used as f64 >= capacity as f64 * watermark
+}

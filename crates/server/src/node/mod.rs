@@ -1,0 +1,16 @@
+//! One running server: what starts in which order, on which thread, and how it ends.
+//!
+//! ```text
+//! main thread      admin HTTP, plugins, signals
+//! larder-rpc       sockets, every short operation, eviction, sweeping, event streams
+//! larder-pool      prepares the pool, then ends
+//! (up to 4)        copies of payloads that come in messages, long clears; end when idle
+//! ```
+
+mod error;
+mod run;
+mod serve;
+mod shutdown;
+
+pub use error::StartError;
+pub use run::run;

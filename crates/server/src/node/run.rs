@@ -1,0 +1,218 @@
+//! Start, wait for a signal, stop.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use larder_core::eviction::{Lru, Noop, Policy};
+use larder_core::hash::{ChunkHasher, HashAlgorithm};
+use larder_pool::{PoolError, Segment, SegmentOptions};
+use larder_supervise::{Supervisor, SupervisorConfig};
+use tokio::net::TcpListener;
+
+use super::error::{StartError, http_url};
+use super::serve::{RpcServer, serve_rpc};
+use super::shutdown::Shutdown;
+use crate::admin::{self, Admin};
+use crate::config::json::{Resolved, http_config_json, plugin_config_json, plugin_extra_config_json};
+use crate::config::{EvictionPolicy, ServerConfig, SharedMemory};
+use crate::controllers::{self, Preparation, Tasks};
+use crate::engine::{Engine, EngineConfig};
+use crate::rpc::{FrontConfig, RpcStats};
+
+/// Longest that plugins are waited for when the server stops.
+const PLUGIN_STOP_BUDGET: Duration = Duration::from_secs(8);
+
+/// Runs a server until SIGTERM or SIGINT, then stops it; a second signal stops it at once.
+///
+/// # Errors
+/// [`StartError`] if it can't start.
+pub fn run(config: ServerConfig) -> Result<(), StartError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(2)
+        .build()
+        .map_err(|source| StartError::System { what: "control runtime", source })?;
+    let control = tokio::task::LocalSet::new();
+    runtime.block_on(control.run_until(Node::start(config)))
+}
+
+/// The parts of a running server.
+struct Node {
+    engine: Arc<Engine>,
+    rpc: RpcServer,
+    preparation: Arc<Preparation>,
+    preparing: thread::JoinHandle<()>,
+}
+
+impl Node {
+    async fn start(config: ServerConfig) -> Result<(), StartError> {
+        let mut shutdown = Shutdown::listen()?;
+        let algorithm = HashAlgorithm::parse(&config.mp.hash_algorithm, config.mp.python_hash_seed.as_deref())?;
+        let hasher = ChunkHasher::new(algorithm, config.mp.chunk_size as usize).expect("a checked chunk size");
+        tracing::info!(
+            "token hasher: chunk_size={}, hash_algorithm={}, NONE_HASH={}",
+            config.mp.chunk_size,
+            config.mp.hash_algorithm,
+            hasher.none_hash()
+        );
+        let pool = Arc::new(open_pool(&config)?);
+        let engine = Arc::new(Engine::new(engine_config(&config, algorithm), Arc::clone(&pool), policy(&config)));
+        let tasks = Tasks::default();
+        let stats = Arc::new(RpcStats::default());
+        let front = FrontConfig {
+            shm_name: pool.name().unwrap_or_default().to_owned(),
+            pool_bytes: pool.len_bytes(),
+            experimental: if config.mp.kv_event_log_size > 0 { vec!["kv_event_stream".into()] } else { Vec::new() },
+        };
+        let address = format!("tcp://{}:{}", config.mp.host, config.mp.port);
+        let rpc = serve_rpc(&address, Arc::clone(&engine), hasher, front, Arc::clone(&stats), &tasks)?;
+        for endpoint in rpc.endpoints() {
+            tracing::info!("LMCache ZMQ cache server is running on {endpoint}");
+        }
+        let preparation = Arc::new(Preparation::default());
+        let preparing = prepare_pool(&config, &engine, &preparation)?;
+        let node = Self { engine, rpc, preparation, preparing };
+        let served = node.serve(config, tasks, stats, &mut shutdown).await;
+        node.stop();
+        served
+    }
+
+    /// Serves HTTP and runs the plugins until a signal comes.
+    async fn serve(
+        &self,
+        config: ServerConfig,
+        tasks: Tasks,
+        rpc: Arc<RpcStats>,
+        shutdown: &mut Shutdown,
+    ) -> Result<(), StartError> {
+        let config = Arc::new(config);
+        let resolved = Resolved {
+            shm_name: self.engine.pool().name().map(short_name).unwrap_or_default().to_owned(),
+            ..Resolved::requested(&config)
+        };
+        let admin = Admin {
+            engine: Arc::clone(&self.engine),
+            config: Arc::clone(&config),
+            config_json: http_config_json(&config, &resolved).into(),
+            rpc,
+            tasks,
+            preparation: Arc::clone(&self.preparation),
+        };
+        let (listener, url) = listen_http(&config).await?;
+        tracing::info!("LMCache cache server is running... (HTTP on {url})");
+        let app = admin::router(admin).into_make_service_with_connect_info::<std::net::SocketAddr>();
+        let http = tokio::task::spawn_local(async move { axum::serve(listener, app).await });
+        let plugins = start_plugins(&config, &resolved)?;
+        let signal = shutdown.signalled().await;
+        tracing::info!("stopping: {signal}");
+        http.abort();
+        if let Some(plugins) = plugins {
+            tokio::select! {
+                report = plugins.stop(PLUGIN_STOP_BUDGET) => tracing::debug!("plugins stopped: {report:?}"),
+                signal = shutdown.signalled() => tracing::warn!("stopping at once: {signal}"),
+            }
+        }
+        Ok(())
+    }
+
+    fn stop(self) {
+        self.preparation.stop();
+        self.preparing.thread().unpark();
+        self.rpc.stop();
+        self.engine.pool().unlink();
+        if self.preparing.join().is_err() {
+            tracing::error!("the pool's preparation failed");
+        }
+        tracing::info!("stopped");
+    }
+}
+
+fn engine_config(config: &ServerConfig, hash_algorithm: HashAlgorithm) -> EngineConfig {
+    let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    EngineConfig {
+        chunk_size: config.mp.chunk_size,
+        hash_algorithm,
+        align_bytes: config.l1.align_bytes,
+        eviction_watermark: config.eviction.trigger_watermark,
+        eviction_ratio: config.eviction.ratio,
+        write_ttl_ms: config.l1.write_ttl_seconds.saturating_mul(1000),
+        read_ttl_ms: config.l1.read_ttl_seconds.saturating_mul(1000),
+        session_ttl_ms: ms(config.mp.session_ttl()),
+        reap_timeout_ms: config.mp.worker_reap_timeout().map_or(0, ms),
+        registration_grace_ms: ms(config.mp.worker_registration_grace()),
+        kv_event_log_size: config.mp.kv_event_log_size,
+        incarnation_ns: u64::try_from(since_1970.as_nanos()).unwrap_or(u64::MAX),
+    }
+}
+
+fn policy(config: &ServerConfig) -> Box<dyn Policy> {
+    match config.eviction.policy {
+        EvictionPolicy::Lru => Box::new(Lru::new()),
+        EvictionPolicy::Noop => Box::new(Noop::new()),
+    }
+}
+
+/// The pool as configured. A shared segment nobody asked for by name gives way to private memory if it can't be had.
+fn open_pool(config: &ServerConfig) -> Result<Segment, PoolError> {
+    let options = |share: Option<&str>| SegmentOptions {
+        share: share.map(str::to_owned),
+        bytes: config.l1.size_bytes,
+        hugepages: config.l1.use_hugepages,
+    };
+    let segment = match &config.l1.shared_memory {
+        SharedMemory::Automatic(name) => Segment::create(options(Some(name))).or_else(|error| {
+            tracing::warn!("no shared memory, engines will send their data in messages: {error}");
+            Segment::create(options(None))
+        }),
+        SharedMemory::Named(name) => Segment::create(options(Some(name))),
+        SharedMemory::Off => Segment::create(options(None)),
+    }?;
+    match segment.name() {
+        Some(name) => tracing::info!("L1: {} bytes in /dev/shm/{name}", segment.len_bytes()),
+        None => tracing::info!("L1: {} bytes of private memory", segment.len_bytes()),
+    }
+    Ok(segment)
+}
+
+/// The name as operators give it.
+fn short_name(name: &str) -> &str {
+    name.strip_prefix("lmcache_l1_pool_").unwrap_or(name)
+}
+
+fn prepare_pool(
+    config: &ServerConfig,
+    engine: &Arc<Engine>,
+    preparation: &Arc<Preparation>,
+) -> Result<thread::JoinHandle<()>, StartError> {
+    let eager_bytes = if config.l1.use_lazy { config.l1.init_size_bytes } else { config.l1.size_bytes };
+    let (engine, preparation) = (Arc::clone(engine), Arc::clone(preparation));
+    thread::Builder::new()
+        .name("larder-pool".into())
+        .spawn(move || controllers::prepare(&engine, &preparation, eager_bytes))
+        .map_err(|source| StartError::System { what: "pool thread", source })
+}
+
+async fn listen_http(config: &ServerConfig) -> Result<(TcpListener, String), StartError> {
+    let (host, port) = (config.http.host.as_str(), config.http.port);
+    let failed = |source| StartError::Http { address: format!("{host}:{port}"), source };
+    let listener = TcpListener::bind((host, port)).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    if !address.ip().is_loopback() {
+        tracing::warn!("HTTP listens on {address} without authentication; only this machine may change state");
+    }
+    Ok((listener, http_url(address)))
+}
+
+fn start_plugins(config: &ServerConfig, resolved: &Resolved) -> Result<Option<Supervisor>, StartError> {
+    if config.plugins.locations.is_empty() {
+        return Ok(None);
+    }
+    let locations = config.plugins.locations.iter().map(Into::into).collect();
+    let plugins = SupervisorConfig {
+        extra_config: plugin_extra_config_json(config),
+        ..SupervisorConfig::new(locations, plugin_config_json(config, resolved))
+    };
+    Ok(Some(Supervisor::start(plugins)?))
+}

@@ -1,0 +1,120 @@
+//! The RPC thread.
+
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use larder_core::hash::ChunkHasher;
+use larder_zmtp::{Endpoint, Limits, Router};
+use tokio::sync::oneshot;
+
+use super::error::StartError;
+use crate::controllers::{self, TaskLevel, Tasks};
+use crate::engine::Engine;
+use crate::rpc::{Front, FrontConfig, RpcStats};
+
+/// How long answers that are being written may take when the server stops.
+const DRAIN: Duration = Duration::from_millis(100);
+
+/// Most copies at a time.
+const COPIES_MAX: usize = 4;
+
+/// A thread for copies ends when it has had nothing to do for this long.
+const COPY_THREAD_IDLE: Duration = Duration::from_secs(10);
+
+/// The RPC front on its thread.
+pub(super) struct RpcServer {
+    endpoints: Vec<Endpoint>,
+    stop: oneshot::Sender<()>,
+    thread: thread::JoinHandle<()>,
+}
+
+impl RpcServer {
+    /// Where it listens.
+    pub(super) fn endpoints(&self) -> &[Endpoint] {
+        &self.endpoints
+    }
+
+    /// Stops accepting, gives answers on their way a moment, and ends.
+    pub(super) fn stop(self) {
+        drop(self.stop);
+        if self.thread.join().is_err() {
+            tracing::error!("the RPC thread failed");
+        }
+    }
+}
+
+/// Starts the RPC thread and returns when it is bound.
+pub(super) fn serve_rpc(
+    address: &str,
+    engine: Arc<Engine>,
+    hasher: ChunkHasher,
+    front: FrontConfig,
+    stats: Arc<RpcStats>,
+    tasks: &Tasks,
+) -> Result<RpcServer, StartError> {
+    let endpoint: Endpoint = address.parse()?;
+    let (bound, is_bound) = mpsc::sync_channel(1);
+    let (stop, stopped) = oneshot::channel();
+    let tasks = tasks.clone();
+    let thread = thread::Builder::new()
+        .name("larder-rpc".into())
+        .spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .max_blocking_threads(COPIES_MAX)
+                .thread_keep_alive(COPY_THREAD_IDLE)
+                .thread_name("larder-copy")
+                .build();
+            let runtime = match runtime {
+                Ok(runtime) => runtime,
+                Err(source) => {
+                    drop(bound.send(Err(StartError::System { what: "RPC runtime", source })));
+                    return;
+                }
+            };
+            let local = tokio::task::LocalSet::new();
+            runtime.block_on(local.run_until(async move {
+                let router = match Router::bind(&[endpoint], Limits::default()) {
+                    Ok(router) => router,
+                    Err(error) => return drop(bound.send(Err(error.into()))),
+                };
+                let front = Front::new(Arc::clone(&engine), hasher, front, stats);
+                start_tasks(&tasks, &engine, &front);
+                drop(bound.send(Ok(router.endpoints())));
+                serve(router, front, stopped).await;
+            }));
+            runtime.shutdown_background();
+        })
+        .map_err(|source| StartError::System { what: "RPC thread", source })?;
+    let endpoints = is_bound.recv().map_err(|_| StartError::RpcThread)??;
+    Ok(RpcServer { endpoints, stop, thread })
+}
+
+async fn serve(router: Router, front: Arc<Front>, stopped: oneshot::Receiver<()>) {
+    let handle = router.handle();
+    let serving = router.serve_local(front);
+    tokio::pin!(serving);
+    tokio::select! {
+        () = &mut serving => tracing::error!("the RPC front ended"),
+        _ = stopped => {
+            handle.close();
+            drop(tokio::time::timeout(DRAIN, serving).await);
+        }
+    }
+}
+
+fn start_tasks(tasks: &Tasks, engine: &Arc<Engine>, front: &Arc<Front>) {
+    let eviction = tasks.register("l1-eviction", TaskLevel::Critical);
+    let sweeper = tasks.register("sweeper", TaskLevel::Critical);
+    let events = tasks.register("kv-events", TaskLevel::High);
+    let shared = Arc::clone(engine);
+    let evict = move |task| controllers::evict(Arc::clone(&shared), task);
+    tokio::task::spawn_local(Tasks::keep_running(eviction, evict));
+    let shared = Arc::clone(engine);
+    let sweep = move |task| controllers::sweep(Arc::clone(&shared), task);
+    tokio::task::spawn_local(Tasks::keep_running(sweeper, sweep));
+    let front = Arc::clone(front);
+    let pump = move |task| Arc::clone(&front).pump_events(task);
+    tokio::task::spawn_local(Tasks::keep_running(events, pump));
+}

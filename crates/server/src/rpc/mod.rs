@@ -1,0 +1,16 @@
+//! The RPC front: sockets on one side, the engine on the other.
+//!
+//! One thread reads, decodes, answers and writes. Nearly every operation is shorter than a hop to another thread, so it is
+//! answered in place; only what copies payloads (transfer without shared memory) goes to a worker, and until it is back its
+//! connection's later requests wait, nobody else's.
+
+mod answer;
+mod front;
+mod operations;
+mod payload;
+mod prompts;
+mod stats;
+mod streams;
+
+pub use front::{Front, FrontConfig};
+pub use stats::RpcStats;

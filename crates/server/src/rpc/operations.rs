@@ -1,0 +1,332 @@
+//! What each operation does: from a decoded request to an answer.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use larder_core::hash::ChunkHash;
+use larder_core::key::{self, TokenRange};
+use larder_wire::engine_driven::{EngineContext, PoolLocation, PrepareRetrieveResult, PrepareStoreResult, Slot};
+use larder_wire::{CacheKey, Operation, Request, Response, decode_request_with};
+
+use super::answer::Answer;
+use super::front::Front;
+use super::payload;
+use crate::engine::{ConnectionId, EngineError, Geometry, PromptKey};
+
+/// Most events in one batch of a stream (`spec/cache-semantics.md` 12).
+const EVENTS_PER_BATCH_MAX: i64 = 1_024;
+
+/// What became of a request.
+pub(super) enum Outcome {
+    /// It is answered.
+    Now(Answer),
+    /// It is answered when this work is done, which is too long for the RPC thread.
+    Job(Box<dyn FnOnce() -> Answer + Send>),
+    /// It opens a stream.
+    Subscribed(Subscription),
+    /// The pool is still being prepared and has no room yet: to be asked again when it has grown.
+    RoomIsComing,
+}
+
+/// A subscription to KV events.
+#[derive(Debug)]
+pub(super) struct Subscription {
+    /// The subscriber; it has one stream at a time.
+    pub(super) instance_id: i64,
+    /// The model it wants to hear about.
+    pub(super) model_name: Box<str>,
+    /// The last position it has seen.
+    pub(super) cursor: u64,
+    /// Most events per batch.
+    pub(super) max_events: usize,
+}
+
+/// Why a request is not done.
+enum Refusal {
+    /// The engine says no.
+    Engine(EngineError),
+    /// The operation belongs to a part this server does not have.
+    Unsupported(&'static str),
+    /// An argument is out of range.
+    Argument(String),
+    /// The request does not decode, or the answer does not encode.
+    Wire(larder_wire::WireError),
+}
+
+impl<E: Into<EngineError>> From<E> for Refusal {
+    fn from(error: E) -> Self {
+        Self::Engine(error.into())
+    }
+}
+
+impl Front {
+    /// Does `operation`. Every failure is an answer of the operation's own type where it has one that says so, else a
+    /// refusal that lets the client fail at once.
+    ///
+    /// A store for which the pool is about to grow is answered with [`Outcome::RoomIsComing`] if the caller is `patient`.
+    pub(super) fn handle(
+        &self,
+        operation: Operation,
+        payloads: &[Bytes],
+        connection: ConnectionId,
+        patient: bool,
+    ) -> Outcome {
+        let refusal = match self.try_handle(operation, payloads, connection, patient) {
+            Ok(outcome) => return outcome,
+            Err(refusal) => refusal,
+        };
+        let text = match &refusal {
+            Refusal::Engine(error) => format!("{operation}: {error}"),
+            Refusal::Unsupported(hint) => {
+                tracing::warn!("{operation}: {hint}");
+                format!("{operation}: {hint}")
+            }
+            Refusal::Argument(text) => format!("{operation}: {text}"),
+            Refusal::Wire(error) => error.to_string(),
+        };
+        let answer = match refusal {
+            Refusal::Engine(error) => self.soft_answer(operation, &error),
+            Refusal::Unsupported(_) => operation.negative_result().and_then(|negative| body(&negative).ok()),
+            Refusal::Argument(_) | Refusal::Wire(_) => None,
+        };
+        Outcome::Now(answer.unwrap_or(Answer::Refused(text)))
+    }
+
+    /// The answer that tells an unmodified client "not done" without stopping its engine.
+    fn soft_answer(&self, operation: Operation, error: &EngineError) -> Option<Answer> {
+        if let EngineError::UnknownInstance(_) = error {
+            tracing::warn!("{operation}: {error}; it is told so at its next ping");
+            if operation == Operation::PrepareStore {
+                self.engine.counters().unknown_instance_stores.add(1);
+                let nothing = PrepareStoreResult::Slots { slots: Vec::new(), chunk_indices: (&[][..]).into() };
+                return body(&Response::PrepareStore(nothing)).ok();
+            }
+        }
+        operation.negative_result().and_then(|negative| body(&negative).ok())
+    }
+
+    fn try_handle(
+        &self,
+        operation: Operation,
+        payloads: &[Bytes],
+        connection: ConnectionId,
+        patient: bool,
+    ) -> Result<Outcome, Refusal> {
+        let mut known = None;
+        let request = decode_request_with(operation, payloads, &mut |count, rest| {
+            let (length, hashes) = self.prompts.borrow_mut().recognise(count, rest)?;
+            known = Some(hashes);
+            Some(length)
+        })
+        .map_err(Refusal::Wire)?;
+        let engine = &self.engine;
+        Ok(match request {
+            Request::Noop => now(&Response::OK)?,
+            Request::GetChunkSize => now(&Response::Int(engine.config().chunk_size.into()))?,
+            Request::GetExperimental => {
+                now(&Response::StrList(self.config.experimental.iter().map(String::as_str).collect()))?
+            }
+            Request::Ping { instance_id } => now(&Response::Bool(engine.ping(instance_id, connection)))?,
+            Request::RegisterKvCacheEngineDrivenContext(context) => {
+                now(&self.register(&context, connection)?)?
+            }
+            Request::UnregisterKvCacheEngineDrivenContext { instance_id } => {
+                engine.unregister(instance_id);
+                DONE
+            }
+            Request::Lookup { key, .. } => {
+                engine.lookup(&self.prompt(&key, known)?, connection)?;
+                DONE
+            }
+            Request::QueryPrefetchStatus { request_id } | Request::WaitPrefetchStatus { request_id, .. } => {
+                now(&Response::Int(engine.collect(request_id, connection) as i64))?
+            }
+            Request::FreeLookupLocks { key, .. } => {
+                engine.free_leases(&unhashed(&key)?, connection)?;
+                DONE
+            }
+            Request::EndSession { request_id } => {
+                engine.end_session(request_id, connection);
+                self.prompts.borrow_mut().forget(request_id);
+                DONE
+            }
+            Request::PrepareStore { key, instance_id } => {
+                let key = self.prompt(&key, known)?;
+                if patient && engine.room_is_coming(&key, instance_id) {
+                    return Ok(Outcome::RoomIsComing);
+                }
+                now(&self.prepare_store(&key, instance_id, connection)?)?
+            }
+            Request::CommitStore { key, instance_id, data } => {
+                let prompt = self.prompt(&key, known)?;
+                let tokens = if engine.wants_tokens() { key.token_ids.to_vec().ok() } else { None };
+                if data.is_empty() {
+                    let stored = engine.commit_store(&prompt, instance_id, connection, tokens.as_deref())?;
+                    now(&Response::Bool(stored))?
+                } else {
+                    let data = payloads[2].slice_ref(data);
+                    payload::store(Arc::clone(engine), &prompt, instance_id, connection, tokens, data)
+                }
+            }
+            Request::PrepareRetrieve { key, instance_id } => {
+                let prompt = self.prompt(&key, known)?;
+                match engine.prepare_retrieve(&prompt, instance_id, connection)? {
+                    None => now(&Response::PrepareRetrieve(PrepareRetrieveResult::miss()))?,
+                    Some(plan) if self.shares_memory() => {
+                        let slots = wire_slots(&plan.slots, &plan.layout);
+                        now(&Response::PrepareRetrieve(PrepareRetrieveResult::slots(slots)))?
+                    }
+                    Some(plan) => payload::retrieve(Arc::clone(engine), &prompt, instance_id, connection, plan),
+                }
+            }
+            Request::CommitRetrieve { key, instance_id } => {
+                engine.commit_retrieve(&self.prompt(&key, known)?, instance_id, connection)?;
+                now(&Response::Bool(true))?
+            }
+            Request::Clear { force } => {
+                let engine = Arc::clone(engine);
+                Outcome::Job(Box::new(move || {
+                    engine.clear(force);
+                    Answer::Done
+                }))
+            }
+            Request::ReportBlockAllocation { records, .. } => {
+                let blocks: usize = records.iter().map(|record| record.new_block_ids.len()).sum();
+                engine.counters().reported_blocks.add(blocks as u64);
+                DONE
+            }
+            Request::SubscribeKvEvents { instance_id, model_name, cursor, max_events } => {
+                subscription(instance_id, model_name, cursor, max_events)?
+            }
+            other => return Err(Refusal::Unsupported(unsupported(other.operation()))),
+        })
+    }
+
+    fn shares_memory(&self) -> bool {
+        !self.config.shm_name.is_empty()
+    }
+
+    fn register(&self, context: &EngineContext<'_>, connection: ConnectionId) -> Result<Response<'_>, Refusal> {
+        let geometry = Geometry {
+            block_size: context.block_size,
+            num_layers: context.num_layers,
+            hidden_dim_size: context.hidden_dim_size,
+            dtype: context.dtype,
+            use_mla: context.use_mla,
+            num_physical_slots: context.num_physical_slots,
+        };
+        let EngineContext { instance_id, model_name, world_size, .. } = *context;
+        self.engine.register(instance_id, model_name, world_size, geometry, connection)?;
+        let location = if self.shares_memory() {
+            PoolLocation { shm_name: &self.config.shm_name, pool_size: self.config.pool_bytes }
+        } else {
+            PoolLocation::default()
+        };
+        Ok(Response::Pool(location))
+    }
+
+    fn prepare_store(
+        &self,
+        key: &PromptKey<'_>,
+        instance_id: i64,
+        connection: ConnectionId,
+    ) -> Result<Response<'static>, Refusal> {
+        if !self.shares_memory() {
+            self.engine.check_transfer(key, instance_id, connection)?;
+            return Ok(Response::PrepareStore(PrepareStoreResult::InMessage));
+        }
+        let plan = self.engine.prepare_store(key, instance_id, connection)?;
+        let indices: Vec<u32> = plan.slots.iter().map(|slot| slot.index as u32).collect();
+        Ok(Response::PrepareStore(PrepareStoreResult::Slots {
+            slots: wire_slots(&plan.slots, &plan.layout),
+            chunk_indices: indices.into(),
+        }))
+    }
+
+    /// The key with its tokens hashed, from the memo if the prompt was there.
+    fn prompt<'a>(
+        &self,
+        key: &CacheKey<'a>,
+        known: Option<Arc<[ChunkHash]>>,
+    ) -> Result<PromptKey<'a>, Refusal> {
+        let hashes = match known {
+            Some(hashes) => hashes,
+            None => self
+                .prompts
+                .borrow_mut()
+                .add(&key.token_ids, key.request_id)
+                .map_err(|error| Refusal::Argument(format!("token_ids: {error}")))?,
+        };
+        Ok(PromptKey { hashes, ..unhashed(key)? })
+    }
+}
+
+/// The key without hashes, for operations that go by the request alone.
+fn unhashed<'a>(key: &CacheKey<'a>) -> Result<PromptKey<'a>, Refusal> {
+    key::check_key(key.model_name, key.world_size, key.worker_id).map_err(EngineError::from)?;
+    Ok(PromptKey {
+        model_name: key.model_name,
+        world_size: key.world_size,
+        worker_id: key.worker_id,
+        tokens: key.token_ids.len() as u64,
+        hashes: Arc::default(),
+        range: TokenRange { start: key.start, end: key.end },
+        request_id: key.request_id,
+        cache_salt: key.cache_salt,
+        readers: key.num_kv_readers,
+    })
+}
+
+fn subscription(instance_id: i64, model_name: &str, cursor: i64, max_events: i64) -> Result<Outcome, Refusal> {
+    if !(1..=EVENTS_PER_BATCH_MAX).contains(&max_events) {
+        let text = format!("`max_events` is `{max_events}`; it must be 1 to {EVENTS_PER_BATCH_MAX}");
+        return Err(Refusal::Argument(text));
+    }
+    let cursor = u64::try_from(cursor)
+        .map_err(|_| Refusal::Argument(format!("`cursor` is `{cursor}`; it must not be negative")))?;
+    let max_events = max_events as usize;
+    Ok(Outcome::Subscribed(Subscription { instance_id, model_name: model_name.into(), cursor, max_events }))
+}
+
+/// What the operator has to change for an operation of a part that is not here.
+fn unsupported(operation: Operation) -> &'static str {
+    match operation {
+        Operation::RegisterKvCache | Operation::Store | Operation::Retrieve | Operation::UnregisterKvCache => {
+            "server-driven transfer is not available; \
+             set `lmcache.mp.mp_transfer_mode` (or LMCACHE_MP_TRANSFER_MODE) to `engine_driven` in the engine"
+        }
+        Operation::RegisterQCache | Operation::UnregisterQCache | Operation::StoreQ => {
+            "query transfer is not available"
+        }
+        Operation::P2pLookupAndLock | Operation::P2pQueryLookupResults | Operation::P2pUnlockObjects => {
+            "peer-to-peer transfer is not available"
+        }
+        Operation::ServerModuleCall => "no server module is loaded",
+        _ => "blending is not available",
+    }
+}
+
+fn wire_slots<'a>(
+    slots: &[crate::engine::Slot],
+    layout: &larder_core::layout::ObjectLayout,
+) -> Vec<Slot<'a>> {
+    let slot = |slot: &crate::engine::Slot| Slot {
+        offset: slot.offset,
+        length: layout.bytes(),
+        shape: layout.shape().to_vec().into(),
+        dtype: layout.dtype().name(),
+    };
+    slots.iter().map(slot).collect()
+}
+
+const DONE: Outcome = Outcome::Now(Answer::Done);
+
+fn now(response: &Response<'_>) -> Result<Outcome, Refusal> {
+    body(response).map(Outcome::Now)
+}
+
+/// The answer with this result.
+fn body(response: &Response<'_>) -> Result<Answer, Refusal> {
+    let encoded = response.encode().map_err(Refusal::Wire)?;
+    Ok(encoded.map_or(Answer::Done, |body| Answer::Body(body.into())))
+}

@@ -1,0 +1,119 @@
+//! Transfers whose bytes come in messages, as pickled tensors (`spec/transfer-modes.md` 3). Copies are made by workers.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use larder_core::layout::ObjectLayout;
+use larder_wire::dtype::DType;
+use larder_wire::engine_driven::PrepareRetrieveResult;
+use larder_wire::pickle::{Piece, PickledTensor, TensorSpec, read_tensors, write_tensors};
+use larder_wire::{Operation, Response};
+
+use super::answer::Answer;
+use super::operations::Outcome;
+use crate::engine::{ConnectionId, Engine, EngineError, OwnedKey, PromptKey, RetrievePlan};
+
+/// Stores the tensors of `data`, one per chunk of the key's range.
+pub(super) fn store(
+    engine: Arc<Engine>,
+    key: &PromptKey<'_>,
+    instance_id: i64,
+    connection: ConnectionId,
+    tokens: Option<Vec<u32>>,
+    data: Bytes,
+) -> Outcome {
+    let key = OwnedKey::from(key);
+    Outcome::Job(Box::new(move || {
+        let stored = read_tensors(&data).map_err(|error| error.to_string()).and_then(|tensors| {
+            let mut packed = Vec::new();
+            let write = |index: usize, offset: u64, layout: &ObjectLayout| {
+                let bytes = chunk_bytes(&tensors, index, layout, &mut packed)?;
+                engine.pool().write_at(offset, bytes).map_err(EngineError::from)
+            };
+            let tokens = tokens.as_deref();
+            let stored = engine.store_bytes(&key.borrow(), instance_id, connection, tokens, write);
+            stored.map_err(|error| error.to_string())
+        });
+        let stored = stored.unwrap_or_else(|reason| {
+            tracing::warn!("{} of instance {instance_id}: {reason}", Operation::CommitStore);
+            false
+        });
+        encode(&Response::Bool(stored))
+    }))
+}
+
+/// Answers with the chunks of `plan` as pickled tensors and gives their leases back.
+pub(super) fn retrieve(
+    engine: Arc<Engine>,
+    key: &PromptKey<'_>,
+    instance_id: i64,
+    connection: ConnectionId,
+    plan: RetrievePlan,
+) -> Outcome {
+    let key = OwnedKey::from(key);
+    Outcome::Job(Box::new(move || {
+        let body = pickle(&engine, &plan);
+        if let Err(error) = engine.commit_retrieve(&key.borrow(), instance_id, connection) {
+            tracing::warn!("{} of instance {instance_id}: {error}", Operation::PrepareRetrieve);
+        }
+        body.unwrap_or_else(|reason| {
+            tracing::warn!("{} of instance {instance_id}: {reason}", Operation::PrepareRetrieve);
+            encode(&Response::PrepareRetrieve(PrepareRetrieveResult::miss()))
+        })
+    }))
+}
+
+/// The bytes of the chunk at `index`, checked against what the worker registered; packed into `packed` if they are not so already.
+fn chunk_bytes<'t>(
+    tensors: &'t [PickledTensor<'t>],
+    index: usize,
+    layout: &ObjectLayout,
+    packed: &'t mut Vec<u8>,
+) -> Result<&'t [u8], EngineError> {
+    let wrong = |got: String| EngineError::WrongChunk {
+        index,
+        got,
+        want: format!("{:?} of {}", layout.shape(), layout.dtype()),
+    };
+    let Some(tensor) = tensors.get(index) else {
+        return Err(wrong(format!("missing: {} tensors came", tensors.len())));
+    };
+    if tensor.shape() != layout.shape() || tensor.dtype().name() != layout.dtype().name() {
+        return Err(wrong(format!("{:?} of {}", tensor.shape(), tensor.dtype().name())));
+    }
+    if let Some(bytes) = tensor.as_packed() {
+        return Ok(bytes);
+    }
+    packed.resize(layout.bytes() as usize, 0);
+    tensor.copy_to(tensor.dtype(), packed).map_err(|error| wrong(error.to_string()))?;
+    Ok(packed)
+}
+
+fn pickle(engine: &Engine, plan: &RetrievePlan) -> Result<Answer, String> {
+    let name = plan.layout.dtype().name();
+    let dtype = DType::from_name(name).ok_or_else(|| format!("`{name}` can't be sent in a message"))?;
+    let tensor = TensorSpec { dtype, shape: plan.layout.shape() };
+    let pieces = write_tensors(&vec![tensor; plan.slots.len()]).map_err(|error| error.to_string())?;
+    let length = pieces.iter().map(Piece::len).sum();
+    let (head, tail) = PrepareRetrieveResult::around_data(length).map_err(|error| error.to_string())?;
+    let mut body = Vec::with_capacity(head.len() + length + tail.len());
+    body.extend_from_slice(&head);
+    for piece in pieces {
+        match piece {
+            Piece::Bytes(bytes) => body.extend_from_slice(&bytes),
+            Piece::Tensor { index, length } => {
+                let offset = plan.slots[index].offset;
+                engine.pool().read_into(offset, length, &mut body).map_err(|error| error.to_string())?;
+            }
+        }
+    }
+    body.extend_from_slice(&tail);
+    Ok(Answer::Body(body.into()))
+}
+
+fn encode(response: &Response<'_>) -> Answer {
+    match response.encode() {
+        Ok(body) => body.map_or(Answer::Done, |body| Answer::Body(body.into())),
+        Err(error) => Answer::Refused(error.to_string()),
+    }
+}
