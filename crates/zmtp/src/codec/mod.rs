@@ -4,6 +4,8 @@
 
 mod command;
 mod decoder;
+#[cfg(test)]
+mod decoder_tests;
 mod encoder;
 mod frame;
 mod greeting;
