@@ -1,1 +1,61 @@
 //! Supervised child processes beside a server; knows nothing of caches.
+//!
+//! # Theory of operation
+//!
+//! [`discovery`] turns the configured locations into a list of plugin files and a list of what was passed over and why. Each plugin then has one
+//! task (`plugin`), which owns its [`lifecycle::Lifecycle`]: a pure machine that turns events into actions. The task feeds it with commands,
+//! process events and the passing of time, and performs its actions through a [`spawner::Spawner`].
+//!
+//! The only real spawner talks to a **guardian**: this same binary, started again as a small single-threaded process. It alone forks, so the
+//! server with its large memory never does, and every plugin is its child. Since it is a child subreaper, whatever a plugin starts
+//! stays below it: double forks and new sessions included. It holds one end of a socket whose other end only the server has. When that
+//! reports end of file, the guardian ends all that is below it; when the guardian dies, the kernel kills the plugins and the server the rest.
+//!
+//! Output is read by the plugin's task in bounded turns: lines are cut, counted, rate-limited and escaped on their way to the log.
+//!
+//! # Invariants
+//!
+//! 1. A run is over when its last process is gone; no new run starts before.
+//! 2. Nothing a plugin prints, and no way of dying, costs the server more than the limits named in this crate.
+//! 3. No process started here outlives the server.
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("plugin supervision relies on Linux: subreapers, process descriptors, parent-death signals");
+
+pub mod discovery;
+pub mod eligibility;
+pub mod environment;
+pub mod interpreter;
+pub mod lifecycle;
+pub mod os;
+pub mod policy;
+pub mod shebang;
+pub mod spawner;
+
+mod config;
+mod error;
+mod ignore;
+mod journal;
+mod line;
+mod output;
+mod plugin;
+mod rate;
+mod scratch;
+mod severity;
+mod status;
+mod supervisor;
+mod text;
+
+pub use config::SupervisorConfig;
+pub use discovery::{SkipReason, Skipped};
+pub use eligibility::{Host, Role};
+pub use error::SuperviseError;
+pub use interpreter::Interpreters;
+pub use journal::{LineCounts, LogLine, Stream};
+pub use os::{GuardianCommand, run_guardian_if_asked};
+pub use output::OutputLimits;
+pub use policy::{Policy, Restart, StopSignal};
+pub use rate::LineRate;
+pub use severity::Severity;
+pub use status::{PluginStatus, StopReport};
+pub use supervisor::Supervisor;

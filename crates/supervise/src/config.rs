@@ -1,0 +1,59 @@
+//! What a supervisor needs to know.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use crate::eligibility::Host;
+use crate::interpreter::Interpreters;
+use crate::os::GuardianCommand;
+use crate::output::OutputLimits;
+use crate::policy::Policy;
+
+/// Everything given to [`crate::Supervisor::start`].
+#[derive(Debug, Clone)]
+pub struct SupervisorConfig {
+    /// Files and directories, in order.
+    pub locations: Vec<PathBuf>,
+    /// The process plugins run beside.
+    pub host: Host,
+    /// Workers in the cluster.
+    pub worker_count: u32,
+    /// The configuration text, as plugins receive it.
+    pub config: String,
+    /// The extra configuration text; `None` leaves its variable out.
+    pub extra_config: Option<String>,
+    /// The environment plugins inherit.
+    pub environment: Vec<(OsString, OsString)>,
+    /// Programs for scripts without a usable `#!` line.
+    pub interpreters: Interpreters,
+    /// Limits on what plugins print.
+    pub output: OutputLimits,
+    /// Rules for plugins without a manifest.
+    pub policy: Policy,
+    /// Where the private directory is made.
+    pub runtime_dir: PathBuf,
+    /// How to start the guardian.
+    pub guardian: GuardianCommand,
+}
+
+impl SupervisorConfig {
+    /// For a server without roles: worker 0 of 1, this process's environment, this binary as guardian.
+    pub fn new(locations: Vec<PathBuf>, config: impl Into<String>) -> Self {
+        Self {
+            locations,
+            host: Host { role: None, worker_id: 0 },
+            worker_count: 1,
+            config: config.into(),
+            extra_config: None,
+            environment: std::env::vars_os().collect(),
+            interpreters: Interpreters::default(),
+            output: OutputLimits::default(),
+            policy: Policy::default(),
+            runtime_dir: std::env::var_os("XDG_RUNTIME_DIR")
+                .map(PathBuf::from)
+                .filter(|dir| dir.is_dir())
+                .unwrap_or_else(std::env::temp_dir),
+            guardian: GuardianCommand::this_binary(),
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! What can go wrong in this crate, as callers tell it apart.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::text::shown;
+
+/// Failures of discovery, launch and supervision.
+#[derive(Debug, thiserror::Error)]
+pub enum SuperviseError {
+    /// A plugin file could not be opened or read.
+    #[error("cannot read `{}`: {source}", shown(path))]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// No program to run the file with was found.
+    #[error(
+        "no interpreter for `{}`: tried {}\nhint: give it a `#!` line naming a program that exists",
+        shown(path),
+        listed(tried)
+    )]
+    NoInterpreter {
+        /// The file.
+        path: PathBuf,
+        /// Program names in the order they were looked up.
+        tried: Vec<String>,
+    },
+    /// The guardian process could not be started or did not answer.
+    #[error("cannot start the plugin guardian: {0}")]
+    Guardian(#[source] io::Error),
+    /// The private directory for configuration files and sockets could not be made.
+    #[error("cannot prepare the plugin directory `{}`: {source}", shown(path))]
+    RuntimeDir {
+        /// The directory.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The operating system refused to start a plugin's program.
+    #[error("cannot run `{}`: {source}", shown(program))]
+    Launch {
+        /// The program.
+        program: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// There is no plugin of this name.
+    #[error("no plugin named `{0}`")]
+    Unknown(String),
+    /// The supervisor is stopping or has stopped.
+    #[error("the plugin supervisor has stopped")]
+    Stopped,
+}
+
+fn listed(tried: &[String]) -> String {
+    if tried.is_empty() {
+        return "nothing, the extension is unknown".to_owned();
+    }
+    tried.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,94 @@
+//! The `.pluginignore` file of a folder: one name pattern a line, for helpers that are no plugins.
+//!
+//! `*` stands for any text, `?` for one character; `#` starts a comment. Patterns match names, not paths.
+
+use std::path::Path;
+
+/// Name of the file read in every scanned folder.
+pub(crate) const FILE_NAME: &str = ".pluginignore";
+/// Bytes read of one such file; the rest has no effect.
+const FILE_MAX_BYTES: usize = 64 * 1024;
+
+/// The patterns of one folder.
+#[derive(Debug, Default)]
+pub(crate) struct IgnoreList(Vec<Vec<u8>>);
+
+impl IgnoreList {
+    /// Reads the folder's list; an absent or unreadable one excludes nothing.
+    pub(crate) fn of_folder(folder: &Path) -> Self {
+        use std::io::Read;
+        let mut text = Vec::new();
+        if let Ok(file) = std::fs::File::open(folder.join(FILE_NAME)) {
+            // A half-read list still excludes what it names.
+            _ = file.take(FILE_MAX_BYTES as u64).read_to_end(&mut text);
+        }
+        Self::parse(&text)
+    }
+
+    fn parse(text: &[u8]) -> Self {
+        let lines = text.split(|b| *b == b'\n').map(<[u8]>::trim_ascii);
+        let patterns = lines.filter(|l| !l.is_empty() && !l.starts_with(b"#"));
+        Self(patterns.map(|l| l.strip_suffix(b"/").unwrap_or(l).to_vec()).collect())
+    }
+
+    pub(crate) fn matches(&self, name: &[u8]) -> bool {
+        self.0.iter().any(|pattern| glob(pattern, name))
+    }
+}
+
+/// Matches with one backtracking point, so that no pattern takes more than quadratic time.
+fn glob(pattern: &[u8], name: &[u8]) -> bool {
+    let (mut p, mut n) = (0, 0);
+    let mut star: Option<(usize, usize)> = None;
+    while n < name.len() {
+        match pattern.get(p) {
+            Some(b'*') => {
+                star = Some((p, n));
+                p += 1;
+            }
+            Some(c) if *c == b'?' || *c == name[n] => {
+                p += 1;
+                n += 1;
+            }
+            _ => {
+                let Some((at, taken)) = star else { return false };
+                star = Some((at, taken + 1));
+                p = at + 1;
+                n = taken + 1;
+            }
+        }
+    }
+    pattern[p..].iter().all(|c| *c == b'*')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn patterns() {
+        let list = IgnoreList::parse(b"# helpers\n\n lib_*.py \nvendor/\n?.sh\n");
+        for name in ["lib_x.py", "lib_.py", "vendor", "a.sh"] {
+            assert!(list.matches(name.as_bytes()), "{name}");
+        }
+        for name in ["libx.py", "lib_x.pyc", "ab.sh", "# helpers", ""] {
+            assert!(!list.matches(name.as_bytes()), "{name}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_the_recursive_definition(pattern in "[ab*?]{0,8}", name in "[ab]{0,8}") {
+            fn reference(p: &[u8], n: &[u8]) -> bool {
+                match (p.first(), n.first()) {
+                    (None, None) => true,
+                    (Some(b'*'), _) => reference(&p[1..], n) || (!n.is_empty() && reference(p, &n[1..])),
+                    (Some(c), Some(d)) if *c == b'?' || c == d => reference(&p[1..], &n[1..]),
+                    _ => false,
+                }
+            }
+            prop_assert_eq!(glob(pattern.as_bytes(), name.as_bytes()), reference(pattern.as_bytes(), name.as_bytes()));
+        }
+    }
+}

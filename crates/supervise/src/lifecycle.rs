@@ -1,0 +1,483 @@
+//! The life of one plugin as a pure machine: `step(state, event, now) -> (state, actions)`.
+//!
+//! Owns every decision about starting, waiting, restarting and stopping; performs none of them. Time is an argument (a duration since any
+//! fixed point) and jitter comes from a seed in the state, so equal inputs give equal outputs.
+//!
+//! ```text
+//! Waiting -> Launching -> Starting -> Ready -> Exited | Failed
+//!               ^            |          |         (policy)
+//!               |            v          v
+//!            Backoff <--- exit without being asked
+//!
+//! Launching | Starting | Ready -> Stopping(asked) -> Stopping(killed) -> Stopped | Disabled | Launching
+//! ```
+//!
+//! A run is over only when its last process is gone, not when its first one is: [`Event::Exited`] reports the first process,
+//! [`Event::Gone`] the last. A new run never starts while processes of the previous one are left.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::policy::{Policy, Restart};
+use crate::spawner::Outcome;
+
+/// Pause between two attempts to kill what a SIGKILL has not ended yet.
+pub(crate) const KILL_AGAIN_AFTER: Duration = Duration::from_millis(500);
+
+/// What happened to a plugin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// It should run; operators' starts also clear the crash-loop latch.
+    Start,
+    /// It should not run until started again.
+    Stop,
+    /// It should run afresh.
+    Restart,
+    /// It should not run, nor be started by anything but [`Event::Enable`].
+    Disable,
+    /// It may run again.
+    Enable,
+    /// The program runs.
+    Launched,
+    /// The program could not be run.
+    LaunchFailed,
+    /// It has declared itself ready.
+    BecameReady,
+    /// Its watchdog or a probe found it hanging.
+    Hung,
+    /// Its first process has ended.
+    Exited(Outcome),
+    /// None of its processes is left.
+    Gone,
+    /// The guardian died, and all its processes with it.
+    Lost,
+    /// The time given by [`Lifecycle::deadline`] has come.
+    Elapsed,
+}
+
+/// What is to be done, in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Run the program.
+    Launch,
+    /// Close its standard input and send all its processes the stop signal.
+    AskToStop,
+    /// Send SIGKILL to all its processes.
+    Kill,
+}
+
+/// Where a plugin is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum Phase {
+    /// Eligible and not started yet.
+    Waiting,
+    /// The program is being started.
+    Launching {
+        /// What follows when it runs; anything but `Run` means it was asked to stop meanwhile.
+        #[serde(skip)]
+        next: Next,
+    },
+    /// It runs and has not declared itself ready.
+    Starting {
+        /// When the program started.
+        #[serde(skip)]
+        since: Duration,
+    },
+    /// It runs.
+    Ready {
+        /// When the program started.
+        #[serde(skip)]
+        since: Duration,
+    },
+    /// It has been told to end.
+    Stopping {
+        /// Whether SIGKILL has been sent.
+        killed: bool,
+        /// When the next, harder step is due.
+        #[serde(skip)]
+        deadline: Duration,
+        /// What follows.
+        #[serde(skip)]
+        next: Next,
+    },
+    /// It waits for its next start.
+    Backoff {
+        /// When that is.
+        #[serde(skip)]
+        until: Duration,
+    },
+    /// It ended and is not started again.
+    Exited,
+    /// It is not started again because of a failure.
+    Failed {
+        /// Which.
+        cause: FailCause,
+    },
+    /// It was stopped on request.
+    Stopped,
+    /// It was switched off on request.
+    Disabled,
+}
+
+/// Why a plugin is no longer started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailCause {
+    /// Its program could not be run.
+    Launch,
+    /// It ended without success and its policy says to leave it.
+    Exit,
+    /// It was started too often in too short a time.
+    CrashLoop,
+    /// It did not become ready in time.
+    NotReady,
+    /// It stopped answering its watchdog.
+    Hung,
+}
+
+impl std::fmt::Display for FailCause {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Launch => "its program cannot be run",
+            Self::Exit => "it failed",
+            Self::CrashLoop => "it was started too often",
+            Self::NotReady => "it did not become ready in time",
+            Self::Hung => "it stopped answering",
+        })
+    }
+}
+
+/// What follows a stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub enum Next {
+    /// Another run at once.
+    Run,
+    /// What the policy says about a failed run.
+    Judge(FailCause),
+    /// Rest as stopped.
+    Stopped,
+    /// Rest as disabled.
+    Disabled,
+}
+
+/// The state of one plugin's life.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lifecycle {
+    policy: Policy,
+    phase: Phase,
+    /// Whether processes of the last run may be left.
+    occupied: bool,
+    /// Whether the first process of the last run has ended.
+    leader_gone: bool,
+    /// Runs that failed one after the other.
+    failures: u32,
+    /// Start times inside the policy's interval.
+    recent: VecDeque<Duration>,
+    starts: u64,
+    last_exit: Option<Outcome>,
+    seed: u64,
+}
+
+impl Lifecycle {
+    /// A plugin that waits for its first [`Event::Start`].
+    pub fn new(policy: Policy, seed: u64) -> Self {
+        Self {
+            policy,
+            phase: Phase::Waiting,
+            occupied: false,
+            leader_gone: true,
+            failures: 0,
+            recent: VecDeque::new(),
+            starts: 0,
+            last_exit: None,
+            seed,
+        }
+    }
+
+    /// Where the plugin is.
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// Programs started so far.
+    pub fn starts(&self) -> u64 {
+        self.starts
+    }
+
+    /// How the latest ended run ended.
+    pub fn last_exit(&self) -> Option<Outcome> {
+        self.last_exit
+    }
+
+    /// Whether processes of a run may be left.
+    pub fn occupied(&self) -> bool {
+        self.occupied
+    }
+
+    /// Replaces the policy; it counts from the next decision.
+    pub fn set_policy(&mut self, policy: Policy) {
+        self.policy = policy;
+    }
+
+    /// When [`Event::Elapsed`] is due, if nothing else happens before.
+    pub fn deadline(&self) -> Option<Duration> {
+        match self.phase {
+            Phase::Backoff { until } => Some(until),
+            Phase::Stopping { deadline, .. } => Some(deadline),
+            Phase::Starting { since } => self.policy.ready_timeout.map(|timeout| since + timeout),
+            _ => None,
+        }
+    }
+
+    /// Takes one event at time `now`.
+    #[must_use]
+    pub fn step(mut self, event: Event, now: Duration) -> (Self, Vec<Action>) {
+        let actions = match event {
+            Event::Start | Event::Restart | Event::Stop | Event::Disable | Event::Enable => {
+                self.asked(event, now)
+            }
+            Event::Launched => self.launched(now),
+            Event::LaunchFailed => self.launch_failed(now),
+            Event::BecameReady => self.became_ready(),
+            Event::Hung => self.give_up_run(FailCause::Hung, now),
+            Event::Exited(outcome) => self.exited(outcome, now),
+            Event::Gone => self.gone(now),
+            Event::Lost => self.lost(now),
+            Event::Elapsed => self.elapsed(now),
+        };
+        (self, actions)
+    }
+
+    fn asked(&mut self, event: Event, now: Duration) -> Vec<Action> {
+        match event {
+            Event::Enable if self.phase == Phase::Disabled => {
+                self.phase = Phase::Stopped;
+                self.begin_afresh(now)
+            }
+            Event::Enable => self.withdraw(Next::Disabled, Next::Run),
+            _ if self.is_disabled() && event != Event::Disable => Vec::new(),
+            Event::Start if self.is_up() => Vec::new(),
+            Event::Start => match self.phase {
+                Phase::Stopping { .. } | Phase::Launching { .. } => self.withdraw(Next::Stopped, Next::Run),
+                _ => self.begin_afresh(now),
+            },
+            Event::Restart => match self.phase {
+                Phase::Stopping { .. } => self.end_with(Next::Run, now),
+                _ if self.occupied => self.end_with(Next::Run, now),
+                _ => self.begin_afresh(now),
+            },
+            Event::Stop => self.end_with(Next::Stopped, now),
+            _ => self.end_with(Next::Disabled, now),
+        }
+    }
+
+    /// Replaces one pending outcome of a stop by another.
+    fn withdraw(&mut self, from: Next, to: Next) -> Vec<Action> {
+        if let Phase::Stopping { next, .. } | Phase::Launching { next } = &mut self.phase
+            && *next == from
+        {
+            *next = to;
+        }
+        Vec::new()
+    }
+
+    fn is_up(&self) -> bool {
+        matches!(
+            self.phase,
+            Phase::Launching { next: Next::Run } | Phase::Starting { .. } | Phase::Ready { .. }
+        )
+    }
+
+    fn is_disabled(&self) -> bool {
+        matches!(
+            self.phase,
+            Phase::Disabled
+                | Phase::Stopping { next: Next::Disabled, .. }
+                | Phase::Launching { next: Next::Disabled }
+        )
+    }
+
+    fn begin_afresh(&mut self, now: Duration) -> Vec<Action> {
+        self.failures = 0;
+        self.recent.clear();
+        self.begin(now)
+    }
+
+    /// Starts a run, or first ends what the previous one left behind.
+    fn begin(&mut self, now: Duration) -> Vec<Action> {
+        if self.occupied {
+            return self.end_with(Next::Run, now);
+        }
+        let horizon = now.saturating_sub(self.policy.start_limit_interval);
+        self.recent.retain(|at| *at >= horizon);
+        if self.recent.len() >= self.policy.start_limit_burst as usize {
+            self.phase = Phase::Failed { cause: FailCause::CrashLoop };
+            return Vec::new();
+        }
+        self.recent.push_back(now);
+        self.starts += 1;
+        self.occupied = true;
+        self.leader_gone = false;
+        self.phase = Phase::Launching { next: Next::Run };
+        vec![Action::Launch]
+    }
+
+    /// Ends whatever runs, then goes on with `next`.
+    fn end_with(&mut self, next: Next, now: Duration) -> Vec<Action> {
+        match &mut self.phase {
+            Phase::Launching { next: pending } => *pending = next,
+            Phase::Stopping { next: pending, .. } => *pending = next,
+            _ if self.occupied => {
+                self.phase =
+                    Phase::Stopping { killed: false, deadline: now + self.policy.stop_timeout, next };
+                return vec![Action::AskToStop];
+            }
+            _ => return self.go_on(next, now),
+        }
+        Vec::new()
+    }
+
+    fn go_on(&mut self, next: Next, now: Duration) -> Vec<Action> {
+        match next {
+            Next::Run => return self.begin(now),
+            Next::Judge(cause) => self.judge(false, Some(cause), now),
+            Next::Stopped => self.phase = Phase::Stopped,
+            Next::Disabled => self.phase = Phase::Disabled,
+        }
+        Vec::new()
+    }
+
+    fn launched(&mut self, now: Duration) -> Vec<Action> {
+        let Phase::Launching { next } = self.phase else { return Vec::new() };
+        self.phase = match self.policy.awaits_ready {
+            true => Phase::Starting { since: now },
+            false => Phase::Ready { since: now },
+        };
+        if next == Next::Run { Vec::new() } else { self.end_with(next, now) }
+    }
+
+    fn launch_failed(&mut self, now: Duration) -> Vec<Action> {
+        let Phase::Launching { next } = self.phase else { return Vec::new() };
+        self.occupied = false;
+        self.leader_gone = true;
+        let next = if next == Next::Run { Next::Judge(FailCause::Launch) } else { next };
+        self.go_on(next, now)
+    }
+
+    fn became_ready(&mut self) -> Vec<Action> {
+        if let Phase::Starting { since } = self.phase {
+            self.phase = Phase::Ready { since };
+        }
+        Vec::new()
+    }
+
+    fn give_up_run(&mut self, cause: FailCause, now: Duration) -> Vec<Action> {
+        match self.phase {
+            Phase::Starting { .. } | Phase::Ready { .. } => self.end_with(Next::Judge(cause), now),
+            _ => Vec::new(),
+        }
+    }
+
+    fn exited(&mut self, outcome: Outcome, now: Duration) -> Vec<Action> {
+        if self.leader_gone {
+            return Vec::new();
+        }
+        self.leader_gone = true;
+        self.last_exit = Some(outcome);
+        if let Phase::Starting { since } | Phase::Ready { since } = self.phase {
+            if now.saturating_sub(since) >= self.policy.stable_after {
+                self.failures = 0;
+                self.recent.clear();
+            }
+            self.judge(self.policy.is_success(outcome), None, now);
+        }
+        Vec::new()
+    }
+
+    /// Decides what follows a run that ended without being asked to.
+    fn judge(&mut self, success: bool, cause: Option<FailCause>, now: Duration) {
+        let again = match self.policy.restart {
+            Restart::Never => false,
+            Restart::OnFailure => !success,
+            Restart::Always => true,
+        };
+        self.failures = if success { 0 } else { self.failures.saturating_add(1) };
+        self.phase = match (again, success) {
+            (true, _) => Phase::Backoff { until: now + self.delay() },
+            (false, true) => Phase::Exited,
+            (false, false) => match cause {
+                Some(cause) => Phase::Failed { cause },
+                None if self.policy.restart == Restart::Never => Phase::Exited,
+                None => Phase::Failed { cause: FailCause::Exit },
+            },
+        };
+    }
+
+    fn delay(&mut self) -> Duration {
+        self.seed = splitmix(self.seed);
+        self.policy.delay(self.failures, self.seed)
+    }
+
+    fn gone(&mut self, now: Duration) -> Vec<Action> {
+        self.occupied = false;
+        self.leader_gone = true;
+        match self.phase {
+            Phase::Stopping { next, .. } => self.go_on(next, now),
+            // The report of the exit was lost on the way; the run is over all the same.
+            Phase::Starting { .. } | Phase::Ready { .. } => {
+                self.judge(false, None, now);
+                Vec::new()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// The plugin is not to blame, so it runs again whatever its policy; the start limit still holds.
+    fn lost(&mut self, now: Duration) -> Vec<Action> {
+        self.occupied = false;
+        self.leader_gone = true;
+        match self.phase {
+            Phase::Stopping { next, .. } | Phase::Launching { next } if next != Next::Run => {
+                self.go_on(next, now)
+            }
+            Phase::Launching { .. }
+            | Phase::Starting { .. }
+            | Phase::Ready { .. }
+            | Phase::Stopping { .. } => {
+                self.last_exit = Some(Outcome::Lost);
+                self.failures = self.failures.saturating_add(1);
+                self.phase = Phase::Backoff { until: now + self.delay() };
+                Vec::new()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn elapsed(&mut self, now: Duration) -> Vec<Action> {
+        if self.deadline().is_none_or(|deadline| now < deadline) {
+            return Vec::new();
+        }
+        match self.phase {
+            Phase::Backoff { .. } => self.begin(now),
+            Phase::Starting { .. } => self.give_up_run(FailCause::NotReady, now),
+            Phase::Stopping { next, .. } => {
+                self.phase = Phase::Stopping { killed: true, deadline: now + KILL_AGAIN_AFTER, next };
+                vec![Action::Kill]
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+fn splitmix(seed: u64) -> u64 {
+    let mut z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,258 @@
+use super::*;
+use proptest::prelude::*;
+
+const S: Duration = Duration::from_secs(1);
+
+fn policy(restart: Restart) -> Policy {
+    Policy {
+        restart,
+        delay: S,
+        delay_max: 8 * S,
+        start_limit_burst: 4,
+        start_limit_interval: 60 * S,
+        ..Policy::default()
+    }
+}
+
+/// Steps through `events` at the given seconds and returns the last actions.
+fn run(mut life: Lifecycle, events: &[(u64, Event)]) -> (Lifecycle, Vec<Action>) {
+    let mut actions = Vec::new();
+    for (second, event) in events {
+        (life, actions) = life.step(*event, S * u32::try_from(*second).unwrap());
+    }
+    (life, actions)
+}
+
+fn ready(restart: Restart) -> Lifecycle {
+    let (life, _) = run(Lifecycle::new(policy(restart), 1), &[(0, Event::Start), (0, Event::Launched)]);
+    assert_eq!(life.phase(), Phase::Ready { since: Duration::ZERO });
+    life
+}
+
+const FAILED: Event = Event::Exited(Outcome::Code(1));
+const DONE: Event = Event::Exited(Outcome::Code(0));
+
+#[test]
+fn what_follows_an_exit() {
+    let table = [
+        (Restart::Never, DONE, "exited"),
+        (Restart::Never, FAILED, "exited"),
+        (Restart::OnFailure, DONE, "exited"),
+        (Restart::OnFailure, FAILED, "backoff"),
+        (Restart::OnFailure, Event::Exited(Outcome::Signal(9)), "backoff"),
+        (Restart::Always, DONE, "backoff"),
+        (Restart::Always, FAILED, "backoff"),
+    ];
+    for (restart, event, expected) in table {
+        let (life, actions) = run(ready(restart), &[(1, event)]);
+        let state = serde_json::to_value(life.phase()).unwrap()["state"].clone();
+        assert_eq!((state, actions), (expected.into(), vec![]), "{restart:?} after {event:?}");
+    }
+}
+
+#[test]
+fn a_stop_escalates_and_waits_for_the_last_process() {
+    let (life, actions) = run(ready(Restart::Always), &[(1, Event::Stop)]);
+    assert_eq!(actions, [Action::AskToStop]);
+    let (life, actions) = run(life, &[(2, Event::Elapsed)]);
+    assert_eq!(actions, [], "too early");
+    let (life, actions) = run(life, &[(3, Event::Exited(Outcome::Signal(15))), (6, Event::Elapsed)]);
+    assert_eq!(actions, [Action::Kill], "the leader's end does not end the stop");
+    let (life, actions) = run(life, &[(7, Event::Elapsed)]);
+    assert_eq!(actions, [Action::Kill], "and it does not give up");
+    let (life, _) = run(life, &[(8, Event::Gone)]);
+    assert_eq!((life.phase(), life.occupied()), (Phase::Stopped, false));
+    assert_eq!(life.last_exit(), Some(Outcome::Signal(15)));
+}
+
+#[test]
+fn a_restart_clears_what_the_previous_run_left() {
+    let (life, _) = run(ready(Restart::OnFailure), &[(1, FAILED)]);
+    let (life, actions) = run(life, &[(3, Event::Elapsed)]);
+    assert_eq!(actions, [Action::AskToStop], "processes are left");
+    let (life, actions) = run(life, &[(4, Event::Gone)]);
+    assert_eq!((actions, life.starts()), (vec![Action::Launch], 2));
+}
+
+#[test]
+fn crash_loops_end_and_an_operator_clears_them() {
+    let mut life = ready(Restart::OnFailure);
+    let mut now = 0;
+    for _ in 0..4 {
+        (life, _) = run(life, &[(now, FAILED), (now, Event::Gone)]);
+        now += 9;
+        (life, _) = run(life, &[(now, Event::Elapsed), (now, Event::Launched)]);
+    }
+    assert_eq!((life.phase(), life.starts()), (Phase::Failed { cause: FailCause::CrashLoop }, 4));
+    let (life, actions) = run(life, &[(now, Event::Start)]);
+    assert_eq!((actions, life.starts()), (vec![Action::Launch], 5));
+}
+
+#[test]
+fn a_stable_run_clears_the_count() {
+    let mut life = ready(Restart::Always);
+    for i in 1..20 {
+        let now = i * 100;
+        let events =
+            [(now, FAILED), (now, Event::Gone), (now + 9, Event::Elapsed), (now + 9, Event::Launched)];
+        (life, _) = run(life, &events);
+        assert_eq!(life.starts(), i + 1);
+    }
+}
+
+#[test]
+fn readiness_is_awaited_and_not_for_ever() {
+    let policy = Policy { awaits_ready: true, ready_timeout: Some(5 * S), ..policy(Restart::Never) };
+    let (life, _) = run(Lifecycle::new(policy, 1), &[(0, Event::Start), (0, Event::Launched)]);
+    let (up, _) = run(life.clone(), &[(1, Event::BecameReady)]);
+    assert!(matches!(up.phase(), Phase::Ready { .. }));
+    assert_eq!(up.deadline(), None);
+    let (late, actions) = run(life, &[(5, Event::Elapsed)]);
+    assert_eq!(actions, [Action::AskToStop]);
+    let (late, _) = run(late, &[(6, Event::Gone)]);
+    assert_eq!(late.phase(), Phase::Failed { cause: FailCause::NotReady });
+}
+
+#[test]
+fn disabled_stays_disabled() {
+    let (life, _) = run(ready(Restart::Always), &[(1, Event::Disable), (2, DONE), (2, Event::Gone)]);
+    assert_eq!(life.phase(), Phase::Disabled);
+    let (life, actions) =
+        run(life, &[(3, Event::Start), (3, Event::Restart), (4, Event::Stop), (5, Event::Elapsed)]);
+    assert_eq!((life.phase(), actions), (Phase::Disabled, vec![]));
+    let (_, actions) = run(life, &[(6, Event::Enable)]);
+    assert_eq!(actions, [Action::Launch]);
+}
+
+#[test]
+fn a_dead_guardian_is_not_the_plugins_fault() {
+    let (life, _) = run(ready(Restart::Never), &[(1, Event::Lost)]);
+    assert!(matches!(life.phase(), Phase::Backoff { .. }));
+    assert_eq!(life.last_exit(), Some(Outcome::Lost));
+    let (life, actions) = run(life, &[(3, Event::Elapsed)]);
+    assert_eq!((actions, life.starts()), (vec![Action::Launch], 2));
+}
+
+#[test]
+fn a_stop_during_launch_takes_effect_after_it() {
+    let (life, actions) =
+        run(Lifecycle::new(policy(Restart::Always), 1), &[(0, Event::Start), (0, Event::Stop)]);
+    assert_eq!(actions, []);
+    let (stopping, actions) = run(life.clone(), &[(1, Event::Launched)]);
+    assert_eq!(actions, [Action::AskToStop]);
+    assert!(matches!(stopping.phase(), Phase::Stopping { .. }));
+    let (failed, _) = run(life, &[(1, Event::LaunchFailed)]);
+    assert_eq!(failed.phase(), Phase::Stopped);
+}
+
+fn any_event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        Just(Event::Start),
+        Just(Event::Stop),
+        Just(Event::Restart),
+        Just(Event::Disable),
+        Just(Event::Enable),
+        Just(Event::Hung),
+        Just(Event::BecameReady),
+        Just(Event::Lost),
+        Just(Event::Elapsed),
+        Just(Event::Launched),
+        Just(Event::LaunchFailed),
+        Just(DONE),
+        Just(FAILED),
+        Just(Event::Gone),
+    ]
+}
+
+/// The operating system as far as the machine can know it; refuses events that it could not send.
+#[derive(Default)]
+struct World {
+    launching: bool,
+    leader: bool,
+    others: bool,
+}
+
+impl World {
+    fn allows(&self, event: Event) -> bool {
+        match event {
+            Event::Launched | Event::LaunchFailed => self.launching,
+            Event::Exited(_) => self.leader,
+            Event::Gone => !self.leader && self.others,
+            Event::BecameReady | Event::Hung => self.leader,
+            _ => true,
+        }
+    }
+
+    fn take(&mut self, event: Event) {
+        match event {
+            Event::Launched => *self = Self { launching: false, leader: true, others: true },
+            Event::LaunchFailed | Event::Gone | Event::Lost => *self = Self::default(),
+            Event::Exited(_) => self.leader = false,
+            _ => {}
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn invariants_hold_over_any_sequence(
+        events in proptest::collection::vec((any_event(), 0u64..20_000), 0..80),
+        restart in prop_oneof![Just(Restart::Never), Just(Restart::OnFailure), Just(Restart::Always)],
+        awaits_ready: bool,
+        seed: u64,
+    ) {
+        let policy = Policy { awaits_ready, ready_timeout: Some(3 * S), ..policy(restart) };
+        let mut life = Lifecycle::new(policy.clone(), seed);
+        let mut world = World::default();
+        let mut now = Duration::ZERO;
+        for (event, pause_ms) in events {
+            if !world.allows(event) {
+                continue;
+            }
+            now += Duration::from_millis(pause_ms);
+            let before = life.clone();
+            let (next, actions) = life.step(event, now);
+            prop_assert_eq!(&(next.clone(), actions.clone()), &before.clone().step(event, now), "equal input, equal output");
+            world.take(event);
+            life = next;
+            for action in &actions {
+                match action {
+                    Action::Launch => {
+                        prop_assert!(!world.launching && !world.leader && !world.others, "two runs at once");
+                        world.launching = true;
+                    }
+                    Action::AskToStop | Action::Kill => prop_assert!(world.others, "a signal for nobody"),
+                }
+            }
+            prop_assert!(actions.len() <= 1);
+            prop_assert_eq!(life.occupied(), world.launching || world.others);
+            if matches!(life.phase(), Phase::Stopped | Phase::Disabled | Phase::Waiting) {
+                prop_assert!(!life.occupied(), "at rest with processes left");
+            }
+            if matches!(before.phase(), Phase::Disabled) && event != Event::Enable {
+                prop_assert_eq!(life.phase(), Phase::Disabled);
+            }
+            if let Phase::Backoff { until } = life.phase() {
+                let waits_already = matches!(before.phase(), Phase::Backoff { .. });
+                prop_assert!(until <= now + policy.delay_max || waits_already, "a wait beyond the cap");
+            }
+            if let Phase::Stopping { .. } | Phase::Backoff { .. } = life.phase() {
+                prop_assert!(life.deadline().is_some(), "a wait without an end");
+            }
+        }
+        // Whatever came before, a stop ends in rest once the processes end.
+        if world.launching {
+            (life, _) = life.step(Event::Launched, now);
+            world.take(Event::Launched);
+        }
+        (life, _) = life.step(Event::Stop, now);
+        if world.leader {
+            (life, _) = life.step(DONE, now);
+        }
+        if life.occupied() {
+            (life, _) = life.step(Event::Gone, now);
+        }
+        prop_assert!(!life.occupied());
+        prop_assert!(matches!(life.phase(), Phase::Stopped | Phase::Disabled), "at rest");
+    }
+}

@@ -1,0 +1,194 @@
+//! The guardian: a small single-threaded process between the server and all plugins.
+//!
+//! It is the same binary, started with [`GUARDIAN_ARGUMENT`]. It starts every plugin, adopts whatever a plugin leaves behind (it is a child
+//! subreaper, so no descendant escapes it), reports exits, and holds one end of a socket pair whose other end only the server has. End of file on
+//! that socket means that the server is gone, however it went: the guardian then ends everything below it and itself. Plugins in turn are killed
+//! by the kernel if the guardian dies. It owns no other descriptor of the server and no policy.
+
+mod children;
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{self, IoSliceMut, Read};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, recvmsg, send};
+use rustix::process::{Signal, set_child_subreaper};
+
+use self::children::Children;
+use super::packet::{PACKET_BYTES, Report, Request};
+use super::raw;
+
+/// First argument with which the binary becomes the guardian.
+pub const GUARDIAN_ARGUMENT: &str = "__guardian";
+/// Descriptors that come with one packet: description, stdin, stdout, stderr.
+pub(super) const HANDED_FDS: usize = 4;
+
+/// Between SIGTERM and SIGKILL once the server is gone.
+const ORPHAN_GRACE: Duration = Duration::from_millis(500);
+/// How often processes that a signal should have ended are looked for again.
+const SWEEP_PAUSE: Duration = Duration::from_millis(10);
+/// How often a run that was told to stop is looked at for processes whose end is reported to somebody else.
+const WATCH_PAUSE: Duration = Duration::from_millis(50);
+/// When the guardian gives up on processes it is not allowed to kill.
+const SWEEP_MAX: Duration = Duration::from_secs(30);
+
+/// Becomes the guardian if the process was started as one; otherwise returns at once.
+///
+/// To be called first in `main`, before any thread, runtime or allocation of size.
+pub fn run_guardian_if_asked() {
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|first| first == GUARDIAN_ARGUMENT) {
+        guardian_main(arguments.next().map(PathBuf::from));
+    }
+}
+
+/// Serves the socket that is standard input until it closes, ends everything below, removes `scratch` and exits.
+pub fn guardian_main(scratch: Option<PathBuf>) -> ! {
+    let code = match Guardian::set_up() {
+        Ok(mut guardian) => {
+            guardian.serve();
+            guardian.end_everything();
+            if let Some(scratch) = scratch {
+                remove_scratch(&scratch);
+            }
+            0
+        }
+        Err(error) => {
+            eprintln!("plugin guardian cannot start: {error}");
+            1
+        }
+    };
+    std::process::exit(code)
+}
+
+/// Removes the server's plugin directory; only one that carries the name it is always given.
+fn remove_scratch(path: &Path) {
+    if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(crate::scratch::PREFIX)) {
+        // Nothing is left to report a failure to.
+        _ = std::fs::remove_dir_all(path);
+    }
+}
+
+struct Guardian {
+    socket: OwnedFd,
+    child_ended: File,
+    children: Children,
+}
+
+impl Guardian {
+    fn set_up() -> io::Result<Self> {
+        raw::close_descriptors_from(3);
+        let socket = rustix::io::fcntl_dupfd_cloexec(io::stdin().as_fd(), 3)?;
+        let null = File::options().read(true).write(true).open("/dev/null")?;
+        rustix::stdio::dup2_stdin(&null)?;
+        rustix::stdio::dup2_stdout(&null)?;
+        // Fails only for a group leader, which then has no terminal to protect plugins from.
+        _ = rustix::process::setsid();
+        set_child_subreaper(Some(rustix::process::getpid()))?;
+        let name = CString::new("larder-guardian").unwrap_or_default();
+        _ = rustix::thread::set_name(&name);
+        let child_ended = raw::block_all_and_watch_children()?.into();
+        Ok(Self { socket, child_ended, children: Children::new() })
+    }
+
+    /// Takes requests and reports exits until the server is gone.
+    fn serve(&mut self) {
+        loop {
+            let timeout = self.children.any_stopping().then_some(WATCH_PAUSE);
+            let (asked, ended) = self.wait(true, timeout);
+            if ended || timeout.is_some() {
+                self.collect();
+            }
+            if asked && !self.take_request() {
+                return;
+            }
+        }
+    }
+
+    fn collect(&mut self) {
+        self.drain_signal();
+        let mut reports = Vec::new();
+        self.children.reap(&mut reports);
+        self.children.find_empty(&mut reports);
+        reports.into_iter().for_each(|r| self.report(r));
+    }
+
+    /// One request; `false` at end of file.
+    fn take_request(&mut self) -> bool {
+        let mut bytes = [0; PACKET_BYTES];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(HANDED_FDS))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let got =
+            recvmsg(&self.socket, &mut [IoSliceMut::new(&mut bytes)], &mut control, RecvFlags::CMSG_CLOEXEC);
+        let length = match got {
+            Ok(message) => message.bytes,
+            Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => return true,
+            Err(_) => 0,
+        };
+        if length == 0 {
+            return false;
+        }
+        let mut fds: Vec<OwnedFd> = Vec::new();
+        for message in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(rights) = message {
+                fds.extend(rights);
+            }
+        }
+        match Request::decode(&bytes[..length]) {
+            Some(Request::Launch { id }) => {
+                let report = match self.children.launch(id, fds) {
+                    Ok(pid) => Report::Launched { id, pid },
+                    Err(error) => Report::Refused { id, errno: error.raw_os_error().unwrap_or(libc::EINVAL) },
+                };
+                self.report(report);
+            }
+            Some(Request::Signal { id, signal }) => self.children.signal(id, signal),
+            None => eprintln!("plugin guardian: unknown request dropped"),
+        }
+        true
+    }
+
+    /// A send that fails means that the server is gone, which the next read finds out.
+    fn report(&self, report: Report) {
+        while send(&self.socket, &report.encode(), SendFlags::NOSIGNAL) == Err(rustix::io::Errno::INTR) {}
+    }
+
+    /// Waits for the socket (if wanted), for the end of a child, or for the time to pass.
+    fn wait(&self, for_requests: bool, timeout: Option<Duration>) -> (bool, bool) {
+        let mut fds = vec![PollFd::new(&self.child_ended, PollFlags::IN)];
+        if for_requests {
+            fds.push(PollFd::new(&self.socket, PollFlags::IN));
+        }
+        let timeout = timeout.and_then(|t| Timespec::try_from(t).ok());
+        if poll(&mut fds, timeout.as_ref()).is_err() {
+            return (false, false);
+        }
+        let ready = |i: usize| fds.get(i).is_some_and(|fd| !fd.revents().is_empty());
+        (ready(1), ready(0))
+    }
+
+    fn drain_signal(&mut self) {
+        let mut bytes = [0; 1024];
+        while self.child_ended.read(&mut bytes).is_ok_and(|n| n > 0) {}
+    }
+
+    /// SIGTERM, a short grace, then SIGKILL until nothing is left below.
+    fn end_everything(&mut self) {
+        let begun = Instant::now();
+        self.children.signal_all(Signal::TERM);
+        while self.children.reap(&mut Vec::new()) && begun.elapsed() < ORPHAN_GRACE {
+            self.wait(false, Some(SWEEP_PAUSE));
+            self.drain_signal();
+        }
+        while self.children.reap(&mut Vec::new()) && begun.elapsed() < SWEEP_MAX {
+            self.children.signal_all(Signal::KILL);
+            self.wait(false, Some(SWEEP_PAUSE));
+            self.drain_signal();
+        }
+    }
+}

@@ -1,0 +1,341 @@
+//! The server's end of the guardian: starts it, talks to it, and notices when it dies.
+//!
+//! The guardian is started with the first launch and again with the first launch after its death. Spawning it is a plain `posix_spawn`: nothing
+//! runs between fork and exec in the server, whose address space may be very large.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use super::guardian::{GUARDIAN_ARGUMENT, HANDED_FDS};
+use super::handover;
+use super::packet::{PACKET_BYTES, Packet, Report, Request};
+use super::process_table::{marked, process_table};
+use super::raw;
+use crate::error::SuperviseError;
+use crate::os::MARK_NAME;
+use crate::policy::StopSignal;
+use crate::spawner::{ChildStdio, LaunchId, LaunchSpec, Outcome, ProcessEvent, RunSignal, Spawner};
+
+/// How long a closed guardian may take to end everything below it before the server stops waiting.
+pub(crate) const GUARDIAN_EXIT_MAX: Duration = Duration::from_secs(2);
+
+/// How to start this binary as a guardian.
+#[derive(Debug, Clone)]
+pub struct GuardianCommand {
+    /// The program.
+    pub program: PathBuf,
+    /// Its arguments, [`GUARDIAN_ARGUMENT`] among them.
+    pub arguments: Vec<OsString>,
+}
+
+impl GuardianCommand {
+    /// The running binary, even if its file has been replaced since.
+    pub fn this_binary() -> Self {
+        Self { program: "/proc/self/exe".into(), arguments: vec![GUARDIAN_ARGUMENT.into()] }
+    }
+}
+
+/// Starts programs through a guardian.
+#[derive(Debug)]
+pub struct GuardianSpawner {
+    command: GuardianCommand,
+    scratch: PathBuf,
+    /// Part of every mark, so that two servers tell their processes apart.
+    server_mark: String,
+    link: Mutex<Option<Arc<Link>>>,
+}
+
+impl GuardianSpawner {
+    /// Starts nothing yet. The guardian removes `scratch` if it outlives the server.
+    pub fn new(command: GuardianCommand, scratch: PathBuf) -> Self {
+        let server_mark = format!("{}:{}", std::process::id(), scratch.display());
+        Self { command, scratch, server_mark, link: Mutex::new(None) }
+    }
+
+    /// The guardian's process id while there is one.
+    pub fn guardian_pid(&self) -> Option<u32> {
+        lock(&self.link).as_ref().map(|link| link.pid)
+    }
+
+    fn mark(&self, id: LaunchId) -> String {
+        format!("{}:{};", self.server_mark, id.0)
+    }
+
+    /// The living guardian, started if need be.
+    fn connect(&self) -> Result<Arc<Link>, SuperviseError> {
+        let mut slot = lock(&self.link);
+        if let Some(link) = slot.as_ref().filter(|link| !lock(&link.state).dead) {
+            return Ok(link.clone());
+        }
+        let link = Link::start(&self.command, &self.scratch).map_err(SuperviseError::Guardian)?;
+        let marks = format!("{MARK_NAME}={}:", self.server_mark);
+        *slot = Some(link.0.clone());
+        tokio::spawn(link.0.clone().read(link.1, marks));
+        Ok(link.0)
+    }
+}
+
+impl Spawner for GuardianSpawner {
+    async fn launch(
+        &self,
+        id: LaunchId,
+        mut spec: LaunchSpec,
+        stdio: ChildStdio,
+        events: mpsc::Sender<ProcessEvent>,
+    ) -> Result<u32, SuperviseError> {
+        let program = spec.program.clone();
+        let failed = |source| SuperviseError::Launch { program: program.clone(), source };
+        let link = self.connect()?;
+        spec.environment.retain(|(name, _)| name != MARK_NAME);
+        spec.environment.push((MARK_NAME.into(), self.mark(id).into()));
+        let description = handover::to_memory_file(&spec).map_err(failed)?;
+        let (reply, answer) = oneshot::channel();
+        {
+            let mut state = lock(&link.state);
+            if state.dead {
+                return Err(SuperviseError::Guardian(io::ErrorKind::BrokenPipe.into()));
+            }
+            state.runs.insert(id.0, RunEntry { reply: Some(reply), events });
+        }
+        let fds = [description.as_fd(), stdio.stdin.as_fd(), stdio.stdout.as_fd(), stdio.stderr.as_fd()];
+        if let Err(error) = link.send(Request::Launch { id: id.0 }, &fds).await {
+            lock(&link.state).runs.remove(&id.0);
+            return Err(SuperviseError::Guardian(error));
+        }
+        drop(stdio);
+        match answer.await {
+            Ok(Ok(pid)) => Ok(pid.cast_unsigned()),
+            Ok(Err(errno)) => Err(failed(io::Error::from_raw_os_error(errno))),
+            Err(_) => Err(SuperviseError::Guardian(io::ErrorKind::BrokenPipe.into())),
+        }
+    }
+
+    async fn signal(&self, id: LaunchId, signal: RunSignal) {
+        let Some(link) = lock(&self.link).clone() else { return };
+        let signal = number(signal);
+        // A guardian that cannot be reached is dead, and the run with it; its reader reports that.
+        _ = link.send(Request::Signal { id: id.0, signal }, &[]).await;
+    }
+
+    async fn close(&self) -> bool {
+        let Some(link) = lock(&self.link).take() else { return true };
+        link.closing.notify_one();
+        tokio::time::timeout(GUARDIAN_EXIT_MAX, link.ended()).await.is_ok()
+    }
+}
+
+fn number(signal: RunSignal) -> i32 {
+    match signal {
+        RunSignal::Kill => Signal::KILL,
+        RunSignal::Stop(StopSignal::SigTerm) => Signal::TERM,
+        RunSignal::Stop(StopSignal::SigInt) => Signal::INT,
+        RunSignal::Stop(StopSignal::SigHup) => Signal::HUP,
+        RunSignal::Stop(StopSignal::SigQuit) => Signal::QUIT,
+        RunSignal::Stop(StopSignal::SigUsr1) => Signal::USR1,
+        RunSignal::Stop(StopSignal::SigUsr2) => Signal::USR2,
+    }
+    .as_raw()
+}
+
+#[derive(Debug)]
+struct RunEntry {
+    reply: Option<oneshot::Sender<Result<i32, i32>>>,
+    events: mpsc::Sender<ProcessEvent>,
+}
+
+#[derive(Debug, Default)]
+struct LinkState {
+    runs: HashMap<u64, RunEntry>,
+    dead: bool,
+}
+
+/// One guardian.
+#[derive(Debug)]
+struct Link {
+    pid: u32,
+    socket: AsyncFd<OwnedFd>,
+    state: Mutex<LinkState>,
+    /// Tells the reader to hang up.
+    closing: Notify,
+    /// Told when the guardian has been collected.
+    collected: Notify,
+}
+
+/// What only the reader needs.
+struct GuardianProcess {
+    child: Child,
+    exit: AsyncFd<OwnedFd>,
+}
+
+impl Link {
+    fn start(
+        command: &GuardianCommand,
+        scratch: &std::path::Path,
+    ) -> io::Result<(Arc<Self>, GuardianProcess)> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+        rustix::io::ioctl_fionbio(&theirs, false)?;
+        let child = Command::new(&command.program)
+            .args(&command.arguments)
+            .arg(scratch)
+            .stdin(Stdio::from(theirs))
+            .stdout(Stdio::null())
+            .spawn()?;
+        let pid = child.id();
+        let raw = Pid::from_raw(pid.cast_signed()).ok_or(io::ErrorKind::InvalidData)?;
+        let exit = raw::register(pidfd_open(raw, PidfdFlags::empty())?, Interest::READABLE)?;
+        let link = Self {
+            pid,
+            socket: raw::register(ours, Interest::READABLE | Interest::WRITABLE)?,
+            state: Mutex::default(),
+            closing: Notify::new(),
+            collected: Notify::new(),
+        };
+        tracing::debug!(target: "larder_supervise", "plugin guardian started (pid {pid})");
+        Ok((Arc::new(link), GuardianProcess { child, exit }))
+    }
+
+    async fn send(&self, request: Request, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let packet: Packet = request.encode();
+        loop {
+            let mut ready = self.socket.writable().await?;
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(HANDED_FDS))];
+            let mut control = SendAncillaryBuffer::new(&mut space);
+            if !fds.is_empty() {
+                control.push(SendAncillaryMessage::ScmRights(fds));
+            }
+            let sent = ready.try_io(|socket| {
+                Ok(sendmsg(socket, &[IoSlice::new(&packet)], &mut control, SendFlags::NOSIGNAL)?)
+            });
+            if let Ok(result) = sent {
+                return result.map(|_| ());
+            }
+        }
+    }
+
+    /// Hands reports to the runs they belong to, until the guardian is gone or is to go.
+    async fn read(self: Arc<Self>, process: GuardianProcess, marks: String) {
+        let GuardianProcess { mut child, exit } = process;
+        let closing = loop {
+            tokio::select! {
+                biased;
+                report = self.receive() => match report {
+                    Some(report) => self.dispatch(report),
+                    None => break false,
+                },
+                // Closed on purpose: whatever is left below the guardian ends with it.
+                () = self.closing.notified() => break true,
+                _ = exit.readable() => break false,
+            }
+        };
+        // Shutting down works on the socket itself, so it does not matter who else holds the link.
+        _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
+        if !closing {
+            tracing::error!(target: "larder_supervise", "plugin guardian died (pid {}); its plugins are gone", self.pid);
+            // It may hang instead of being dead.
+            _ = child.kill();
+        }
+        _ = exit.readable().await;
+        _ = child.wait();
+        kill_marked(marks.as_bytes());
+        let runs = {
+            let mut state = lock(&self.state);
+            state.dead = true;
+            std::mem::take(&mut state.runs)
+        };
+        for run in runs.into_values() {
+            // The channel holds all events a run can have.
+            _ = run.events.try_send(ProcessEvent::Lost);
+        }
+        self.collected.notify_one();
+    }
+
+    async fn receive(&self) -> Option<Report> {
+        loop {
+            let mut ready = self.socket.readable().await.ok()?;
+            let mut bytes = [0; PACKET_BYTES];
+            let got = ready.try_io(|socket| {
+                let mut control = RecvAncillaryBuffer::default();
+                Ok(recvmsg(
+                    socket,
+                    &mut [IoSliceMut::new(&mut bytes)],
+                    &mut control,
+                    RecvFlags::CMSG_CLOEXEC,
+                )?)
+            });
+            match got {
+                Ok(Ok(message)) if message.bytes > 0 => return Report::decode(&bytes[..message.bytes]),
+                Ok(Err(e)) if e.kind() == io::ErrorKind::Interrupted => {}
+                Ok(_) => return None,
+                Err(_would_block) => {}
+            }
+        }
+    }
+
+    fn dispatch(&self, report: Report) {
+        let mut state = lock(&self.state);
+        let (id, event) = match report {
+            Report::Launched { id, pid } => {
+                if let Some(reply) = state.runs.get_mut(&id).and_then(|run| run.reply.take()) {
+                    // A launch nobody waits for any more is found by its marks when the guardian goes.
+                    _ = reply.send(Ok(pid));
+                }
+                return;
+            }
+            Report::Refused { id, errno } => {
+                if let Some(reply) = state.runs.remove(&id).and_then(|mut run| run.reply.take()) {
+                    _ = reply.send(Err(errno));
+                }
+                return;
+            }
+            Report::ExitedCode { id, code } => (id, ProcessEvent::Exited(Outcome::Code(code))),
+            Report::ExitedSignal { id, signal } => (id, ProcessEvent::Exited(Outcome::Signal(signal))),
+            Report::Gone { id } => (id, ProcessEvent::Gone),
+        };
+        if let Some(run) = state.runs.get(&id) {
+            _ = run.events.try_send(event);
+        }
+        if event == ProcessEvent::Gone {
+            state.runs.remove(&id);
+        }
+    }
+
+    async fn ended(&self) {
+        self.collected.notified().await;
+    }
+}
+
+/// Kills every process that carries a mark beginning with `prefix`: what a dead guardian could not take with it.
+fn kill_marked(prefix: &[u8]) {
+    // Twice, for what was forked during the first pass.
+    for _ in 0..2 {
+        for process in process_table().iter().filter(|p| !p.zombie) {
+            let Some(pid) = Pid::from_raw(process.pid) else { continue };
+            // The descriptor pins the process: the id may pass to another one between the look and the signal.
+            let Ok(pinned) = pidfd_open(pid, PidfdFlags::empty()) else { continue };
+            if marked(process.pid, prefix) {
+                _ = pidfd_send_signal(pinned, Signal::KILL);
+            }
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

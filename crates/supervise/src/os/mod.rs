@@ -1,0 +1,15 @@
+//! Everything that talks to the kernel about processes: the guardian, the link to it, and the process table.
+
+mod guardian;
+mod handover;
+mod link;
+mod packet;
+mod process_table;
+mod raw;
+
+pub use guardian::{GUARDIAN_ARGUMENT, guardian_main, run_guardian_if_asked};
+pub use link::{GuardianCommand, GuardianSpawner};
+pub use process_table::{Process, descendants, marked, process_table};
+
+/// Variable that marks every process of a run, so that daemons which cut all ties are found.
+pub(crate) const MARK_NAME: &str = "LARDER_PLUGIN_RUN";

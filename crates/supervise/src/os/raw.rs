@@ -1,0 +1,116 @@
+//! The few calls that have no safe wrapper.
+#![expect(
+    unsafe_code,
+    reason = "signal masks, descriptor ranges, `pre_exec` and `AsyncFd` have no safe interface"
+)]
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// Blocks every signal that can be blocked and returns a descriptor that becomes readable when a child ends.
+///
+/// For a single-threaded process only: other threads would keep their masks.
+pub(super) fn block_all_and_watch_children() -> io::Result<OwnedFd> {
+    let mut set = MaybeUninit::uninit();
+    // SAFETY: `sigfillset` initialises the set it is given, and the pointer is valid for writes.
+    let all = unsafe {
+        libc::sigfillset(set.as_mut_ptr());
+        set.assume_init()
+    };
+    // SAFETY: the set is initialised, and a null pointer for the old mask is allowed.
+    check(unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const all, std::ptr::null_mut()) })?;
+    let mut set = MaybeUninit::uninit();
+    // SAFETY: as above; `SIGCHLD` is a valid signal number.
+    let child_only = unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        libc::sigaddset(set.as_mut_ptr(), libc::SIGCHLD);
+        set.assume_init()
+    };
+    // SAFETY: the set is initialised; -1 asks for a new descriptor.
+    let fd =
+        check(unsafe { libc::signalfd(-1, &raw const child_only, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) })?;
+    // SAFETY: the descriptor was just created and nothing else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Closes every descriptor from `first` on, whoever left it open.
+///
+/// Must run before anything in this process owns a descriptor in that range.
+pub(super) fn close_descriptors_from(first: u32) {
+    // SAFETY: the caller guarantees that no owned descriptor lies in the range.
+    let closed = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) };
+    if closed == 0 {
+        return;
+    }
+    for fd in first..1024 {
+        // SAFETY: as above; closing a number that is not open is an error without effect.
+        unsafe { libc::close(fd.cast_signed()) };
+    }
+}
+
+/// Makes `command` start its program with default signal handling, after `prepare` has run in the new process.
+///
+/// `prepare` runs between `fork` and `exec`. It may make system calls and must not allocate; this process being
+/// single-threaded, no lock can be held by a thread that does not exist in the child.
+pub(super) fn prepare_child(
+    command: &mut Command,
+    prepare: impl Fn() -> io::Result<()> + Send + Sync + 'static,
+) {
+    let hook = move || {
+        for signal in 1..=64 {
+            // SAFETY: setting a default disposition is async-signal-safe; numbers that cannot be set fail without effect.
+            unsafe { libc::signal(signal, libc::SIG_DFL) };
+        }
+        let mut none = MaybeUninit::uninit();
+        // SAFETY: `sigemptyset` initialises the set, which then is read; both calls are async-signal-safe.
+        check(unsafe {
+            libc::sigemptyset(none.as_mut_ptr());
+            libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut())
+        })?;
+        prepare()
+    };
+    // SAFETY: the hook makes async-signal-safe system calls only, as required of `prepare` above.
+    unsafe { command.pre_exec(hook) };
+}
+
+/// Registers a descriptor with the runtime, which then owns it.
+pub(super) fn register(fd: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an `OwnedFd` stands for the same open descriptor until it is dropped, and the result drops it only after
+    // deregistering it.
+    unsafe { AsyncFd::register_with_interest(fd, interest) }.map_err(io::Error::from)
+}
+
+fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn children_start_with_default_signals() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "grep -E '^Sig(Blk|Ign)' /proc/self/status"]);
+        prepare_child(&mut command, || Ok(()));
+        let output = command.output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let mask = |line: &str| u64::from_str_radix(line.split_whitespace().nth(1).unwrap(), 16).unwrap();
+        // Signals 32 and 33 belong to the C library, which does not let go of them.
+        let masks: Vec<_> = text.lines().map(|l| mask(l) & !(0b11 << 31)).collect();
+        assert_eq!(masks, [0, 0], "{text}");
+    }
+
+    #[test]
+    fn a_failing_hook_fails_the_launch() {
+        let mut command = Command::new("true");
+        prepare_child(&mut command, || Err(io::Error::from_raw_os_error(libc::EPERM)));
+        assert_eq!(command.spawn().unwrap_err().raw_os_error(), Some(libc::EPERM));
+    }
+}

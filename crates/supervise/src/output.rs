@@ -1,0 +1,236 @@
+//! A plugin's two output pipes, read line by line into the log and the journal.
+//!
+//! Owns the limits: length of a line, lines a second, bytes a second while a flood is being thrown away. The plugin is never blocked for long,
+//! and nothing it prints takes more memory or attention than the limits allow. Every line is either logged or counted as suppressed.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::unix::pipe;
+use tokio::time::Instant;
+
+use crate::journal::{Journal, Stream};
+use crate::line::{Line, LineSplitter};
+use crate::rate::{LineRate, TokenBucket};
+use crate::severity::{Severity, classify};
+use crate::text::escaped;
+
+/// Bytes read at once.
+const READ_BYTES: usize = 16 * 1024;
+/// Bytes taken from one pipe before everything else gets a turn.
+const TURN_BYTES: usize = 256 * 1024;
+/// Rest after a turn that was full and in which lines were suppressed: a flood costs at most 256 KiB every 4 ms.
+const FLOOD_PAUSE: Duration = Duration::from_millis(4);
+/// How long suppressed lines go unmentioned if no further line is logged.
+const SUPPRESSED_NOTICE_AFTER: Duration = Duration::from_secs(1);
+
+/// How much of a plugin's output is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutputLimits {
+    /// Bytes of one line; the rest is cut off and counted.
+    pub line_max_bytes: usize,
+    /// Lines logged over time.
+    pub rate: LineRate,
+    /// Severity of lines on standard error that do not say themselves.
+    pub stderr_severity: Severity,
+}
+
+impl Default for OutputLimits {
+    /// 16 KiB a line; [`LineRate::default`]; standard error is a warning.
+    fn default() -> Self {
+        Self { line_max_bytes: 16 * 1024, rate: LineRate::default(), stderr_severity: Severity::Warn }
+    }
+}
+
+/// Both pipes of one run. Empty once both have reached their end.
+#[derive(Debug, Default)]
+pub(crate) struct Output {
+    stdout: Option<Source>,
+    stderr: Option<Source>,
+    /// No reading before this time.
+    rest_until: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Source {
+    pipe: pipe::Receiver,
+    splitter: LineSplitter,
+    stream: Stream,
+}
+
+impl Output {
+    /// Takes the reading ends.
+    pub(crate) fn new(stdout: OwnedFd, stderr: OwnedFd, limits: &OutputLimits) -> io::Result<Self> {
+        let source = |fd, stream| -> io::Result<_> {
+            let pipe = pipe::Receiver::from_owned_fd(fd)?;
+            Ok(Some(Source { pipe, splitter: LineSplitter::new(limits.line_max_bytes), stream }))
+        };
+        Ok(Self {
+            stdout: source(stdout, Stream::Stdout)?,
+            stderr: source(stderr, Stream::Stderr)?,
+            rest_until: None,
+        })
+    }
+
+    /// Whether both pipes have reached their end.
+    pub(crate) fn ended(&self) -> bool {
+        self.stdout.is_none() && self.stderr.is_none()
+    }
+
+    /// Waits for output and relays some. Never returns once both pipes have ended. May be dropped at any time.
+    pub(crate) async fn turn(&mut self, log: &mut LineLog) {
+        if let Some(until) = self.rest_until {
+            tokio::time::sleep_until(until).await;
+            self.rest_until = None;
+        }
+        let notice_at = log.notice_at;
+        let notice = async {
+            match notice_at {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        let slot = tokio::select! {
+            () = readable(&self.stdout) => &mut self.stdout,
+            () = readable(&self.stderr) => &mut self.stderr,
+            () = notice => return log.mention_suppressed(),
+        };
+        let Some(source) = slot else { return };
+        let suppressed_before = log.suppressed;
+        match source.relay(log) {
+            Relayed::All => {}
+            Relayed::More if log.suppressed > suppressed_before => {
+                self.rest_until = Some(Instant::now() + FLOOD_PAUSE)
+            }
+            Relayed::More => {}
+            Relayed::End => *slot = None,
+        }
+    }
+
+    /// Gives up both pipes, whatever is still in them.
+    pub(crate) fn close(&mut self, log: &mut LineLog) {
+        for mut source in [self.stdout.take(), self.stderr.take()].into_iter().flatten() {
+            let stream = source.stream;
+            source.splitter.finish(|line| log.line(stream, line));
+        }
+        log.mention_suppressed();
+    }
+}
+
+async fn readable(source: &Option<Source>) {
+    match source {
+        // An error shows again when reading.
+        Some(source) => _ = source.pipe.readable().await,
+        None => std::future::pending().await,
+    }
+}
+
+enum Relayed {
+    All,
+    More,
+    End,
+}
+
+impl Source {
+    fn relay(&mut self, log: &mut LineLog) -> Relayed {
+        let mut buffer = [0; READ_BYTES];
+        let mut taken = 0;
+        let stream = self.stream;
+        while taken < TURN_BYTES {
+            match self.pipe.try_read(&mut buffer) {
+                Ok(0) => {
+                    self.splitter.finish(|line| log.line(stream, line));
+                    return Relayed::End;
+                }
+                Ok(count) => {
+                    taken += count;
+                    log.journal.count(|c| c.bytes += count as u64);
+                    self.splitter.push(&buffer[..count], |line| log.line(stream, line));
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Relayed::All,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return Relayed::End,
+            }
+        }
+        Relayed::More
+    }
+}
+
+/// Where a plugin's lines go: the log, in the shape `[<path>] <line>`, and its journal.
+#[derive(Debug)]
+pub(crate) struct LineLog {
+    /// The path as shown.
+    label: String,
+    journal: Arc<Journal>,
+    limits: OutputLimits,
+    bucket: TokenBucket,
+    epoch: Instant,
+    /// Suppressed lines of the plugin's whole life.
+    suppressed: u64,
+    /// Those of them that the log has mentioned.
+    mentioned: u64,
+    notice_at: Option<Instant>,
+}
+
+impl LineLog {
+    pub(crate) fn new(label: String, journal: Arc<Journal>, limits: OutputLimits) -> Self {
+        let bucket = TokenBucket::new(limits.rate, Duration::ZERO);
+        let epoch = Instant::now();
+        Self { label, journal, limits, bucket, epoch, suppressed: 0, mentioned: 0, notice_at: None }
+    }
+
+    fn line(&mut self, stream: Stream, line: Line<'_>) {
+        let truncated = line.dropped > 0;
+        let allowed = self.bucket.take(self.epoch.elapsed());
+        self.journal.count(|c| {
+            match stream {
+                Stream::Stdout => c.stdout += 1,
+                Stream::Stderr => c.stderr += 1,
+            }
+            c.truncated += u64::from(truncated);
+            c.suppressed += u64::from(!allowed);
+        });
+        if !allowed {
+            self.suppressed += 1;
+            self.notice_at.get_or_insert_with(|| Instant::now() + SUPPRESSED_NOTICE_AFTER);
+            return;
+        }
+        self.mention_suppressed();
+        let text = String::from_utf8_lossy(line.bytes);
+        let default = match stream {
+            Stream::Stdout => Severity::Info,
+            Stream::Stderr => self.limits.stderr_severity,
+        };
+        let (severity, text) = classify(text.trim_end(), default);
+        let mut text = escaped(text);
+        if truncated {
+            text.to_mut().push_str(&format!(" ...[{} bytes cut]", line.dropped));
+        }
+        self.journal.append(stream, severity, &text);
+        self.write(severity, &text);
+    }
+
+    fn mention_suppressed(&mut self) {
+        self.notice_at = None;
+        let count = self.suppressed - self.mentioned;
+        if count > 0 {
+            self.mentioned = self.suppressed;
+            self.write(Severity::Warn, &format!("suppressed {count} lines"));
+        }
+    }
+
+    fn write(&self, severity: Severity, text: &str) {
+        let label = &self.label;
+        match severity {
+            Severity::Debug => tracing::debug!(target: "larder_supervise", "[{label}] {text}"),
+            Severity::Info => tracing::info!(target: "larder_supervise", "[{label}] {text}"),
+            Severity::Warn => tracing::warn!(target: "larder_supervise", "[{label}] {text}"),
+            Severity::Error => tracing::error!(target: "larder_supervise", "[{label}] {text}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,48 @@
+//! What can be seen of a supervised plugin from outside.
+
+use serde::Serialize;
+
+use crate::journal::LineCounts;
+use crate::lifecycle::Phase;
+use crate::spawner::Outcome;
+
+/// One plugin at one moment.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PluginStatus {
+    /// Its name in the control interface: the file's stem, or more of the path where that is taken.
+    pub name: String,
+    /// Its path as the log shows it.
+    pub path: String,
+    /// Where it is in its life.
+    #[serde(flatten)]
+    pub phase: Phase,
+    /// Id of its first process, while that runs.
+    pub pid: Option<u32>,
+    /// The program that runs it, once chosen.
+    pub interpreter: Option<String>,
+    /// Programs started so far.
+    pub starts: u64,
+    /// How the latest ended run ended.
+    pub last_exit: Option<Outcome>,
+    /// What kept the latest start from succeeding.
+    pub last_error: Option<String>,
+    /// Whether processes are left although the first one has ended.
+    pub lingering: bool,
+    /// Runs that had to be ended with SIGKILL.
+    pub kills: u64,
+    /// Milliseconds until the next step of a stop or a restart.
+    pub due_in_ms: Option<u64>,
+    /// What it has printed.
+    pub lines: LineCounts,
+}
+
+/// How stopping all plugins went.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct StopReport {
+    /// Plugins that were running and have ended.
+    pub stopped: Vec<String>,
+    /// Those of them that needed SIGKILL.
+    pub killed: Vec<String>,
+    /// Plugins that still had processes when the time was up; the guardian goes on killing them.
+    pub remaining: Vec<String>,
+}

@@ -1,0 +1,7 @@
+//! Tests with real processes: a host binary that embeds the supervisor, real scripts, real signals.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+#![expect(unreachable_pub, reason = "modules of one test binary")]
+
+mod contract;
+mod orphans;
+mod support;
