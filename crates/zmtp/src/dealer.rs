@@ -59,6 +59,7 @@ impl Dealer {
             limits,
         };
         poll_fn(|cx| dealer.poll_handshake(cx, &mut handshake)).await?;
+        dealer.flush().await?;
         Ok(dealer)
     }
 

@@ -123,10 +123,15 @@ impl Decoder {
         }
     }
 
-    /// Memory held for the unfinished message: bytes which arrived, and a fixed amount for each part.
+    /// Memory held for the unfinished message or command: bytes which arrived, and a fixed amount for each part.
     pub fn pending_bytes(&self) -> u64 {
-        let missing = self.body.as_ref().map_or(0, Body::missing) as u64;
-        self.message_bytes - missing + self.parts.len() as u64 * PART_OVERHEAD_BYTES
+        let arrived = match &self.body {
+            // A command's bytes are not among those of the message.
+            Some(body) if body.header.command => self.message_bytes + body.payload.len() as u64,
+            Some(body) => self.message_bytes - body.missing() as u64,
+            None => self.message_bytes,
+        };
+        arrived + self.parts.len() as u64 * PART_OVERHEAD_BYTES
     }
 
     /// Whether a frame or message has begun and not ended.

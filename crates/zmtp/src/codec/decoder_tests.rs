@@ -101,6 +101,7 @@ proptest! {
                 events.push(event);
             }
             prop_assert!(chunk.is_empty());
+            prop_assert!(decoder.pending_bytes() as usize <= stream.len() - rest.len() + 64 * LIMITS.parts_max);
         }
         prop_assert!(!decoder.in_message());
         prop_assert_eq!(decoder.pending_bytes(), 0);

@@ -208,6 +208,10 @@ impl<H: Handler> Connection<H> {
         match read {
             Poll::Pending => {
                 self.deadlines.reading(self.decoder.in_message(), timeout);
+                if !self.decoder.in_message() {
+                    // The overdraft, if it was taken, is for those who have something to say.
+                    self.charge = None;
+                }
                 Ok(None)
             }
             Poll::Ready(Ok(0)) => Err(Error::Closed { partial_bytes: self.decoder.pending_bytes() }),
@@ -276,7 +280,7 @@ impl<H: Handler> Connection<H> {
         }
     }
 
-    /// Whether the budgets let this connection read. If not, the task is unblocked when that may have changed.
+    /// Whether the budgets let this connection read; a handshake is bounded in itself. If not, the task is unblocked when that may have changed.
     fn may_receive(&mut self) -> bool {
         if self.admits() {
             self.blocked = false;
@@ -300,6 +304,9 @@ impl<H: Handler> Connection<H> {
     }
 
     fn admits(&mut self) -> bool {
+        if self.handshake.is_some() {
+            return true;
+        }
         let limits = &self.shared.limits;
         let receiving = self.charge.as_ref().map_or(0, Charge::bytes);
         let charged = self.peer.charged_bytes();
