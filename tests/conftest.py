@@ -24,6 +24,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--server", action="append", default=[], metavar="NAME=COMMAND",
                      help="a server to test: larder=... or peer=... (repeatable)")
     parser.addoption("--slow", action="store_true", help="also run the tests marked slow")
+    parser.addoption("--all", action="store_true", help="also run on the reference server what it is known to fail")
     parser.addoption("--fuzz-seconds", type=float, default=20.0, help="length of the fuzzed-frames drill")
 
 
@@ -48,7 +49,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "server_name" in metafunc.fixturenames:
         names = [name for name in NAMES if name in commands(metafunc.config)]
         ours_only = metafunc.definition.get_closest_marker("ours_only")
-        metafunc.parametrize("server_name", [n for n in names if n == "larder" or not ours_only], scope="session")
+        metafunc.parametrize("server_name", [n for n in names if n == "larder" or not ours_only or metafunc.config.getoption("--all")], scope="session")
     if "transfer" in metafunc.fixturenames:
         metafunc.parametrize("transfer", ["shm", "pickle"], scope="session")
 

@@ -1,0 +1,42 @@
+"""A client process that stops at a chosen moment and waits to be killed.
+
+    python -m mpkit.victim ENDPOINT INSTANCE MODEL SEED MOMENT
+
+MOMENT is `store` (slots reserved, half of the first one written) or `retrieve` (leases held, slots handed out).
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+
+from . import wire
+from .engine import CHUNK, Pool, content, prompt, registration_record
+
+CHUNKS = 4
+
+
+def main() -> None:
+    endpoint, instance, model, seed, moment = sys.argv[1:]
+    client = wire.Client(endpoint)
+    record = registration_record(int(instance), model_name=model)
+    answer = client.call("register_kv_cache_engine_driven_context", record)
+    pool = Pool(answer["shm_name"], answer["pool_size"])
+    tokens = prompt(seed, CHUNKS)
+    request_id = f"victim-{instance}"
+    worker_key = wire.key(tokens, request_id, model_name=model, worker_id=0)
+    if moment == "store":
+        slots = client.call("prepare_store", worker_key, int(instance))["context"]["slots"]
+        first = slots[0]
+        half = first | {"length": first["length"] // 2}
+        pool.write(half, content(tokens, 0)[: half["length"]])
+    else:
+        client.call("lookup", wire.key(tokens, request_id, model_name=model), 1)
+        client.call("wait_prefetch_status", request_id, 10.0)
+        slots = client.call("prepare_retrieve", worker_key, int(instance))["context"]["slots"]
+    print(f"ready {len(slots)} {CHUNK}", flush=True)
+    threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main()
