@@ -4,7 +4,8 @@ use std::fmt;
 
 macro_rules! dtypes {
     ($($variant:ident, $name:literal, $size:literal;)*) => {
-        /// A torch element type. The names are those the peer accepts in descriptors (`spec/vectors/ipc_descriptors.json`).
+        /// A torch element type. The names are those the peer accepts in descriptors
+        /// (`spec/vectors/ipc_descriptors.json`).
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum DType {
             $(#[doc = concat!("`", $name, "`.")] $variant,)*
@@ -92,7 +93,8 @@ dtypes! {
 }
 
 impl DType {
-    /// The type with this name or one of torch's second names, such as `half`, as an engine may give it when it registers.
+    /// The type with this name or one of torch's second names, such as `half`, as an engine may give it when
+    /// it registers.
     #[must_use]
     pub fn from_name_or_alias(name: &str) -> Option<Self> {
         Some(match name {

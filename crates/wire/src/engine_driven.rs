@@ -1,4 +1,5 @@
-//! Values of the operations of engines that copy by themselves (`spec/mp-protocol.md 3.3`, `spec/transfer-modes.md 2`).
+//! Values of the operations of engines that copy by themselves (`spec/mp-protocol.md 3.3`,
+//! `spec/transfer-modes.md 2`).
 
 use std::borrow::Cow;
 
@@ -81,7 +82,8 @@ impl<'a> EngineContext<'a> {
     }
 }
 
-/// Where a registered engine finds the pool. Empty name and size 0 mean "no shared memory: send data in messages".
+/// Where a registered engine finds the pool. Empty name and size 0 mean "no shared memory: send data in
+/// messages".
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PoolLocation<'a> {
     /// Name of the shared-memory segment, without leading slash.
@@ -236,8 +238,8 @@ impl<'a> PrepareRetrieveResult<'a> {
         Self { success: true, data: &[], slots: Some(slots) }
     }
 
-    /// The bytes before and after `data_length` bytes of data in a successful answer without shared memory, for those who send the data
-    /// from where it lies.
+    /// The bytes before and after `data_length` bytes of data in a successful answer without shared memory,
+    /// for those who send the data from where it lies.
     ///
     /// # Errors
     /// [`WireError::TooLarge`] when the data does not fit one message.

@@ -58,7 +58,8 @@ pub enum WireError {
         /// What is wrong and where.
         source: ValueError,
     },
-    /// The other side refused the operation with the fail-fast reply ([`crate::reply::ERROR_OPERATION_FRAME`]).
+    /// The other side refused the operation with the fail-fast reply
+    /// ([`crate::reply::ERROR_OPERATION_FRAME`]).
     #[error("{operation}: refused by the server: {reason}")]
     Refused {
         /// The operation that was refused.

@@ -7,10 +7,12 @@ use crate::msgpack::{Opaque, Reader, Writer, required, set};
 /// Longest cache salt, in characters (`spec/mp-protocol.md 3.2`).
 pub const CACHE_SALT_CHARS_MAX: usize = 128;
 
-/// Recognises token ids seen before: gets the number of ids and every byte after the array's head, answers how many bytes the ids take.
+/// Recognises token ids seen before: gets the number of ids and every byte after the array's head, answers
+/// how many bytes the ids take.
 pub type KnownIds<'f, 'a> = &'f mut dyn FnMut(u32, &'a [u8]) -> Option<usize>;
 
-/// A range of tokens of one request, for one model and worker (`spec/mp-protocol.md 3.2`, peer's `IPCCacheServerKey`).
+/// A range of tokens of one request, for one model and worker (`spec/mp-protocol.md 3.2`, peer's
+/// `IPCCacheServerKey`).
 #[derive(Debug, Clone, Copy)]
 pub struct CacheKey<'a> {
     /// Model name. Whether it may be used in an object key (no `@`) is not checked here.
@@ -46,9 +48,10 @@ impl<'a> CacheKey<'a> {
 
     /// Decodes a key frame with help for the token ids, which are most of its bytes.
     ///
-    /// `known` is called when the token array is reached. If the bytes begin with ids the caller has seen validated before (it compares
-    /// memory, or decodes the part it does not know with [`crate::ids::decode_prefix`]), it returns their length and the array is not
-    /// scanned again. `None` has this crate scan and validate it. A wrong length makes the frame fail to decode or
+    /// `known` is called when the token array is reached. If the bytes begin with ids the caller has seen
+    /// validated before (it compares memory, or decodes the part it does not know with
+    /// [`crate::ids::decode_prefix`]), it returns their length and the array is not scanned again. `None` has
+    /// this crate scan and validate it. A wrong length makes the frame fail to decode or
     /// [`IdArray::decode_into`] fail later; it never reads outside the frame.
     ///
     /// # Errors
@@ -117,8 +120,8 @@ impl<'a> CacheKey<'a> {
         writer.field("num_kv_readers", |w| w.uint(u64::from(self.num_kv_readers)));
     }
 
-    /// Whether two keys name the same range: all fields but the request, its settings and the number of readers
-    /// (`spec/mp-protocol.md 3.2`).
+    /// Whether two keys name the same range: all fields but the request, its settings and the number of
+    /// readers (`spec/mp-protocol.md 3.2`).
     #[must_use]
     pub fn same_identity(&self, other: &CacheKey<'_>) -> bool {
         self.model_name == other.model_name

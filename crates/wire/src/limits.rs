@@ -1,7 +1,7 @@
 //! How many elements the lists of a request may have.
 //!
-//! An element can be as small as one byte on the wire and tens of bytes decoded; these limits keep that ratio from mattering. They are far
-//! above what an engine sends.
+//! An element can be as small as one byte on the wire and tens of bytes decoded; these limits keep that ratio
+//! from mattering. They are far above what an engine sends.
 
 /// Block-id lists (one per kernel group) in a store or retrieve.
 pub const BLOCK_LISTS_MAX: usize = 4096;

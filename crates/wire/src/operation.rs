@@ -61,7 +61,8 @@ pub enum ResultKind {
     Stream,
 }
 
-/// What a client may rely on when it has several requests in flight on one connection (`spec/mp-protocol.md 1.2`).
+/// What a client may rely on when it has several requests in flight on one connection (`spec/mp-protocol.md
+/// 1.2`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
     /// Executed in the order sent, among the ordered operations of that connection.
@@ -161,7 +162,8 @@ impl Operation {
     /// Reads an operation frame: an integer of any width or a string (`spec/mp-protocol.md 1`).
     ///
     /// # Errors
-    /// [`WireError::OperationFrame`] for anything else, [`WireError::UnknownOperation`] for a number or name that is not in the table.
+    /// [`WireError::OperationFrame`] for anything else, [`WireError::UnknownOperation`] for a number or name
+    /// that is not in the table.
     pub fn from_frame(frame: &[u8]) -> Result<Self, WireError> {
         let malformed = |source| WireError::OperationFrame { source };
         let family = Reader::new(frame).family().map_err(malformed)?;
@@ -219,7 +221,8 @@ impl Operation {
         self.facts().order
     }
 
-    /// The answer of this operation's own type that means "failed" to an unmodified client, if its type has one.
+    /// The answer of this operation's own type that means "failed" to an unmodified client, if its type has
+    /// one.
     ///
     /// Operations without one are refused with the error reply ([`crate::reply`]).
     #[must_use]

@@ -1,4 +1,5 @@
-//! Messages around requests and responses: what a request message holds, stream control, and the fail-fast reply.
+//! Messages around requests and responses: what a request message holds, stream control, and the fail-fast
+//! reply.
 
 use crate::error::WireError;
 use crate::msgpack::{Reader, Writer};
@@ -7,8 +8,9 @@ use crate::response::Response;
 
 /// The operation frame of a reply that refuses a request: the string `error`.
 ///
-/// The protocol has no error reply. A three-frame message whose operation is not the one asked makes an unmodified client raise at once
-/// instead of waiting for its timeout (`spec/mp-protocol.md 1.1`); the third frame is text for clients of ours.
+/// The protocol has no error reply. A three-frame message whose operation is not the one asked makes an
+/// unmodified client raise at once instead of waiting for its timeout (`spec/mp-protocol.md 1.1`); the third
+/// frame is text for clients of ours.
 pub const ERROR_OPERATION_FRAME: &[u8] = b"\xa5error";
 
 /// Longest reason sent, in bytes.
@@ -26,8 +28,8 @@ pub fn error_reply(reason: &str) -> [Vec<u8>; 2] {
 /// Reads a response to `asked` as a client does, from its operation frame and result frame.
 ///
 /// # Errors
-/// [`WireError::Refused`] for an error reply, [`WireError::WrongOperation`] for any other operation than the one asked, and
-/// [`WireError::Result`].
+/// [`WireError::Refused`] for an error reply, [`WireError::WrongOperation`] for any other operation than the
+/// one asked, and [`WireError::Result`].
 pub fn decode_reply<'a>(
     asked: Operation,
     operation_frame: &[u8],

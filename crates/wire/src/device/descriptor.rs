@@ -4,7 +4,8 @@ use super::metadata::TensorMetadata;
 
 /// One tensor of an engine, in the form its platform shares memory (`spec/mp-protocol.md 3.6`).
 ///
-/// Decoded descriptors satisfy the checks of the specification: the view lies in what is shared, and the parts fit each other.
+/// Decoded descriptors satisfy the checks of the specification: the view lies in what is shared, and the
+/// parts fit each other.
 #[derive(Debug, Clone, PartialEq)]
 pub enum TensorDescriptor<'a> {
     /// POSIX shared memory.

@@ -70,8 +70,8 @@ fn read_dtype(reader: &mut Reader<'_>) -> Result<DType, ValueError> {
     DType::from_name(name).ok_or_else(|| invalid(format!("unknown element type `{}`", quoted(name))))
 }
 
-/// Elements from the start of the storage to the end of a view. Saturates: no sum of 64-bit products of the allowed rank overflows
-/// 128 bits by more than that.
+/// Elements from the start of the storage to the end of a view. Saturates: no sum of 64-bit products of the
+/// allowed rank overflows 128 bits by more than that.
 pub(crate) fn view_span(shape: &[u64], stride: &[u64], storage_offset: u64) -> u128 {
     if shape.contains(&0) {
         return 0;

@@ -1,4 +1,5 @@
-//! Writing descriptors: tag first, then the fields of the kind, version and metadata, as the peer's encoders do.
+//! Writing descriptors: tag first, then the fields of the kind, version and metadata, as the peer's encoders
+//! do.
 
 use super::descriptor::{
     CpuShmTensor, CudaTensor, MusaTensor, NpuTensor, RawCudaTensor, TensorDescriptor, VmmCudaTensor,

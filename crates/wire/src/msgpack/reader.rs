@@ -1,7 +1,7 @@
 //! Strict, borrowing MessagePack reader.
 //!
-//! Owns the format's tags and nothing about the protocol. It never recurses and never allocates by a declared length, so the
-//! size of the input bounds the work.
+//! Owns the format's tags and nothing about the protocol. It never recurses and never allocates by a declared
+//! length, so the size of the input bounds the work.
 
 use std::fmt::Display;
 
@@ -329,7 +329,8 @@ impl<'a> Reader<'a> {
 
     /// Reads a map with string keys as a record whose unknown keys are ignored.
     ///
-    /// `read` gets each key, reads the value of those it knows and returns whether it did. The last of repeated keys wins.
+    /// `read` gets each key, reads the value of those it knows and returns whether it did. The last of
+    /// repeated keys wins.
     pub(crate) fn fields(
         &mut self,
         read: impl FnMut(&str, &mut Self) -> Result<bool, ValueError>,

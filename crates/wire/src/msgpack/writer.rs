@@ -2,7 +2,8 @@
 
 use crate::error::WireError;
 
-/// Appends values to a buffer. A length MessagePack cannot express is remembered and reported by [`Writer::finish`].
+/// Appends values to a buffer. A length MessagePack cannot express is remembered and reported by
+/// [`Writer::finish`].
 #[derive(Debug)]
 pub(crate) struct Writer<'a> {
     out: &'a mut Vec<u8>,

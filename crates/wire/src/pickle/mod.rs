@@ -1,7 +1,8 @@
 //! Lists of CPU tensors as Python pickles, read without executing anything (`spec/transfer-modes.md 3`).
 //!
-//! A pickle is a program. The reader here runs a small part of the language with three constructors that only build data, refuses every
-//! other instruction and name, and borrows tensor bytes from the input. The writer produces the same form from shapes and bytes.
+//! A pickle is a program. The reader here runs a small part of the language with three constructors that only
+//! build data, refuses every other instruction and name, and borrows tensor bytes from the input. The writer
+//! produces the same form from shapes and bytes.
 
 mod error;
 mod ops;

@@ -54,7 +54,8 @@ pub(super) fn refused(module: &str, name: &str) -> PickleError {
 enum Constructor {
     /// `torch._utils._rebuild_tensor_v2`: a view of a typed storage.
     TypedTensor,
-    /// `torch._utils._rebuild_tensor_v3`: a view of an untyped storage, of the element type in the last argument.
+    /// `torch._utils._rebuild_tensor_v3`: a view of an untyped storage, of the element type in the last
+    /// argument.
     UntypedTensor,
     /// `torch.storage._load_from_bytes`: a storage.
     Storage,

@@ -1,7 +1,7 @@
 //! The stream torch wraps a storage in (the form before zip archives), read and written.
 //!
-//! Four pickles in a row (magic number, version, facts about the host, the storage as a persistent id), a fifth with the list of storage
-//! keys, then the number of elements and the raw elements.
+//! Four pickles in a row (magic number, version, facts about the host, the storage as a persistent id), a
+//! fifth with the list of storage keys, then the number of elements and the raw elements.
 
 use super::error::PickleError;
 use super::ops::{Op, Ops};
@@ -22,7 +22,8 @@ pub(super) struct Storage<'a> {
     pub(super) bytes: &'a [u8],
 }
 
-/// Storage classes with an element type. Newer types share the untyped one and name the element type with the tensor.
+/// Storage classes with an element type. Newer types share the untyped one and name the element type with the
+/// tensor.
 const TYPED: [(&str, DType); 10] = [
     ("BFloat16Storage", DType::Bfloat16),
     ("HalfStorage", DType::Float16),
@@ -131,7 +132,8 @@ pub(super) fn write_head(out: &mut Vec<u8>, dtype: DType, key: &str, length: u64
     out.extend_from_slice(PREAMBLE);
     out.extend_from_slice(b"\x80\x02(");
     text(out, "storage");
-    // Types without a class go as bytes: torch 2.13 writes an untyped storage for them that it fails to load itself.
+    // Types without a class go as bytes: torch 2.13 writes an untyped storage for them that it fails to load
+    // itself.
     let (class, count) = match typed_class(dtype) {
         Some(class) => (class, length / dtype.size()),
         None => (BYTES, length),

@@ -62,7 +62,8 @@ impl<'a> PickledTensor<'a> {
         self.storage
     }
 
-    /// Bytes the elements take when packed. May be larger than the storage, for views that repeat elements. Saturates.
+    /// Bytes the elements take when packed. May be larger than the storage, for views that repeat elements.
+    /// Saturates.
     #[must_use]
     pub fn packed_length(&self) -> u128 {
         let size = u128::from(self.dtype.size());
@@ -87,7 +88,8 @@ impl<'a> PickledTensor<'a> {
         self.storage.get(start..start.checked_add(length)?)
     }
 
-    /// Copies the elements, packed in row-major order, to `out`, which must have their length and element type.
+    /// Copies the elements, packed in row-major order, to `out`, which must have their length and element
+    /// type.
     ///
     /// # Errors
     /// [`PickleError::WrongDType`] and [`PickleError::WrongLength`]; `out` is not touched then.
@@ -127,7 +129,8 @@ impl<'a> PickledTensor<'a> {
             run.copy_from_slice(&self.storage[start..start + run.len()]);
             for dimension in (0..outer).rev() {
                 index[dimension] += 1;
-                // The stride of a dimension of one element means nothing and may be anything: steps cancel out modulo 2^64.
+                // The stride of a dimension of one element means nothing and may be anything: steps cancel
+                // out modulo 2^64.
                 element = element.wrapping_add(self.stride[dimension]);
                 if index[dimension] < self.shape[dimension] {
                     break;

@@ -1,4 +1,5 @@
-//! The writer: a list of packed tensors in the form torch's pickles have, leaving out what is remembered and never recalled.
+//! The writer: a list of packed tensors in the form torch's pickles have, leaving out what is remembered and
+//! never recalled.
 
 use super::error::PickleError;
 use super::storage::{typed_class, write_head};
@@ -44,11 +45,12 @@ impl Piece {
     }
 }
 
-/// Lays out a pickled list of `tensors`. The caller puts the pieces together with the tensors' bytes (little-endian, row-major), so these
-/// are copied once at most.
+/// Lays out a pickled list of `tensors`. The caller puts the pieces together with the tensors' bytes
+/// (little-endian, row-major), so these are copied once at most.
 ///
 /// # Errors
-/// [`PickleError::UnsupportedDType`], and [`PickleError::TooMany`] for lists or tensors beyond what can be read back.
+/// [`PickleError::UnsupportedDType`], and [`PickleError::TooMany`] for lists or tensors beyond what can be
+/// read back.
 pub fn write_tensors(tensors: &[TensorSpec<'_>]) -> Result<Vec<Piece>, PickleError> {
     let limit = super::reader::TENSORS_MAX;
     if tensors.len() > limit {
@@ -78,7 +80,8 @@ impl TensorSpec<'_> {
         if self.shape.len() > limit {
             return Err(PickleError::TooMany { what: "dimensions", limit });
         }
-        // Counting empty dimensions as 1 bounds the strides too, which are written even for a tensor without elements.
+        // Counting empty dimensions as 1 bounds the strides too, which are written even for a tensor without
+        // elements.
         let bound = self
             .shape
             .iter()
@@ -106,7 +109,8 @@ impl TensorSpec<'_> {
     fn write_after(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"\x85RK\x00");
         tuple(out, self.shape.iter().copied());
-        // Row-major: elements between neighbours are the product of the later dimensions, empty ones counted as 1.
+        // Row-major: elements between neighbours are the product of the later dimensions, empty ones counted
+        // as 1.
         let strides = (1..=self.shape.len())
             .map(|next| self.shape[next..].iter().map(|count| (*count).max(1)).product::<u64>());
         tuple(out, strides);

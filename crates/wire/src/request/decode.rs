@@ -27,7 +27,8 @@ pub fn decode_request<T: AsRef<[u8]>>(
     decode_request_with(operation, payloads, &mut |_, _| None)
 }
 
-/// Decodes the payload frames of `operation`, asking `known` about the token ids of a key; see [`crate::key::CacheKey::decode_with`].
+/// Decodes the payload frames of `operation`, asking `known` about the token ids of a key; see
+/// [`crate::key::CacheKey::decode_with`].
 ///
 /// # Errors
 /// As [`decode_request`].

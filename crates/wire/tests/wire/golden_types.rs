@@ -1,11 +1,9 @@
 //! Single types, descriptors and the decoder's policy against what was recorded from the peer.
 
-mod support;
-
+use crate::support::{frames, hex, unhex, vectors};
 use larder_wire::device::TensorDescriptor;
 use larder_wire::{CacheKey, DType, Operation, decode_request, encode_request};
 use serde_json::Value;
-use support::{frames, hex, unhex, vectors};
 
 /// The recorded payloads of an operation, with one replaced.
 fn payloads_with(operation: &str, index: usize, payload: Vec<u8>) -> (Operation, Vec<Vec<u8>>) {

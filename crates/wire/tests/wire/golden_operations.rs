@@ -1,10 +1,8 @@
 //! Every operation, both ways, against frames recorded from the peer.
 
-mod support;
-
+use crate::support::{frames, hex, vectors};
 use larder_wire::reply::decode_reply;
 use larder_wire::{Incoming, Operation, Response, decode_request, encode_request};
-use support::{frames, hex, vectors};
 
 /// Decodes a recorded exchange and encodes it again; both must give the recorded bytes.
 fn check_exchange(request: &[Vec<u8>], response: &[Vec<u8>]) -> Operation {

@@ -1,14 +1,12 @@
 //! The pickle reader and writer against what torch writes, and against torch itself where one is at hand.
 
-mod support;
-
 use std::io::Write;
 use std::process::{Command, Stdio};
 
+use crate::support::{hex, unhex, vector_path, vectors};
 use larder_wire::DType;
 use larder_wire::pickle::{PickleError, PickledTensor, Piece, TensorSpec, read_tensors, write_tensors};
 use serde_json::Value;
-use support::{hex, unhex, vector_path, vectors};
 
 fn sample(file: &str) -> Vec<u8> {
     std::fs::read(vector_path("pickle").join(file)).unwrap()
@@ -24,8 +22,11 @@ fn numbers(value: &Value) -> Vec<u64> {
     value.as_array().unwrap().iter().map(|number| number.as_u64().unwrap()).collect()
 }
 
+/// A packed tensor: element type, shape and bytes.
+type Packed = (DType, Vec<u64>, Vec<u8>);
+
 /// The bytes of a pickled list of packed tensors.
-fn written(tensors: &[(DType, Vec<u64>, Vec<u8>)]) -> Vec<u8> {
+fn written(tensors: &[Packed]) -> Vec<u8> {
     let specs: Vec<_> = tensors.iter().map(|(dtype, shape, _)| TensorSpec { dtype: *dtype, shape }).collect();
     let mut out = Vec::new();
     for piece in write_tensors(&specs).unwrap() {
@@ -197,7 +198,7 @@ fn copying_checks_the_destination() {
 }
 
 /// One list of every element type, and shapes at the edges.
-fn lists() -> Vec<Vec<(DType, Vec<u64>, Vec<u8>)>> {
+fn lists() -> Vec<Vec<Packed>> {
     let filled = |dtype: DType, shape: &[u64]| {
         let length = usize::try_from(shape.iter().product::<u64>() * dtype.size()).unwrap();
         let modulus = if dtype == DType::Bool { 2 } else { 251 };
