@@ -1,3 +1,30 @@
-//! The `larder` binary: command line and composition root.
+//! The `larder` binary: command line and composition root. What a command does lives in the crates below.
 
-fn main() {}
+mod command_line;
+mod config_command;
+mod docs;
+mod exit;
+mod server_command;
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // The process may be the guardian of another server's plugins: that never returns, and comes before any
+    // thread or allocation of size.
+    larder_supervise::run_guardian_if_asked();
+
+    let matches = match command_line::command().try_get_matches() {
+        Ok(matches) => matches,
+        Err(error) => return exit::from_usage(&error),
+    };
+    match matches.subcommand() {
+        Some(("server", matches)) => server_command::run(matches),
+        Some(("config", matches)) => config_command::run(matches),
+        _ => {
+            // Nothing can be done when nobody reads.
+            let _ = writeln!(io::stdout(), "{}", command_line::version_line());
+            ExitCode::SUCCESS
+        }
+    }
+}

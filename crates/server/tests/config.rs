@@ -1,5 +1,7 @@
 //! The configuration from the outside: layers, mistakes, and the documents others read.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a helper that fails fails its test")]
+
 use clap::Command;
 use larder_server::config::json::{Resolved, http_config_json, plugin_config_json, plugin_extra_config_json};
 use larder_server::config::{

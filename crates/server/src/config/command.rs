@@ -5,7 +5,7 @@
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
-use super::flag::{Flag, Kind, Origin, Support};
+use super::flag::{Flag, Kind, Support};
 use super::flags;
 use super::mistake::Mistake;
 use super::settings::{Settings, Source};
@@ -76,10 +76,8 @@ fn help(flag: &'static Flag) -> String {
     if let Some(given) = given {
         text.push_str(&format!(" [default: {given}]"));
     }
-    if flag.origin == Origin::Peer {
-        if let Some(theirs) = flag.peer_default {
-            text.push_str(&format!(" [lmcache: {theirs}]"));
-        }
+    if let Some(theirs) = flag.peer_default {
+        text.push_str(&format!(" [lmcache: {theirs}]"));
     }
     text
 }

@@ -1,7 +1,7 @@
 //! Configuration of the server: one table of flags, four layers, one typed result.
 //!
 //! [`flags`] is the only list of settings. It feeds the parser (`command`), the layers (`settings`,
-//! `file`), the checks (`check`), `config show` and the reference pages.
+//! `file`), the checks (`check`), `config show` ([`show`]) and the reference pages ([`reference`]).
 //! Nothing here starts anything or knows how a setting is used.
 
 mod build;
@@ -14,7 +14,9 @@ pub mod json;
 mod load;
 mod mistake;
 mod model;
+pub mod reference;
 mod settings;
+pub mod show;
 mod value;
 
 pub use command::with_server_flags;

@@ -1,1 +1,8 @@
 //! What the server tells about itself: the log.
+
+mod line;
+mod log;
+mod writer;
+
+pub use log::{LOGGERS_MAX, LogError, LogGuard, LogHandle, install_log, level_filter, new_log};
+pub use writer::{LINE_BYTES_MAX, QUEUE_BYTES_MAX};

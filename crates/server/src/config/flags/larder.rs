@@ -1,4 +1,4 @@
-//! Larder's own flags, and those of the peer's command-line framework.
+//! Larder's own flags.
 
 use crate::config::flag::{Choice, Flag, Group, Kind};
 
@@ -34,11 +34,4 @@ pub(super) const FLAGS: &[Flag] = &[
     )
     .default("text")
     .ours(),
-    Flag::new("format", Group::Framework, Kind::Text, "Output format of the peer's other commands.")
-        .no_effect("a server prints no report"),
-    Flag::new("output", Group::Framework, Kind::Text, "Report file of the peer's other commands.")
-        .no_effect("a server prints no report"),
-    Flag::new("quiet", Group::Framework, Kind::Switch, "Silences reports of the peer's other commands.")
-        .default("false")
-        .no_effect("a server prints no report"),
 ];

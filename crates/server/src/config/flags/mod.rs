@@ -1,6 +1,7 @@
 //! The table of every server flag, one file per area.
 
 mod fleet;
+mod framework;
 mod larder;
 mod observability;
 mod server;
@@ -10,7 +11,9 @@ use super::flag::Flag;
 
 /// Every flag, in the order of [`super::flag::Group`] and, inside a group, of the help text.
 pub fn all() -> impl Iterator<Item = &'static Flag> {
-    [larder::FLAGS, server::FLAGS, storage::FLAGS, observability::FLAGS, fleet::FLAGS].into_iter().flatten()
+    [larder::FLAGS, server::FLAGS, storage::FLAGS, observability::FLAGS, fleet::FLAGS, framework::FLAGS]
+        .into_iter()
+        .flatten()
 }
 
 /// The flag called `name` (without dashes), if there is one.

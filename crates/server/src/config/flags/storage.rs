@@ -127,7 +127,7 @@ pub(super) const FLAGS: &[Flag] = &[
         "l2-adapter",
         L2,
         Kind::Objects,
-        "Storage behind L1 as a JSON object with a `type` and the keys of that type.",
+        "Storage behind L1 as a JSON object with a `type` and the keys of that type. No type is part of this build yet.",
     ),
     Flag::new(
         "l2-store-policy",
