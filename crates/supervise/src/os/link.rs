@@ -170,6 +170,8 @@ struct LinkState {
 struct Link {
     pid: u32,
     socket: AsyncFd<OwnedFd>,
+    /// Keeps requests in the order in which they were made; a socket wakes its waiters in any order.
+    sending: tokio::sync::Mutex<()>,
     state: Mutex<LinkState>,
     /// Tells the reader to hang up.
     closing: Notify,
@@ -203,6 +205,7 @@ impl Link {
         let link = Self {
             pid,
             socket: raw::register(ours, Interest::READABLE | Interest::WRITABLE)?,
+            sending: tokio::sync::Mutex::default(),
             state: Mutex::default(),
             closing: Notify::new(),
             collected: Notify::new(),
@@ -213,6 +216,7 @@ impl Link {
 
     async fn send(&self, request: Request, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
         let packet: Packet = request.encode();
+        let _turn = self.sending.lock().await;
         loop {
             let mut ready = self.socket.writable().await?;
             let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(HANDED_FDS))];

@@ -3,5 +3,6 @@
 #![expect(unreachable_pub, reason = "modules of one test binary")]
 
 mod contract;
+mod examples;
 mod orphans;
 mod support;
