@@ -7,3 +7,4 @@ mod common;
 mod echo;
 mod endpoints;
 mod lifecycle;
+mod processes;
