@@ -1,0 +1,89 @@
+//! What can go wrong with the pool, as callers tell it apart.
+
+use std::io;
+
+use thiserror::Error;
+
+/// A pool that can't be had, or an access that was refused.
+#[derive(Debug, Error)]
+pub enum PoolError {
+    /// The name can't be that of a segment.
+    #[error("`{0}` cannot name a shared-memory segment\nhint: use up to 239 bytes without `/`")]
+    InvalidName(String),
+    /// A size of zero, or one that no address space holds.
+    #[error("a pool of `{0}` bytes cannot be mapped")]
+    InvalidSize(u64),
+    /// A running server of ours holds the segment.
+    #[error(
+        "segment `{name}` belongs to a running server{}\nhint: choose another --shm-name, or stop that server",
+        process(.pid)
+    )]
+    InUse {
+        /// The segment, without a slash.
+        name: String,
+        /// The server, where the system tells.
+        pid: Option<u32>,
+    },
+    /// The segment was made by another program and a running process has it mapped.
+    #[error(
+        "segment `{name}` is mapped by process `{pid}`\n\
+         hint: choose another --shm-name, or stop that process if it has no right to the segment"
+    )]
+    Mapped {
+        /// The segment, without a slash.
+        name: String,
+        /// A process that has it mapped.
+        pid: u32,
+    },
+    /// `/dev/shm` is smaller than the pool.
+    #[error(
+        "a pool of `{asked_bytes}` bytes does not fit in /dev/shm: `{free_bytes}` of `{total_bytes}` bytes are free\n\
+         hint: lower --l1-size-gb, remove stale files from /dev/shm, or enlarge it (in a container: --shm-size, or a \
+         memory-backed volume at /dev/shm)"
+    )]
+    NoSpace {
+        /// Size of the pool.
+        asked_bytes: u64,
+        /// Bytes not in use.
+        free_bytes: u64,
+        /// Size of the file system.
+        total_bytes: u64,
+    },
+    /// The machine has no memory left for a part of the pool.
+    #[error("no memory for bytes `{offset}` to `{end}` of the pool", end = offset + len)]
+    Exhausted {
+        /// First byte of the part.
+        offset: u64,
+        /// Its length in bytes.
+        len: u64,
+    },
+    /// An access beyond the end of the pool.
+    #[error("`{len}` bytes at `{offset}` lie outside a pool of `{pool_bytes}` bytes")]
+    OutOfRange {
+        /// First byte asked for.
+        offset: u64,
+        /// Bytes asked for.
+        len: u64,
+        /// Size of the pool.
+        pool_bytes: u64,
+    },
+    /// The operating system refused.
+    #[error("cannot {what}: {source}")]
+    System {
+        /// What was attempted.
+        what: &'static str,
+        /// Why it failed.
+        source: io::Error,
+    },
+}
+
+impl PoolError {
+    /// For `map_err` on system calls.
+    pub(crate) fn system<E: Into<io::Error>>(what: &'static str) -> impl FnOnce(E) -> Self {
+        move |source| Self::System { what, source: source.into() }
+    }
+}
+
+fn process(pid: &Option<u32>) -> String {
+    pid.map(|pid| format!(", process `{pid}`")).unwrap_or_default()
+}

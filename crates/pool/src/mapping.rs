@@ -1,0 +1,222 @@
+//! The mapping: the only place that touches pool memory.
+#![expect(unsafe_code, reason = "memory shared with other processes is reached through raw pointers only")]
+
+use std::ffi::c_void;
+use std::ops::Range;
+use std::os::fd::BorrowedFd;
+use std::ptr::{self, NonNull};
+
+use rustix::io::Errno;
+use rustix::mm::{Advice, MapFlags, ProtFlags};
+
+use crate::PoolError;
+
+/// What the pool's pages are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pages {
+    /// The machine's ordinary pages.
+    Base,
+    /// The kernel was asked to use huge pages where it can.
+    Transparent,
+    /// Huge pages from the machine's reserve.
+    Reserved,
+}
+
+/// Size of a huge page where its size is not configured otherwise.
+const HUGE_PAGE_BYTES: usize = 2 << 20;
+
+/// A range of memory, unmapped when dropped.
+#[derive(Debug)]
+pub(crate) struct Mapping {
+    base: NonNull<u8>,
+    len: usize,
+    mapped_len: usize,
+    pages: Pages,
+}
+
+// SAFETY: the mapping belongs to no thread. Access goes through raw copies only; no reference to its bytes is ever formed.
+unsafe impl Send for Mapping {}
+// SAFETY: as above. Copies that overlap in time yield torn bytes, as they do with the clients that write to the same memory,
+// and the callers' leases keep them from mattering.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// Maps `len` bytes of a shared segment.
+    pub(crate) fn shared(fd: BorrowedFd<'_>, len: usize, hugepages: bool) -> Result<Self, PoolError> {
+        let flags = MapFlags::SHARED | MapFlags::NORESERVE;
+        // SAFETY: a fresh mapping at an address the kernel chooses replaces nothing.
+        let base = unsafe {
+            rustix::mm::mmap(ptr::null_mut(), len, ProtFlags::READ | ProtFlags::WRITE, flags, fd, 0)
+        }
+        .map_err(PoolError::system("map the shared segment"))?;
+        let mut mapping = Self::over(base, len, len)?;
+        if hugepages && shared_hugepages_enabled() && mapping.advise(Advice::LinuxHugepage) {
+            mapping.pages = Pages::Transparent;
+        }
+        Ok(mapping)
+    }
+
+    /// Maps `len` bytes of private memory; with `hugepages` from the reserve, or else with the wish for them.
+    pub(crate) fn private(len: usize, hugepages: bool) -> Result<Self, PoolError> {
+        if hugepages
+            && let Some(mapped_len) = len.checked_next_multiple_of(HUGE_PAGE_BYTES)
+            && let Ok(base) = map_anonymous(mapped_len, MapFlags::PRIVATE | MapFlags::HUGETLB)
+        {
+            let mut mapping = Self::over(base, len, mapped_len)?;
+            mapping.pages = Pages::Reserved;
+            return Ok(mapping);
+        }
+        let base = map_anonymous(len, MapFlags::PRIVATE | MapFlags::NORESERVE)
+            .map_err(PoolError::system("map private memory"))?;
+        let mut mapping = Self::over(base, len, len)?;
+        if hugepages && mapping.advise(Advice::LinuxHugepage) {
+            mapping.pages = Pages::Transparent;
+        }
+        Ok(mapping)
+    }
+
+    fn over(base: *mut c_void, len: usize, mapped_len: usize) -> Result<Self, PoolError> {
+        let base = NonNull::new(base.cast()).ok_or(PoolError::InvalidSize(len as u64))?;
+        let mapping = Self { base, len, mapped_len, pages: Pages::Base };
+        // Cached data has no place in a core dump; where the kernel can't leave it out nothing is lost.
+        let _ = mapping.advise(Advice::LinuxDontDump);
+        Ok(mapping)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) fn pages(&self) -> Pages {
+        self.pages
+    }
+
+    /// Copies `bytes` into the mapping.
+    pub(crate) fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), PoolError> {
+        let at = self.check(offset, bytes.len())?;
+        // SAFETY: `check` proved that the range lies within the mapping, which lives as long as `self`. A Rust slice
+        // cannot overlap it, because none is ever made of it.
+        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), self.base.as_ptr().add(at), bytes.len()) };
+        Ok(())
+    }
+
+    /// Copies bytes of the mapping into `out`.
+    pub(crate) fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), PoolError> {
+        let at = self.check(offset, out.len())?;
+        // SAFETY: as in `write`, with source and destination exchanged.
+        unsafe { ptr::copy_nonoverlapping(self.base.as_ptr().add(at), out.as_mut_ptr(), out.len()) };
+        Ok(())
+    }
+
+    /// Appends bytes of the mapping to `out`, without clearing the memory first.
+    pub(crate) fn append_to(&self, offset: u64, len: usize, out: &mut Vec<u8>) -> Result<(), PoolError> {
+        let at = self.check(offset, len)?;
+        out.reserve(len);
+        let start = out.len();
+        // SAFETY: source as in `read`; the destination is spare capacity just reserved, and it counts as initialised only
+        // after the copy filled it.
+        unsafe {
+            ptr::copy_nonoverlapping(self.base.as_ptr().add(at), out.as_mut_ptr().add(start), len);
+            out.set_len(start + len);
+        }
+        Ok(())
+    }
+
+    /// Has the kernel back private pages now. Kernels that can't are left to do it on first use.
+    pub(crate) fn populate(&self, range: Range<usize>) -> Result<(), PoolError> {
+        let Range { start, end } = range;
+        let at = self.check(start as u64, end - start)?;
+        if start == end {
+            return Ok(());
+        }
+        // SAFETY: the range lies within the mapping (`check`) and populating changes no contents.
+        let done = unsafe {
+            rustix::mm::madvise(self.base.as_ptr().add(at).cast(), end - start, Advice::LinuxPopulateWrite)
+        };
+        match done {
+            Ok(()) | Err(Errno::INVAL) => Ok(()),
+            Err(Errno::NOMEM | Errno::FAULT | Errno::HWPOISON) => {
+                Err(PoolError::Exhausted { offset: start as u64, len: (end - start) as u64 })
+            }
+            Err(error) => Err(PoolError::system("prepare private memory")(error)),
+        }
+    }
+
+    /// The start of a range as an index, if the whole range lies inside.
+    pub(crate) fn check(&self, offset: u64, len: usize) -> Result<usize, PoolError> {
+        usize::try_from(offset)
+            .ok()
+            .filter(|at| at.checked_add(len).is_some_and(|end| end <= self.len))
+            .ok_or(PoolError::OutOfRange { offset, len: len as u64, pool_bytes: self.len as u64 })
+    }
+
+    fn advise(&self, advice: Advice) -> bool {
+        // SAFETY: the whole mapping is ours, and none of the advice used here changes its contents.
+        unsafe { rustix::mm::madvise(self.base.as_ptr().cast(), self.mapped_len, advice) }.is_ok()
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the range was mapped by this value, nothing refers to it any more, and it is unmapped once. The only errors
+        // are those of a range that is not a mapping.
+        let _ = unsafe { rustix::mm::munmap(self.base.as_ptr().cast(), self.mapped_len) };
+    }
+}
+
+fn map_anonymous(len: usize, flags: MapFlags) -> rustix::io::Result<*mut c_void> {
+    // SAFETY: a fresh mapping at an address the kernel chooses replaces nothing.
+    unsafe { rustix::mm::mmap_anonymous(ptr::null_mut(), len, ProtFlags::READ | ProtFlags::WRITE, flags) }
+}
+
+/// Whether the machine uses huge pages for shared memory when advised to.
+fn shared_hugepages_enabled() -> bool {
+    std::fs::read_to_string("/sys/kernel/mm/transparent_hugepage/shmem_enabled").is_ok_and(|modes| {
+        ["[advise]", "[always]", "[within_size]", "[force]"].iter().any(|mode| modes.contains(mode))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn copies_reach_the_last_byte_and_no_further() {
+        let mapping = Mapping::private(8192, false).unwrap();
+        mapping.write(8189, b"end").unwrap();
+        let mut out = vec![b'>'];
+        mapping.append_to(8188, 4, &mut out).unwrap();
+        assert_eq!(out, b">\0end");
+        let mut two = [0; 2];
+        mapping.read(8190, &mut two).unwrap();
+        assert_eq!(&two, b"nd");
+        for (offset, len) in [(8190, 3), (8192, 1), (u64::MAX, 1), (u64::MAX - 1, 4)] {
+            assert!(matches!(mapping.write(offset, &vec![0; len]), Err(PoolError::OutOfRange { .. })));
+            assert!(mapping.read(offset, &mut vec![0; len]).is_err());
+            assert!(mapping.append_to(offset, len, &mut out).is_err());
+        }
+        assert_eq!(out.len(), 5);
+        assert!(mapping.write(8192, b"").is_ok());
+    }
+
+    #[test]
+    fn populating_keeps_the_contents() {
+        let mapping = Mapping::private(1 << 20, false).unwrap();
+        mapping.write(4096, b"kept").unwrap();
+        mapping.populate(0..1 << 20).unwrap();
+        mapping.populate(0..0).unwrap();
+        let mut out = Vec::new();
+        mapping.append_to(4096, 4, &mut out).unwrap();
+        assert_eq!(out, b"kept");
+        assert!(mapping.populate(0..(1 << 20) + 1).is_err());
+    }
+
+    #[test]
+    fn hugepages_are_taken_or_their_absence_is_told() {
+        let mapping = Mapping::private(3 << 20, true).unwrap();
+        mapping.write((3 << 20) - 1, b"x").unwrap();
+        assert!(mapping.write(3 << 20, b"x").is_err(), "rounding up must not enlarge the pool");
+        let reserved = mapping.pages() == Pages::Reserved;
+        assert_eq!(mapping.mapped_len > mapping.len(), reserved);
+    }
+}

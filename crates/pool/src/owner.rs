@@ -1,0 +1,40 @@
+//! Proof of ownership: a lock that dies with its server, and a mark that survives it.
+//!
+//! The server holds an exclusive `flock` on the segment for as long as it lives. The mark is the sticky bit of the file,
+//! which means nothing on a regular file, which no other program sets there and which every kernel keeps (extended attributes on
+//! tmpfs need Linux 6.6). Marked and unlocked is therefore a segment that a dead server of ours left.
+
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use rustix::fs::{self, FlockOperation, Mode, OFlags, Stat};
+use rustix::io::Errno;
+
+/// Readable and writable by the user alone, and ours.
+pub(crate) const MARKED: Mode = Mode::RUSR.union(Mode::WUSR).union(Mode::SVTX);
+
+/// Takes the lock that says "alive". False when somebody holds it.
+pub(crate) fn lock(fd: impl AsFd) -> rustix::io::Result<bool> {
+    match fs::flock(fd, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(true),
+        Err(Errno::WOULDBLOCK) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether the file carries our mark.
+pub(crate) fn is_marked(stat: &Stat) -> bool {
+    Mode::from_raw_mode(stat.st_mode).contains(Mode::SVTX)
+}
+
+/// Whether the path still leads to the file that is open.
+pub(crate) fn is_same_file(path: &Path, stat: &Stat) -> bool {
+    fs::lstat(path).is_ok_and(|there| (there.st_dev, there.st_ino) == (stat.st_dev, stat.st_ino))
+}
+
+/// Opens an existing segment, not through a link.
+pub(crate) fn open(path: &Path) -> rustix::io::Result<File> {
+    let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    fs::open(path, flags, Mode::empty()).map(File::from)
+}

@@ -1,0 +1,244 @@
+//! The pool's segment: created under its name, prepared in slices, gone with its server.
+
+use std::fs::File;
+use std::ops::Range;
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use rustix::fs::{AtFlags, CWD, FallocateFlags, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::mapping::{Mapping, Pages};
+use crate::name::DIRECTORY;
+use crate::{PoolError, SegmentName, owner, reclaim, space};
+
+/// Most bytes asked of the system in one call while preparing, so that no call is long.
+pub const PREPARE_SLICE_BYTES: u64 = 64 << 20;
+
+/// Times a name is reclaimed and taken before giving up: each failure means that another server was quicker.
+const CREATE_ATTEMPTS: usize = 8;
+
+/// What pool to make.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SegmentOptions {
+    /// Name under which clients map the pool, with or without prefix and slash; `None` for private memory.
+    pub share: Option<String>,
+    /// Size in bytes.
+    pub bytes: u64,
+    /// Whether to use huge pages where the machine has them; [`Segment::pages`] tells what came of it.
+    pub hugepages: bool,
+}
+
+/// The memory of the pool. Dropping it removes the name and returns the memory.
+#[derive(Debug)]
+pub struct Segment {
+    mapping: Mapping,
+    shared: Option<Shared>,
+}
+
+/// A segment with a name, and the lock that says its server is alive.
+#[derive(Debug)]
+struct Shared {
+    name: SegmentName,
+    file: File,
+    /// Bytes from the start that are backed by memory for sure.
+    backed_bytes: AtomicU64,
+    unlinked: AtomicBool,
+}
+
+impl Segment {
+    /// Makes the pool. Its pages are not there yet: see [`Segment::prepare`].
+    ///
+    /// A segment of that name that a dead server left is replaced.
+    ///
+    /// # Errors
+    /// [`PoolError::InvalidName`], [`PoolError::InvalidSize`], [`PoolError::NoSpace`]; [`PoolError::InUse`] and [`PoolError::Mapped`]
+    /// when the name belongs to somebody alive; [`PoolError::System`] for what the system refuses.
+    pub fn create(options: SegmentOptions) -> Result<Self, PoolError> {
+        let SegmentOptions { share, bytes, hugepages } = options;
+        let len = usize::try_from(bytes)
+            .ok()
+            .filter(|len| *len > 0 && isize::try_from(*len).is_ok())
+            .ok_or(PoolError::InvalidSize(bytes))?;
+        let Some(name) = share else {
+            return Ok(Self { mapping: Mapping::private(len, hugepages)?, shared: None });
+        };
+        let name = SegmentName::new(&name)?;
+        let file = create_shared(&name, bytes)?;
+        // From here on a failure removes the name again.
+        let shared = Shared { name, file, backed_bytes: AtomicU64::new(0), unlinked: AtomicBool::new(false) };
+        let mapping = Mapping::shared(shared.file.as_fd(), len, hugepages)?;
+        Ok(Self { mapping, shared: Some(shared) })
+    }
+
+    /// Name of the segment without a slash, as clients are told it; `None` for private memory.
+    pub fn name(&self) -> Option<&str> {
+        self.shared.as_ref().map(|shared| shared.name.as_str())
+    }
+
+    /// Size of the pool.
+    pub fn len_bytes(&self) -> u64 {
+        self.mapping.len() as u64
+    }
+
+    /// What kind of pages the pool got.
+    pub fn pages(&self) -> Pages {
+        self.mapping.pages()
+    }
+
+    /// Has the system back a range with memory now, so that a client that writes there never finds `/dev/shm` full.
+    ///
+    /// Blocks for as long as the system takes, 0.05 to 1 s per 64 MiB: call it on a thread of its own, a slice at a time, and stop
+    /// between slices. Contents are kept; a range that is backed already costs little.
+    ///
+    /// # Errors
+    /// [`PoolError::Exhausted`] when the machine or `/dev/shm` has no memory left, [`PoolError::OutOfRange`].
+    pub fn prepare(&self, range: Range<u64>) -> Result<(), PoolError> {
+        let len = usize::try_from(range.end.saturating_sub(range.start)).unwrap_or(usize::MAX);
+        self.mapping.check(range.start, len)?;
+        let mut start = range.start;
+        while start < range.end {
+            let end = range.end.min(start + PREPARE_SLICE_BYTES);
+            match &self.shared {
+                Some(shared) => shared.back(start..end)?,
+                None => self.mapping.populate(start as usize..end as usize)?,
+            }
+            start = end;
+        }
+        Ok(())
+    }
+
+    /// Copies `bytes` into the pool.
+    ///
+    /// # Errors
+    /// [`PoolError::OutOfRange`], [`PoolError::Exhausted`]; then nothing was written.
+    pub fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), PoolError> {
+        self.ensure_backed(offset, bytes.len())?;
+        self.mapping.write(offset, bytes)
+    }
+
+    /// Copies bytes of the pool into `out`, all of it.
+    ///
+    /// # Errors
+    /// [`PoolError::OutOfRange`], [`PoolError::Exhausted`]; then `out` is unchanged.
+    pub fn read_at(&self, offset: u64, out: &mut [u8]) -> Result<(), PoolError> {
+        self.ensure_backed(offset, out.len())?;
+        self.mapping.read(offset, out)
+    }
+
+    /// Appends `len` bytes of the pool to `out`.
+    ///
+    /// # Errors
+    /// [`PoolError::OutOfRange`], [`PoolError::Exhausted`]; then `out` is unchanged.
+    pub fn append_to(&self, offset: u64, len: usize, out: &mut Vec<u8>) -> Result<(), PoolError> {
+        self.ensure_backed(offset, len)?;
+        self.mapping.append_to(offset, len, out)
+    }
+
+    /// Removes the name now; the memory stays until the segment is dropped. Further calls do nothing.
+    ///
+    /// A name that somebody else has taken over meanwhile is left alone.
+    pub fn unlink(&self) {
+        if let Some(shared) = &self.shared {
+            shared.unlink();
+        }
+    }
+
+    /// Writing to a page of a full `/dev/shm` kills the process, so what is not backed yet is backed first.
+    fn ensure_backed(&self, offset: u64, len: usize) -> Result<(), PoolError> {
+        self.mapping.check(offset, len)?;
+        match &self.shared {
+            Some(shared) if shared.backed_bytes.load(Ordering::Relaxed) < offset + len as u64 => {
+                shared.back(offset..offset + len as u64)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Shared {
+    fn back(&self, range: Range<u64>) -> Result<(), PoolError> {
+        let Range { start, end } = range;
+        if start >= end {
+            return Ok(());
+        }
+        loop {
+            match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), start, end - start) {
+                Ok(()) => break,
+                Err(Errno::INTR) => {}
+                Err(Errno::NOSPC | Errno::NOMEM) => {
+                    return Err(PoolError::Exhausted { offset: start, len: end - start });
+                }
+                Err(error) => return Err(PoolError::system("prepare the shared segment")(error)),
+            }
+        }
+        // Only a range that continues what is backed already moves the mark.
+        let _ = self.backed_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |backed| {
+            (start <= backed && backed < end).then_some(end)
+        });
+        Ok(())
+    }
+
+    fn unlink(&self) {
+        if self.unlinked.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let path = self.name.path();
+        if rustix::fs::fstat(&self.file).is_ok_and(|stat| owner::is_same_file(&path, &stat)) {
+            // Without the name there is nothing to remove; other failures leave it to the next server's reclaim.
+            let _ = rustix::fs::unlink(&path);
+        }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.unlink();
+    }
+}
+
+/// A locked, marked, sized file under the name.
+fn create_shared(name: &SegmentName, bytes: u64) -> Result<File, PoolError> {
+    for _ in 0..CREATE_ATTEMPTS {
+        reclaim::reclaim_name(name)?;
+        space::check(bytes)?;
+        let created = match create_unnamed(name, bytes) {
+            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOENT | Errno::INVAL) => create_named(name, bytes),
+            created => created,
+        };
+        match created {
+            Err(Errno::EXIST) => {}
+            created => return created.map_err(PoolError::system("create the shared segment")),
+        }
+    }
+    Err(PoolError::InUse { name: name.to_string(), pid: None })
+}
+
+/// Makes the file complete before it gets its name: nobody ever sees it without its lock.
+fn create_unnamed(name: &SegmentName, bytes: u64) -> rustix::io::Result<File> {
+    let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::TMPFILE;
+    let file = File::from(rustix::fs::open(DIRECTORY, flags, Mode::RUSR | Mode::WUSR)?);
+    furnish(&file, bytes)?;
+    let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file));
+    rustix::fs::linkat(CWD, path, CWD, name.path(), AtFlags::SYMLINK_FOLLOW)?;
+    Ok(file)
+}
+
+/// For systems without unnamed files: for a moment the name is there and the lock is not.
+fn create_named(name: &SegmentName, bytes: u64) -> rustix::io::Result<File> {
+    let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
+    let path = name.path();
+    let file = File::from(rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR)?);
+    furnish(&file, bytes).inspect_err(|_| {
+        let _ = rustix::fs::unlink(&path);
+    })?;
+    Ok(file)
+}
+
+fn furnish(file: &File, bytes: u64) -> rustix::io::Result<()> {
+    if !owner::lock(file)? {
+        return Err(Errno::EXIST);
+    }
+    rustix::fs::ftruncate(file, bytes)?;
+    rustix::fs::fchmod(file, owner::MARKED)
+}
