@@ -23,7 +23,7 @@ const READ_BYTES: usize = 16 * 1024;
 const TURN_BYTES: usize = 256 * 1024;
 /// Rest after a turn that was full and in which lines were suppressed: a flood costs at most 256 KiB every 4 ms.
 const FLOOD_PAUSE: Duration = Duration::from_millis(4);
-/// How long suppressed lines go unmentioned if no further line is logged.
+/// How long suppressed lines go unmentioned.
 const SUPPRESSED_NOTICE_AFTER: Duration = Duration::from_secs(1);
 
 /// How much of a plugin's output is logged.
@@ -106,6 +106,9 @@ impl Output {
             }
             Relayed::More => {}
             Relayed::End => *slot = None,
+        }
+        if self.ended() {
+            log.mention_suppressed();
         }
     }
 
@@ -197,7 +200,10 @@ impl LineLog {
             self.notice_at.get_or_insert_with(|| Instant::now() + SUPPRESSED_NOTICE_AFTER);
             return;
         }
-        self.mention_suppressed();
+        // At most once a second, or the mentions would be a flood themselves.
+        if self.notice_at.is_some_and(|at| at <= Instant::now()) {
+            self.mention_suppressed();
+        }
         let text = String::from_utf8_lossy(line.bytes);
         let default = match stream {
             Stream::Stdout => Severity::Info,

@@ -4,5 +4,6 @@
 
 mod contract;
 mod examples;
+mod floods;
 mod orphans;
 mod support;

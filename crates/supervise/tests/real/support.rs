@@ -244,3 +244,10 @@ pub fn wait_gone(pids: &HashSet<i32>, limit: Duration) {
         std::thread::sleep(Duration::from_millis(5));
     }
 }
+
+/// A size from `/proc/<pid>/status`.
+pub fn status_field_kib(pid: i32, field: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|l| l.starts_with(field)).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
