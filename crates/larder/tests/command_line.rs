@@ -159,3 +159,15 @@ fn the_committed_reference_is_current() {
         );
     }
 }
+
+#[test]
+fn the_example_of_the_reference_is_valid() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/reference/configuration.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let example = page.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("larder.toml");
+    std::fs::write(&file, example).unwrap();
+    let output = larder(&["config", "check", "--config", file.to_str().unwrap()], &[]);
+    assert!(output.status.success(), "{}", stderr(&output));
+}

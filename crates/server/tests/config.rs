@@ -445,3 +445,10 @@ fn empty_plugin_settings_are_left_out() {
         );
     }
 }
+
+#[test]
+fn numbers_of_plugin_settings_keep_every_digit() {
+    let numbers = "[0.46553161784373165, -5.338310994848547e-17, 1e+22, 18446744073709551615, 2.0]";
+    let config = config(&["--runtime-plugin-config", numbers]).unwrap();
+    assert_eq!(plugin_extra_config_json(&config).as_deref(), Some(numbers));
+}
