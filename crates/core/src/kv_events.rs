@@ -110,10 +110,12 @@ impl KvEventLog {
         self.next_seq += 1;
     }
 
-    /// Notes that something happened that is not in the log: who has read less than everything is told that it lost records.
+    /// Notes that something happened that is not in the log. It takes a position of its own: who reads across it
+    /// is told that records are missing.
     pub fn mark_lost(&mut self) {
         if self.capacity > 0 {
-            self.lost_through = self.next_seq - 1;
+            self.lost_through = self.next_seq;
+            self.next_seq += 1;
             self.records.clear();
         }
     }
@@ -178,8 +180,9 @@ mod tests {
         let mut log = log(10, &["m", "m"]);
         log.mark_lost();
         log.push("m".into(), vec![], KvEventKind::Removed);
-        assert_eq!(read(&log, 1, 9), (vec![3], 3, true));
-        assert_eq!(read(&log, 2, 9), (vec![3], 3, false));
+        assert_eq!(read(&log, 1, 9), (vec![4], 4, true));
+        assert_eq!(read(&log, 2, 9), (vec![4], 4, true));
+        assert_eq!(read(&log, 3, 9), (vec![4], 4, false));
     }
 
     #[test]

@@ -28,8 +28,6 @@ pub struct CacheConfig {
     /// How long a writer keeps others from storing the same chunk, in milliseconds. After that the chunk
     /// may be reserved a second time; the first commit wins.
     pub staging_fresh_ms: u32,
-    /// Whether removals are remembered for [`Cache::take_removed`].
-    pub record_removed: bool,
 }
 
 /// Memory reserved for one chunk.
@@ -86,6 +84,7 @@ pub struct Cache {
     pub(super) policy: Box<dyn Policy>,
     config: CacheConfig,
     pub(super) stats: CacheStats,
+    record_removed: bool,
     removed: VecDeque<Removed>,
     removed_lost: u64,
 }
@@ -114,6 +113,7 @@ impl Cache {
             policy,
             config,
             stats: CacheStats::default(),
+            record_removed: false,
             removed: VecDeque::new(),
             removed_lost: 0,
         }
@@ -304,6 +304,11 @@ impl Cache {
         (until < self.entries.bound()).then_some(until)
     }
 
+    /// Starts or stops remembering removals for [`Self::take_removed`]; at first none are.
+    pub fn record_removed(&mut self, record: bool) {
+        self.record_removed = record;
+    }
+
     /// Takes the objects that left the index since the last call, oldest first, and how many were not remembered.
     pub fn take_removed(&mut self) -> (VecDeque<Removed>, u64) {
         (std::mem::take(&mut self.removed), std::mem::take(&mut self.removed_lost))
@@ -386,7 +391,7 @@ impl Cache {
             found.remove();
         }
         self.policy.remove(id);
-        if self.config.record_removed {
+        if self.record_removed {
             if self.removed.len() < REMOVED_LOG_MAX {
                 self.removed.push_back(Removed { scope: Arc::clone(self.scopes.get(scope)), hash });
             } else {

@@ -43,7 +43,6 @@ fn cache(pages: u64) -> Cache {
         capacity_bytes: pages * ALIGN,
         align_bytes: ALIGN,
         staging_fresh_ms: 30_000,
-        record_removed: true,
     };
     Cache::new(config, Box::new(Lru::new()))
 }
