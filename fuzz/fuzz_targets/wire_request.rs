@@ -1,4 +1,4 @@
-//! Any frames, under any operation, decode or are refused; what decodes encodes to something that decodes again.
+//! Any frames, under any operation, decode or are refused; what decodes can be encoded and decoded again.
 
 #![no_main]
 

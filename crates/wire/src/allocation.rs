@@ -1,4 +1,4 @@
-//! Reports of engine block allocations (`spec/mp-protocol.md 3.7`).
+//! Reports of engine block allocations (`spec/wire.md 3.2`).
 
 use crate::error::ValueError;
 use crate::ids::{IdArray, TokenIds};

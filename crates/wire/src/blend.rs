@@ -1,4 +1,4 @@
-//! Values of the blending operations (`spec/mp-protocol.md 3.7`).
+//! Values of the blending operations (`spec/wire.md 3.2`).
 
 use crate::device::TensorDescriptor;
 use crate::error::ValueError;

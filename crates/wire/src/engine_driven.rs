@@ -1,5 +1,4 @@
-//! Values of the operations of engines that copy by themselves (`spec/mp-protocol.md 3.3`,
-//! `spec/transfer-modes.md 2`).
+//! Values of the operations of engines that copy by themselves (`spec/wire.md 3.2`).
 
 use std::borrow::Cow;
 

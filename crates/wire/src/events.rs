@@ -1,4 +1,4 @@
-//! Values of the KV event stream (`spec/mp-protocol.md 1.3`, `3.7`).
+//! Values of the KV event stream (`spec/wire.md 1.2`, `3.2`).
 
 use crate::error::{ValueError, invalid};
 use crate::ids::{IdArray, TokenIds};

@@ -13,7 +13,7 @@ use crate::msgpack::{Reader, Writer};
 
 /// An array of ids, each known to fit `u32`, borrowed as the encoded elements (without the array header).
 ///
-/// Token ids of a key, block ids of a transfer: `spec/mp-protocol.md 3.2`, `3.7`.
+/// Token ids of a key, block ids of a transfer: `spec/wire.md 3.1`, `3.2`.
 #[derive(Clone, Copy, Default)]
 pub struct IdArray<'a> {
     raw: &'a [u8],

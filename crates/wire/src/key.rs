@@ -4,14 +4,14 @@ use crate::error::{ValueError, WireError, invalid};
 use crate::ids::{IdArray, TokenIds};
 use crate::msgpack::{Opaque, Reader, Writer, required, set};
 
-/// Longest cache salt, in characters (`spec/mp-protocol.md 3.2`).
+/// Longest cache salt, in characters (`spec/wire.md 3.1`).
 pub const CACHE_SALT_CHARS_MAX: usize = 128;
 
 /// Recognises token ids seen before: gets the number of ids and every byte after the array's head, answers
 /// how many bytes the ids take.
 pub type KnownIds<'f, 'a> = &'f mut dyn FnMut(u32, &'a [u8]) -> Option<usize>;
 
-/// A range of tokens of one request, for one model and worker (`spec/mp-protocol.md 3.2`, peer's
+/// A range of tokens of one request, for one model and worker (`spec/wire.md 3.1`, peer's
 /// `IPCCacheServerKey`).
 #[derive(Debug, Clone, Copy)]
 pub struct CacheKey<'a> {
@@ -121,7 +121,7 @@ impl<'a> CacheKey<'a> {
     }
 
     /// Whether two keys name the same range: all fields but the request, its settings and the number of
-    /// readers (`spec/mp-protocol.md 3.2`).
+    /// readers (`spec/wire.md 3.1`).
     #[must_use]
     pub fn same_identity(&self, other: &CacheKey<'_>) -> bool {
         self.model_name == other.model_name

@@ -1,4 +1,4 @@
-//! Values of `server_module_call` (`spec/mp-protocol.md 3.7`).
+//! Values of `server_module_call` (`spec/wire.md 3.2`).
 
 use crate::error::ValueError;
 use crate::msgpack::{Reader, Writer, required, set};

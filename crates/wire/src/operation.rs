@@ -7,8 +7,11 @@ use crate::msgpack::{Family, Reader, Writer};
 use crate::response::Response;
 
 macro_rules! operations {
-    ($($(#[doc = $doc:literal])* $variant:ident, $name:literal, $id:expr, $payloads:literal, $result:ident, $order:ident;)*) => {
-        /// An operation a client may ask for (`spec/mp-protocol.md 2`).
+    ($(
+        $(#[doc = $doc:literal])*
+        $variant:ident, $name:literal, $id:expr, $payloads:literal, $result:ident, $order:ident;
+    )*) => {
+        /// An operation a client may ask for (`spec/wire.md 2`).
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Operation {
             $($(#[doc = $doc])* $variant,)*
@@ -61,8 +64,7 @@ pub enum ResultKind {
     Stream,
 }
 
-/// What a client may rely on when it has several requests in flight on one connection (`spec/mp-protocol.md
-/// 1.2`).
+/// What a client may rely on when it has several requests in flight on one connection (`spec/wire.md 1`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
     /// Executed in the order sent, among the ordered operations of that connection.
@@ -159,7 +161,7 @@ const BY_ID: [Option<Operation>; 34] = {
 };
 
 impl Operation {
-    /// Reads an operation frame: an integer of any width or a string (`spec/mp-protocol.md 1`).
+    /// Reads an operation frame: an integer of any width or a string (`spec/wire.md 1`).
     ///
     /// # Errors
     /// [`WireError::OperationFrame`] for anything else, [`WireError::UnknownOperation`] for a number or name

@@ -1,4 +1,4 @@
-//! Values of the operations between nodes (`spec/mp-protocol.md 3.7`).
+//! Values of the operations between nodes (`spec/wire.md 3.2`).
 
 use crate::error::{Fault, ValueError, invalid};
 use crate::limits;

@@ -1,4 +1,4 @@
-//! What an engine says about its tensors when it registers them (`spec/mp-protocol.md 3.4`, `3.5`).
+//! What an engine says about its tensors when it registers them (`spec/wire.md 3.2`).
 
 use crate::device::TensorDescriptor;
 use crate::error::{ValueError, invalid, quoted};

@@ -9,7 +9,7 @@ use crate::response::Response;
 /// The operation frame of a reply that refuses a request: the string `error`.
 ///
 /// The protocol has no error reply. A three-frame message whose operation is not the one asked makes an
-/// unmodified client raise at once instead of waiting for its timeout (`spec/mp-protocol.md 1.1`); the third
+/// unmodified client raise at once instead of waiting for its timeout (`spec/wire.md 1.1`); the third
 /// frame is text for clients of ours.
 pub const ERROR_OPERATION_FRAME: &[u8] = b"\xa5error";
 
@@ -45,7 +45,7 @@ pub fn decode_reply<'a>(
     }
 }
 
-/// A message from a client, by its frames after the identity (`spec/mp-protocol.md 1`, `1.3`).
+/// A message from a client, by its frames after the identity (`spec/wire.md 1`, `1.2`).
 #[derive(Debug, Clone, Copy)]
 pub enum Incoming<'a, T> {
     /// A request. The operation frame is to be echoed as it is.

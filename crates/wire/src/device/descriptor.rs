@@ -2,7 +2,7 @@
 
 use super::metadata::TensorMetadata;
 
-/// One tensor of an engine, in the form its platform shares memory (`spec/mp-protocol.md 3.6`).
+/// One tensor of an engine, in the form its platform shares memory (`spec/wire.md 3.3`).
 ///
 /// Decoded descriptors satisfy the checks of the specification: the view lies in what is shared, and the
 /// parts fit each other.
@@ -61,7 +61,7 @@ pub struct CpuShmTensor<'a> {
     pub metadata: TensorMetadata<'a>,
 }
 
-/// A tensor in a CUDA storage shared by torch (`spec/transfer-modes.md 5.1`).
+/// A tensor in a CUDA storage shared by torch (`spec/wire.md 3.3`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CudaTensor<'a> {
     /// Device index in the exporting process.

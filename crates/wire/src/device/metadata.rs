@@ -5,7 +5,7 @@ use crate::error::{ValueError, invalid, quoted};
 use crate::limits;
 use crate::msgpack::{Reader, Writer, required, set};
 
-/// A view into a storage (`spec/mp-protocol.md 3.6`).
+/// A view into a storage (`spec/wire.md 3.3`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TensorMetadata<'a> {
     /// Element type.

@@ -236,7 +236,7 @@ impl<'a> Reader<'a> {
         narrow(self.int()?)
     }
 
-    /// A float; integers are accepted (`spec/mp-protocol.md 3.1`).
+    /// A float; integers are accepted (`spec/wire.md 3`).
     pub(crate) fn float(&mut self) -> Result<f64, ValueError> {
         match self.family()? {
             Family::Int => Ok(self.int()? as f64),

@@ -1,4 +1,4 @@
-//! Lists of CPU tensors as Python pickles, read without executing anything (`spec/transfer-modes.md 3`).
+//! Lists of CPU tensors as Python pickles, read without executing anything (`spec/wire.md 4`).
 //!
 //! A pickle is a program. The reader here runs a small part of the language with three constructors that only
 //! build data, refuses every other instruction and name, and borrows tensor bytes from the input. The writer

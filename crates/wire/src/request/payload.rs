@@ -69,7 +69,7 @@ impl<'a, 'f, T: AsRef<[u8]>> Payloads<'a, 'f, T> {
 }
 
 /// Payload frames declared exactly `int` or `bool` are coerced by the peer instead of checked
-/// (`spec/mp-protocol.md 3.1`). Numbers that mean one integer are taken; strings and fractions, which the
+/// (`spec/wire.md 3`). Numbers that mean one integer are taken; strings and fractions, which the
 /// peer also takes, are refused.
 pub(super) fn lenient_int(reader: &mut Reader<'_>) -> Result<i64, ValueError> {
     match reader.family()? {

@@ -10,11 +10,11 @@ use crate::operation::Operation;
 use crate::p2p::{MemoryLayout, ObjectKey};
 use crate::registration::TensorRegistration;
 
-/// One request, borrowing from its payload frames (`spec/mp-protocol.md 2`).
+/// One request, borrowing from its payload frames (`spec/wire.md 2`).
 #[derive(Debug, Clone)]
 #[expect(
     missing_docs,
-    reason = "fields repeat the operation's payloads; variants are documented by the operation of the same name"
+    reason = "variants mean the operation of the same name, fields are its parameters there"
 )]
 pub enum Request<'a> {
     RegisterKvCache(TensorRegistration<'a>),

@@ -94,8 +94,9 @@ proptest! {
         ids in ids().prop_filter("some", |ids| !ids.is_empty()),
         at in any::<prop::sample::Index>(),
         wrong in prop::sample::select(vec![
-            &b"\xff"[..], b"\xd0\x80", b"\xd1\x80\x00", b"\xcf\x00\x00\x00\x01\x00\x00\x00\x00", b"\xcb\x00\x00\x00\x00\x00\x00\x00\x00",
-            b"\xc3", b"\xa1\x31", b"\xc0", b"\xc1", b"\x90", b"\xd3\xff\xff\xff\xff\xff\xff\xff\xff",
+            &b"\xff"[..], b"\xd0\x80", b"\xd1\x80\x00", b"\xcf\x00\x00\x00\x01\x00\x00\x00\x00",
+            b"\xcb\x00\x00\x00\x00\x00\x00\x00\x00", b"\xc3", b"\xa1\x31", b"\xc0", b"\xc1",
+            b"\x90", b"\xd3\xff\xff\xff\xff\xff\xff\xff\xff",
         ]),
     ) {
         let at = at.index(ids.len());
@@ -113,12 +114,17 @@ proptest! {
         let buffer = IdBuffer::new(&ids);
         let raw = buffer.as_array().raw();
         if !raw.is_empty() {
-            prop_assert!(decode_prefix(ids.len() as u32, &raw[..cut.index(raw.len())], &mut Vec::new()).is_err());
+            let cut = &raw[..cut.index(raw.len())];
+            prop_assert!(decode_prefix(ids.len() as u32, cut, &mut Vec::new()).is_err());
         }
     }
 
     #[test]
-    fn a_known_prefix_gives_the_same_key(ids in ids(), known in any::<prop::sample::Index>(), text in "[a-z/.]{0,40}") {
+    fn a_known_prefix_gives_the_same_key(
+        ids in ids(),
+        known in any::<prop::sample::Index>(),
+        text in "[a-z/.]{0,40}",
+    ) {
         let buffer = IdBuffer::new(&ids);
         let frame = key(&buffer, &text, (2, Some(1), 0, 16, 1)).encode().unwrap();
         // A caller that has seen the first ids decodes only the rest.
@@ -146,7 +152,11 @@ proptest! {
     }
 
     #[test]
-    fn keys_round_trip(ids in ids(), text in ".{0,300}", numbers in any::<(u32, Option<u32>, u64, u64, u32)>()) {
+    fn keys_round_trip(
+        ids in ids(),
+        text in ".{0,300}",
+        numbers in any::<(u32, Option<u32>, u64, u64, u32)>(),
+    ) {
         let buffer = IdBuffer::new(&ids);
         let key = key(&buffer, &text, numbers);
         let frame = key.encode().unwrap();
@@ -158,8 +168,13 @@ proptest! {
 
     #[test]
     fn requests_round_trip(
-        ids in ids(), text in ".{0,40}", instance_id in any::<i64>(), event in proptest::collection::vec(any::<u8>(), 0..300),
-        context in any::<(u32, u32, u32, u32, bool, Option<u32>)>(), timeout in any::<f64>().prop_filter("equal to itself", |t| !t.is_nan()),
+        ids in ids(),
+        text in ".{0,40}",
+        instance_id in any::<i64>(),
+        event in blob(),
+        (world_size, block_size, num_layers, hidden_dim_size) in any::<(u32, u32, u32, u32)>(),
+        (use_mla, num_physical_slots) in any::<(bool, Option<u32>)>(),
+        timeout_s in any::<f64>().prop_filter("equal to itself", |timeout| !timeout.is_nan()),
     ) {
         let buffer = IdBuffer::new(&ids);
         let key = key(&buffer, &text, (1, Some(0), 0, 16, 1));
@@ -168,11 +183,18 @@ proptest! {
         let requests = [
             Request::Store(Store { key, instance_id, block_ids, event_handle: &event }),
             Request::CommitStore { key, instance_id, data: &event },
-            Request::WaitPrefetchStatus { request_id: &text, timeout_s: timeout },
+            Request::WaitPrefetchStatus { request_id: &text, timeout_s },
             Request::Ping { instance_id: Some(instance_id) },
             Request::RegisterKvCacheEngineDrivenContext(EngineContext {
-                instance_id, model_name: &text, world_size: context.0, block_size: context.1, num_layers: context.2,
-                hidden_dim_size: context.3, dtype: "bfloat16", use_mla: context.4, num_physical_slots: context.5,
+                instance_id,
+                model_name: &text,
+                world_size,
+                block_size,
+                num_layers,
+                hidden_dim_size,
+                dtype: "bfloat16",
+                use_mla,
+                num_physical_slots,
             }),
         ];
         for request in requests {
@@ -185,16 +207,27 @@ proptest! {
 
     #[test]
     fn responses_round_trip(
-        numbers in proptest::collection::vec(any::<u64>(), 0..20), small in any::<u32>(), int in any::<i64>(), yes in any::<bool>(),
-        ids in ids(), bytes in blob(),
+        numbers in proptest::collection::vec(any::<u64>(), 0..20),
+        small in any::<u32>(),
+        int in any::<i64>(),
+        yes in any::<bool>(),
+        ids in ids(),
+        bytes in blob(),
     ) {
-        let slots: Vec<_> = numbers.iter()
-            .map(|number| Slot { offset: *number, length: number / 2, shape: Cow::Owned(numbers.clone()), dtype: "uint8" })
+        let shape = Cow::Borrowed(numbers.as_slice());
+        let slots: Vec<_> = numbers
+            .iter()
+            .map(|number| Slot { offset: *number, length: number / 2, shape: shape.clone(), dtype: "uint8" })
             .collect();
         let buffer = IdBuffer::new(&ids);
         let event = KvEvent {
-            seq: 1, kind: if yes { KvEventKind::Stored } else { KvEventKind::Removed }, medium: "CPU", model_name: "m",
-            block_hashes: vec![&bytes; 2], parent_block_hash: yes.then_some(&bytes), token_ids: buffer.as_array(),
+            seq: 1,
+            kind: if yes { KvEventKind::Stored } else { KvEventKind::Removed },
+            medium: "CPU",
+            model_name: "m",
+            block_hashes: vec![&bytes; 2],
+            parent_block_hash: yes.then_some(&bytes),
+            token_ids: buffer.as_array(),
         };
         let responses = [
             (Operation::GetChunkSize, Response::Int(int)),
@@ -205,7 +238,9 @@ proptest! {
             })),
             (Operation::PrepareStore, Response::PrepareStore(PrepareStoreResult::InMessage)),
             (Operation::PrepareRetrieve, Response::PrepareRetrieve(PrepareRetrieveResult::slots(slots))),
-            (Operation::PrepareRetrieve, Response::PrepareRetrieve(PrepareRetrieveResult { success: yes, data: &bytes, slots: None })),
+            (Operation::PrepareRetrieve, Response::PrepareRetrieve(PrepareRetrieveResult {
+                success: yes, data: &bytes, slots: None,
+            })),
             (Operation::SubscribeKvEvents, Response::KvEvents(KvEventBatch {
                 enabled: yes, incarnation: u64::MAX, next_cursor: 7, lost: !yes, events: vec![event; 2],
             })),
@@ -219,39 +254,54 @@ proptest! {
     #[test]
     fn data_sent_in_pieces_is_the_same_message(data in blob()) {
         let (head, tail) = PrepareRetrieveResult::around_data(data.len()).unwrap();
-        let whole = Response::PrepareRetrieve(PrepareRetrieveResult { success: true, data: &data, slots: None });
-        prop_assert_eq!([head, data.clone(), tail].concat(), whole.encode().unwrap().unwrap());
+        let result = PrepareRetrieveResult { success: true, data: &data, slots: None };
+        let whole = Response::PrepareRetrieve(result).encode().unwrap();
+        prop_assert_eq!(Some([head, data.clone(), tail].concat()), whole);
     }
 
     #[test]
     fn descriptors_round_trip(
-        dims in proptest::collection::vec((0..9_u64, 0..1000_u64), 0..8), offset in 0..1000_u64, dtype in prop::sample::select(DType::ALL.to_vec()),
-        spare in 0..100_u64, fabric in any::<bool>(),
+        dims in proptest::collection::vec((0..9_u64, 0..1000_u64), 0..8),
+        offset in 0..1000_u64,
+        dtype in prop::sample::select(DType::ALL.to_vec()),
+        spare in 0..100_u64,
+        fabric in any::<bool>(),
     ) {
         let (shape, stride) = dims.into_iter().unzip();
         let metadata = TensorMetadata { dtype, shape, stride, storage_offset: offset, device_uuid: "uuid" };
         let length = u64::try_from(metadata.byte_span()).unwrap() + spare;
+        let segment = |segment_length| {
+            let metadata = metadata.clone();
+            TensorDescriptor::CpuShm(CpuShmTensor { shm_name: "/name", segment_length, metadata })
+        };
+        let plane = NpuPlane { handle: &[0x91, 0xc0], metadata: metadata.clone() };
         let good = [
-            TensorDescriptor::CpuShm(CpuShmTensor { shm_name: "/name", segment_length: length, metadata: metadata.clone() }),
+            segment(length),
             TensorDescriptor::CudaVmm(VmmCudaTensor {
-                export_id: &[1; 16], fabric_handle: fabric.then_some(&[2; 64]), alloc_length: length + 5, alloc_offset: 5, length,
+                export_id: &[1; 16],
+                fabric_handle: fabric.then_some(&[2; 64]),
+                alloc_length: length + 5,
+                alloc_offset: 5,
+                length,
                 metadata: metadata.clone(),
             }),
-            TensorDescriptor::Npu(NpuTensor { bare: false, planes: vec![NpuPlane { handle: &[0x91, 0xc0], metadata: metadata.clone() }; 2] }),
+            TensorDescriptor::Npu(NpuTensor { bare: false, planes: vec![plane; 2] }),
         ];
         for descriptor in good {
             let data = descriptor.encode().unwrap();
             prop_assert_eq!(TensorDescriptor::decode(&data).unwrap(), descriptor);
         }
         if length > spare {
-            let short = CpuShmTensor { shm_name: "/name", segment_length: length - spare - 1, metadata };
-            let data = TensorDescriptor::CpuShm(short).encode().unwrap();
+            let data = segment(length - spare - 1).encode().unwrap();
             prop_assert!(TensorDescriptor::decode(&data).is_err());
         }
     }
 
     #[test]
-    fn random_bytes_never_panic(operation in prop::sample::select(Operation::ALL.to_vec()), bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+    fn random_bytes_never_panic(
+        operation in prop::sample::select(Operation::ALL.to_vec()),
+        bytes in proptest::collection::vec(any::<u8>(), 0..200),
+    ) {
         let _ = Operation::from_frame(&bytes);
         let _ = decode_request(operation, &vec![bytes.clone(); operation.payload_count()]);
         let _ = Response::decode(operation, Some(&bytes));
@@ -261,12 +311,15 @@ proptest! {
 
     #[test]
     fn pickled_views_copy_out_like_a_model(
-        dims in proptest::collection::vec((0..5_u64, 0..7_u64), 0..5), offset in 0..5_u64, length in 0..300_usize,
+        dims in proptest::collection::vec((0..5_u64, 0..7_u64), 0..5),
+        offset in 0..5_u64,
+        length in 0..300_usize,
     ) {
         // One packed tensor is written; its shape, stride and offset are then replaced by the view's.
         let storage: Vec<u8> = (0..length).map(|at| at as u8).collect();
         let mut data = Vec::new();
-        for piece in write_tensors(&[TensorSpec { dtype: DType::Uint8, shape: &[length as u64] }]).unwrap() {
+        let spec = TensorSpec { dtype: DType::Uint8, shape: &[length as u64] };
+        for piece in write_tensors(&[spec]).unwrap() {
             match piece {
                 Piece::Bytes(bytes) => data.extend_from_slice(&bytes),
                 Piece::Tensor { .. } => data.extend_from_slice(&storage),
@@ -276,14 +329,13 @@ proptest! {
         let view = view_program(&dims, offset);
         let data = [&data[..after], &view].concat();
 
-        let mut elements = vec![usize::try_from(offset).unwrap()];
+        let mut elements = vec![offset];
         for (count, step) in &dims {
-            elements = elements
-                .iter()
-                .flat_map(|element| (0..*count).map(move |index| element + usize::try_from(index * step).unwrap()))
-                .collect();
+            let along = |element: u64| (0..*count).map(move |index| element + index * step);
+            elements = elements.into_iter().flat_map(along).collect();
         }
-        let expected: Option<Vec<u8>> = elements.iter().map(|element| storage.get(*element).copied()).collect();
+        let expected: Option<Vec<u8>> =
+            elements.iter().map(|element| storage.get(*element as usize).copied()).collect();
         match (read_tensors(&data), expected) {
             (Ok(tensors), Some(expected)) => {
                 let mut out = vec![0; expected.len()];
