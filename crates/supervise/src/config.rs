@@ -32,6 +32,8 @@ pub struct SupervisorConfig {
     pub policy: Policy,
     /// Where the private directory is made.
     pub runtime_dir: PathBuf,
+    /// Whether this process has no children besides the guardian, which makes the clean-up after a dead guardian complete.
+    pub sole_parent: bool,
     /// How to start the guardian.
     pub guardian: GuardianCommand,
 }
@@ -53,6 +55,7 @@ impl SupervisorConfig {
                 .map(PathBuf::from)
                 .filter(|dir| dir.is_dir())
                 .unwrap_or_else(std::env::temp_dir),
+            sole_parent: false,
             guardian: GuardianCommand::this_binary(),
         }
     }

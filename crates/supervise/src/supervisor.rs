@@ -50,8 +50,8 @@ impl Supervisor {
     ///
     /// A plugin that cannot be started is no error here: it is logged and visible in [`Supervisor::snapshot`].
     pub fn start(config: SupervisorConfig) -> Result<Self, SuperviseError> {
-        let command = config.guardian.clone();
-        Self::start_with(config, |scratch| GuardianSpawner::new(command, scratch))
+        let (command, sole_parent) = (config.guardian.clone(), config.sole_parent);
+        Self::start_with(config, |scratch| GuardianSpawner::new(command, scratch, sole_parent))
     }
 
     /// Process id of the guardian, once a plugin has been started.

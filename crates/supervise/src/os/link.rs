@@ -17,7 +17,7 @@ use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
     SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
 };
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -25,8 +25,8 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use super::guardian::{GUARDIAN_ARGUMENT, HANDED_FDS};
 use super::handover;
 use super::packet::{PACKET_BYTES, Packet, Report, Request};
-use super::process_table::{marked, process_table};
 use super::raw;
+use super::remains::Remains;
 use crate::error::SuperviseError;
 use crate::os::MARK_NAME;
 use crate::policy::StopSignal;
@@ -58,14 +58,18 @@ pub struct GuardianSpawner {
     scratch: PathBuf,
     /// Part of every mark, so that two servers tell their processes apart.
     server_mark: String,
+    sole_parent: bool,
     link: Mutex<Option<Arc<Link>>>,
 }
 
 impl GuardianSpawner {
     /// Starts nothing yet. The guardian removes `scratch` if it outlives the server.
-    pub fn new(command: GuardianCommand, scratch: PathBuf) -> Self {
+    ///
+    /// `sole_parent` says that this process has no children but the guardian. It then adopts what a dying guardian leaves, and
+    /// nothing can hide from the clean-up; otherwise processes that dropped their mark may.
+    pub fn new(command: GuardianCommand, scratch: PathBuf, sole_parent: bool) -> Self {
         let server_mark = format!("{}:{}", std::process::id(), scratch.display());
-        Self { command, scratch, server_mark, link: Mutex::new(None) }
+        Self { command, scratch, server_mark, sole_parent, link: Mutex::new(None) }
     }
 
     /// The guardian's process id while there is one.
@@ -83,10 +87,10 @@ impl GuardianSpawner {
         if let Some(link) = slot.as_ref().filter(|link| !lock(&link.state).dead) {
             return Ok(link.clone());
         }
+        let remains = Remains::new(format!("{MARK_NAME}={}:", self.server_mark), self.sole_parent);
         let link = Link::start(&self.command, &self.scratch).map_err(SuperviseError::Guardian)?;
-        let marks = format!("{MARK_NAME}={}:", self.server_mark);
         *slot = Some(link.0.clone());
-        tokio::spawn(link.0.clone().read(link.1, marks));
+        tokio::spawn(link.0.clone().read(link.1, remains));
         Ok(link.0)
     }
 }
@@ -234,7 +238,7 @@ impl Link {
     }
 
     /// Hands reports to the runs they belong to, until the guardian is gone or is to go.
-    async fn read(self: Arc<Self>, process: GuardianProcess, marks: String) {
+    async fn read(self: Arc<Self>, process: GuardianProcess, remains: Remains) {
         let GuardianProcess { mut child, exit } = process;
         let closing = loop {
             tokio::select! {
@@ -257,7 +261,7 @@ impl Link {
         }
         _ = exit.readable().await;
         _ = child.wait();
-        kill_marked(marks.as_bytes());
+        remains.clear().await;
         let runs = {
             let mut state = lock(&self.state);
             state.dead = true;
@@ -322,21 +326,6 @@ impl Link {
 
     async fn ended(&self) {
         self.collected.notified().await;
-    }
-}
-
-/// Kills every process that carries a mark beginning with `prefix`: what a dead guardian could not take with it.
-fn kill_marked(prefix: &[u8]) {
-    // Twice, for what was forked during the first pass.
-    for _ in 0..2 {
-        for process in process_table().iter().filter(|p| !p.zombie) {
-            let Some(pid) = Pid::from_raw(process.pid) else { continue };
-            // The descriptor pins the process: the id may pass to another one between the look and the signal.
-            let Ok(pinned) = pidfd_open(pid, PidfdFlags::empty()) else { continue };
-            if marked(process.pid, prefix) {
-                _ = pidfd_send_signal(pinned, Signal::KILL);
-            }
-        }
     }
 }
 

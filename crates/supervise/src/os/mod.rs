@@ -6,6 +6,7 @@ mod link;
 mod packet;
 mod process_table;
 mod raw;
+mod remains;
 
 pub use guardian::{GUARDIAN_ARGUMENT, guardian_main, run_guardian_if_asked};
 pub use link::{GuardianCommand, GuardianSpawner};

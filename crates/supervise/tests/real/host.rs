@@ -21,6 +21,7 @@ fn main() {
     if let Some(dir) = std::env::var_os("HOST_RUNTIME_DIR") {
         config.runtime_dir = dir.into();
     }
+    config.sole_parent = true;
     config.policy = Policy { stop_timeout: number("HOST_STOP_TIMEOUT_MS", 5_000), ..Policy::default() };
     if let Err(error) = tracing::subscriber::set_global_default(Printer) {
         eprintln!("{error}");

@@ -116,6 +116,7 @@ fn guardian_killed_hard() {
     Host::kill_process(guardian);
     host.wait_for("plugin guardian died");
     host.wait_for("restarts in");
+    wait_gone(&family, Duration::ZERO);
     host.wait_for("armed");
     let status = host.status("stubborn");
     assert_eq!((&status["state"], &status["starts"]), (&"ready".into(), &2.into()));

@@ -1,0 +1,65 @@
+//! What a guardian that died left behind, found and killed by the server.
+
+use std::time::Duration;
+
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitOptions, getpid, pidfd_open, pidfd_send_signal, set_child_subreaper, waitpid,
+};
+
+use super::process_table::{Process, descendants, marked, process_table};
+
+/// Pause between two looks at the process table.
+const PASS_PAUSE: Duration = Duration::from_millis(10);
+/// Looks taken before the rest is left to its fate and named in the log.
+const PASSES_MAX: usize = 200;
+
+/// Finds the processes of one server's plugins without the help of a guardian.
+#[derive(Debug)]
+pub(super) struct Remains {
+    /// Beginning of the `NAME=value` string in their environment.
+    mark: String,
+    /// Whether every process below this one is one of them.
+    sole_parent: bool,
+}
+
+impl Remains {
+    /// To be called before the guardian starts: with `sole_parent`, orphans come to this process from here on.
+    pub(super) fn new(mark: String, sole_parent: bool) -> Self {
+        let adopts = sole_parent && set_child_subreaper(Some(getpid())).is_ok();
+        Self { mark, sole_parent: adopts }
+    }
+
+    /// Kills and collects until none is left.
+    pub(super) async fn clear(&self) {
+        for _ in 0..PASSES_MAX {
+            if self.pass() == 0 {
+                return;
+            }
+            tokio::time::sleep(PASS_PAUSE).await;
+        }
+        let left = self.pass();
+        tracing::error!(target: "larder_supervise", "{left} processes of a dead plugin guardian cannot be killed");
+    }
+
+    /// One look at the table; returns how many were still there.
+    fn pass(&self) -> usize {
+        let table = process_table();
+        let found: Vec<Process> = match self.sole_parent {
+            true => descendants(&table, getpid().as_raw_pid()),
+            false => table.into_iter().filter(|p| !p.zombie && marked(p.pid, self.mark.as_bytes())).collect(),
+        };
+        for process in &found {
+            let Some(pid) = Pid::from_raw(process.pid) else { continue };
+            if process.zombie {
+                // Ours only if it has been adopted; otherwise its parent collects it.
+                _ = waitpid(Some(pid), WaitOptions::NOHANG);
+            // The descriptor pins the process: the id may pass to another one between the look and the signal.
+            } else if let Ok(pinned) = pidfd_open(pid, PidfdFlags::empty())
+                && (self.sole_parent || marked(process.pid, self.mark.as_bytes()))
+            {
+                _ = pidfd_send_signal(pinned, Signal::KILL);
+            }
+        }
+        found.len()
+    }
+}
