@@ -129,6 +129,12 @@ impl Engine {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
+    /// Sets the clock forward, for tests of what happens with time.
+    #[cfg(test)]
+    pub(super) fn age_by(&mut self, age: std::time::Duration) {
+        self.started -= age;
+    }
+
     /// The guarded state. A panic under the lock fails its own request; the table's operations leave no half-done state that
     /// later ones could misread as resident, so the lock is taken over.
     pub(super) fn state(&self) -> MutexGuard<'_, State> {

@@ -103,7 +103,7 @@ fn pickle(engine: &Engine, plan: &RetrievePlan) -> Result<Answer, String> {
             Piece::Bytes(bytes) => body.extend_from_slice(&bytes),
             Piece::Tensor { index, length } => {
                 let offset = plan.slots[index].offset;
-                engine.pool().read_into(offset, length, &mut body).map_err(|error| error.to_string())?;
+                engine.pool().append_to(offset, length, &mut body).map_err(|error| error.to_string())?;
             }
         }
     }

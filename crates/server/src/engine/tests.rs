@@ -1,0 +1,368 @@
+//! What requests of one client may do to another's, and what is left when somebody vanishes.
+
+use std::sync::Arc;
+
+use larder_core::eviction::Lru;
+use larder_core::hash::{ChunkHasher, HashAlgorithm};
+use larder_core::key::TokenRange;
+use larder_pool::{Segment, SegmentOptions};
+
+use super::*;
+
+const CHUNK: u32 = 16;
+const PAGE: u64 = 4096;
+const WORKER: i64 = 7;
+
+/// An engine over `pages` pages with one connection (1) and one registered worker whose chunks take a page.
+fn engine(pages: u64) -> Engine {
+    let options = SegmentOptions { share: None, bytes: pages * PAGE, hugepages: false };
+    let config = EngineConfig {
+        chunk_size: CHUNK,
+        hash_algorithm: HashAlgorithm::Blake3,
+        align_bytes: PAGE,
+        eviction_watermark: 0.8,
+        eviction_ratio: 0.2,
+        write_ttl_ms: 600_000,
+        read_ttl_ms: 300_000,
+        session_ttl_ms: 600_000,
+        reap_timeout_ms: 120_000,
+        registration_grace_ms: 3_600_000,
+        kv_event_log_size: 100,
+        incarnation_ns: 1,
+    };
+    let engine = Engine::new(config, Arc::new(Segment::create(options).unwrap()), Box::new(Lru::new()));
+    engine.grow(pages * PAGE);
+    engine.stop_growing();
+    engine.connected(1);
+    engine.register(WORKER, "m", 1, geometry(1), 1).unwrap();
+    engine
+}
+
+fn geometry(layers: u32) -> Geometry<'static> {
+    Geometry {
+        block_size: 16,
+        num_layers: layers,
+        hidden_dim_size: 256,
+        dtype: "uint8",
+        use_mla: true,
+        num_physical_slots: None,
+    }
+}
+
+fn prompt(seed: u32, chunks: u32) -> Vec<u32> {
+    (0..chunks * CHUNK).map(|position| seed * 1000 + position).collect()
+}
+
+fn key<'a>(request_id: &'a str, tokens: &[u32], worker_id: Option<u32>) -> PromptKey<'a> {
+    let hasher = ChunkHasher::new(HashAlgorithm::Blake3, CHUNK as usize).unwrap();
+    let mut hashes = Vec::new();
+    hasher.extend(None, tokens, &mut hashes);
+    PromptKey {
+        model_name: "m",
+        world_size: 1,
+        worker_id,
+        tokens: tokens.len() as u64,
+        hashes: hashes.into(),
+        range: TokenRange { start: 0, end: tokens.len() as u64 },
+        request_id,
+        cache_salt: "",
+        readers: 1,
+    }
+}
+
+fn store(engine: &Engine, request_id: &str, tokens: &[u32]) -> usize {
+    let key = key(request_id, tokens, Some(0));
+    let plan = engine.prepare_store(&key, WORKER, 1).unwrap();
+    if !plan.slots.is_empty() {
+        assert!(engine.commit_store(&key, WORKER, 1, None).unwrap());
+    }
+    plan.slots.len()
+}
+
+fn look_up(engine: &Engine, request_id: &str, tokens: &[u32]) -> usize {
+    engine.lookup(&key(request_id, tokens, None), 1).unwrap();
+    engine.collect(request_id, 1)
+}
+
+fn retrieve(engine: &Engine, request_id: &str, tokens: &[u32]) -> Option<usize> {
+    let key = key(request_id, tokens, Some(0));
+    let plan = engine.prepare_retrieve(&key, WORKER, 1).unwrap()?;
+    engine.commit_retrieve(&key, WORKER, 1).unwrap();
+    Some(plan.slots.len())
+}
+
+#[test]
+fn a_reused_request_id_never_gets_another_prompts_objects() {
+    let engine = engine(8);
+    let (first, second) = (prompt(1, 2), prompt(2, 2));
+    store(&engine, "s", &first);
+    assert_eq!(look_up(&engine, "r", &first), 2);
+    assert_eq!(look_up(&engine, "r", &second), 0);
+    assert_eq!(retrieve(&engine, "r", &second), None);
+    assert_eq!(retrieve(&engine, "r", &first), None, "its lookup was superseded");
+    assert_eq!(engine.status().cache.leases, 0);
+}
+
+#[test]
+fn a_worker_that_leaves_between_prepare_and_commit_publishes_nothing() {
+    let engine = engine(8);
+    let tokens = prompt(1, 2);
+    let key = key("r", &tokens, Some(0));
+    assert_eq!(engine.prepare_store(&key, WORKER, 1).unwrap().slots.len(), 2);
+    engine.unregister(WORKER);
+    let cache = engine.status().cache;
+    assert_eq!((cache.used_bytes, cache.resident_objects, cache.staging_objects), (0, 0, 0));
+    engine.register(WORKER, "m", 1, geometry(1), 1).unwrap();
+    assert_eq!(look_up(&engine, "l", &tokens), 0);
+    assert!(!engine.commit_store(&key, WORKER, 1, None).unwrap());
+}
+
+#[test]
+fn giving_back_twice_takes_nothing_from_others() {
+    let engine = engine(8);
+    let tokens = prompt(1, 2);
+    store(&engine, "s", &tokens);
+    assert_eq!((look_up(&engine, "a", &tokens), look_up(&engine, "b", &tokens)), (2, 2));
+    for _ in 0..2 {
+        engine.free_leases(&key("a", &tokens, None), 1).unwrap();
+    }
+    assert_eq!(engine.status().cache.leases, 2);
+    assert_eq!(retrieve(&engine, "b", &tokens), Some(2));
+}
+
+#[test]
+fn only_whole_chunks_inside_the_range_are_given_back() {
+    let engine = engine(8);
+    let tokens = prompt(1, 4);
+    store(&engine, "s", &tokens);
+    assert_eq!(look_up(&engine, "r", &tokens), 4);
+    let part = PromptKey { range: TokenRange { start: 0, end: 40 }, ..key("r", &tokens, None) };
+    engine.free_leases(&part, 1).unwrap();
+    assert_eq!(engine.status().cache.leases, 2);
+    let rest = PromptKey { range: TokenRange { start: 32, end: 64 }, ..key("r", &tokens, Some(0)) };
+    assert!(engine.prepare_retrieve(&rest, WORKER, 1).unwrap().is_some());
+}
+
+#[test]
+fn a_full_pool_makes_room_for_a_store() {
+    let engine = engine(4);
+    for seed in 0..8 {
+        assert_eq!(store(&engine, "s", &prompt(seed, 2)), 2);
+    }
+    assert_eq!(look_up(&engine, "r", &prompt(7, 2)), 2);
+    assert_eq!(engine.counters().refused_chunks.get(), 0);
+}
+
+#[test]
+fn looking_up_twice_leaves_one_lease() {
+    let engine = engine(8);
+    let tokens = prompt(1, 2);
+    store(&engine, "s", &tokens);
+    for _ in 0..3 {
+        assert_eq!(look_up(&engine, "r", &tokens), 2);
+    }
+    assert_eq!(engine.status().cache.leases, 2);
+    assert!(engine.end_session("r", 1));
+    assert_eq!(engine.status().cache.leases, 0);
+}
+
+#[test]
+fn an_answer_is_collected_once() {
+    let engine = engine(8);
+    let tokens = prompt(1, 2);
+    store(&engine, "s", &tokens);
+    assert_eq!(look_up(&engine, "r", &tokens), 2);
+    assert_eq!(engine.collect("r", 1), 0);
+    assert_eq!(engine.collect("nobody", 1), 0);
+}
+
+#[test]
+fn every_reader_of_a_shared_object_needs_its_own_lease() {
+    let engine = engine(8);
+    let tokens = prompt(1, 2);
+    store(&engine, "s", &tokens);
+    engine.lookup(&PromptKey { readers: 2, ..key("r", &tokens, None) }, 1).unwrap();
+    assert_eq!(retrieve(&engine, "r", &tokens), Some(2));
+    assert_eq!(retrieve(&engine, "r", &tokens), Some(2));
+    assert_eq!(retrieve(&engine, "r", &tokens), None);
+}
+
+#[test]
+fn a_retrieve_in_progress_outlives_its_request() {
+    let engine = engine(2);
+    let tokens = prompt(1, 2);
+    store(&engine, "s", &tokens);
+    assert_eq!(look_up(&engine, "r", &tokens), 2);
+    let worker = key("r", &tokens, Some(0));
+    assert!(engine.prepare_retrieve(&worker, WORKER, 1).unwrap().is_some());
+    engine.end_session("r", 1);
+    assert_eq!(engine.status().cache.leases, 2);
+    assert_eq!(store(&engine, "s", &prompt(2, 1)), 0, "nothing may be evicted under a reader");
+    engine.commit_retrieve(&worker, WORKER, 1).unwrap();
+    assert_eq!(store(&engine, "s", &prompt(2, 1)), 1);
+}
+
+#[test]
+fn an_unknown_worker_is_told_so_once() {
+    let engine = engine(4);
+    assert!(engine.ping(None, 1));
+    assert!(engine.ping(Some(WORKER), 1));
+    assert!(!engine.ping(Some(99), 1));
+    assert!(engine.ping(Some(99), 1), "an unmodified client registers again when it sees the server recover");
+    let tokens = prompt(1, 1);
+    let unknown = engine.prepare_store(&key("r", &tokens, Some(0)), 99, 1);
+    assert!(matches!(unknown, Err(EngineError::UnknownInstance(99))));
+}
+
+#[test]
+fn registering_again_with_another_layout_does_not_reuse_old_objects() {
+    let engine = engine(8);
+    let tokens = prompt(1, 1);
+    store(&engine, "s", &tokens);
+    engine.register(WORKER, "m", 1, geometry(2), 1).unwrap();
+    assert_eq!(look_up(&engine, "r", &tokens), 0);
+    assert_eq!(store(&engine, "s", &tokens), 1);
+    assert_eq!(look_up(&engine, "r", &tokens), 1);
+}
+
+#[test]
+fn unaligned_ranges_and_missing_ranks_are_refused() {
+    let engine = engine(8);
+    let tokens = prompt(1, 2);
+    for range in [TokenRange { start: 8, end: 32 }, TokenRange { start: 0, end: 48 }] {
+        let refused = engine.prepare_store(&PromptKey { range, ..key("r", &tokens, Some(0)) }, WORKER, 1);
+        assert!(matches!(refused, Err(EngineError::Key(_))), "{range}");
+    }
+    let refused = engine.prepare_store(&key("r", &tokens, None), WORKER, 1);
+    assert!(matches!(refused, Err(EngineError::WorkerIdMissing)));
+    let refused = engine.lookup(&PromptKey { readers: 0, ..key("r", &tokens, None) }, 1);
+    assert!(matches!(refused, Err(EngineError::Readers(0))));
+}
+
+#[test]
+fn forced_clear_keeps_memory_from_reuse_while_a_worker_reads_it() {
+    let engine = engine(2);
+    let tokens = prompt(1, 2);
+    store(&engine, "s", &tokens);
+    assert_eq!(look_up(&engine, "r", &tokens), 2);
+    let worker = key("r", &tokens, Some(0));
+    assert!(engine.prepare_retrieve(&worker, WORKER, 1).unwrap().is_some());
+    engine.clear(true);
+    assert_eq!(look_up(&engine, "other", &tokens), 0);
+    assert_eq!(store(&engine, "s", &prompt(2, 1)), 0);
+    engine.commit_retrieve(&worker, WORKER, 1).unwrap();
+    assert_eq!(store(&engine, "s", &prompt(2, 1)), 1);
+}
+
+#[test]
+fn events_are_recorded_for_subscribers_only() {
+    let engine = engine(8);
+    let tokens = prompt(1, 2);
+    let worker = key("s", &tokens, Some(0));
+    engine.record_events(true);
+    assert!(engine.wants_tokens());
+    engine.prepare_store(&worker, WORKER, 1).unwrap();
+    engine.commit_store(&worker, WORKER, 1, Some(&tokens)).unwrap();
+    engine.clear(false);
+    let page = engine.read_events("m", 0, 10);
+    assert_eq!((page.events.len(), page.next_cursor, page.lost), (3, 3, false));
+    engine.record_events(false);
+    store(&engine, "s", &prompt(2, 1));
+    engine.record_events(true);
+    let page = engine.read_events("m", 3, 10);
+    assert!(page.lost && page.events.is_empty());
+}
+
+mod sweeping {
+    //! With time as the only actor. The engine's clock is its own, so ages are set instead of waited for.
+
+    use super::*;
+    use crate::engine::instances::PendingStore;
+
+    fn pending(engine: &Engine, change: impl Fn(&mut PendingStore)) {
+        let mut state = engine.state();
+        let instance = state.instances.get_mut(WORKER).unwrap();
+        instance.stores.values_mut().for_each(change);
+    }
+
+    /// An engine whose clock shows a day.
+    fn aged(pages: u64) -> Engine {
+        let mut engine = engine(pages);
+        engine.age_by(std::time::Duration::from_secs(86_400));
+        engine
+    }
+
+    #[test]
+    fn a_vanished_writer_gives_its_memory_back() {
+        let engine = aged(4);
+        engine.prepare_store(&key("r", &prompt(1, 4), Some(0)), WORKER, 1).unwrap();
+        engine.disconnected(1);
+        engine.sweep();
+        assert_eq!(engine.status().cache.staging_objects, 4, "it may come back on another connection");
+        engine.state().instances.get_mut(WORKER).unwrap().orphaned_ms = Some(0);
+        engine.sweep();
+        let cache = engine.status().cache;
+        assert_eq!((cache.used_bytes, cache.resident_objects), (0, 0));
+    }
+
+    #[test]
+    fn a_writer_that_comes_back_keeps_its_memory() {
+        let engine = aged(4);
+        let tokens = prompt(1, 2);
+        let worker = key("r", &tokens, Some(0));
+        engine.prepare_store(&worker, WORKER, 1).unwrap();
+        engine.disconnected(1);
+        engine.connected(2);
+        assert!(engine.ping(Some(WORKER), 2));
+        engine.sweep();
+        assert!(engine.commit_store(&worker, WORKER, 2, None).unwrap());
+    }
+
+    #[test]
+    fn an_expired_writer_can_not_publish_and_its_memory_waits_until_it_moves_on() {
+        let engine = aged(4);
+        let tokens = prompt(1, 1);
+        let worker = key("r", &tokens, Some(0));
+        engine.prepare_store(&worker, WORKER, 1).unwrap();
+        engine.state().instances.get_mut(WORKER).unwrap().transferred_ms = 0;
+        pending(&engine, |pending| pending.since_ms = 0);
+        engine.sweep();
+        assert_eq!(engine.status().cache.staging_objects, 1, "it may hang in its copy");
+        store(&engine, "s", &prompt(2, 1));
+        engine.sweep();
+        assert_eq!(engine.status().cache.staging_objects, 0);
+        assert!(!engine.commit_store(&worker, WORKER, 1, None).unwrap());
+    }
+
+    #[test]
+    fn a_silent_holder_loses_its_leases_and_a_living_one_keeps_them() {
+        let engine = aged(4);
+        let tokens = prompt(1, 2);
+        store(&engine, "s", &tokens);
+        look_up(&engine, "r", &tokens);
+        engine.state().sessions.get("r", 0).unwrap();
+        engine.sweep();
+        assert_eq!(engine.status().cache.leases, 0, "idle for more than an hour");
+        look_up(&engine, "r", &tokens);
+        let recently = engine.now_ms() - 400_000;
+        engine.state().sessions.get("r", recently).unwrap();
+        engine.sweep();
+        assert_eq!(engine.status().cache.leases, 2, "its connection speaks");
+        engine.state().heard.note(1, recently);
+        engine.sweep();
+        assert_eq!(engine.status().cache.leases, 0);
+    }
+
+    #[test]
+    fn a_connected_worker_is_never_reaped_and_a_gone_one_is() {
+        let engine = aged(4);
+        engine.ping(Some(WORKER), 1);
+        engine.state().instances.get_mut(WORKER).unwrap().seen_ms = 0;
+        engine.sweep();
+        assert_eq!(engine.status().instances.len(), 1);
+        engine.disconnected(1);
+        engine.sweep();
+        assert_eq!(engine.status().instances.len(), 0);
+        assert_eq!(engine.counters().reaped_instances.get(), 1);
+    }
+}
