@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::codec::FrameLimits;
 
-/// Bounds of a socket. [`Limits::default`] gives the values named at each field.
+/// Bounds of a socket. [`Limits::default`] gives the values named at each field. A budget or count of 0 still lets
+/// one message through at a time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Time from accept (or connect) to the end of the handshake. Default: 10 s.

@@ -310,8 +310,8 @@ impl<H: Handler> Connection<H> {
         let limits = &self.shared.limits;
         let receiving = self.charge.as_ref().map_or(0, Charge::bytes);
         let charged = self.peer.charged_bytes();
-        let own = self.peer.outgoing_bytes() < limits.outgoing_bytes_max
-            && self.peer.in_flight() < limits.messages_in_flight_max
+        let own = self.peer.outgoing_bytes() < limits.outgoing_bytes_max.max(1)
+            && self.peer.in_flight() < limits.messages_in_flight_max.max(1)
             && (charged < limits.connection_budget_bytes || charged == receiving);
         if !own || self.shared.budget.admits() {
             return own;

@@ -122,7 +122,7 @@ impl Peer {
     ///
     /// The peer is gone, `Limits::outgoing_bytes_max` bytes are queued already, or there are no parts.
     pub fn send(&self, parts: impl IntoIterator<Item = Bytes>) -> Result<(), SendError> {
-        let max = self.0.router.limits.outgoing_bytes_max;
+        let max = self.0.router.limits.outgoing_bytes_max.max(1);
         let queued = self.outgoing_bytes();
         if queued >= max {
             return Err(SendError::Full { queued, max });

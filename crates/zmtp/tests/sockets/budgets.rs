@@ -235,6 +235,96 @@ fn a_used_up_budget_slows_others_and_does_not_stop_them() {
     kept.take();
 }
 
+/// Every way of blocking at once, and every release from another thread: a wake-up lost anywhere stops this test.
+#[test]
+fn no_wake_up_is_lost_between_threads() {
+    let limits = Limits {
+        messages_in_flight_max: 3,
+        connection_budget_bytes: 3_000,
+        total_budget_bytes: 10_000,
+        outgoing_bytes_max: 5_000,
+        ..Limits::default()
+    };
+    let (sender, receiver) = std::sync::mpsc::channel::<Message>();
+    let receiver = std::sync::Arc::new(Mutex::new(receiver));
+    let workers: Vec<_> = (0..3)
+        .map(|_| {
+            let receiver = receiver.clone();
+            std::thread::spawn(move || {
+                loop {
+                    let Ok(message) = receiver.lock().unwrap().recv() else { return };
+                    message.permit.reply(message.parts).unwrap();
+                }
+            })
+        })
+        .collect();
+    let server = Server::start(limits, Forward(sender));
+    let clients: Vec<_> = (0..8usize)
+        .map(|client| {
+            let endpoint = server.endpoints[0].clone();
+            std::thread::spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                runtime.block_on(async {
+                    let mut dealer = Dealer::connect(&endpoint).await.unwrap();
+                    let mut left: std::collections::VecDeque<usize> = (0..3000).collect();
+                    let sizes = left.clone();
+                    for _ in 0..20 {
+                        dealer.queue([Bytes::from(vec![1; size(client, left.pop_front().unwrap())])]);
+                    }
+                    let mut missing = sizes.len();
+                    // Workers overtake each other, so answers are counted by size.
+                    let mut expected: usize = sizes.into_iter().map(|number| size(client, number)).sum();
+                    while missing > 0 {
+                        let answer = tokio::time::timeout(PATIENCE, dealer.recv()).await.unwrap().unwrap();
+                        expected -= answer[0].len();
+                        missing -= 1;
+                        if let Some(number) = left.pop_front() {
+                            dealer.queue([Bytes::from(vec![1; size(client, number)])]);
+                        }
+                    }
+                    assert_eq!(expected, 0);
+                });
+            })
+        })
+        .collect();
+    clients.into_iter().for_each(|client| client.join().unwrap());
+    assert!(server.stats().budget_waits > 0);
+    drop(server);
+    workers.into_iter().for_each(|worker| worker.join().unwrap());
+}
+
+fn size(client: usize, number: usize) -> usize {
+    if number % 97 == client { 90_000 } else { (number * 37 + client) % 2000 }
+}
+
+struct Forward(std::sync::mpsc::Sender<Message>);
+
+impl Handler for Forward {
+    fn message(&self, _: &Peer, message: Message) {
+        self.0.send(message).unwrap();
+    }
+}
+
+/// The smallest limits that make sense still let messages through, one at a time.
+#[test]
+fn budgets_of_nothing_serve_one_message_at_a_time() {
+    let limits = Limits {
+        messages_in_flight_max: 0,
+        connection_budget_bytes: 0,
+        total_budget_bytes: 0,
+        outgoing_bytes_max: 0,
+        ..Limits::default()
+    };
+    let server = Server::start(limits, Echo);
+    server.probe();
+    let mut raw = server.raw().shake_hands(b"");
+    raw.send(&message(&[7; 1000]).repeat(200));
+    let mut decoder = Decoder::new(Limits::default().frames());
+    for _ in 0..200 {
+        assert!(matches!(raw.recv(&mut decoder), Event::Message { parts, .. } if parts[0].len() == 1000));
+    }
+}
+
 #[tokio::test]
 async fn messages_over_the_limit_end_the_connection() {
     let limits = Limits { message_bytes_max: 1000, ..Limits::default() };

@@ -1,10 +1,13 @@
 //! What a handler is told, and how connections and routers end.
 
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use bytes::Bytes;
 use larder_zmtp::{
-    Dealer, Disconnect, Error, Handler, LimitKind, Limits, Message, Peer, PeerAddress, PeerId,
+    Dealer, Disconnect, Error, Handler, LimitKind, Limits, Message, Peer, PeerAddress, PeerId, Router,
 };
 
 use crate::common::{Echo, PATIENCE, Server, handshake, message};
@@ -113,6 +116,39 @@ async fn ipc_peers_are_known_by_process() {
         PeerAddress::Ipc { pid, .. } => assert_eq!(pid, Some(std::process::id() as i32)),
         other => panic!("{other}"),
     }
+}
+
+/// A handler that must not leave its thread.
+struct Local(Rc<Cell<u32>>);
+
+impl Handler for Local {
+    fn message(&self, _: &Peer, message: Message) {
+        self.0.set(self.0.get() + 1);
+        message.permit.reply(message.parts).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_handler_bound_to_its_thread_is_served_locally() {
+    let router = Router::bind(&["tcp://127.0.0.1:0".parse().unwrap()], Limits::default()).unwrap();
+    let (endpoints, handle) = (router.endpoints(), router.handle());
+    let count = Rc::default();
+    #[expect(clippy::arc_with_non_send_sync, reason = "this is what the test is about")]
+    let handler = Arc::new(Local(Rc::clone(&count)));
+    let set = tokio::task::LocalSet::new();
+    set.spawn_local(router.serve_local(handler));
+    set.run_until(async {
+        let mut dealer = Dealer::connect(&endpoints[0]).await.unwrap();
+        for _ in 0..3 {
+            dealer.send([Bytes::from_static(b"x")]).await.unwrap();
+            dealer.recv().await.unwrap();
+        }
+        handle.close();
+    })
+    .await;
+    set.await;
+    assert_eq!(count.get(), 3);
+    assert_eq!(handle.stats().snapshot().connections_open, 0);
 }
 
 /// Times the serving thread has gone to sleep.
