@@ -1,1 +1,36 @@
-//! L2: the adapter trait, adapters, decorators and their conformance suite.
+//! L2: where objects go when memory is not enough, and come back from.
+//!
+//! Owns the [`Adapter`] contract, the adapters (files, Valkey and Redis, object stores, stand-ins for rehearsals), the
+//! decorators that add patience and limits to any adapter, the configuration the peer's `--l2-adapter` JSON
+//! describes, and a [`conformance`] suite every adapter passes.
+//!
+//! It never sees the memory pool: it reads and fills [buffers](LentBuffer) it is lent. It decides nothing about
+//! what to store, load or evict.
+
+mod adapter;
+pub mod adapters;
+mod buffer;
+mod config;
+pub mod conformance;
+pub mod decorators;
+mod error;
+mod factory;
+mod index;
+mod key;
+mod locks;
+mod report;
+mod workers;
+
+pub use adapter::{
+    Adapter, AdapterFuture, BATCH_KEYS_MAX, DeleteMode, Deleted, Found, KeyResult, ListPage, ListRequest,
+    Listed, LoadItem, Loaded, Op, Seal, StoreItem, Stored,
+};
+pub use buffer::{HeapBuffer, Lent, LentBuffer, SharedLocation};
+pub use config::{
+    AdapterConfig, Backend, BreakerConfig, CommonConfig, ConfigError, ConfigProblem, EvictionConfig,
+    LimitsConfig, RetryConfig, Secret, TimeoutConfig, known_kinds,
+};
+pub use error::{Busy, Error, Failure, FailureKind};
+pub use factory::{Built, build};
+pub use key::{FILE_NAME_BYTES_MAX, FILE_SUFFIX, Key, KeyDecoder, KeyError, SALT_CHARS_MAX};
+pub use report::{Health, HealthState, Usage};

@@ -1,0 +1,221 @@
+//! The directory behind the adapter contract: batches onto threads, lookups from memory.
+
+use std::sync::Arc;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use super::options::FsOptions;
+use super::store::Store;
+use crate::adapter::{
+    Adapter, AdapterFuture, DeleteMode, Deleted, Found, KeyResult, ListPage, ListRequest, LoadItem, Loaded,
+    StoreItem, Stored, all_failed,
+};
+use crate::error::{Error, Failure, FailureKind};
+use crate::key::Key;
+use crate::report::{Health, HealthState, Usage};
+use crate::workers::{Batch, Slot, Workers};
+
+/// Keys one thread looks up or deletes at a stretch.
+const KEYS_PER_JOB: usize = 64;
+
+/// An adapter that keeps each object in a file.
+///
+/// Transfers and directory operations have threads of their own, so that a lookup never waits behind a transfer.
+#[derive(Debug)]
+pub struct FsAdapter {
+    store: Arc<Store>,
+    transfers: Workers<()>,
+    directory: Workers<()>,
+}
+
+impl FsAdapter {
+    /// Opens a directory and starts learning what it holds; serves at once.
+    pub fn open(options: FsOptions) -> Result<Self, Failure> {
+        let (workers, queued_jobs_max) = (options.workers.max(1), options.queued_jobs_max);
+        let store = Arc::new(Store::open(options)?);
+        let start = |name, threads| {
+            Workers::start(name, queued_jobs_max, vec![(); threads])
+                .map_err(|error| Failure::io(format!("start threads `{name}`"), &error))
+        };
+        let transfers = start("l2-fs-io", workers)?;
+        // One of them is taken by the rebuild for a while.
+        let directory = start("l2-fs-dir", workers + 1)?;
+        let rebuilding = store.clone();
+        let job = Box::new(move |(): &mut ()| rebuilding.rebuild());
+        directory.submit(job).map_err(|error| Failure::permanent(FailureKind::Invalid, error.to_string()))?;
+        Ok(Self { store, transfers, directory })
+    }
+
+    /// Looks up on disk those keys the index can't answer for.
+    async fn discover(&self, keys: &[Key]) -> Vec<Option<Failure>> {
+        let unknown: Vec<usize> = {
+            let state = self.store.state();
+            if self.store.is_authoritative(&state) {
+                return vec![None; keys.len()];
+            }
+            (0..keys.len()).filter(|index| state.index.index.get(&keys[*index]).is_none()).collect()
+        };
+        let (batch, slots) = Batch::<()>::new(unknown.len());
+        let mut slots = slots.into_iter();
+        for indices in unknown.chunks(KEYS_PER_JOB) {
+            let keys: Vec<Key> = indices.iter().map(|index| keys[*index].clone()).collect();
+            let store = self.store.clone();
+            self.directory.submit_for(slots.by_ref().take(indices.len()).collect(), move |(), slots| {
+                for (key, slot) in keys.iter().zip(slots) {
+                    slot.report(store.discover(key).map(drop).map_err(Error::from));
+                }
+            });
+        }
+        let mut failures = vec![None; keys.len()];
+        for (index, result) in unknown.into_iter().zip(batch.wait().await) {
+            failures[index] = match result {
+                Err(Error::Failed(failure)) => Some(failure),
+                Err(busy @ Error::Busy(_)) => {
+                    Some(Failure::retryable(FailureKind::Unavailable, busy.to_string()))
+                }
+                Ok(()) | Err(Error::Absent) => None,
+            };
+        }
+        failures
+    }
+}
+
+/// The slots somebody still waits for.
+fn wanted<T>(slots: Vec<Slot<T>>) -> impl Iterator<Item = Slot<T>> {
+    slots.into_iter().filter(Slot::is_wanted)
+}
+
+impl Adapter for FsAdapter {
+    fn kind(&self) -> &'static str {
+        "fs"
+    }
+
+    fn store(&self, batch: Vec<StoreItem>) -> AdapterFuture<'_, Vec<KeyResult<Stored>>> {
+        Box::pin(async move {
+            let (answers, slots) = Batch::new(batch.len());
+            for (item, slot) in batch.into_iter().zip(slots) {
+                let store = self.store.clone();
+                self.transfers.submit_for(vec![slot], move |(), slots| {
+                    let results: Vec<_> = wanted(slots).map(|slot| (slot, store.store(&item))).collect();
+                    // The buffer is given back before its outcome is known.
+                    drop(item);
+                    results.into_iter().for_each(|(slot, result)| slot.report(result));
+                });
+            }
+            answers.wait().await
+        })
+    }
+
+    fn lookup_and_lock(&self, keys: Vec<Key>) -> AdapterFuture<'_, Vec<KeyResult<Found>>> {
+        Box::pin(async move {
+            if let Err(error) = self.store.check_open() {
+                return all_failed(keys.len(), &error);
+            }
+            let failures = self.discover(&keys).await;
+            // No await from here on: a future dropped earlier has locked nothing.
+            let state = self.store.state();
+            keys.iter()
+                .zip(failures)
+                .map(|(key, failure)| match (state.index.index.get(key), failure) {
+                    (Some(entry), _) if self.store.locks.lock(key) => Ok(Found { bytes: Some(entry.bytes) }),
+                    (None, Some(failure)) => Err(failure.into()),
+                    _ => Err(Error::Absent),
+                })
+                .collect()
+        })
+    }
+
+    fn load(&self, batch: Vec<LoadItem>) -> AdapterFuture<'_, Vec<KeyResult<Loaded>>> {
+        Box::pin(async move {
+            let (answers, slots) = Batch::new(batch.len());
+            for (item, slot) in batch.into_iter().zip(slots) {
+                let store = self.store.clone();
+                self.transfers.submit_for(vec![slot], move |(), slots| {
+                    let results: Vec<_> = wanted(slots).map(|slot| (slot, store.load(&item))).collect();
+                    // The buffer is given back before its outcome is known.
+                    drop(item);
+                    results.into_iter().for_each(|(slot, result)| slot.report(result));
+                });
+            }
+            answers.wait().await
+        })
+    }
+
+    fn unlock(&self, keys: &[Key]) {
+        self.store.locks.unlock(keys);
+    }
+
+    fn delete(&self, keys: Vec<Key>, mode: DeleteMode) -> AdapterFuture<'_, Vec<KeyResult<Deleted>>> {
+        Box::pin(async move {
+            let (answers, slots) = Batch::new(keys.len());
+            let mut slots = slots.into_iter();
+            for keys in keys.chunks(KEYS_PER_JOB) {
+                let (keys, store) = (keys.to_vec(), self.store.clone());
+                self.directory.submit_for(slots.by_ref().take(keys.len()).collect(), move |(), slots| {
+                    for (key, slot) in keys.iter().zip(slots) {
+                        slot.report(store.delete(key, mode));
+                    }
+                });
+            }
+            answers.wait().await
+        })
+    }
+
+    fn list(&self, request: ListRequest) -> AdapterFuture<'_, Result<ListPage, Failure>> {
+        Box::pin(async move {
+            if self.store.check_open().is_err() {
+                return Err(Failure::closed());
+            }
+            self.store.state().index.index.page(&request)
+        })
+    }
+
+    fn usage(&self) -> Usage {
+        let state = self.store.state();
+        Usage {
+            objects: state.index.index.objects(),
+            bytes_used: state.index.index.bytes(),
+            bytes_capacity: state.space.capacity_bytes(),
+            bytes_by_salt: state.index.index.bytes_by_salt(),
+            objects_locked: self.store.locks.locked(),
+            is_complete: self.store.is_authoritative(&state),
+        }
+    }
+
+    fn health(&self) -> Health {
+        let store = &self.store;
+        let (full_for, is_complete) = {
+            let state = store.state();
+            (state.space.full_for(Instant::now()), state.index.is_complete())
+        };
+        let rebuild_error = store.rebuild_error.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let health = if store.check_open().is_err() {
+            Health::because(HealthState::Closed, "adapter is closed")
+        } else if let Some(full_for) = full_for {
+            Health::because(HealthState::Full, format!("disk is full since {} s", full_for.as_secs()))
+        } else if let Some(failure) = rebuild_error {
+            Health::because(HealthState::Degraded, format!("index is incomplete: {failure}"))
+        } else if store.options.use_odirect && store.io.is_direct_refused() {
+            Health::because(HealthState::Degraded, "file system refuses direct I/O; the page cache is used")
+        } else {
+            Health::ready()
+        };
+        health
+            .detail("base_path", store.files.base().display().to_string())
+            .detail("use_odirect", store.options.use_odirect && !store.io.is_direct_refused())
+            .detail("index_complete", is_complete)
+            .detail("seals_kept", !store.io.is_seal_refused())
+            .detail("queued_transfers", self.transfers.queued())
+            .detail("swept_files", store.swept_files.load(Ordering::Relaxed))
+            .detail("quarantined_files", store.quarantined_files.load(Ordering::Relaxed))
+    }
+
+    fn close(&self) -> AdapterFuture<'_, ()> {
+        Box::pin(async move {
+            self.store.is_closed.store(true, Ordering::Release);
+            self.transfers.close().await;
+            self.directory.close().await;
+        })
+    }
+}

@@ -1,0 +1,187 @@
+//! Where an object's file is, was or will be.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Component, Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::options::{FsOptions, PathShards};
+use crate::error::{Failure, FailureKind};
+use crate::key::{FILE_SUFFIX, Key, KeyDecoder};
+
+/// Prefix and suffix of our unfinished files. Short and independent of the key: its name may fill all a directory
+/// entry takes.
+const TMP_PREFIX: &str = ".larder-";
+const TMP_SUFFIX: &str = ".tmp";
+/// Directory of objects that failed verification.
+const QUARANTINE_DIR: &str = ".quarantine";
+
+/// Paths below one base directory.
+#[derive(Debug)]
+pub(super) struct Files {
+    base: PathBuf,
+    tmp_dir: Option<PathBuf>,
+    shards: PathShards,
+    tmp_sequence: AtomicU64,
+}
+
+/// What a directory entry is.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum FileName {
+    Object(Key),
+    /// An unfinished file of this project; finished or abandoned when nobody holds its lock.
+    OwnTmp,
+    /// An unfinished file of the peer.
+    PeerTmp,
+    Foreign,
+}
+
+impl Files {
+    /// Creates the directories.
+    pub(super) fn open(options: &FsOptions) -> Result<Self, Failure> {
+        let base = options.base_path.clone();
+        let tmp_dir = match &options.relative_tmp_dir {
+            Some(relative) if !is_inside(relative) => {
+                let text = format!("temporary directory `{}` leaves the base path", relative.display());
+                return Err(Failure::permanent(FailureKind::Invalid, text));
+            }
+            Some(relative) if !relative.as_os_str().is_empty() => Some(base.join(relative)),
+            _ => None,
+        };
+        for dir in [Some(&base), tmp_dir.as_ref()].into_iter().flatten() {
+            fs::create_dir_all(dir)
+                .map_err(|error| Failure::io(format!("create directory `{}`", dir.display()), &error))?;
+        }
+        Ok(Self { base, tmp_dir, shards: options.path_shards, tmp_sequence: AtomicU64::new(0) })
+    }
+
+    pub(super) fn base(&self) -> &Path {
+        &self.base
+    }
+
+    pub(super) fn tmp_dir(&self) -> Option<&Path> {
+        self.tmp_dir.as_deref()
+    }
+
+    pub(super) fn shards(&self) -> PathShards {
+        self.shards
+    }
+
+    /// The directory a key's file belongs to under `shards`.
+    pub(super) fn dir(&self, key: &Key, shards: PathShards) -> PathBuf {
+        let [first, second, ..] = key.chunk_hash;
+        match shards {
+            PathShards::Off => self.base.clone(),
+            PathShards::One => self.base.join(format!("{first:02x}")),
+            PathShards::Two => self.base.join(format!("{first:02x}/{second:02x}")),
+        }
+    }
+
+    /// The path of a key's file under `shards`.
+    pub(super) fn object(&self, key: &Key, shards: PathShards) -> Result<PathBuf, Failure> {
+        let name =
+            key.file_name().map_err(|error| Failure::permanent(FailureKind::Invalid, error.to_string()))?;
+        Ok(self.dir(key, shards).join(name))
+    }
+
+    /// The settings a file may have been written under, the present one first.
+    pub(super) fn candidate_shards(&self) -> [PathShards; 3] {
+        let mut all = [PathShards::Off, PathShards::One, PathShards::Two];
+        if let Some(position) = all.iter().position(|shards| *shards == self.shards) {
+            all.swap(0, position);
+        }
+        all
+    }
+
+    /// A new path for an unfinished file that will be renamed into `dir`.
+    pub(super) fn tmp(&self, dir: &Path) -> PathBuf {
+        let sequence = self.tmp_sequence.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{TMP_PREFIX}{}-{sequence}{TMP_SUFFIX}", std::process::id());
+        self.tmp_dir.as_deref().unwrap_or(dir).join(name)
+    }
+
+    pub(super) fn quarantine_dir(&self) -> PathBuf {
+        self.base.join(QUARANTINE_DIR)
+    }
+
+    /// Creates the shard directory of a key; the base directory exists already.
+    pub(super) fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        if self.shards == PathShards::Off { Ok(()) } else { fs::create_dir_all(dir) }
+    }
+
+    /// Makes a rename in `dir` durable.
+    pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
+        fs::File::open(dir)?.sync_all()
+    }
+}
+
+/// Says what a directory entry is by its name alone.
+pub(super) fn classify(name: &OsStr, decoder: &KeyDecoder) -> FileName {
+    let Ok(name) = std::str::from_utf8(name.as_bytes()) else { return FileName::Foreign };
+    if name.starts_with(TMP_PREFIX) && name.ends_with(TMP_SUFFIX) {
+        return FileName::OwnTmp;
+    }
+    if let Some(key) = decoder.file_name(name) {
+        return FileName::Object(key);
+    }
+    // The peer writes `<stem>.tmp` and renames it to `<stem>.data`.
+    let peer =
+        name.strip_suffix(TMP_SUFFIX).and_then(|stem| decoder.file_name(&format!("{stem}{FILE_SUFFIX}")));
+    if peer.is_some() { FileName::PeerTmp } else { FileName::Foreign }
+}
+
+/// Whether a directory name is a shard's.
+pub(super) fn is_shard_dir(name: &OsStr) -> bool {
+    let name = name.as_bytes();
+    name.len() == 2 && name.iter().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(byte))
+}
+
+fn is_inside(relative: &Path) -> bool {
+    relative.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_told_apart() {
+        let decoder = KeyDecoder::default();
+        let key = Key::new([7; 32], "org/m", 1, 0, "").unwrap();
+        let name = key.file_name().unwrap();
+        let peer_tmp = name.replace(".data", ".tmp");
+        assert_eq!(classify(OsStr::new(&name), &decoder), FileName::Object(key));
+        assert_eq!(classify(OsStr::new(&peer_tmp), &decoder), FileName::PeerTmp);
+        assert_eq!(classify(OsStr::new(".larder-1-2.tmp"), &decoder), FileName::OwnTmp);
+        for foreign in ["notes.tmp", "a.data", "README"] {
+            assert_eq!(classify(OsStr::new(foreign), &decoder), FileName::Foreign, "{foreign}");
+        }
+        assert_eq!(classify(OsStr::from_bytes(b"\xff\xfe.data"), &decoder), FileName::Foreign);
+    }
+
+    #[test]
+    fn the_temporary_directory_stays_inside() {
+        let dir = tempfile::tempdir().unwrap();
+        for outside in ["/tmp", "../x", "a/../../x"] {
+            let options = FsOptions { relative_tmp_dir: Some(outside.into()), ..FsOptions::new(dir.path()) };
+            assert_eq!(Files::open(&options).unwrap_err().kind, FailureKind::Invalid, "{outside}");
+        }
+    }
+
+    #[test]
+    fn shards_follow_the_hash_and_the_present_setting_is_tried_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = FsOptions { path_shards: PathShards::Two, ..FsOptions::new(dir.path()) };
+        let files = Files::open(&options).unwrap();
+        let key = Key::new([0xa7; 32], "m", 1, 0, "").unwrap();
+        assert!(files.object(&key, PathShards::Two).unwrap().starts_with(dir.path().join("a7/a7")));
+        assert_eq!(files.candidate_shards()[0], PathShards::Two);
+        assert!(
+            is_shard_dir(OsStr::new("0f"))
+                && !is_shard_dir(OsStr::new("0F"))
+                && !is_shard_dir(OsStr::new("abc"))
+        );
+    }
+}

@@ -1,0 +1,285 @@
+//! The directory as a store: what each operation does to one key. Blocking; called on worker threads.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::files::Files;
+use super::object::{ObjectFile, ObjectIo};
+use super::options::{FsOptions, FsyncPolicy, PathShards};
+use super::space::Space;
+use crate::adapter::{DeleteMode, Deleted, KeyResult, LoadItem, Loaded, StoreItem, Stored};
+use crate::adapters::mock::length_mismatch;
+use crate::error::{Busy, Error, Failure, FailureKind};
+use crate::index::RebuildingIndex;
+use crate::key::{Key, KeyDecoder};
+use crate::locks::LockTable;
+
+/// Bytes a file may be longer than its object: the peer pads to its memory alignment for direct I/O.
+const PAD_BYTES_MAX: u64 = 4096;
+/// Locks that keep a rename and its index entry together; keys share them by hash.
+const STRIPES: usize = 64;
+
+/// Everything the threads of one adapter share.
+#[derive(Debug)]
+pub(super) struct Store {
+    pub(super) options: FsOptions,
+    pub(super) files: Files,
+    pub(super) io: ObjectIo,
+    pub(super) locks: LockTable,
+    pub(super) decoder: KeyDecoder,
+    pub(super) is_closed: AtomicBool,
+    pub(super) swept_files: AtomicU64,
+    pub(super) quarantined_files: AtomicU64,
+    pub(super) rebuild_error: Mutex<Option<Failure>>,
+    state: Mutex<State>,
+    stripes: [Mutex<()>; STRIPES],
+}
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) index: RebuildingIndex<PathShards>,
+    pub(super) space: Space,
+}
+
+impl Store {
+    pub(super) fn open(options: FsOptions) -> Result<Self, Failure> {
+        let space = Space::new(options.capacity_bytes, Duration::from_millis(options.full_probe_ms));
+        Ok(Self {
+            files: Files::open(&options)?,
+            io: ObjectIo::new(&options),
+            options,
+            locks: LockTable::default(),
+            decoder: KeyDecoder::default(),
+            is_closed: AtomicBool::new(false),
+            swept_files: AtomicU64::new(0),
+            quarantined_files: AtomicU64::new(0),
+            rebuild_error: Mutex::new(None),
+            state: Mutex::new(State { index: RebuildingIndex::new(), space }),
+            stripes: std::array::from_fn(|_| Mutex::new(())),
+        })
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn check_open(&self) -> Result<(), Error> {
+        if self.is_closed.load(Ordering::Acquire) { Err(Failure::closed().into()) } else { Ok(()) }
+    }
+
+    pub(super) fn store(&self, item: &StoreItem) -> KeyResult<Stored> {
+        self.check_open()?;
+        let len = item.buffer.len() as u64;
+        let path = self.files.object(&item.key, self.files.shards())?;
+        if self
+            .size_on_disk(&item.key)?
+            .is_some_and(|held| (len..len.saturating_add(PAD_BYTES_MAX)).contains(&held))
+        {
+            return Ok(Stored { bytes_written: 0 });
+        }
+        {
+            let mut state = self.state();
+            let (used, is_known) = (state.index.index.bytes(), state.index.is_complete());
+            state.space.reserve(len, used, is_known, Instant::now())?;
+        }
+        let written = self.write(item, &path);
+        self.settle_write(item, len, written)
+    }
+
+    /// Writes beside the final name, then renames: an object is whole or absent at every moment.
+    fn write(&self, item: &StoreItem, path: &Path) -> Result<(), Failure> {
+        let dir = self.files.dir(&item.key, self.files.shards());
+        let tmp = self.files.tmp(&dir);
+        let attempt = |what: &str| format!("{what} `{}`", path.display());
+        self.files.create_dir(&dir).map_err(|error| Failure::io(attempt("create directory of"), &error))?;
+        let publish = || -> Result<(), Failure> {
+            let file = self
+                .io
+                .create(&tmp, &*item.buffer, item.seal)
+                .map_err(|error| Failure::io(attempt("write"), &error))?;
+            let _stripe = self.stripe(&item.key);
+            fs::rename(&tmp, path).map_err(|error| Failure::io(attempt("rename"), &error))?;
+            drop(file);
+            let old = self.state().index.insert(&item.key, item.buffer.len() as u64, self.files.shards());
+            if let Some(old) = old.filter(|old| old.note != self.files.shards()) {
+                // The object moved; what another setting left behind would only take room.
+                let _ = fs::remove_file(self.files.object(&item.key, old.note)?);
+            }
+            Ok(())
+        };
+        let published = publish();
+        if published.is_err() {
+            let _ = fs::remove_file(&tmp);
+        } else if self.options.fsync == FsyncPolicy::Full {
+            Files::sync_dir(&dir).map_err(|error| Failure::io(attempt("sync directory of"), &error))?;
+        }
+        published
+    }
+
+    fn settle_write(&self, item: &StoreItem, len: u64, written: Result<(), Failure>) -> KeyResult<Stored> {
+        let mut state = self.state();
+        state.space.release(len);
+        let base = self.files.base().display();
+        match written {
+            Ok(()) => {
+                if state.space.note_room() {
+                    tracing::info!("disk of `{base}` takes objects again");
+                }
+                Ok(Stored { bytes_written: len })
+            }
+            Err(failure) => {
+                if failure.kind == FailureKind::Full && state.space.note_full(Instant::now()) {
+                    tracing::warn!("disk of `{base}` is full: {failure}");
+                }
+                drop(state);
+                tracing::debug!("store of `{}` failed: {failure}", item.key.wire_name());
+                Err(failure.into())
+            }
+        }
+    }
+
+    pub(super) fn load(&self, item: &LoadItem) -> KeyResult<Loaded> {
+        self.check_open()?;
+        let object = self.open_object(item)?.ok_or(Error::Absent)?;
+        let wanted = item.buffer.len();
+        // A seal covers the whole file; without one, a longer file is a padded object of the peer.
+        let is_fitting = match object.seal {
+            Some(_) => object.bytes == wanted as u64,
+            None => object.bytes >= wanted as u64,
+        };
+        if !is_fitting {
+            return Err(length_mismatch(&item.key, object.bytes, wanted).into());
+        }
+        object
+            .read(&*item.buffer)
+            .map_err(|error| Failure::io(format!("read object `{}`", item.key.wire_name()), &error))?;
+        Ok(Loaded { seal: object.seal })
+    }
+
+    fn open_object(&self, item: &LoadItem) -> Result<Option<ObjectFile>, Failure> {
+        let (known, is_authoritative) = self.known(&item.key);
+        let candidates = match known {
+            Some(shards) => vec![shards],
+            None if is_authoritative => return Ok(None),
+            None => self.files.candidate_shards().to_vec(),
+        };
+        for shards in candidates {
+            let path = self.files.object(&item.key, shards)?;
+            match self.io.open_object(&path, &*item.buffer) {
+                Ok(object) => return Ok(Some(object)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(Failure::io(format!("open `{}`", path.display()), &error)),
+            }
+        }
+        if known.is_some() {
+            self.forget_if_gone(&item.key)?;
+        }
+        Ok(None)
+    }
+
+    /// The size of a key's object, from the index or, where the index does not know everything, the disk.
+    pub(super) fn size_on_disk(&self, key: &Key) -> Result<Option<u64>, Failure> {
+        let (known, is_authoritative) = {
+            let state = self.state();
+            (state.index.index.get(key), self.is_authoritative(&state))
+        };
+        if let Some(entry) = known {
+            return Ok(Some(entry.bytes));
+        }
+        if is_authoritative { Ok(None) } else { self.discover(key) }
+    }
+
+    /// Looks a key up on disk and notes what it finds.
+    pub(super) fn discover(&self, key: &Key) -> Result<Option<u64>, Failure> {
+        for shards in self.files.candidate_shards() {
+            let path = self.files.object(key, shards)?;
+            match fs::metadata(&path) {
+                Ok(metadata) => {
+                    self.state().index.discover(key, metadata.len(), shards);
+                    return Ok(Some(metadata.len()));
+                }
+                Err(error) if is_nothing_there(&error) => {}
+                Err(error) => return Err(Failure::io(format!("look up `{}`", path.display()), &error)),
+            }
+        }
+        Ok(None)
+    }
+
+    pub(super) fn delete(&self, key: &Key, mode: DeleteMode) -> KeyResult<Deleted> {
+        self.check_open()?;
+        let _claim = match self.locks.claim_delete(key) {
+            Ok(claim) => Some(claim),
+            Err(Busy::Locked) if mode != DeleteMode::IfUnlocked => None,
+            Err(busy) => return Err(Error::Busy(busy)),
+        };
+        let _stripe = self.stripe(key);
+        let bytes = self.size_on_disk(key)?.ok_or(Error::Absent)?;
+        let shards = self.known(key).0.unwrap_or(self.files.shards());
+        let path = self.files.object(key, shards)?;
+        let removed =
+            if mode == DeleteMode::Quarantine { self.set_aside(&path) } else { fs::remove_file(&path) };
+        match removed {
+            Err(error) if !is_nothing_there(&error) => {
+                Err(Failure::io(format!("delete `{}`", path.display()), &error).into())
+            }
+            outcome => {
+                let mut state = self.state();
+                state.index.remove(key);
+                state.space.note_room();
+                outcome.map(|()| Deleted { bytes_freed: bytes }).map_err(|_| Error::Absent)
+            }
+        }
+    }
+
+    /// Keeps a bad file for inspection, as long as there are not too many already.
+    fn set_aside(&self, path: &Path) -> io::Result<()> {
+        self.quarantined_files.fetch_add(1, Ordering::Relaxed);
+        let dir = self.files.quarantine_dir();
+        fs::create_dir_all(&dir)?;
+        let name = path.file_name().unwrap_or_default();
+        if fs::read_dir(&dir)?.count() >= self.options.quarantine_files_max {
+            return fs::remove_file(path);
+        }
+        fs::rename(path, dir.join(name))
+    }
+
+    /// Drops an index entry whose file is gone. Checked again under the key's lock: it may just have been stored.
+    fn forget_if_gone(&self, key: &Key) -> Result<(), Failure> {
+        let _stripe = self.stripe(key);
+        self.state().index.remove(key);
+        self.discover_again(key)
+    }
+
+    fn discover_again(&self, key: &Key) -> Result<(), Failure> {
+        for shards in self.files.candidate_shards() {
+            if let Ok(metadata) = fs::metadata(self.files.object(key, shards)?) {
+                self.state().index.insert(key, metadata.len(), shards);
+            }
+        }
+        Ok(())
+    }
+
+    fn known(&self, key: &Key) -> (Option<PathShards>, bool) {
+        let state = self.state();
+        (state.index.index.get(key).map(|entry| entry.note), self.is_authoritative(&state))
+    }
+
+    /// Whether a key the index does not know is absent for sure.
+    pub(super) fn is_authoritative(&self, state: &State) -> bool {
+        state.index.is_complete() && !self.options.is_shared
+    }
+
+    fn stripe(&self, key: &Key) -> MutexGuard<'_, ()> {
+        let stripe = usize::from(key.chunk_hash[31]) % STRIPES;
+        self.stripes[stripe].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A file that does not exist, or whose shard directory does not.
+fn is_nothing_there(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}

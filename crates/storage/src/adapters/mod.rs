@@ -1,0 +1,4 @@
+//! The adapters, one file or folder each.
+
+pub mod fs;
+pub mod mock;

@@ -1,0 +1,247 @@
+//! From JSON text to a configuration, or to everything that is wrong with it.
+
+use serde_json::Value;
+
+use super::fields::Fields;
+use super::types::{AdapterConfig, Backend, CommonConfig, ConfigError, ConfigProblem};
+use super::{backends, common, kinds};
+
+/// Adapters inside adapters; the peer's own rehearsals need one level.
+const NESTING_MAX: usize = 4;
+
+impl AdapterConfig {
+    /// Reads one `--l2-adapter` value.
+    pub fn parse(json: &str) -> Result<Self, ConfigError> {
+        let value: Value =
+            serde_json::from_str(json).map_err(|error| whole(format!("invalid JSON: {error}"), None))?;
+        Self::from_value(&value)
+    }
+
+    /// Reads a configuration that is JSON already.
+    pub fn from_value(value: &Value) -> Result<Self, ConfigError> {
+        let Some(object) = value.as_object() else {
+            return Err(whole(format!("value `{value}` is not an object"), Some(example())));
+        };
+        let mut fields = Fields::new(String::new(), object);
+        let config = read(&mut fields, 0);
+        let (problems, warnings) = fields.finish();
+        match config {
+            Some(config) if problems.is_empty() => Ok(Self { warnings, ..config }),
+            _ => Err(ConfigError { problems }),
+        }
+    }
+}
+
+fn read(fields: &mut Fields<'_>, depth: usize) -> Option<AdapterConfig> {
+    let kind = kind(fields)?;
+    let common = common::read(fields);
+    let backend = match kind.as_str() {
+        "fs" | "fs_native" => Backend::Fs(backends::fs(fields, &common)),
+        "mock" => Backend::Mock(backends::mock(fields)),
+        _ => fault_inject(fields, depth)?,
+    };
+    warn_of_contradictions(fields, &kind, &common, &backend);
+    Some(AdapterConfig { kind, common, backend, warnings: Vec::new() })
+}
+
+fn kind(fields: &mut Fields<'_>) -> Option<String> {
+    let known = || format!("use one of `{}`", kinds::known_kinds().join("`, `"));
+    let Some(value) = fields.value("type") else {
+        fields.problem("type", "required key is missing", Some(known()));
+        return None;
+    };
+    match value.as_str() {
+        Some(kind) if kinds::known_kinds().contains(&kind) => Some(kind.to_owned()),
+        Some(kind) => {
+            match kinds::refusal(kind) {
+                Some(instead) => {
+                    fields.problem(
+                        "type",
+                        format!("adapter `{kind}` is not supported"),
+                        Some(instead.to_owned()),
+                    );
+                }
+                None => fields.problem("type", format!("adapter `{kind}` is not known"), Some(known())),
+            }
+            None
+        }
+        None => {
+            fields.problem("type", format!("value `{value}` is not a string"), Some(known()));
+            None
+        }
+    }
+}
+
+fn fault_inject(fields: &mut Fields<'_>, depth: usize) -> Option<Backend> {
+    let plan = backends::fault_plan(fields);
+    if fields.value("inner").is_none() {
+        fields.required("inner", "the configuration of the adapter whose loads shall fail");
+        return None;
+    }
+    if depth + 1 >= NESTING_MAX {
+        fields.problem("inner", format!("more than {NESTING_MAX} adapters inside each other"), None);
+        return None;
+    }
+    let mut nested = fields.object("inner")?;
+    let inner = read(&mut nested, depth + 1);
+    fields.absorb(nested);
+    Some(Backend::FaultInject { plan, inner: Box::new(inner?) })
+}
+
+/// Settings that are read but do nothing: the peer is silent about them.
+fn warn_of_contradictions(fields: &mut Fields<'_>, kind: &str, common: &CommonConfig, backend: &Backend) {
+    let capacity = match backend {
+        Backend::Fs(options) => options.capacity_bytes,
+        Backend::Mock(options) => Some(options.capacity_bytes),
+        Backend::FaultInject { .. } => None,
+    };
+    if let Some(eviction) = &common.eviction
+        && capacity.is_none()
+        && !matches!(eviction.policy.as_str(), "IsolatedLRU" | "noop")
+    {
+        let path = fields.path_of("eviction");
+        let policy = &eviction.policy;
+        fields.warnings.push(format!(
+            "`{path}` with policy `{policy}` has no effect on `{kind}` without a capacity; set `max_capacity_gb`"
+        ));
+    }
+    if !common.persist_enabled {
+        let path = fields.path_of("persist_enabled");
+        fields.warnings.push(format!("`{path}` has no effect on `{kind}`: objects stay where they are"));
+    }
+}
+
+fn whole(text: String, hint: Option<String>) -> ConfigError {
+    ConfigError { problems: vec![ConfigProblem { path: String::new(), text, hint }] }
+}
+
+fn example() -> String {
+    r#"give an object such as {"type": "fs", "base_path": "/var/cache/larder"}"#.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adapters::fs::{FsOptions, FsyncPolicy, PathShards};
+
+    fn problems(json: &str) -> Vec<String> {
+        AdapterConfig::parse(json).unwrap_err().problems.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_minimal_configuration_has_the_peers_defaults() {
+        let config = AdapterConfig::parse(r#"{"type": "fs", "base_path": "/x"}"#).unwrap();
+        assert_eq!(config.backend, Backend::Fs(FsOptions::new("/x")));
+        assert_eq!(config.common.affinity_tag, "_default");
+        assert!(
+            !config.common.is_shared && config.common.persist_enabled && config.common.eviction.is_none()
+        );
+        assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    }
+
+    #[test]
+    fn every_key_arrives() {
+        let config = AdapterConfig::parse(
+            r#"{"type": "fs_native", "base_path": "/x", "num_workers": 2, "relative_tmp_dir": "t", "use_odirect": true,
+                "read_ahead_size": 4096, "max_capacity_gb": 0.5, "fsync": "data", "path_shard_levels": 1,
+                "affinity_tag": "a", "shared": true, "persist_enabled": true, "checksum": false,
+                "eviction": {"eviction_policy": "ARC", "trigger_watermark": 0.5},
+                "retry": {"attempts_max": 5}, "timeout": false, "breaker": {"failures_max": 9},
+                "limits": {"in_flight_bytes_max": 1000, "store_bytes_per_s": 77}}"#,
+        )
+        .unwrap();
+        let expected = FsOptions {
+            workers: 2,
+            relative_tmp_dir: Some("t".into()),
+            use_odirect: true,
+            read_ahead_bytes: Some(4096),
+            capacity_bytes: Some(1 << 29),
+            fsync: FsyncPolicy::Data,
+            path_shards: PathShards::One,
+            is_shared: true,
+            ..FsOptions::new("/x")
+        };
+        assert_eq!(config.backend, Backend::Fs(expected));
+        let common = config.common;
+        let eviction = common.eviction.unwrap();
+        assert_eq!(
+            (eviction.policy.as_str(), eviction.trigger_watermark, eviction.eviction_ratio),
+            ("ARC", 0.5, 0.2)
+        );
+        assert_eq!((common.retry.unwrap().attempts_max, common.timeout), (5, None));
+        assert_eq!(common.breaker.unwrap().failures_max, 9);
+        assert_eq!(common.limits.concurrency.in_flight_bytes_max, 1000);
+        assert_eq!(common.limits.bandwidth.unwrap().store_bytes_per_s, Some(77));
+        assert!(!common.checksum);
+    }
+
+    #[test]
+    fn all_mistakes_are_reported_at_once() {
+        let found = problems(
+            r#"{"type": "fs", "use_odirect": "yes", "num_workers": 0, "serde": {"type": "fp8"},
+                "eviction": {"eviction_policy": "MRU"}, "retry": {"attempts_max": 99}}"#,
+        );
+        let starts =
+            ["`serde`", "`eviction.eviction_policy`", "`retry.attempts_max`", "`base_path`", "`num_workers`"];
+        assert_eq!(found.len(), starts.len() + 1, "{found:#?}");
+        for start in starts {
+            assert!(found.iter().any(|problem| problem.starts_with(start)), "{start}: {found:#?}");
+        }
+        let policy = found.iter().find(|problem| problem.contains("MRU")).unwrap();
+        assert!(
+            policy.ends_with("hint: use one of `LRU`, `ARC`, `IsolatedLRU`, `noop`, `S3FIFO`"),
+            "{policy}"
+        );
+    }
+
+    #[test]
+    fn unknown_and_ineffective_keys_are_warned_of() {
+        let json = r#"{"type": "fs", "base_path": "/x", "use_odirct": true, "zzz": 1,
+                       "eviction": {"eviction_policy": "LRU"}}"#;
+        let warnings = AdapterConfig::parse(json).unwrap().warnings;
+        assert_eq!(warnings.len(), 3, "{warnings:#?}");
+        assert!(
+            warnings.iter().any(|warning| warning.ends_with("did you mean `use_odirect`?")),
+            "{warnings:#?}"
+        );
+        assert!(
+            warnings.iter().any(|warning| warning == "key `zzz` is not known and ignored"),
+            "{warnings:#?}"
+        );
+        assert!(warnings.iter().any(|warning| warning.contains("has no effect")), "{warnings:#?}");
+    }
+
+    #[test]
+    fn types_of_the_peer_that_are_not_built_name_an_alternative() {
+        for kind in ["nixl_store", "dax", "plugin", "sagemaker-hyperpod", "p2p"] {
+            let found = problems(&format!(r#"{{"type": "{kind}"}}"#));
+            assert!(found[0].contains("is not supported") && found[0].contains("hint: use"), "{found:?}");
+        }
+        let found = problems(r#"{"type": "disk", "path": "/x"}"#);
+        assert!(found[0].contains("`disk` is not known") && found[0].contains("`fs_native`"), "{found:?}");
+        for json in ["", "[]", "1", "{}", r#"{"type": 1}"#] {
+            assert_eq!(problems(json).len(), 1, "{json}");
+        }
+    }
+
+    #[test]
+    fn adapters_nest_within_reason() {
+        let config = AdapterConfig::parse(
+            r#"{"type": "fault_inject", "rate": 0.5, "seed": -3, "gap_indices": [1], "gap_tail_ratios": [0, 0.5],
+                "inner": {"type": "mock", "max_size_gb": 1, "mock_bandwidth_gb": 2.5, "whatever": 1}}"#,
+        )
+        .unwrap();
+        let Backend::FaultInject { plan, inner } = &config.backend else { panic!("{config:?}") };
+        assert_eq!((plan.rate, plan.seed, plan.gap_tail_ratios.as_slice()), (0.5, -3, [0.0, 0.5].as_slice()));
+        assert!(matches!(&inner.backend, Backend::Mock(mock) if mock.capacity_bytes == 1 << 30));
+        assert_eq!(config.warnings, ["key `inner.whatever` is not known and ignored"]);
+
+        let mut json = r#"{"type": "mock", "max_size_gb": 1, "mock_bandwidth_gb": 1}"#.to_owned();
+        for _ in 0..5 {
+            json = format!(r#"{{"type": "fault_inject", "inner": {json}}}"#);
+        }
+        assert!(problems(&json)[0].contains("inside each other"));
+        let found = problems(r#"{"type": "fault_inject", "inner": {"type": "fs"}}"#);
+        assert!(found[0].starts_with("`inner.base_path`"), "{found:?}");
+    }
+}

@@ -1,0 +1,165 @@
+//! A configuration once read.
+
+use std::fmt;
+
+use crate::adapters::fs::FsOptions;
+use crate::adapters::mock::MockOptions;
+use crate::decorators::{
+    BandwidthLimits, BreakerPolicy, ConcurrencyLimits, FaultPlan, RetryPolicy, TimeoutPolicy,
+};
+
+/// One adapter as configured.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AdapterConfig {
+    /// The type as written, such as `fs_native`.
+    pub kind: String,
+    /// What every type takes.
+    pub common: CommonConfig,
+    /// What this type takes.
+    pub backend: Backend,
+    /// What was accepted but deserves a word: ignored keys, options without effect. One phrase each.
+    pub warnings: Vec<String>,
+}
+
+/// The type-specific part.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Backend {
+    /// `fs`, `fs_native`.
+    Fs(FsOptions),
+    /// `mock`.
+    Mock(MockOptions),
+    /// `fault_inject` around another adapter.
+    FaultInject {
+        /// Which loads fail.
+        plan: FaultPlan,
+        /// What is wrapped.
+        inner: Box<AdapterConfig>,
+    },
+}
+
+/// What every type takes. Defaults are the peer's, or ours where the peer has no such key.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CommonConfig {
+    /// Memory tag whose buffers the adapter uses; `_default` unless named.
+    pub affinity_tag: String,
+    /// Whether others write to the same storage.
+    pub is_shared: bool,
+    /// Eviction from this adapter; none leaves it to the backend.
+    pub eviction: Option<EvictionConfig>,
+    /// Whether objects outlive the server, where the adapter has the choice.
+    pub persist_enabled: bool,
+    /// Retries; none is off.
+    pub retry: Option<RetryConfig>,
+    /// Deadlines; none is off.
+    pub timeout: Option<TimeoutConfig>,
+    /// The circuit breaker; none is off.
+    pub breaker: Option<BreakerConfig>,
+    /// Limits.
+    pub limits: LimitsConfig,
+    /// Whether loads are verified against the checksum kept with the object.
+    pub checksum: bool,
+}
+
+/// See [`RetryPolicy`].
+pub type RetryConfig = RetryPolicy;
+/// See [`TimeoutPolicy`].
+pub type TimeoutConfig = TimeoutPolicy;
+/// See [`BreakerPolicy`].
+pub type BreakerConfig = BreakerPolicy;
+
+/// Limits on concurrency and bandwidth.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LimitsConfig {
+    /// What may be under way at once.
+    pub concurrency: ConcurrencyLimits,
+    /// How fast; none is unlimited.
+    pub bandwidth: Option<BandwidthLimits>,
+}
+
+/// The `eviction` block, for the controller that evicts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EvictionConfig {
+    /// The policy's name, one of [`EvictionConfig::POLICIES`].
+    pub policy: String,
+    /// Share of the capacity from which eviction starts.
+    pub trigger_watermark: f64,
+    /// Share of what is held to evict at a time.
+    pub eviction_ratio: f64,
+}
+
+impl EvictionConfig {
+    /// Policies a configuration may name: the peer's, then ours.
+    pub const POLICIES: [&'static str; 5] = ["LRU", "ARC", "IsolatedLRU", "noop", "S3FIFO"];
+}
+
+/// A value that is not shown.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Keeps a value from being shown.
+    pub fn new(value: impl Into<String>) -> Self {
+        Self(value.into())
+    }
+
+    /// The value, for the one place that needs it.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_empty() { "\"\"" } else { "\"***\"" })
+    }
+}
+
+/// Everything wrong with one adapter's configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    /// The mistakes, in the order of the keys that were read.
+    pub problems: Vec<ConfigProblem>,
+}
+
+/// One mistake.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigProblem {
+    /// The key, with the keys that lead to it, such as `eviction.eviction_policy`; empty for the whole.
+    pub path: String,
+    /// What is wrong, with the value in backticks.
+    pub text: String,
+    /// What would be accepted.
+    pub hint: Option<String>,
+}
+
+impl fmt::Display for ConfigProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.path.is_empty() {
+            write!(f, "`{}`: ", self.path)?;
+        }
+        f.write_str(&self.text)?;
+        match &self.hint {
+            Some(hint) => write!(f, "\nhint: {hint}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, problem) in self.problems.iter().enumerate() {
+            let separator = if index == 0 { "" } else { "\n" };
+            write!(f, "{separator}{problem}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigError {}

@@ -1,0 +1,154 @@
+//! Spreads transfers over time, so that a tier leaves bandwidth to its neighbours and a disk its endurance.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::forward::forward;
+use crate::adapter::{Adapter, AdapterFuture, KeyResult, LoadItem, Loaded, StoreItem, Stored, all_failed};
+use crate::error::{Busy, Error};
+use crate::report::Health;
+
+/// Rates in bytes per second; none is unlimited.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BandwidthLimits {
+    /// What stores may take.
+    pub store_bytes_per_s: Option<u64>,
+    /// What loads may take.
+    pub load_bytes_per_s: Option<u64>,
+    /// Longest a call is held back in milliseconds; one that would wait longer is answered busy. 0 for the default
+    /// of 5,000.
+    pub delay_max_ms: u64,
+}
+
+const DELAY_MAX_DEFAULT_MS: u64 = 5000;
+
+/// Holds calls back so that, over time, no more bytes pass than allowed.
+#[derive(Debug)]
+pub struct Bandwidth {
+    inner: Arc<dyn Adapter>,
+    store: Option<Pacer>,
+    load: Option<Pacer>,
+}
+
+#[derive(Debug)]
+struct Pacer {
+    bytes_per_s: u64,
+    delay_max: Duration,
+    /// When everything admitted so far will have passed.
+    busy_until: Mutex<Option<Instant>>,
+    refused_keys: AtomicU64,
+}
+
+impl Pacer {
+    fn new(bytes_per_s: u64, delay_max_ms: u64) -> Self {
+        let delay_max_ms = if delay_max_ms == 0 { DELAY_MAX_DEFAULT_MS } else { delay_max_ms };
+        let delay_max = Duration::from_millis(delay_max_ms);
+        Self {
+            bytes_per_s: bytes_per_s.max(1),
+            delay_max,
+            busy_until: Mutex::new(None),
+            refused_keys: AtomicU64::new(0),
+        }
+    }
+
+    /// Waits for the call's turn: a call starts when those before it would have passed at the allowed rate.
+    async fn turn(&self, keys: usize, bytes: u64) -> Result<(), Error> {
+        let now = Instant::now();
+        let start = {
+            let mut busy_until = self.busy_until.lock().unwrap_or_else(PoisonError::into_inner);
+            let start = busy_until.map_or(now, |until| until.max(now));
+            if start - now > self.delay_max {
+                self.refused_keys.fetch_add(keys as u64, Ordering::Relaxed);
+                return Err(Error::Busy(Busy::Limit("delay_max_ms")));
+            }
+            let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(self.bytes_per_s);
+            let taken = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX >> 8));
+            *busy_until = Some(start + taken);
+            start
+        };
+        tokio::time::sleep_until(start).await;
+        Ok(())
+    }
+}
+
+impl Bandwidth {
+    /// Wraps an adapter.
+    #[must_use]
+    pub fn new(inner: Arc<dyn Adapter>, limits: BandwidthLimits) -> Self {
+        let pacer = |rate: Option<u64>| rate.map(|rate| Pacer::new(rate, limits.delay_max_ms));
+        Self { inner, store: pacer(limits.store_bytes_per_s), load: pacer(limits.load_bytes_per_s) }
+    }
+}
+
+async fn turn(pacer: Option<&Pacer>, keys: usize, bytes: u64) -> Result<(), Error> {
+    match pacer {
+        Some(pacer) => pacer.turn(keys, bytes).await,
+        None => Ok(()),
+    }
+}
+
+impl Adapter for Bandwidth {
+    forward!(kind, lookup_and_lock, unlock, delete, list, usage, close);
+
+    fn store(&self, batch: Vec<StoreItem>) -> AdapterFuture<'_, Vec<KeyResult<Stored>>> {
+        Box::pin(async move {
+            let bytes = batch.iter().map(|item| item.buffer.len() as u64).sum();
+            match turn(self.store.as_ref(), batch.len(), bytes).await {
+                Ok(()) => self.inner.store(batch).await,
+                Err(busy) => all_failed(batch.len(), &busy),
+            }
+        })
+    }
+
+    fn load(&self, batch: Vec<LoadItem>) -> AdapterFuture<'_, Vec<KeyResult<Loaded>>> {
+        Box::pin(async move {
+            let bytes = batch.iter().map(|item| item.buffer.len() as u64).sum();
+            match turn(self.load.as_ref(), batch.len(), bytes).await {
+                Ok(()) => self.inner.load(batch).await,
+                Err(busy) => all_failed(batch.len(), &busy),
+            }
+        })
+    }
+
+    fn health(&self) -> Health {
+        let pacers = [self.store.as_ref(), self.load.as_ref()];
+        let refused: u64 =
+            pacers.into_iter().flatten().map(|pacer| pacer.refused_keys.load(Ordering::Relaxed)).sum();
+        self.inner.health().detail("bandwidth_refused_keys", refused)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conformance::{FailingAdapter, store_items};
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_are_spread_at_the_allowed_rate() {
+        let limits = BandwidthLimits { store_bytes_per_s: Some(1000), ..BandwidthLimits::default() };
+        let paced = Bandwidth::new(FailingAdapter::new(), limits);
+        let start = Instant::now();
+        for index in 0..4 {
+            assert!(paced.store(store_items(index..index + 1, 500)).await[0].is_ok());
+        }
+        // The clock is virtual: three halves of a second pass before the fourth call starts.
+        assert_eq!(start.elapsed().as_millis().div_ceil(10), 150);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_would_wait_too_long_is_busy() {
+        let limits = BandwidthLimits {
+            store_bytes_per_s: Some(100),
+            delay_max_ms: 1000,
+            ..BandwidthLimits::default()
+        };
+        let paced = Bandwidth::new(FailingAdapter::new(), limits);
+        assert!(paced.store(store_items(0..1, 500)).await[0].is_ok());
+        let busy = paced.store(store_items(1..3, 500)).await;
+        assert_eq!(busy, vec![Err(Error::Busy(Busy::Limit("delay_max_ms"))); 2]);
+        assert_eq!(paced.health().details["bandwidth_refused_keys"], 2);
+    }
+}

@@ -1,0 +1,23 @@
+//! Patience, limits and observation around any adapter, one file each.
+//!
+//! Each is an [`Adapter`](crate::Adapter) that owns another. [`build`](crate::build) stacks them, outermost first:
+//! counting, breaker, retry, timeout, concurrency, bandwidth, checksum.
+
+mod bandwidth;
+mod breaker;
+mod checksum;
+mod concurrency;
+mod counting;
+mod fault_inject;
+mod forward;
+mod retry;
+mod timeout;
+
+pub use bandwidth::{Bandwidth, BandwidthLimits};
+pub use breaker::{Breaker, BreakerPolicy, BreakerState};
+pub use checksum::{Checksum, ChecksumCounts};
+pub use concurrency::{Concurrency, ConcurrencyLimits};
+pub use counting::{Counters, Counting, OpCounts};
+pub use fault_inject::{FaultInject, FaultPlan};
+pub use retry::{Retry, RetryPolicy};
+pub use timeout::{Timeout, TimeoutPolicy};

@@ -1,0 +1,70 @@
+//! From a configuration to a working adapter, with the decorators it asks for around it.
+
+use std::sync::Arc;
+
+use crate::adapter::Adapter;
+use crate::adapters::fs::FsAdapter;
+use crate::adapters::mock::MockAdapter;
+use crate::config::{AdapterConfig, Backend};
+use crate::decorators::{
+    Bandwidth, Breaker, Checksum, Concurrency, Counters, Counting, FaultInject, Retry, Timeout,
+};
+use crate::error::Failure;
+
+/// Threads that hash what is loaded.
+const CHECKSUM_THREADS: usize = 2;
+
+/// An adapter and the handles its owner needs.
+#[derive(Clone, Debug)]
+pub struct Built {
+    /// The adapter, decorated.
+    pub adapter: Arc<dyn Adapter>,
+    /// What passed through it.
+    pub counters: Arc<Counters>,
+    /// Its circuit breaker, when it has one.
+    pub breaker: Option<Arc<Breaker>>,
+    /// Its verification, when it verifies.
+    pub checksum: Option<Arc<Checksum>>,
+}
+
+/// Builds an adapter.
+///
+/// Fails only when it could never work as configured (a directory that can't be created). A backend that does not
+/// answer yet is no failure here: the adapter reports it and works once the backend does.
+pub fn build(config: &AdapterConfig) -> Result<Built, Failure> {
+    let common = &config.common;
+    let mut adapter = backend(config)?;
+    let mut checksum = None;
+    if common.checksum {
+        let verifying = Arc::new(Checksum::new(adapter, CHECKSUM_THREADS)?);
+        adapter = verifying.clone();
+        checksum = Some(verifying);
+    }
+    if let Some(limits) = common.limits.bandwidth {
+        adapter = Arc::new(Bandwidth::new(adapter, limits));
+    }
+    adapter = Arc::new(Concurrency::new(adapter, common.limits.concurrency));
+    if let Some(policy) = common.timeout {
+        adapter = Arc::new(Timeout::new(adapter, policy));
+    }
+    if let Some(policy) = common.retry {
+        adapter = Arc::new(Retry::new(adapter, policy));
+    }
+    let mut breaker = None;
+    if let Some(policy) = common.breaker {
+        let breaking = Arc::new(Breaker::new(adapter, policy));
+        adapter = breaking.clone();
+        breaker = Some(breaking);
+    }
+    let counting = Counting::new(adapter);
+    let counters = counting.counters();
+    Ok(Built { adapter: Arc::new(counting), counters, breaker, checksum })
+}
+
+fn backend(config: &AdapterConfig) -> Result<Arc<dyn Adapter>, Failure> {
+    Ok(match &config.backend {
+        Backend::Fs(options) => Arc::new(FsAdapter::open(options.clone())?),
+        Backend::Mock(options) => Arc::new(MockAdapter::new(*options)),
+        Backend::FaultInject { plan, inner } => Arc::new(FaultInject::new(backend(inner)?, plan.clone())),
+    })
+}

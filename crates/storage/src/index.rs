@@ -1,0 +1,338 @@
+//! What an adapter holds, in memory: presence, size, room by tenant, and pages of it.
+//!
+//! Built for a million objects: the strings of a key are kept once per namespace (model, rank, group, salt),
+//! an entry is the hash, a namespace number and a size. The tree keeps pages stable while objects come and go.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Bound;
+use std::sync::Arc;
+
+use crate::adapter::{ListPage, ListRequest, Listed};
+use crate::error::{Failure, FailureKind};
+use crate::key::{Key, parse_hash};
+
+/// Entries one page looks at, so that a filter that matches little can't hold the index for long.
+const SCANNED_PER_PAGE_MAX: usize = 16_384;
+
+/// Objects by key. Not synchronised; `T` is what an adapter notes about each besides its size.
+#[derive(Debug)]
+pub(crate) struct Index<T> {
+    namespaces: Namespaces,
+    entries: BTreeMap<EntryKey, Entry<T>>,
+    bytes: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct EntryKey {
+    chunk_hash: [u8; 32],
+    namespace: u32,
+}
+
+/// Size and note of one object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Entry<T> {
+    pub(crate) bytes: u64,
+    pub(crate) note: T,
+}
+
+impl<T: Copy> Index<T> {
+    pub(crate) fn new() -> Self {
+        Self { namespaces: Namespaces::default(), entries: BTreeMap::new(), bytes: 0 }
+    }
+
+    pub(crate) fn get(&self, key: &Key) -> Option<Entry<T>> {
+        self.entries.get(&self.entry_key(key)?).copied()
+    }
+
+    /// Adds or replaces; returns what was there.
+    pub(crate) fn insert(&mut self, key: &Key, bytes: u64, note: T) -> Option<Entry<T>> {
+        let namespace = self.namespaces.enter(key, bytes);
+        let entry_key = EntryKey { chunk_hash: key.chunk_hash, namespace };
+        let old = self.entries.insert(entry_key, Entry { bytes, note });
+        self.bytes += bytes;
+        if let Some(old) = old {
+            self.bytes -= old.bytes;
+            self.namespaces.leave(namespace, old.bytes);
+        }
+        old
+    }
+
+    pub(crate) fn remove(&mut self, key: &Key) -> Option<Entry<T>> {
+        let entry_key = self.entry_key(key)?;
+        let old = self.entries.remove(&entry_key)?;
+        self.bytes -= old.bytes;
+        self.namespaces.leave(entry_key.namespace, old.bytes);
+        Some(old)
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub(crate) fn objects(&self) -> u64 {
+        self.entries.len() as u64
+    }
+
+    pub(crate) fn bytes_by_salt(&self) -> BTreeMap<Arc<str>, u64> {
+        let mut by_salt = BTreeMap::new();
+        for room in self.namespaces.rooms.iter().filter(|room| room.objects > 0) {
+            *by_salt.entry(room.namespace.cache_salt.clone()).or_default() += room.bytes;
+        }
+        by_salt
+    }
+
+    /// One page, in hash order.
+    pub(crate) fn page(&self, request: &ListRequest) -> Result<ListPage, Failure> {
+        let start = match &request.page_token {
+            None => Bound::Unbounded,
+            Some(token) => Bound::Excluded(parse_token(token)?),
+        };
+        let mut entries = Vec::new();
+        let mut last = None;
+        let mut range = self.entries.range((start, Bound::Unbounded));
+        for (entry_key, entry) in range.by_ref().take(SCANNED_PER_PAGE_MAX) {
+            last = Some(*entry_key);
+            let namespace = &self.namespaces.rooms[entry_key.namespace as usize].namespace;
+            if request.model_name.as_deref().is_some_and(|model| model != &*namespace.model_name) {
+                continue;
+            }
+            entries.push(Listed { key: namespace.key(entry_key.chunk_hash), bytes: entry.bytes });
+            if entries.len() >= request.entries_max.max(1) {
+                break;
+            }
+        }
+        let next_page_token =
+            if range.next().is_some() { last.map(|last| format_token(&last)) } else { None };
+        Ok(ListPage { entries, next_page_token })
+    }
+
+    fn entry_key(&self, key: &Key) -> Option<EntryKey> {
+        let namespace = *self.namespaces.ids.get(&Namespace::of(key))?;
+        Some(EntryKey { chunk_hash: key.chunk_hash, namespace })
+    }
+}
+
+fn format_token(key: &EntryKey) -> String {
+    let hash: String = key.chunk_hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{hash}.{}", key.namespace)
+}
+
+fn parse_token(token: &str) -> Result<EntryKey, Failure> {
+    let parsed = token.split_once('.').and_then(|(hash, namespace)| {
+        Some(EntryKey { chunk_hash: parse_hash(hash)?, namespace: namespace.parse().ok()? })
+    });
+    parsed.ok_or_else(|| {
+        Failure::permanent(FailureKind::Invalid, format!("page token `{token}` is not one of ours"))
+    })
+}
+
+/// The part of a key that many objects share.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Namespace {
+    model_name: Arc<str>,
+    kv_rank: u64,
+    object_group_id: u32,
+    cache_salt: Arc<str>,
+}
+
+impl Namespace {
+    fn of(key: &Key) -> Self {
+        Self {
+            model_name: key.model_name.clone(),
+            kv_rank: key.kv_rank,
+            object_group_id: key.object_group_id,
+            cache_salt: key.cache_salt.clone(),
+        }
+    }
+
+    fn key(&self, chunk_hash: [u8; 32]) -> Key {
+        Key {
+            chunk_hash,
+            model_name: self.model_name.clone(),
+            kv_rank: self.kv_rank,
+            object_group_id: self.object_group_id,
+            cache_salt: self.cache_salt.clone(),
+        }
+    }
+}
+
+/// Numbered namespaces; the number of an empty one is used again.
+#[derive(Debug, Default)]
+struct Namespaces {
+    ids: HashMap<Namespace, u32>,
+    rooms: Vec<Room>,
+    free: Vec<u32>,
+}
+
+#[derive(Debug)]
+struct Room {
+    namespace: Namespace,
+    objects: u64,
+    bytes: u64,
+}
+
+impl Namespaces {
+    fn enter(&mut self, key: &Key, bytes: u64) -> u32 {
+        let namespace = Namespace::of(key);
+        let id = match self.ids.get(&namespace) {
+            Some(id) => *id,
+            None => self.add(namespace),
+        };
+        let room = &mut self.rooms[id as usize];
+        room.objects += 1;
+        room.bytes += bytes;
+        id
+    }
+
+    fn add(&mut self, namespace: Namespace) -> u32 {
+        let room = Room { namespace: namespace.clone(), objects: 0, bytes: 0 };
+        let id = match self.free.pop() {
+            Some(id) => {
+                self.rooms[id as usize] = room;
+                id
+            }
+            None => {
+                self.rooms.push(room);
+                u32::try_from(self.rooms.len() - 1).unwrap_or(u32::MAX)
+            }
+        };
+        self.ids.insert(namespace, id);
+        id
+    }
+
+    fn leave(&mut self, id: u32, bytes: u64) {
+        let room = &mut self.rooms[id as usize];
+        room.objects -= 1;
+        room.bytes -= bytes;
+        if room.objects == 0 {
+            self.ids.remove(&room.namespace);
+            self.free.push(id);
+        }
+    }
+}
+
+/// An index that is filled from a backend's own listing while it already serves.
+///
+/// What the listing reports may be out of date by the time it arrives: an object deleted meanwhile must not
+/// come back, so deletions are remembered until the rebuild ends.
+#[derive(Debug)]
+pub(crate) struct RebuildingIndex<T> {
+    pub(crate) index: Index<T>,
+    deleted_meanwhile: Option<HashSet<Key>>,
+}
+
+impl<T: Copy> RebuildingIndex<T> {
+    pub(crate) fn new() -> Self {
+        Self { index: Index::new(), deleted_meanwhile: Some(HashSet::new()) }
+    }
+
+    pub(crate) fn is_complete(&self) -> bool {
+        self.deleted_meanwhile.is_none()
+    }
+
+    pub(crate) fn remove(&mut self, key: &Key) -> Option<Entry<T>> {
+        if let Some(deleted) = &mut self.deleted_meanwhile {
+            deleted.insert(key.clone());
+        }
+        self.index.remove(key)
+    }
+
+    pub(crate) fn insert(&mut self, key: &Key, bytes: u64, note: T) -> Option<Entry<T>> {
+        if let Some(deleted) = &mut self.deleted_meanwhile {
+            deleted.remove(key);
+        }
+        self.index.insert(key, bytes, note)
+    }
+
+    /// Notes an object the listing saw, unless newer knowledge exists.
+    pub(crate) fn discover(&mut self, key: &Key, bytes: u64, note: T) {
+        let is_deleted = self.deleted_meanwhile.as_ref().is_some_and(|deleted| deleted.contains(key));
+        if !is_deleted && self.index.get(key).is_none() {
+            self.index.insert(key, bytes, note);
+        }
+    }
+
+    pub(crate) fn complete(&mut self) {
+        self.deleted_meanwhile = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn key(hash: u8, salt: u8) -> Key {
+        let salt = if salt == 0 { String::new() } else { format!("s{salt}") };
+        Key::new([hash; 32], format!("m{}", hash % 2), 0, 0, salt).unwrap()
+    }
+
+    fn pages(index: &Index<()>, entries_max: usize, model: Option<&str>) -> Vec<Listed> {
+        let mut request = ListRequest { model_name: model.map(str::to_owned), page_token: None, entries_max };
+        let mut all = Vec::new();
+        loop {
+            let page = index.page(&request).unwrap();
+            assert!(page.entries.len() <= entries_max);
+            all.extend(page.entries);
+            request.page_token = page.next_page_token;
+            if request.page_token.is_none() {
+                return all;
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_a_plain_map(steps in prop::collection::vec((any::<bool>(), 0u8..20, 0u8..3, 1u64..100), 0..200)) {
+            let mut index = Index::new();
+            let mut model: BTreeMap<Key, u64> = BTreeMap::new();
+            for (is_insert, hash, salt, bytes) in steps {
+                let key = key(hash, salt);
+                let (old, expected) = if is_insert {
+                    (index.insert(&key, bytes, ()), model.insert(key.clone(), bytes))
+                } else {
+                    (index.remove(&key), model.remove(&key))
+                };
+                prop_assert_eq!(old.map(|entry| entry.bytes), expected);
+                prop_assert_eq!(index.get(&key).map(|entry| entry.bytes), model.get(&key).copied());
+            }
+            prop_assert_eq!(index.bytes(), model.values().sum::<u64>());
+            prop_assert_eq!(index.objects(), model.len() as u64);
+            let mut by_salt: BTreeMap<Arc<str>, u64> = BTreeMap::new();
+            for (key, bytes) in &model {
+                *by_salt.entry(key.cache_salt.clone()).or_default() += bytes;
+            }
+            prop_assert_eq!(index.bytes_by_salt(), by_salt);
+            let listed: BTreeMap<_, _> = pages(&index, 3, None).into_iter().map(|e| (e.key, e.bytes)).collect();
+            prop_assert_eq!(&listed, &model);
+            let of_m1 = pages(&index, 2, Some("m1"));
+            prop_assert_eq!(of_m1.len(), model.keys().filter(|key| &*key.model_name == "m1").count());
+        }
+    }
+
+    #[test]
+    fn foreign_page_tokens_are_refused() {
+        let index = Index::<()>::new();
+        for token in ["", "x", "00.1", &format!("{}.x", "00".repeat(32))] {
+            let request = ListRequest { page_token: Some(token.to_owned()), ..ListRequest::default() };
+            assert_eq!(index.page(&request).unwrap_err().kind, FailureKind::Invalid, "{token}");
+        }
+    }
+
+    #[test]
+    fn a_listing_does_not_undo_what_happened_meanwhile() {
+        let mut index = RebuildingIndex::new();
+        let (kept, deleted, rewritten, back) = (key(1, 0), key(2, 0), key(3, 0), key(4, 0));
+        index.remove(&deleted);
+        index.insert(&rewritten, 20, ());
+        index.remove(&back);
+        index.insert(&back, 30, ());
+        for key in [&kept, &deleted, &rewritten, &back] {
+            index.discover(key, 10, ());
+        }
+        index.complete();
+        assert_eq!(index.index.get(&deleted), None);
+        assert_eq!(index.index.bytes(), 10 + 20 + 30);
+    }
+}

@@ -1,0 +1,312 @@
+//! What the directory adapter promises beyond the contract: survival, room, sweeping, indexes.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests report by panicking")]
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use larder_storage::adapters::fs::{FsAdapter, FsOptions, PathShards};
+use larder_storage::conformance::{load_items, object_bytes, object_key, store_items};
+use larder_storage::decorators::Checksum;
+use larder_storage::{
+    Adapter, Busy, DeleteMode, Error, Failure, FailureKind, HealthState, HeapBuffer, LentBuffer, ListRequest,
+    StoreItem,
+};
+
+const LEN: usize = 8192;
+
+fn open(options: FsOptions) -> FsAdapter {
+    FsAdapter::open(options).unwrap()
+}
+
+fn kind(result: &Result<impl std::fmt::Debug, Error>) -> FailureKind {
+    match result {
+        Err(Error::Failed(failure)) => failure.kind,
+        other => panic!("not a failure: {other:?}"),
+    }
+}
+
+/// Closing waits for the rebuild or cuts it short; waiting for completion is what tests need.
+async fn complete(adapter: &FsAdapter) {
+    while adapter.health().details["index_complete"] != true {
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn assert_held(adapter: &dyn Adapter, index: usize) {
+    let (items, buffers) = load_items(index..index + 1, LEN);
+    let loaded = adapter.load(items).await;
+    assert!(loaded[0].is_ok(), "object {index}: {loaded:?}");
+    assert_eq!(buffers[0].to_vec(), object_bytes(index, LEN), "object {index}");
+}
+
+#[tokio::test]
+async fn objects_survive_a_restart_and_are_found_before_the_index_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = open(FsOptions::new(dir.path()));
+    first.store(store_items(0..5, LEN)).await;
+    first.close().await;
+    let second = open(FsOptions::new(dir.path()));
+    let found = second.lookup_and_lock((0..6).map(object_key).collect()).await;
+    assert_eq!(found.iter().filter(|found| found.is_ok()).count(), 5, "{found:?}");
+    assert_held(&second, 3).await;
+    complete(&second).await;
+    assert_eq!((second.usage().objects, second.usage().bytes_used), (5, 5 * LEN as u64));
+}
+
+#[tokio::test]
+async fn an_index_that_is_complete_is_the_truth_unless_the_directory_is_shared() {
+    let dir = tempfile::tempdir().unwrap();
+    let (alone, shared) =
+        (open(FsOptions::new(dir.path())), open(FsOptions { is_shared: true, ..FsOptions::new(dir.path()) }));
+    complete(&alone).await;
+    complete(&shared).await;
+    let other = open(FsOptions::new(dir.path()));
+    other.store(store_items(0..1, LEN)).await;
+    assert_eq!(alone.lookup_and_lock(vec![object_key(0)]).await, [Err(Error::Absent)]);
+    assert!(shared.lookup_and_lock(vec![object_key(0)]).await[0].is_ok());
+    assert_held(&shared, 0).await;
+}
+
+#[tokio::test]
+async fn a_file_that_vanished_is_a_miss_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let adapter = open(FsOptions::new(dir.path()));
+    adapter.store(store_items(0..1, LEN)).await;
+    complete(&adapter).await;
+    fs::remove_file(dir.path().join(object_key(0).file_name().unwrap())).unwrap();
+    assert!(adapter.lookup_and_lock(vec![object_key(0)]).await[0].is_ok(), "the index does not know yet");
+    assert_eq!(adapter.load(load_items(0..1, LEN).0).await, [Err(Error::Absent)]);
+    assert_eq!(adapter.lookup_and_lock(vec![object_key(0)]).await, [Err(Error::Absent)], "now it does");
+    assert_eq!(adapter.usage().bytes_used, 0);
+}
+
+#[tokio::test]
+async fn objects_written_under_another_sharding_are_found_and_moved_when_rewritten() {
+    let dir = tempfile::tempdir().unwrap();
+    for (index, path_shards) in [PathShards::Off, PathShards::One, PathShards::Two].into_iter().enumerate() {
+        let adapter = open(FsOptions { path_shards, ..FsOptions::new(dir.path()) });
+        assert!(adapter.store(store_items(index..index + 1, LEN)).await[0].is_ok());
+        for known in 0..=index {
+            assert_held(&adapter, known).await;
+        }
+        adapter.close().await;
+    }
+    let adapter = open(FsOptions::new(dir.path()));
+    complete(&adapter).await;
+    assert_eq!(adapter.usage().objects, 3);
+    for index in 0..3 {
+        assert_held(&adapter, index).await;
+    }
+    assert!(adapter.store(store_items(2..3, LEN * 3)).await[0].is_ok(), "another length replaces");
+    assert_eq!(adapter.usage().bytes_used, 5 * LEN as u64);
+    assert!(dir.path().join(object_key(2).file_name().unwrap()).exists());
+    let deleted = adapter.delete((0..3).map(object_key).collect(), DeleteMode::IfUnlocked).await;
+    assert!(deleted.iter().all(Result::is_ok), "{deleted:?}");
+    adapter.close().await;
+    let empty = open(FsOptions::new(dir.path()));
+    complete(&empty).await;
+    assert_eq!(empty.usage().objects, 0, "nothing is left under any sharding");
+}
+
+#[tokio::test]
+async fn the_capacity_is_a_hard_cap() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = || FsOptions { capacity_bytes: Some(10 * LEN as u64 - 1), ..FsOptions::new(dir.path()) };
+    let adapter = open(options());
+    complete(&adapter).await;
+    let stored = adapter.store(store_items(0..20, LEN)).await;
+    assert_eq!(stored.iter().filter(|stored| stored.is_ok()).count(), 9, "{stored:?}");
+    let refused = stored.iter().find(|stored| stored.is_err()).unwrap();
+    assert_eq!(kind(refused), FailureKind::Full);
+    let on_disk: u64 =
+        fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).sum();
+    assert_eq!(on_disk, 9 * LEN as u64);
+    assert_eq!(adapter.health().state, HealthState::Ready, "a limit doing its work is no trouble");
+    adapter.close().await;
+
+    let again = open(options());
+    complete(&again).await;
+    assert_eq!(
+        kind(&again.store(store_items(50..51, LEN)).await[0]),
+        FailureKind::Full,
+        "also after a restart"
+    );
+    let held = (0..20).map(object_key).collect();
+    let freed =
+        again.delete(held, DeleteMode::IfUnlocked).await.iter().filter(|deleted| deleted.is_ok()).count();
+    assert_eq!(freed, 9);
+    assert!(again.store(store_items(50..51, LEN)).await[0].is_ok());
+}
+
+#[tokio::test]
+async fn a_cap_is_not_overrun_while_the_index_is_unknown() {
+    let dir = tempfile::tempdir().unwrap();
+    // A directory that can't be scanned: its index never completes.
+    fs::create_dir(dir.path().join("00")).unwrap();
+    let adapter = open(FsOptions { capacity_bytes: Some(1 << 30), ..FsOptions::new(dir.path()) });
+    let stored = adapter.store(store_items(0..1, LEN)).await;
+    assert!(matches!(stored[0], Ok(_) | Err(Error::Busy(Busy::Rebuilding))), "{stored:?}");
+    complete(&adapter).await;
+    assert!(adapter.store(store_items(0..1, LEN)).await[0].is_ok());
+}
+
+/// A buffer whose writes fail the way a full disk does.
+#[derive(Debug)]
+struct FullDisk(Arc<HeapBuffer>);
+
+impl LentBuffer for FullDisk {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+    fn read_at(&self, offset: usize, into: &mut [u8]) -> io::Result<()> {
+        self.0.read_at(offset, into)
+    }
+    fn write_at(&self, offset: usize, from: &[u8]) -> io::Result<()> {
+        self.0.write_at(offset, from)
+    }
+    fn pwrite_from(
+        &self,
+        fd: std::os::fd::BorrowedFd<'_>,
+        file_offset: u64,
+        range: std::ops::Range<usize>,
+    ) -> io::Result<usize> {
+        // Half of it fits.
+        if range.start >= self.len() / 2 {
+            return Err(io::Error::from_raw_os_error(28));
+        }
+        self.0.pwrite_from(fd, file_offset, range.start..self.len() / 2)
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_is_a_state_that_passes() {
+    let dir = tempfile::tempdir().unwrap();
+    let adapter = open(FsOptions { full_probe_ms: 3_600_000, ..FsOptions::new(dir.path()) });
+    adapter.store(store_items(0..1, LEN)).await;
+    let hopeless =
+        StoreItem { key: object_key(1), buffer: Arc::new(FullDisk(HeapBuffer::zeroed(LEN))), seal: None };
+    assert_eq!(kind(&adapter.store(vec![hopeless]).await[0]), FailureKind::Full);
+    assert_eq!(adapter.health().state, HealthState::Full);
+    assert_eq!(kind(&adapter.store(store_items(2..3, LEN)).await[0]), FailureKind::Full, "not even tried");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "the half-written file is gone");
+    assert_held(&adapter, 0).await;
+    adapter.delete(vec![object_key(0)], DeleteMode::IfUnlocked).await;
+    assert!(adapter.store(store_items(2..3, LEN)).await[0].is_ok(), "room was made");
+    assert_eq!(adapter.health().state, HealthState::Ready);
+}
+
+fn touch(path: &Path, age_s: u64) {
+    let file = fs::File::create(path).unwrap();
+    file.set_modified(std::time::SystemTime::now() - std::time::Duration::from_secs(age_s)).unwrap();
+}
+
+#[tokio::test]
+async fn what_crashed_writers_left_is_swept_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let tmp = dir.path().join("tmp");
+    fs::create_dir(&tmp).unwrap();
+    let name = object_key(0).file_name().unwrap();
+    let peer_tmp = name.replace(".data", ".tmp");
+    let stale = [dir.path().join(".larder-1-1.tmp"), dir.path().join(&peer_tmp), tmp.join(&name)];
+    for path in &stale {
+        touch(path, 7200);
+    }
+    let kept = [
+        dir.path().join("notes.tmp"),
+        dir.path().join(object_key(1).file_name().unwrap().replace(".data", ".tmp")),
+    ];
+    touch(&kept[0], 7200);
+    touch(&kept[1], 0);
+    let adapter = open(FsOptions { relative_tmp_dir: Some("tmp".into()), ..FsOptions::new(dir.path()) });
+    complete(&adapter).await;
+    assert_eq!(adapter.health().details["swept_files"], 3);
+    assert!(stale.iter().all(|path| !path.exists()) && kept.iter().all(|path| path.exists()));
+    assert_eq!(adapter.usage().objects, 0);
+}
+
+#[tokio::test]
+async fn bytes_changed_on_disk_are_quarantined() {
+    let dir = tempfile::tempdir().unwrap();
+    let fs_adapter = Arc::new(open(FsOptions { quarantine_files_max: 1, ..FsOptions::new(dir.path()) }));
+    let checked = Checksum::new(fs_adapter.clone(), 1).unwrap();
+    checked.store(store_items(0..3, LEN)).await;
+    if fs_adapter.health().details["seals_kept"] == false {
+        eprintln!("skipped: the file system has no extended attributes");
+        return;
+    }
+    for index in 0..2 {
+        let path = dir.path().join(object_key(index).file_name().unwrap());
+        let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+        std::os::unix::fs::FileExt::write_at(&file, b"!", 100).unwrap();
+    }
+    let (loads, buffers) = load_items(0..3, LEN);
+    let loaded = checked.load(loads).await;
+    assert_eq!((kind(&loaded[0]), kind(&loaded[1])), (FailureKind::Corrupt, FailureKind::Corrupt));
+    assert!(loaded[2].is_ok() && buffers[2].to_vec() == object_bytes(2, LEN));
+    assert_eq!(fs::read_dir(dir.path().join(".quarantine")).unwrap().count(), 1, "as many as configured");
+    assert_eq!(checked.usage().objects, 1);
+    let restarted = open(FsOptions::new(dir.path()));
+    complete(&restarted).await;
+    assert_eq!(restarted.usage().objects, 1, "quarantined objects stay out");
+}
+
+#[tokio::test]
+async fn a_truncated_file_is_a_mismatch() {
+    let dir = tempfile::tempdir().unwrap();
+    let adapter = open(FsOptions::new(dir.path()));
+    adapter.store(store_items(0..1, LEN)).await;
+    let path = dir.path().join(object_key(0).file_name().unwrap());
+    fs::OpenOptions::new().write(true).open(path).unwrap().set_len(100).unwrap();
+    assert_eq!(kind(&adapter.load(load_items(0..1, LEN).0).await[0]), FailureKind::Mismatch);
+}
+
+#[tokio::test]
+async fn a_name_the_file_system_refuses_is_a_failure_of_its_own_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let adapter = open(FsOptions::new(dir.path()));
+    let mut items = store_items(0..2, LEN);
+    items[0].key.model_name = "m".repeat(250).into();
+    let stored = adapter.store(items).await;
+    assert_eq!(kind(&stored[0]), FailureKind::Invalid);
+    assert!(stored[1].is_ok());
+}
+
+#[tokio::test]
+async fn a_base_path_that_can_not_be_is_refused() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let failure: Failure = FsAdapter::open(FsOptions::new(file.path().join("x"))).unwrap_err();
+    assert!(failure.text.starts_with("create directory `"), "{failure}");
+}
+
+#[tokio::test]
+async fn listing_sees_what_the_rebuild_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = open(FsOptions::new(dir.path()));
+    first.store(store_items(0..30, 10)).await;
+    first.close().await;
+    fs::write(dir.path().join("README.md"), "not an object").unwrap();
+    let second = open(FsOptions::new(dir.path()));
+    complete(&second).await;
+    let page = second.list(ListRequest { entries_max: 100, ..ListRequest::default() }).await.unwrap();
+    assert_eq!(page.entries.len(), 30);
+    assert!((0..30).all(|index| page.entries.iter().any(|entry| entry.key == object_key(index))));
+}
+
+#[tokio::test]
+async fn writing_and_sweeping_do_not_meet() {
+    let dir = tempfile::tempdir().unwrap();
+    let writer = Arc::new(open(FsOptions::new(dir.path())));
+    let writing = {
+        let writer = writer.clone();
+        tokio::spawn(async move { writer.store(store_items(0..2000, 64)).await })
+    };
+    while !writing.is_finished() {
+        let sweeper = open(FsOptions::new(dir.path()));
+        complete(&sweeper).await;
+        sweeper.close().await;
+    }
+    let failed: Vec<_> = writing.await.unwrap().into_iter().filter(Result::is_err).collect();
+    assert!(failed.is_empty(), "{failed:?}");
+}
