@@ -75,16 +75,10 @@ impl Engine {
 
     /// Gives back what the request still holds on the chunks inside `key.range`, and on no others: a chunk that the range
     /// only touches in part stays leased. Collects the lookup's answer if nobody did.
-    ///
-    /// # Errors
-    /// [`EngineError::Readers`] as for a lookup.
-    pub fn free_leases(&self, key: &PromptKey<'_>, connection: ConnectionId) -> Result<(), EngineError> {
+    pub fn free_leases(&self, key: &PromptKey<'_>, connection: ConnectionId) {
         let TokenRange { start, end } = key.range;
         if start >= end {
-            return Ok(());
-        }
-        if key.readers < 1 {
-            return Err(EngineError::Readers(key.readers));
+            return;
         }
         let size = u64::from(self.config.chunk_size);
         let chunks = start.div_ceil(size) as usize..(end / size) as usize;
@@ -93,14 +87,13 @@ impl Engine {
         state.heard.note(connection, now_ms);
         let State { sessions, cache, .. } = &mut *state;
         let session = sessions.get(key.request_id, now_ms);
-        let Some(found) = session.and_then(|session| session.found.as_mut()) else { return Ok(()) };
+        let Some(found) = session.and_then(|session| session.found.as_mut()) else { return };
         found.collected = true;
         if chunks.start < chunks.end {
             for (entry, count) in found.leases.take_range(key.worker_id, chunks) {
                 cache.release(entry, count);
             }
         }
-        Ok(())
     }
 
     /// Ends a request: what it holds goes back, and its prompt counts as just used. False for an unknown request.

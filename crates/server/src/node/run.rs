@@ -37,6 +37,15 @@ pub fn run(config: ServerConfig) -> Result<(), StartError> {
     runtime.block_on(control.run_until(Node::start(config)))
 }
 
+/// Allows as many open files as the system lets a process ask for: every connection is one.
+fn raise_open_files() {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let raised = rustix::process::Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = rustix::process::setrlimit(rustix::process::Resource::Nofile, raised) {
+        tracing::warn!("open files stay limited to {:?}: {error}", limit.current);
+    }
+}
+
 /// The parts of a running server.
 struct Node {
     engine: Arc<Engine>,
@@ -47,6 +56,7 @@ struct Node {
 
 impl Node {
     async fn start(config: ServerConfig) -> Result<(), StartError> {
+        raise_open_files();
         let mut shutdown = Shutdown::listen()?;
         let algorithm = HashAlgorithm::parse(&config.mp.hash_algorithm, config.mp.python_hash_seed.as_deref())?;
         let hasher = ChunkHasher::new(algorithm, config.mp.chunk_size as usize).expect("a checked chunk size");

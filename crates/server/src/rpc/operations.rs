@@ -142,7 +142,7 @@ impl Front {
                 now(&Response::Int(engine.collect(request_id, connection) as i64))?
             }
             Request::FreeLookupLocks { key, .. } => {
-                engine.free_leases(&unhashed(&key)?, connection)?;
+                engine.free_leases(&unhashed(&key)?, connection);
                 DONE
             }
             Request::EndSession { request_id } => {
