@@ -17,8 +17,10 @@ pub const REDUCED_KEY: &str = "larder_reduced";
 /// Paths of left-out values that a reduced configuration lists; further ones are counted.
 const OMITTED_LISTED_MAX: usize = 32;
 
-const CONFIG_FILE: &str = "LMCACHE_RUNTIME_PLUGIN_CONFIG_FILE";
+/// Names the file that holds the whole configuration.
+pub(crate) const CONFIG_FILE: &str = "LMCACHE_RUNTIME_PLUGIN_CONFIG_FILE";
 const EXTRA_CONFIG: &str = "LMCACHE_RUNTIME_PLUGIN_EXTRA_CONFIG";
+const UNBUFFERED: &str = "PYTHONUNBUFFERED";
 /// Current and older prefix; the same four names follow either.
 const PREFIXES: [&str; 2] = ["LMCACHE_RUNTIME_PLUGIN_", "LMCACHE_PLUGIN_"];
 
@@ -56,12 +58,18 @@ pub fn build(
         own.push((EXTRA_CONFIG.to_owned(), fitting(EXTRA_CONFIG, extra, briefing.config_file).into()));
     }
     own.push((CONFIG_FILE.to_owned(), briefing.config_file.into()));
-    own.push(("PYTHONUNBUFFERED".to_owned(), "1".into()));
+    own.push((UNBUFFERED.to_owned(), "1".into()));
 
     let taken = |name: &OsString| own.iter().any(|(own, _)| name == own.as_str());
     let mut environment: Vec<_> = inherited.into_iter().filter(|(name, _)| !taken(name)).collect();
     environment.extend(own.into_iter().map(|(name, value)| (name.into(), value)));
     environment
+}
+
+/// Whether a variable belongs to the contract, so that no list of inherited names takes it away.
+pub(crate) fn is_contract(name: &std::ffi::OsStr) -> bool {
+    name == UNBUFFERED
+        || name.to_str().is_some_and(|name| PREFIXES.iter().any(|prefix| name.starts_with(prefix)))
 }
 
 /// The text itself where the kernel takes it, or else a smaller JSON object that names the file with the whole.

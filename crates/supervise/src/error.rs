@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::manifest::ManifestError;
 use crate::text::shown;
 
 /// Failures of discovery, launch and supervision.
@@ -28,6 +29,9 @@ pub enum SuperviseError {
         /// Program names in the order they were looked up.
         tried: Vec<String>,
     },
+    /// A plugin's manifest has a mistake.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
     /// The guardian process could not be started or did not answer.
     #[error("cannot start the plugin guardian: {0}")]
     Guardian(#[source] io::Error),

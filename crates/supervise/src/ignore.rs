@@ -37,7 +37,7 @@ impl IgnoreList {
 }
 
 /// Matches with one backtracking point, so that no pattern takes more than quadratic time.
-fn glob(pattern: &[u8], name: &[u8]) -> bool {
+pub(crate) fn glob(pattern: &[u8], name: &[u8]) -> bool {
     let (mut p, mut n) = (0, 0);
     let mut star: Option<(usize, usize)> = None;
     while n < name.len() {

@@ -15,153 +15,18 @@
 //! A run is over only when its last process is gone, not when its first one is: [`Event::Exited`] reports the first process,
 //! [`Event::Gone`] the last. A new run never starts while processes of the previous one are left.
 
+mod words;
+
 use std::collections::VecDeque;
 use std::time::Duration;
-
-use serde::Serialize;
 
 use crate::policy::{Policy, Restart};
 use crate::spawner::Outcome;
 
+pub use words::{Action, Event, FailCause, Next, Phase};
+
 /// Pause between two attempts to kill what a SIGKILL has not ended yet.
 pub(crate) const KILL_AGAIN_AFTER: Duration = Duration::from_millis(500);
-
-/// What happened to a plugin.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Event {
-    /// It should run; operators' starts also clear the crash-loop latch.
-    Start,
-    /// It should not run until started again.
-    Stop,
-    /// It should run afresh.
-    Restart,
-    /// It should not run, nor be started by anything but [`Event::Enable`].
-    Disable,
-    /// It may run again.
-    Enable,
-    /// The program runs.
-    Launched,
-    /// The program could not be run.
-    LaunchFailed,
-    /// It has declared itself ready.
-    BecameReady,
-    /// Its watchdog or a probe found it hanging.
-    Hung,
-    /// Its first process has ended.
-    Exited(Outcome),
-    /// None of its processes is left.
-    Gone,
-    /// The guardian died, and all its processes with it.
-    Lost,
-    /// The time given by [`Lifecycle::deadline`] has come.
-    Elapsed,
-}
-
-/// What is to be done, in order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
-    /// Run the program.
-    Launch,
-    /// Close its standard input and send all its processes the stop signal.
-    AskToStop,
-    /// Send SIGKILL to all its processes.
-    Kill,
-}
-
-/// Where a plugin is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(tag = "state", rename_all = "snake_case")]
-pub enum Phase {
-    /// Eligible and not started yet.
-    Waiting,
-    /// The program is being started.
-    Launching {
-        /// What follows when it runs; anything but `Run` means it was asked to stop meanwhile.
-        #[serde(skip)]
-        next: Next,
-    },
-    /// It runs and has not declared itself ready.
-    Starting {
-        /// When the program started.
-        #[serde(skip)]
-        since: Duration,
-    },
-    /// It runs.
-    Ready {
-        /// When the program started.
-        #[serde(skip)]
-        since: Duration,
-    },
-    /// It has been told to end.
-    Stopping {
-        /// Whether SIGKILL has been sent.
-        killed: bool,
-        /// When the next, harder step is due.
-        #[serde(skip)]
-        deadline: Duration,
-        /// What follows.
-        #[serde(skip)]
-        next: Next,
-    },
-    /// It waits for its next start.
-    Backoff {
-        /// When that is.
-        #[serde(skip)]
-        until: Duration,
-    },
-    /// It ended and is not started again.
-    Exited,
-    /// It is not started again because of a failure.
-    Failed {
-        /// Which.
-        cause: FailCause,
-    },
-    /// It was stopped on request.
-    Stopped,
-    /// It was switched off on request.
-    Disabled,
-}
-
-/// Why a plugin is no longer started.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum FailCause {
-    /// Its program could not be run.
-    Launch,
-    /// It ended without success and its policy says to leave it.
-    Exit,
-    /// It was started too often in too short a time.
-    CrashLoop,
-    /// It did not become ready in time.
-    NotReady,
-    /// It stopped answering its watchdog.
-    Hung,
-}
-
-impl std::fmt::Display for FailCause {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Launch => "its program cannot be run",
-            Self::Exit => "it failed",
-            Self::CrashLoop => "it was started too often",
-            Self::NotReady => "it did not become ready in time",
-            Self::Hung => "it stopped answering",
-        })
-    }
-}
-
-/// What follows a stop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub enum Next {
-    /// Another run at once.
-    Run,
-    /// What the policy says about a failed run.
-    Judge(FailCause),
-    /// Rest as stopped.
-    Stopped,
-    /// Rest as disabled.
-    Disabled,
-}
 
 /// The state of one plugin's life.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -177,6 +42,7 @@ pub struct Lifecycle {
     /// Start times inside the policy's interval.
     recent: VecDeque<Duration>,
     starts: u64,
+    started_at: Duration,
     last_exit: Option<Outcome>,
     seed: u64,
 }
@@ -192,6 +58,7 @@ impl Lifecycle {
             failures: 0,
             recent: VecDeque::new(),
             starts: 0,
+            started_at: Duration::ZERO,
             last_exit: None,
             seed,
         }
@@ -225,9 +92,13 @@ impl Lifecycle {
     /// When [`Event::Elapsed`] is due, if nothing else happens before.
     pub fn deadline(&self) -> Option<Duration> {
         match self.phase {
-            Phase::Backoff { until } => Some(until),
+            Phase::Backoff { until } | Phase::Scheduled { until } => Some(until),
             Phase::Stopping { deadline, .. } => Some(deadline),
-            Phase::Starting { since } => self.policy.ready_timeout.map(|timeout| since + timeout),
+            Phase::Starting { since } => {
+                let limits = [self.policy.ready_timeout, self.policy.run_timeout];
+                limits.into_iter().flatten().min().map(|timeout| since + timeout)
+            }
+            Phase::Ready { since } => self.policy.run_timeout.map(|timeout| since + timeout),
             _ => None,
         }
     }
@@ -319,6 +190,7 @@ impl Lifecycle {
         }
         self.recent.push_back(now);
         self.starts += 1;
+        self.started_at = now;
         self.occupied = true;
         self.leader_gone = false;
         self.phase = Phase::Launching { next: Next::Run };
@@ -405,7 +277,9 @@ impl Lifecycle {
             Restart::Always => true,
         };
         self.failures = if success { 0 } else { self.failures.saturating_add(1) };
+        let next_turn = self.policy.interval.filter(|_| !again).map(|interval| self.started_at + interval);
         self.phase = match (again, success) {
+            _ if next_turn.is_some() => Phase::Scheduled { until: next_turn.unwrap_or(now).max(now) },
             (true, _) => Phase::Backoff { until: now + self.delay() },
             (false, true) => Phase::Exited,
             (false, false) => match cause {
@@ -462,7 +336,17 @@ impl Lifecycle {
         }
         match self.phase {
             Phase::Backoff { .. } => self.begin(now),
-            Phase::Starting { .. } => self.give_up_run(FailCause::NotReady, now),
+            Phase::Scheduled { .. } => {
+                // Starts that the clock asked for are no crash loop.
+                self.recent.clear();
+                self.begin(now)
+            }
+            Phase::Starting { since }
+                if self.policy.ready_timeout.is_some_and(|limit| now >= since + limit) =>
+            {
+                self.give_up_run(FailCause::NotReady, now)
+            }
+            Phase::Starting { .. } | Phase::Ready { .. } => self.give_up_run(FailCause::Timeout, now),
             Phase::Stopping { next, .. } => {
                 self.phase = Phase::Stopping { killed: true, deadline: now + KILL_AGAIN_AFTER, next };
                 vec![Action::Kill]

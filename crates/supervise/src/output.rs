@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::net::unix::pipe;
 use tokio::time::Instant;
 
+use crate::ignore::glob;
 use crate::journal::{Journal, Stream};
 use crate::line::{Line, LineSplitter};
 use crate::rate::{LineRate, TokenBucket};
@@ -175,17 +176,67 @@ pub(crate) struct LineLog {
     /// Those of them that the log has mentioned.
     mentioned: u64,
     notice_at: Option<Instant>,
+    awaited: Option<Awaited>,
+    found: bool,
+}
+
+/// A line that means something to the supervisor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Awaited {
+    /// The first.
+    Any,
+    /// One that contains this text; `*` stands for anything.
+    Containing(String),
+}
+
+impl Awaited {
+    fn matches(&self, line: &[u8]) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Containing(text) => glob(format!("*{text}*").as_bytes(), line),
+        }
+    }
 }
 
 impl LineLog {
     pub(crate) fn new(label: String, journal: Arc<Journal>, limits: OutputLimits) -> Self {
         let bucket = TokenBucket::new(limits.rate, Duration::ZERO);
         let epoch = Instant::now();
-        Self { label, journal, limits, bucket, epoch, suppressed: 0, mentioned: 0, notice_at: None }
+        Self {
+            label,
+            journal,
+            limits,
+            bucket,
+            epoch,
+            suppressed: 0,
+            mentioned: 0,
+            notice_at: None,
+            awaited: None,
+            found: false,
+        }
+    }
+
+    /// Begins a run: its limits, and the line it is waited for.
+    pub(crate) fn begin(&mut self, limits: OutputLimits, awaited: Option<Awaited>) {
+        if limits.rate != self.limits.rate {
+            self.bucket = TokenBucket::new(limits.rate, self.epoch.elapsed());
+        }
+        self.limits = limits;
+        self.awaited = awaited;
+        self.found = false;
+    }
+
+    /// Whether the awaited line has come since the last time this was asked.
+    pub(crate) fn take_found(&mut self) -> bool {
+        std::mem::take(&mut self.found)
     }
 
     fn line(&mut self, stream: Stream, line: Line<'_>) {
         let truncated = line.dropped > 0;
+        if self.awaited.as_ref().is_some_and(|awaited| awaited.matches(line.bytes)) {
+            self.awaited = None;
+            self.found = true;
+        }
         let allowed = self.bucket.take(self.epoch.elapsed());
         self.journal.count(|c| {
             match stream {

@@ -1,50 +1,27 @@
 //! The task of one plugin: it alone drives that plugin's lifecycle, holds its pipes and publishes its status.
 
-use std::ffi::{OsStr, OsString};
 use std::future::pending;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 
 use crate::error::SuperviseError;
-use crate::interpreter::{self, Interpreters};
 use crate::journal::Journal;
+use crate::launch::{Launched, Shared, launch};
 use crate::lifecycle::{Action, Event, Lifecycle, Phase};
-use crate::output::{LineLog, Output, OutputLimits};
-use crate::policy::Policy;
-use crate::spawner::{
-    ChildStdio, EVENTS_MAX, LaunchId, LaunchSpec, Outcome, ProcessEvent, RunSignal, Spawner,
-};
-use crate::text::{escaped, shown};
+use crate::manifest::{Manifest, Readiness};
+use crate::notify::Notice;
+use crate::output::{Awaited, LineLog, Output};
+use crate::senses::Senses;
+use crate::spawner::{LaunchId, Outcome, ProcessEvent, RunSignal, Spawner};
+use crate::text::shown;
 
 /// How long the log line about an exit waits for the last output, if a descendant keeps the pipe open.
 const LAST_OUTPUT_WAIT: Duration = Duration::from_millis(200);
-/// How long the guardian may take to start a program.
-const LAUNCH_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// What all plugins of a supervisor share.
-#[derive(Debug)]
-pub(crate) struct Shared<S> {
-    pub(crate) spawner: S,
-    pub(crate) environment: Vec<(OsString, OsString)>,
-    pub(crate) interpreters: Interpreters,
-    pub(crate) output: OutputLimits,
-    /// Fixed point of all times given to lifecycles.
-    pub(crate) epoch: Instant,
-    pub(crate) launches: AtomicU64,
-}
-
-impl<S> Shared<S> {
-    pub(crate) fn now(&self) -> Duration {
-        self.epoch.elapsed()
-    }
-}
 
 /// What a plugin's task publishes after every event.
 #[derive(Debug, Clone)]
@@ -53,6 +30,8 @@ pub(crate) struct Published {
     pub(crate) pid: Option<u32>,
     pub(crate) interpreter: Option<String>,
     pub(crate) last_error: Option<String>,
+    /// What the plugin last said about itself.
+    pub(crate) status_text: Option<String>,
     pub(crate) kills: u64,
     /// Commands taken so far.
     pub(crate) commands: u64,
@@ -60,13 +39,24 @@ pub(crate) struct Published {
 
 impl Published {
     pub(crate) fn new(lifecycle: Lifecycle) -> Self {
-        Self { lifecycle, pid: None, interpreter: None, last_error: None, kills: 0, commands: 0 }
+        Self {
+            lifecycle,
+            pid: None,
+            interpreter: None,
+            last_error: None,
+            status_text: None,
+            kills: 0,
+            commands: 0,
+        }
     }
 
     /// Whether nothing runs and nothing is about to.
     pub(crate) fn at_rest(&self) -> bool {
         !self.lifecycle.occupied()
-            && !matches!(self.lifecycle.phase(), Phase::Launching { .. } | Phase::Backoff { .. })
+            && !matches!(
+                self.lifecycle.phase(),
+                Phase::Launching { .. } | Phase::Backoff { .. } | Phase::Scheduled { .. }
+            )
     }
 }
 
@@ -76,7 +66,7 @@ pub(crate) struct Plugin<S> {
     label: String,
     shared: Arc<Shared<S>>,
     lifecycle: Lifecycle,
-    policy: Policy,
+    manifest: Manifest,
     commands: mpsc::Receiver<Event>,
     status: watch::Sender<Published>,
     published: Published,
@@ -84,6 +74,7 @@ pub(crate) struct Plugin<S> {
     /// What the spawner reports about `run`.
     events: Option<mpsc::Receiver<ProcessEvent>>,
     run: Option<Run>,
+    senses: Option<Senses>,
 }
 
 /// The current or latest run.
@@ -99,13 +90,13 @@ impl<S: Spawner> Plugin<S> {
     pub(crate) fn new(
         path: PathBuf,
         shared: Arc<Shared<S>>,
-        policy: Policy,
+        manifest: Manifest,
         journal: Arc<Journal>,
         commands: mpsc::Receiver<Event>,
         status: watch::Sender<Published>,
     ) -> Self {
         let label = shown(&path);
-        let log = LineLog::new(label.clone(), journal, shared.output);
+        let log = LineLog::new(label.clone(), journal, manifest.output);
         let published = status.borrow().clone();
         let lifecycle = published.lifecycle.clone();
         Self {
@@ -113,13 +104,14 @@ impl<S: Spawner> Plugin<S> {
             label,
             shared,
             lifecycle,
-            policy,
+            manifest,
             commands,
             status,
             published,
             log,
             events: None,
             run: None,
+            senses: None,
         }
     }
 
@@ -127,6 +119,7 @@ impl<S: Spawner> Plugin<S> {
     pub(crate) async fn supervise(mut self) {
         loop {
             let deadline = self.lifecycle.deadline().map(|at| self.shared.epoch + at);
+            let watchdog = self.senses.as_ref().and_then(Senses::deadline);
             let event = tokio::select! {
                 biased;
                 command = self.commands.recv() => {
@@ -143,7 +136,18 @@ impl<S: Spawner> Plugin<S> {
                     })
                 }
                 () = at(deadline) => Some(Event::Elapsed),
-                () = output_turn(&mut self.run, &mut self.log) => None,
+                notice = next_notice(&mut self.senses) => self.take_notice(notice),
+                () = at(watchdog) => {
+                    tracing::warn!(target: "larder_supervise", "Runtime plugin {} gives no sign of life", self.label);
+                    self.senses = None;
+                    Some(Event::Hung)
+                }
+                () = output_turn(&mut self.run, &mut self.log) => {
+                    if let Some(senses) = &mut self.senses {
+                        senses.heard_output();
+                    }
+                    self.log.take_found().then_some(Event::BecameReady)
+                }
             };
             self.log_exit_if_due();
             if let Some(event) = event {
@@ -164,11 +168,11 @@ impl<S: Spawner> Plugin<S> {
                 match action {
                     Action::Launch => pending.push(self.launch().await),
                     Action::AskToStop => {
-                        self.signal(RunSignal::Stop(self.policy.stop_signal), true).await;
+                        self.signal(RunSignal::Stop(self.manifest.policy.stop_signal)).await;
                     }
                     Action::Kill => {
                         self.published.kills += 1;
-                        self.signal(RunSignal::Kill, true).await;
+                        self.signal(RunSignal::Kill).await;
                     }
                 }
             }
@@ -180,10 +184,8 @@ impl<S: Spawner> Plugin<S> {
         self.published.last_error = None;
         self.publish();
         match self.try_launch().await {
-            Ok((run, events, pid)) => {
-                self.events = Some(events);
+            Ok(pid) => {
                 self.published.pid = Some(pid);
-                self.run = Some(run);
                 Event::Launched
             }
             Err(error) => {
@@ -194,60 +196,45 @@ impl<S: Spawner> Plugin<S> {
         }
     }
 
-    async fn try_launch(&mut self) -> Result<(Run, mpsc::Receiver<ProcessEvent>, u32), SuperviseError> {
-        let shared = &self.shared;
-        let search_path =
-            shared.environment.iter().find(|(name, _)| name == "PATH").map(|(_, value)| value.as_os_str());
-        let chosen = interpreter::choose(
-            &self.path,
-            &shared.interpreters,
-            search_path.unwrap_or(OsStr::new("/usr/bin:/bin")),
-        )?;
-        let program = shown(&chosen.program);
-        if let Some(wanted) = &chosen.passed_over {
-            let wanted = escaped(wanted);
-            tracing::warn!(target: "larder_supervise",
-                "Runtime plugin {}: interpreter `{wanted}` not found, using `{program}`", self.label);
-        }
-        let failed = |e: rustix::io::Errno| SuperviseError::Launch {
-            program: chosen.program.clone(),
-            source: e.into(),
+    async fn try_launch(&mut self) -> Result<u32, SuperviseError> {
+        // Read anew for every run, so that a restart is all that a changed manifest needs.
+        self.manifest = Manifest::load(&self.path, &self.shared.bare)?;
+        self.lifecycle.set_policy(self.manifest.policy.clone());
+        let awaited = match &self.manifest.readiness {
+            Readiness::FirstLine => Some(Awaited::Any),
+            Readiness::Log(text) => Some(Awaited::Containing(text.clone())),
+            _ => None,
         };
-        let (child_in, stdin) = pipe_with(PipeFlags::CLOEXEC).map_err(failed)?;
-        let (stdout, child_out) = pipe_with(PipeFlags::CLOEXEC).map_err(failed)?;
-        let (stderr, child_err) = pipe_with(PipeFlags::CLOEXEC).map_err(failed)?;
-        for ours in [&stdout, &stderr] {
-            rustix::io::ioctl_fionbio(ours, true).map_err(failed)?;
-        }
-        let output = Output::new(stdout, stderr, &shared.output)
-            .map_err(|source| SuperviseError::Launch { program: chosen.program.clone(), source })?;
-        let mut environment = shared.environment.clone();
-        for (name, value) in &chosen.environment {
-            environment.retain(|(known, _)| known != name.as_str());
-            environment.push((name.into(), value.into()));
-        }
-        let spec = LaunchSpec { program: chosen.program.clone(), argv: chosen.argv.clone(), environment };
-        let stdio = ChildStdio { stdin: child_in, stdout: child_out, stderr: child_err };
-        let id = LaunchId(shared.launches.fetch_add(1, Ordering::Relaxed));
-        let (sender, events) = mpsc::channel(EVENTS_MAX);
-        let launching = shared.spawner.launch(id, spec, stdio, sender);
-        let pid = timeout(LAUNCH_TIMEOUT, launching)
-            .await
-            .unwrap_or_else(|_| Err(SuperviseError::Guardian(std::io::ErrorKind::TimedOut.into())))?;
-        tracing::info!(target: "larder_supervise", "Launched runtime plugin: {} with {program}", self.label);
-        self.published.interpreter = Some(program);
-        Ok((Run { id, stdin: Some(stdin), output, unlogged_exit: None }, events, pid))
+        self.log.begin(self.manifest.output, awaited);
+        let launched = launch(&self.shared, &self.path, &self.manifest).await?;
+        let Launched { id, pid, interpreter, stdin, output, senses, events } = launched;
+        tracing::info!(target: "larder_supervise", "Launched runtime plugin: {} with {interpreter}", self.label);
+        self.published.interpreter = Some(interpreter);
+        self.events = Some(events);
+        self.senses = Some(senses);
+        self.run = Some(Run { id, stdin: Some(stdin), output, unlogged_exit: None });
+        Ok(pid)
     }
 
-    async fn signal(&mut self, signal: RunSignal, hang_up: bool) {
+    async fn signal(&mut self, signal: RunSignal) {
+        // Who is told to end is no longer watched.
+        self.senses = None;
         let Some(run) = &mut self.run else { return };
-        if hang_up {
-            run.stdin = None;
-        }
+        run.stdin = None;
         self.shared.spawner.signal(run.id, signal).await;
     }
 
+    fn take_notice(&mut self, notice: Notice) -> Option<Event> {
+        if notice.status.is_some() {
+            self.published.status_text = notice.status;
+            self.publish();
+        }
+        notice.ready.then_some(Event::BecameReady)
+    }
+
     fn note_process_event(&mut self, event: ProcessEvent) {
+        self.senses = None;
+        self.published.status_text = None;
         let Some(run) = &mut self.run else { return };
         match event {
             ProcessEvent::Exited(outcome) => {
@@ -272,7 +259,7 @@ impl<S: Spawner> Plugin<S> {
         }
         run.unlogged_exit = None;
         let (label, code) = (&self.label, outcome.code());
-        let expected = self.policy.is_success(outcome)
+        let expected = self.manifest.policy.is_success(outcome)
             || matches!(self.lifecycle.phase(), Phase::Stopping { .. } | Phase::Stopped | Phase::Disabled);
         if expected {
             tracing::info!(target: "larder_supervise", "Runtime plugin {label} exited with code {code}");
@@ -327,6 +314,13 @@ async fn next_event(events: &mut Option<mpsc::Receiver<ProcessEvent>>) -> Proces
         *events = None;
     }
     pending().await
+}
+
+async fn next_notice(senses: &mut Option<Senses>) -> Notice {
+    match senses {
+        Some(senses) => senses.next().await,
+        None => pending().await,
+    }
 }
 
 async fn at(deadline: Option<Instant>) {

@@ -48,6 +48,10 @@ pub struct Policy {
     pub start_limit_burst: u32,
     /// See `start_limit_burst`.
     pub start_limit_interval: Duration,
+    /// Time from one start to the next of a plugin that does its work and ends; a run that takes longer delays the next.
+    pub interval: Option<Duration>,
+    /// Longest run; what takes longer is ended as failed.
+    pub run_timeout: Option<Duration>,
     /// Whether the plugin says when it is ready; otherwise it is ready once it runs.
     pub awaits_ready: bool,
     /// How long it may take to become ready; `None` is for ever.
@@ -70,6 +74,8 @@ impl Default for Policy {
             stable_after: Duration::from_secs(30),
             start_limit_burst: 5,
             start_limit_interval: Duration::from_secs(60),
+            interval: None,
+            run_timeout: None,
             awaits_ready: false,
             ready_timeout: None,
             stop_timeout: Duration::from_secs(5),

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 use tokio::sync::mpsc;
 
+use crate::confinement::Confinement;
 use crate::error::SuperviseError;
 use crate::policy::StopSignal;
 
@@ -52,6 +53,8 @@ pub struct LaunchSpec {
     pub argv: Vec<OsString>,
     /// The whole environment.
     pub environment: Vec<(OsString, OsString)>,
+    /// What it may use.
+    pub confinement: Confinement,
 }
 
 /// The far ends of a plugin's standard streams.

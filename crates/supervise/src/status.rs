@@ -26,6 +26,8 @@ pub struct PluginStatus {
     pub last_exit: Option<Outcome>,
     /// What kept the latest start from succeeding.
     pub last_error: Option<String>,
+    /// What it last said about itself, through `NOTIFY_SOCKET`.
+    pub status_text: Option<String>,
     /// Whether processes are left although the first one has ended.
     pub lingering: bool,
     /// Runs that had to be ended with SIGKILL.

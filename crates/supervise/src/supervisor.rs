@@ -13,11 +13,14 @@ use crate::discovery::{self, Discovery, Skipped};
 use crate::environment::{self, Briefing};
 use crate::error::SuperviseError;
 use crate::journal::{Journal, LogLine};
+use crate::launch::Shared;
 use crate::lifecycle::{Event, Lifecycle, Phase};
+use crate::manifest::Manifest;
 use crate::os::GuardianSpawner;
-use crate::plugin::{Plugin, Published, Shared};
+use crate::plugin::{Plugin, Published};
 use crate::scratch::Scratch;
 use crate::spawner::Spawner;
+use crate::start_order;
 use crate::status::{PluginStatus, StopReport};
 use crate::text::shown;
 
@@ -36,11 +39,13 @@ pub struct Supervisor<S: Spawner = GuardianSpawner> {
 
 /// The supervisor's end of one plugin's task.
 #[derive(Debug)]
-struct Handle {
-    name: String,
+pub(crate) struct Handle {
+    pub(crate) name: String,
     path: PathBuf,
-    commands: mpsc::Sender<Event>,
-    status: watch::Receiver<Published>,
+    pub(crate) enabled: bool,
+    pub(crate) after: Vec<String>,
+    pub(crate) commands: mpsc::Sender<Event>,
+    pub(crate) status: watch::Receiver<Published>,
     journal: Arc<Journal>,
 }
 
@@ -95,31 +100,39 @@ impl<S: Spawner> Supervisor<S> {
             spawner: spawner(scratch.path().to_path_buf()),
             environment,
             interpreters: config.interpreters,
-            output: config.output,
+            bare: Manifest::bare(config.policy, config.output),
+            scratch: scratch.path().to_path_buf(),
             epoch: Instant::now(),
             launches: AtomicU64::new(1),
         });
         let mut supervisor = Self { shared, plugins: Vec::new(), skipped, _scratch: scratch };
         for path in plugins {
-            supervisor.add(path, &config.policy);
+            supervisor.add(path);
         }
-        for plugin in &supervisor.plugins {
-            // The channel is new and has room.
-            _ = plugin.commands.try_send(Event::Start);
-        }
+        start_order::begin(&supervisor.plugins);
         Ok(supervisor)
     }
 
-    fn add(&mut self, path: PathBuf, policy: &crate::Policy) {
+    fn add(&mut self, path: PathBuf) {
         let name = self.free_name(&path);
         let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
         let seed = (self.plugins.len() as u64) ^ u64::from(std::process::id()) << 32;
-        let (sender, status) = watch::channel(Published::new(Lifecycle::new(policy.clone(), seed)));
+        // A mistake in it is found again, and told, by the first launch.
+        let manifest = Manifest::load(&path, &self.shared.bare).unwrap_or_else(|_| self.shared.bare.clone());
+        let (sender, status) = watch::channel(Published::new(Lifecycle::new(manifest.policy.clone(), seed)));
         let journal = Arc::new(Journal::default());
         let plugin =
-            Plugin::new(path.clone(), self.shared.clone(), policy.clone(), journal.clone(), inbox, sender);
+            Plugin::new(path.clone(), self.shared.clone(), manifest.clone(), journal.clone(), inbox, sender);
         tokio::spawn(plugin.supervise());
-        self.plugins.push(Handle { name, path, commands, status, journal });
+        self.plugins.push(Handle {
+            name,
+            path,
+            enabled: manifest.enabled,
+            after: manifest.after,
+            commands,
+            status,
+            journal,
+        });
     }
 
     /// The stem, the file name or the whole path: the shortest that is still free.
@@ -171,11 +184,22 @@ impl<S: Spawner> Supervisor<S> {
     }
 
     /// Ends all plugins within `budget` and leaves nothing behind: asks, waits as long as each policy and the budget allow, then kills.
+    /// What others start after ends after them.
     pub async fn stop(self, budget: Duration) -> StopReport {
         let deadline = Instant::now() + budget;
         let mut report = StopReport::default();
+        for wave in start_order::waves(&self.plugins).iter().rev() {
+            self.stop_wave(wave, deadline, &mut report).await;
+        }
+        if !self.shared.spawner.close().await {
+            report.remaining = report.killed.clone();
+        }
+        report
+    }
+
+    async fn stop_wave(&self, wave: &[usize], deadline: Instant, report: &mut StopReport) {
         let mut running = Vec::new();
-        for plugin in &self.plugins {
+        for plugin in wave.iter().filter_map(|index| self.plugins.get(*index)) {
             let before = plugin.status.borrow().clone();
             if plugin.commands.send(Event::Stop).await.is_ok() && !before.at_rest() {
                 running.push((plugin, before));
@@ -191,10 +215,6 @@ impl<S: Spawner> Supervisor<S> {
             }
             report.stopped.push(name);
         }
-        if !self.shared.spawner.close().await {
-            report.remaining = report.killed.clone();
-        }
-        report
     }
 
     async fn command(&self, name: &str, event: Event) -> Result<PluginStatus, SuperviseError> {
@@ -223,6 +243,7 @@ impl<S: Spawner> Supervisor<S> {
             starts: lifecycle.starts(),
             last_exit: lifecycle.last_exit(),
             last_error: published.last_error,
+            status_text: published.status_text,
             lingering: lifecycle.occupied() && published.pid.is_none(),
             kills: published.kills,
             due_in_ms: due_in.map(|d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX)),

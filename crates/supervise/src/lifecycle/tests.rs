@@ -145,6 +145,41 @@ fn a_stop_during_launch_takes_effect_after_it() {
     assert_eq!(failed.phase(), Phase::Stopped);
 }
 
+#[test]
+fn intervals_count_from_start_to_start_and_never_overlap() {
+    let policy = Policy { interval: Some(10 * S), ..policy(Restart::Never) };
+    let (life, _) = run(
+        Lifecycle::new(policy, 1),
+        &[(0, Event::Start), (0, Event::Launched), (2, DONE), (2, Event::Gone)],
+    );
+    assert_eq!(life.phase(), Phase::Scheduled { until: 10 * S });
+    let (life, actions) = run(life, &[(10, Event::Elapsed)]);
+    assert_eq!(actions, [Action::Launch]);
+    let (life, _) = run(life, &[(10, Event::Launched), (35, FAILED), (35, Event::Gone)]);
+    assert_eq!(life.phase(), Phase::Scheduled { until: 35 * S }, "a late run is followed at once");
+    let mut life = life;
+    for i in 4..30 {
+        let now = i * 10;
+        (life, _) =
+            run(life, &[(now, Event::Elapsed), (now, Event::Launched), (now, FAILED), (now, Event::Gone)]);
+        assert_eq!(
+            life.phase(),
+            Phase::Scheduled { until: S * (10 * (u32::try_from(i).unwrap() + 1)) },
+            "no crash loop"
+        );
+    }
+}
+
+#[test]
+fn a_run_may_have_a_longest_time() {
+    let policy = Policy { run_timeout: Some(5 * S), ..policy(Restart::Never) };
+    let (life, _) = run(Lifecycle::new(policy, 1), &[(0, Event::Start), (0, Event::Launched)]);
+    let (life, actions) = run(life, &[(5, Event::Elapsed)]);
+    assert_eq!(actions, [Action::AskToStop]);
+    let (life, _) = run(life, &[(6, Event::Gone)]);
+    assert_eq!(life.phase(), Phase::Failed { cause: FailCause::Timeout });
+}
+
 fn any_event() -> impl Strategy<Value = Event> {
     prop_oneof![
         Just(Event::Start),

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use rustix::fs::{MemfdFlags, memfd_create};
 
+use crate::confinement::Confinement;
 use crate::spawner::LaunchSpec;
 
 /// Largest description taken; the kernel's own limit on arguments and environment is a quarter of this.
@@ -47,6 +48,11 @@ fn encode(spec: &LaunchSpec) -> Vec<u8> {
         string(&mut out, name.as_bytes());
         string(&mut out, value.as_bytes());
     }
+    // The only structured part. Without restrictions it is empty, and nothing has to be parsed.
+    let confinement =
+        if spec.confinement.is_none() { Ok(Vec::new()) } else { serde_json::to_vec(&spec.confinement) };
+    // Strings, numbers and lists always serialize; a path that is not UTF-8 yields text that no reader accepts.
+    string(&mut out, &confinement.unwrap_or_else(|_| b"?".to_vec()));
     out
 }
 
@@ -61,7 +67,13 @@ fn decode(mut bytes: &[u8]) -> Option<LaunchSpec> {
     for _ in 0..number(cursor)? {
         environment.push((string(cursor)?, string(cursor)?));
     }
-    bytes.is_empty().then_some(LaunchSpec { program, argv, environment })
+    let confinement = string(cursor)?.into_vec();
+    let confinement = if confinement.is_empty() {
+        Confinement::default()
+    } else {
+        serde_json::from_slice(&confinement).ok()?
+    };
+    bytes.is_empty().then_some(LaunchSpec { program, argv, environment, confinement })
 }
 
 fn number(bytes: &mut &[u8]) -> Option<u32> {
@@ -92,8 +104,10 @@ mod tests {
             program in text(),
             argv in proptest::collection::vec(text(), 0..5),
             environment in proptest::collection::vec((text(), text()), 0..5),
+            nice: Option<i32>,
         ) {
-            let spec = LaunchSpec { program: program.into(), argv, environment };
+            let confinement = Confinement { nice, user: Some("u".into()), ..Confinement::default() };
+            let spec = LaunchSpec { program: program.into(), argv, environment, confinement };
             prop_assert_eq!(from_memory_file(to_memory_file(&spec).unwrap()).unwrap(), spec);
         }
 

@@ -1,5 +1,6 @@
 //! Everything that talks to the kernel about processes: the guardian, the link to it, and the process table.
 
+mod confine;
 mod guardian;
 mod handover;
 mod link;

@@ -27,7 +27,8 @@ fn a_gigabyte_costs_bounded_memory_and_no_line_is_lost() {
     let logged = log.iter().filter(|l| l.contains("] xxx")).count() as u64;
     let suppressed = done["lines"]["suppressed"].as_u64().unwrap();
     assert_eq!(logged + suppressed, FLOOD_LINES);
-    let mentioned = log.iter().filter_map(|l| l.split("suppressed ").nth(1)?.strip_suffix(" lines")?.parse::<u64>().ok());
+    let mentioned =
+        log.iter().filter_map(|l| l.split("suppressed ").nth(1)?.strip_suffix(" lines")?.parse::<u64>().ok());
     assert_eq!(mentioned.sum::<u64>(), suppressed);
 }
 

@@ -5,5 +5,6 @@
 mod contract;
 mod examples;
 mod floods;
+mod manifests;
 mod orphans;
 mod support;

@@ -13,6 +13,7 @@ use rustix::process::{
     setsid, test_kill_process_group, wait,
 };
 
+use super::super::confine::Prepared;
 use super::super::handover;
 use super::super::packet::Report;
 use super::super::process_table::{Process, descendants, marked, process_table};
@@ -60,14 +61,15 @@ impl Children {
         command.env_clear().envs(spec.environment.iter().map(|(n, v)| (n, v)));
         command.stdin(stdin).stdout(stdout).stderr(stderr);
         let guardian = self.this;
+        let confinement = Prepared::new(&spec.confinement, &mut command)?;
         raw::prepare_child(&mut command, move || {
             setsid()?;
             set_parent_process_death_signal(Some(Signal::KILL))?;
             // The guardian may have died before the signal was armed.
             if getppid() != Some(guardian) {
-                return Err(io::ErrorKind::BrokenPipe.into());
+                return Err(io::Error::from_raw_os_error(libc::EPIPE));
             }
-            Ok(())
+            confinement.apply()
         });
         let child = command.spawn()?;
         let pid = child.id().cast_signed();

@@ -1,0 +1,56 @@
+//! What a plugin's process may use: privileges, resources, files. Applied by the guardian between `fork` and `exec`.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// Restrictions on one plugin; the default restricts nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Confinement {
+    /// User to become, by name or number. Needs a privileged server.
+    pub user: Option<String>,
+    /// Group to become; with a user, that user's own where left out.
+    pub group: Option<String>,
+    /// Permission bits that files it makes do not get.
+    pub umask: Option<u32>,
+    /// Scheduling priority, -20 to 19.
+    pub nice: Option<i32>,
+    /// Whether it and its children can never gain privileges.
+    pub no_new_privs: bool,
+    /// Files and folders it can read and execute; all where neither list is given. Enforced with Landlock.
+    pub read_paths: Option<Vec<PathBuf>>,
+    /// Files and folders it can change.
+    pub write_paths: Option<Vec<PathBuf>>,
+    /// Kernel limits.
+    pub limits: Limits,
+}
+
+/// Kernel limits, soft and hard at once.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Descriptors open at once.
+    pub open_files: Option<u64>,
+    /// Bytes of address space of one process.
+    pub memory_bytes: Option<u64>,
+    /// Processes of the user.
+    pub processes: Option<u64>,
+    /// Bytes of one written file.
+    pub file_size_bytes: Option<u64>,
+    /// Seconds of CPU time of one process.
+    pub cpu_s: Option<u64>,
+    /// Bytes of a core dump.
+    pub core_bytes: Option<u64>,
+}
+
+impl Confinement {
+    /// Whether it restricts nothing.
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether file access is restricted.
+    pub fn restricts_files(&self) -> bool {
+        self.read_paths.is_some() || self.write_paths.is_some()
+    }
+}

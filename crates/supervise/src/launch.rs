@@ -1,0 +1,134 @@
+//! Turns a plugin file and its manifest into a running process with its pipes attached.
+
+use std::ffi::{OsStr, OsString};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use rustix::pipe::{PipeFlags, pipe_with};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout};
+
+use crate::environment;
+use crate::error::SuperviseError;
+use crate::interpreter::{self, Interpreters, Invocation};
+use crate::manifest::Manifest;
+use crate::output::Output;
+use crate::senses::Senses;
+use crate::spawner::{ChildStdio, EVENTS_MAX, LaunchId, LaunchSpec, ProcessEvent, Spawner};
+use crate::text::{escaped, shown};
+
+/// How long the guardian may take to start a program.
+const LAUNCH_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What all plugins of a supervisor share.
+#[derive(Debug)]
+pub(crate) struct Shared<S> {
+    pub(crate) spawner: S,
+    pub(crate) environment: Vec<(OsString, OsString)>,
+    pub(crate) interpreters: Interpreters,
+    /// What a plugin without a manifest gets.
+    pub(crate) bare: Manifest,
+    /// The private directory.
+    pub(crate) scratch: std::path::PathBuf,
+    /// Fixed point of all times given to lifecycles.
+    pub(crate) epoch: Instant,
+    pub(crate) launches: AtomicU64,
+}
+
+impl<S> Shared<S> {
+    pub(crate) fn now(&self) -> Duration {
+        self.epoch.elapsed()
+    }
+}
+
+/// A program that has just been started.
+pub(crate) struct Launched {
+    pub(crate) id: LaunchId,
+    pub(crate) pid: u32,
+    pub(crate) interpreter: String,
+    pub(crate) stdin: OwnedFd,
+    pub(crate) output: Output,
+    pub(crate) senses: Senses,
+    pub(crate) events: mpsc::Receiver<ProcessEvent>,
+}
+
+/// Starts `path` as `manifest` has it.
+pub(crate) async fn launch<S: Spawner>(
+    shared: &Shared<S>,
+    path: &Path,
+    manifest: &Manifest,
+) -> Result<Launched, SuperviseError> {
+    let mut environment = environment_for(shared, manifest);
+    let search_path = environment.iter().find(|(name, _)| name == "PATH").map(|(_, value)| value.clone());
+    let search_path = search_path.as_deref().unwrap_or(OsStr::new("/usr/bin:/bin"));
+    let chosen = interpreter::choose(path, &shared.interpreters, search_path)?;
+    mention_fallback(path, &chosen);
+    let failed = |source: std::io::Error| SuperviseError::Launch { program: chosen.program.clone(), source };
+
+    let id = LaunchId(shared.launches.fetch_add(1, Ordering::Relaxed));
+    let socket = shared.scratch.join(format!("{}.notify", id.0));
+    let senses = Senses::new(&manifest.readiness, &manifest.watchdog, socket).map_err(failed)?;
+    for (name, value) in &chosen.environment {
+        set(&mut environment, name, value);
+    }
+    for (name, value) in senses.environment() {
+        set(&mut environment, name, &value);
+    }
+    let (stdio, stdin, stdout, stderr) = pipes().map_err(failed)?;
+    let output = Output::new(stdout, stderr, &manifest.output).map_err(failed)?;
+    let spec = LaunchSpec {
+        program: chosen.program.clone(),
+        argv: chosen.argv.clone(),
+        environment,
+        confinement: manifest.confinement.clone(),
+    };
+    let (sender, events) = mpsc::channel(EVENTS_MAX);
+    let launching = shared.spawner.launch(id, spec, stdio, sender);
+    let pid = timeout(LAUNCH_TIMEOUT, launching)
+        .await
+        .unwrap_or_else(|_| Err(SuperviseError::Guardian(std::io::ErrorKind::TimedOut.into())))?;
+    Ok(Launched { id, pid, interpreter: shown(&chosen.program), stdin, output, senses, events })
+}
+
+fn environment_for<S>(shared: &Shared<S>, manifest: &Manifest) -> Vec<(OsString, OsString)> {
+    let allowed = |name: &OsString| match &manifest.inherit {
+        Some(names) => environment::is_contract(name) || names.iter().any(|allowed| name == allowed.as_str()),
+        None => true,
+    };
+    // The private directory is closed to other users; they have the variable.
+    let unreadable =
+        |name: &OsString| manifest.confinement.user.is_some() && name == environment::CONFIG_FILE;
+    let kept = shared.environment.iter().filter(|(name, _)| allowed(name) && !unreadable(name));
+    let mut environment: Vec<_> = kept.cloned().collect();
+    for (name, value) in &manifest.environment {
+        set(&mut environment, name, value);
+    }
+    environment
+}
+
+fn set(environment: &mut Vec<(OsString, OsString)>, name: &str, value: &str) {
+    environment.retain(|(known, _)| known != name);
+    environment.push((name.into(), value.into()));
+}
+
+fn mention_fallback(path: &Path, chosen: &Invocation) {
+    if let Some(wanted) = &chosen.passed_over {
+        let (label, wanted, program) = (shown(path), escaped(wanted), shown(&chosen.program));
+        tracing::warn!(target: "larder_supervise",
+            "Runtime plugin {label}: interpreter `{wanted}` not found, using `{program}`");
+    }
+}
+
+/// The plugin's ends, then ours of stdin, stdout and stderr.
+fn pipes() -> std::io::Result<(ChildStdio, OwnedFd, OwnedFd, OwnedFd)> {
+    let (child_in, stdin) = pipe_with(PipeFlags::CLOEXEC)?;
+    let (stdout, child_out) = pipe_with(PipeFlags::CLOEXEC)?;
+    let (stderr, child_err) = pipe_with(PipeFlags::CLOEXEC)?;
+    // Only our ends: a plugin does not expect its own to refuse to wait.
+    for ours in [&stdin, &stdout, &stderr] {
+        rustix::io::ioctl_fionbio(ours, true)?;
+    }
+    Ok((ChildStdio { stdin: child_in, stdout: child_out, stderr: child_err }, stdin, stdout, stderr))
+}

@@ -1,0 +1,153 @@
+//! The words of the lifecycle: what happens, what is done, and where a plugin can be.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::spawner::Outcome;
+
+/// What happened to a plugin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// It should run; operators' starts also clear the crash-loop latch.
+    Start,
+    /// It should not run until started again.
+    Stop,
+    /// It should run afresh.
+    Restart,
+    /// It should not run, nor be started by anything but [`Event::Enable`].
+    Disable,
+    /// It may run again.
+    Enable,
+    /// The program runs.
+    Launched,
+    /// The program could not be run.
+    LaunchFailed,
+    /// It has declared itself ready.
+    BecameReady,
+    /// Its watchdog or a probe found it hanging.
+    Hung,
+    /// Its first process has ended.
+    Exited(Outcome),
+    /// None of its processes is left.
+    Gone,
+    /// The guardian died, and all its processes with it.
+    Lost,
+    /// The time given by [`Lifecycle::deadline`] has come.
+    Elapsed,
+}
+
+/// What is to be done, in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Run the program.
+    Launch,
+    /// Close its standard input and send all its processes the stop signal.
+    AskToStop,
+    /// Send SIGKILL to all its processes.
+    Kill,
+}
+
+/// Where a plugin is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum Phase {
+    /// Eligible and not started yet.
+    Waiting,
+    /// The program is being started.
+    Launching {
+        /// What follows when it runs; anything but `Run` means it was asked to stop meanwhile.
+        #[serde(skip)]
+        next: Next,
+    },
+    /// It runs and has not declared itself ready.
+    Starting {
+        /// When the program started.
+        #[serde(skip)]
+        since: Duration,
+    },
+    /// It runs.
+    Ready {
+        /// When the program started.
+        #[serde(skip)]
+        since: Duration,
+    },
+    /// It has been told to end.
+    Stopping {
+        /// Whether SIGKILL has been sent.
+        killed: bool,
+        /// When the next, harder step is due.
+        #[serde(skip)]
+        deadline: Duration,
+        /// What follows.
+        #[serde(skip)]
+        next: Next,
+    },
+    /// It waits for its next start.
+    Backoff {
+        /// When that is.
+        #[serde(skip)]
+        until: Duration,
+    },
+    /// It has done its work and waits for the next interval.
+    Scheduled {
+        /// When that begins.
+        #[serde(skip)]
+        until: Duration,
+    },
+    /// It ended and is not started again.
+    Exited,
+    /// It is not started again because of a failure.
+    Failed {
+        /// Which.
+        cause: FailCause,
+    },
+    /// It was stopped on request.
+    Stopped,
+    /// It was switched off on request.
+    Disabled,
+}
+
+/// Why a plugin is no longer started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailCause {
+    /// Its program could not be run.
+    Launch,
+    /// It ended without success and its policy says to leave it.
+    Exit,
+    /// It was started too often in too short a time.
+    CrashLoop,
+    /// It did not become ready in time.
+    NotReady,
+    /// It stopped answering its watchdog.
+    Hung,
+    /// It ran longer than it may.
+    Timeout,
+}
+
+impl std::fmt::Display for FailCause {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Launch => "its program cannot be run",
+            Self::Exit => "it failed",
+            Self::CrashLoop => "it was started too often",
+            Self::NotReady => "it did not become ready in time",
+            Self::Hung => "it stopped answering",
+            Self::Timeout => "it ran too long",
+        })
+    }
+}
+
+/// What follows a stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub enum Next {
+    /// Another run at once.
+    Run,
+    /// What the policy says about a failed run.
+    Judge(FailCause),
+    /// Rest as stopped.
+    Stopped,
+    /// Rest as disabled.
+    Disabled,
+}

@@ -1,0 +1,167 @@
+//! Plugins with a manifest: what it asks for is what happens.
+
+use crate::support::Plugins;
+
+fn with(script: &str, manifest: &str) -> Plugins {
+    let plugins = Plugins::new();
+    plugins.add("x.sh", script).add("x.sh.plugin.toml", manifest);
+    plugins
+}
+
+const QUICK: &str = "restart_delay_ms = 20\nrestart_delay_max_ms = 40\nstart_limit_burst = 3\n";
+
+#[test]
+fn failures_are_restarted_until_they_are_a_crash_loop() {
+    let plugins = with("echo try\nexit 1\n", &format!("restart = \"on-failure\"\n{QUICK}"));
+    let mut host = plugins.host().start();
+    let status = host.wait_until("x", |s| s["state"] == "failed");
+    assert_eq!((&status["cause"], &status["starts"]), (&"crash_loop".into(), &3.into()));
+    let status = host.ask("start x");
+    assert_eq!(status["starts"], 4, "an operator may try again");
+    let (_, log) = host.end();
+    assert!(log.iter().any(|l| l.contains("is not started again: it was started too often")), "{log:?}");
+}
+
+#[test]
+fn success_codes_and_on_failure() {
+    let plugins = with("exit 3\n", &format!("restart = \"on-failure\"\nsuccess_codes = [3]\n{QUICK}"));
+    let mut host = plugins.host().start();
+    let status = host.wait_until("x", |s| s["state"] == "exited");
+    assert_eq!(status["starts"], 1);
+    host.end();
+}
+
+#[test]
+fn readiness_by_log_line() {
+    let plugins = with(
+        "echo booting\nread line\necho now listening on port 1\nread line\n",
+        "ready = \"log\"\nready_log = \"listening on * 1\"\nready_timeout_s = 20\n",
+    );
+    plugins.add("y.sh", "echo y runs\nread line\n").add("y.sh.plugin.toml", "after = [\"x\"]\n");
+    let mut host = plugins.host().start();
+    host.wait_for("booting");
+    assert_eq!(host.status("x")["state"], "starting");
+    assert_eq!(host.status("y")["state"], "waiting");
+    // The supervisor's end of standard input is not for tests; the plugin's own descriptor is.
+    let pid = host.status("x")["pid"].as_i64().unwrap();
+    std::fs::write(format!("/proc/{pid}/fd/0"), "go\n").unwrap();
+    host.wait_until("x", |s| s["state"] == "ready");
+    host.wait_for("y runs");
+    host.end();
+}
+
+#[test]
+fn readiness_and_status_by_notification() {
+    let plugins = Plugins::new();
+    plugins
+        .add(
+            "n.py",
+            "import os, socket, sys\n\
+             s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)\n\
+             s.sendto(b'READY=1\\nSTATUS=all well', os.environ['NOTIFY_SOCKET'])\n\
+             sys.stdin.read()\n",
+        )
+        .add("n.py.plugin.toml", "ready = \"notify\"\n");
+    let mut host = plugins.host().start();
+    let status = host.wait_until("n", |s| s["state"] == "ready");
+    assert_eq!(status["status_text"], "all well");
+    host.end();
+}
+
+#[test]
+fn readiness_by_probe_and_not_for_ever() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let plugins = with("read line\n", &format!("ready = \"socket\"\nready_address = \"{address}\"\n"));
+    plugins.add("late.sh", "read line\n").add(
+        "late.sh.plugin.toml",
+        "ready = \"socket\"\nready_address = \"/no/such/socket\"\nready_timeout_s = 1\n",
+    );
+    let mut host = plugins.host().start();
+    host.wait_until("x", |s| s["state"] == "ready");
+    let status = host.wait_until("late", |s| s["state"] == "failed");
+    assert_eq!(status["cause"], "not_ready");
+    host.end();
+}
+
+#[test]
+fn silence_ends_a_plugin_that_promised_to_speak() {
+    let plugins = with(
+        "echo once\nread line\n",
+        &format!("watchdog = \"output\"\nwatchdog_s = 1\nrestart = \"on-failure\"\n{QUICK}"),
+    );
+    let mut host = plugins.host().start();
+    host.wait_for("gives no sign of life");
+    host.wait_until("x", |s| s["starts"] == 2);
+    host.end();
+}
+
+#[test]
+fn limits_and_privileges_are_in_force() {
+    let plugins = with(
+        "ulimit -n\numask\ngrep NoNewPrivs /proc/self/status\nnice\ncat /etc/hostname || echo refused\nid -u\n",
+        "umask = 0o077\nnice = 7\nno_new_privs = true\nread_paths = [\"/usr\", \"/bin\", \"/lib\", \"/lib64\", \"/proc\", \"/dev\", \"/tmp\", \"/etc/ld.so.cache\"]\n\
+         write_paths = [\"/dev/null\"]\nlimits = { open_files = 77 }\n",
+    );
+    let mut host = plugins.host().start();
+    host.wait_for_all(&["] 77", "] 0077", "NoNewPrivs:\t1", "] 7", "refused", "exited with code 0"]);
+    host.end();
+}
+
+#[test]
+fn inherited_variables_can_be_limited() {
+    let plugins = with("env\n", "inherit = [\"PATH\"]\nenvironment = { EXTRA = \"1\" }\n");
+    let mut host = plugins.host().env("TOKEN", "hush").start();
+    host.wait_for("exited with code 0");
+    let has = |text: &str| host.log.iter().any(|l| l.contains(text));
+    assert!(
+        has("] EXTRA=1") && has("] PATH=") && has("] LMCACHE_RUNTIME_PLUGIN_CONFIG=") && !has("hush"),
+        "{:?}",
+        host.log
+    );
+    host.end();
+}
+
+#[test]
+fn intervals_repeat() {
+    let plugins = with("echo tick\n", "interval_s = 1\n");
+    let mut host = plugins.host().start();
+    host.wait_for("tick");
+    host.wait_until("x", |s| s["state"] == "scheduled");
+    host.wait_for("tick");
+    host.end();
+}
+
+#[test]
+fn a_wrong_manifest_is_explained_and_corrected_by_a_restart() {
+    let plugins = with("echo ran\nread line\n", "restart = \"often\"\n");
+    plugins.add("off.sh", "echo unwanted\n").add("off.sh.plugin.toml", "enabled = false\n");
+    let mut host = plugins.host().start();
+    let status = host.wait_until("x", |s| s["state"] == "failed");
+    let error = status["last_error"].as_str().unwrap();
+    assert!(error.contains("x.sh.plugin.toml: line 1") && error.contains("on-failure"), "{error}");
+    assert_eq!(host.status("off")["state"], "disabled");
+    plugins.add("x.sh.plugin.toml", "restart = \"never\"\n");
+    assert_eq!(host.ask("restart x")["state"], "ready");
+    host.wait_for("ran");
+    let (_, log) = host.end();
+    assert!(!log.iter().any(|l| l.contains("unwanted")), "{log:?}");
+}
+
+#[test]
+fn what_others_come_after_ends_last() {
+    let plugins = Plugins::new();
+    for (name, after) in [("a", "b"), ("b", "c"), ("c", "nobody")] {
+        plugins
+            .add(&format!("{name}.sh"), "echo up\nread line\n")
+            .add(&format!("{name}.sh.plugin.toml"), &format!("after = [\"{after}\"]\n"));
+    }
+    let mut host = plugins.host().start();
+    for name in ["a", "b", "c"] {
+        host.wait_until(name, |s| s["state"] == "ready");
+    }
+    let launched: Vec<_> = host.log.iter().filter(|l| l.contains("Launched")).cloned().collect();
+    let (report, _) = host.end();
+    assert!(launched[0].contains("c.sh") && launched[2].contains("a.sh"), "{launched:?}");
+    assert_eq!(report["stopped"], serde_json::json!(["a", "b", "c"]));
+}
