@@ -40,8 +40,8 @@ pub struct Supervisor<S: Spawner = GuardianSpawner> {
     locations: Vec<PathBuf>,
     host: Host,
     roster: Mutex<Roster>,
-    /// One rescan or stop at a time.
-    changing: tokio::sync::Mutex<()>,
+    /// One rescan or stop at a time; whether it has been stopped.
+    changing: tokio::sync::Mutex<bool>,
     /// Removed with the supervisor.
     _scratch: Scratch,
 }
@@ -104,8 +104,8 @@ impl<S: Spawner> Supervisor<S> {
 
     /// Looks through the locations again: starts what is new, restarts what changed, stops what is gone. Returns without waiting for plugins.
     pub async fn reload(&self) -> ReloadReport {
-        let _turn = self.changing.lock().await;
-        self.rescan()
+        let stopped = self.changing.lock().await;
+        if *stopped { ReloadReport::default() } else { self.rescan() }
     }
 
     fn rescan(&self) -> ReloadReport {
@@ -249,7 +249,8 @@ impl<S: Spawner> Supervisor<S> {
     /// What others start after ends after them. Afterwards no plugin can be started any more.
     pub async fn stop(&self, budget: Duration) -> StopReport {
         let deadline = Instant::now() + budget;
-        let _turn = self.changing.lock().await;
+        let mut stopped = self.changing.lock().await;
+        *stopped = true;
         let plugins = std::mem::take(&mut *self.roster()).plugins;
         let mut report = StopReport::default();
         for wave in start_order::waves(&plugins).iter().rev() {
@@ -344,3 +345,6 @@ fn mention_skipped(Skipped { path, reason }: &Skipped) {
 fn settled(status: &Published) -> bool {
     !matches!(status.lifecycle.phase(), Phase::Launching { .. } | Phase::Stopping { .. })
 }
+
+#[cfg(test)]
+mod tests;
