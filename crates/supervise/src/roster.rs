@@ -82,6 +82,8 @@ impl Fingerprint {
 pub(crate) struct Roster {
     pub(crate) plugins: Vec<Arc<Handle>>,
     pub(crate) skipped: Vec<Skipped>,
+    /// Folders in which a change can change the roster.
+    pub(crate) folders: Vec<PathBuf>,
 }
 
 impl Roster {

@@ -18,7 +18,7 @@ use crate::journal::{Journal, LogLine};
 use crate::launch::Shared;
 use crate::lifecycle::{Event, Lifecycle, Phase};
 use crate::manifest::Manifest;
-use crate::os::GuardianSpawner;
+use crate::os::{FolderWatch, GuardianSpawner};
 use crate::plugin::{Plugin, Published};
 use crate::roster::{Fingerprint, Handle, Orders, ReloadReport, Roster};
 use crate::scratch::Scratch;
@@ -108,15 +108,35 @@ impl<S: Spawner> Supervisor<S> {
         if *stopped { ReloadReport::default() } else { self.rescan() }
     }
 
+    /// Reloads whenever something in the locations changes, for as long as the returned future is polled.
+    pub async fn watch(&self) {
+        loop {
+            let folders = self.roster().folders.clone();
+            let mut watch = match FolderWatch::new(&folders) {
+                Ok(watch) => watch,
+                Err(error) => {
+                    tracing::warn!(target: "larder_supervise", "cannot watch plugin locations: {error}");
+                    return;
+                }
+            };
+            // What changed before the watch began.
+            self.reload().await;
+            while self.roster().folders == folders {
+                watch.changed().await;
+                self.reload().await;
+            }
+        }
+    }
+
     fn rescan(&self) -> ReloadReport {
-        let Discovery { plugins, skipped } =
+        let Discovery { plugins, skipped, folders } =
             discovery::discover(&self.locations, &self.host, &self.shared.interpreters);
         let mut roster = self.roster();
         for new in skipped.iter().filter(|s| !roster.skipped.contains(s)) {
             mention_skipped(new);
         }
         let mut report = ReloadReport::default();
-        let mut next = Roster { plugins: Vec::new(), skipped };
+        let mut next = Roster { plugins: Vec::new(), skipped, folders };
         let (kept, gone): (Vec<_>, Vec<_>) =
             roster.plugins.drain(..).partition(|p| plugins.contains(&p.path));
         for plugin in gone {
@@ -125,7 +145,7 @@ impl<S: Spawner> Supervisor<S> {
             report.removed.push(plugin.name.clone());
         }
         // Names of kept plugins stay theirs, whatever comes before them now.
-        let mut names = Roster { plugins: kept.clone(), skipped: Vec::new() };
+        let mut names = Roster { plugins: kept.clone(), ..Roster::default() };
         for path in plugins {
             let plugin = match kept.iter().find(|p| p.path == path) {
                 Some(plugin) => {

@@ -105,3 +105,19 @@ fn a_dropped_supervisor_leaves_nothing() {
     host.ask("drop");
     wait_gone(&family, Duration::from_secs(10));
 }
+
+#[test]
+fn a_watched_folder_needs_no_command() {
+    let plugins = Plugins::new();
+    let mut host = plugins.host().env("HOST_WATCH", "1").start();
+    plugins.add("first.sh", UP);
+    host.wait_for("first.sh] up");
+    std::fs::create_dir(plugins.path("sub")).unwrap();
+    plugins.add("sub/second.sh", UP);
+    host.wait_for("second.sh] up");
+    plugins.add("sub/second.sh", "echo changed\nread line\n");
+    host.wait_for("second.sh] changed");
+    std::fs::remove_file(plugins.path("first.sh")).unwrap();
+    host.wait_for("first.sh is gone");
+    host.end();
+}

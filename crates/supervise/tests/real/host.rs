@@ -45,9 +45,13 @@ async fn serve(config: SupervisorConfig) {
         }
     });
     let supervisor = match Supervisor::start(config) {
-        Ok(supervisor) => supervisor,
+        Ok(supervisor) => std::sync::Arc::new(supervisor),
         Err(error) => return answer(&error.to_string()),
     };
+    if std::env::var_os("HOST_WATCH").is_some() {
+        let watched = supervisor.clone();
+        tokio::spawn(async move { watched.watch().await });
+    }
     while let Some(line) = commands.recv().await {
         let (verb, name) = line.split_once(' ').unwrap_or((&line, ""));
         let result = match verb {
