@@ -10,6 +10,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
+use crate::collect;
 use crate::environment;
 use crate::error::SuperviseError;
 use crate::feed::{EventSink, Feed};
@@ -57,9 +58,10 @@ pub(crate) struct Launched {
     pub(crate) events: mpsc::Receiver<ProcessEvent>,
 }
 
-/// Starts `path` as `manifest` has it.
+/// Starts the plugin `name` at `path` as `manifest` has it.
 pub(crate) async fn launch<S: Spawner>(
     shared: &Shared<S>,
+    name: &str,
     path: &Path,
     manifest: &Manifest,
 ) -> Result<Launched, SuperviseError> {
@@ -78,6 +80,11 @@ pub(crate) async fn launch<S: Spawner>(
     }
     for (name, value) in senses.environment() {
         set(&mut environment, name, &value);
+    }
+    if manifest.metrics {
+        let folder = collect::folder(&shared.scratch, name);
+        collect::prepare(&folder).map_err(failed)?;
+        set(&mut environment, collect::METRICS_DIR, folder.to_string_lossy().as_ref());
     }
     let (stdio, stdin, stdout, stderr) = pipes().map_err(failed)?;
     let feed = Feed::new(stdin, &shared.sink, &manifest.events).map_err(failed)?;

@@ -26,6 +26,7 @@ pub mod confinement;
 pub mod discovery;
 pub mod eligibility;
 pub mod environment;
+pub mod exposition;
 pub mod interpreter;
 pub mod lifecycle;
 pub mod manifest;
@@ -34,6 +35,7 @@ pub mod policy;
 pub mod shebang;
 pub mod spawner;
 
+mod collect;
 mod config;
 mod error;
 mod feed;

@@ -38,6 +38,8 @@ pub struct Manifest {
     pub confinement: Confinement,
     /// Kinds of events it gets on standard input; `*` is all.
     pub events: Vec<String>,
+    /// Whether it leaves metrics in a folder of its own.
+    pub metrics: bool,
     /// Names of inherited variables it gets; `None` is all.
     pub inherit: Option<Vec<String>>,
     /// Variables set on top.
@@ -101,6 +103,7 @@ impl Manifest {
             output,
             confinement: Confinement::default(),
             events: Vec::new(),
+            metrics: false,
             inherit: None,
             environment: BTreeMap::new(),
         }
@@ -185,6 +188,7 @@ struct Keys {
     lines_burst: Option<u32>,
     line_max_bytes: Option<usize>,
     events: Vec<String>,
+    metrics: bool,
     inherit: Option<Vec<String>>,
     environment: BTreeMap<String, String>,
     user: Option<String>,
@@ -347,6 +351,7 @@ impl Keys {
             output,
             confinement,
             events: self.events,
+            metrics: self.metrics,
             inherit: self.inherit.or_else(|| bare.inherit.clone()),
             environment: self.environment,
         }

@@ -62,6 +62,7 @@ impl Published {
 
 /// One plugin and everything it holds.
 pub(crate) struct Plugin<S> {
+    name: String,
     path: PathBuf,
     label: String,
     shared: Arc<Shared<S>>,
@@ -97,6 +98,7 @@ struct UnloggedExit {
 
 impl<S: Spawner> Plugin<S> {
     pub(crate) fn new(
+        name: String,
         path: PathBuf,
         shared: Arc<Shared<S>>,
         manifest: Manifest,
@@ -109,6 +111,7 @@ impl<S: Spawner> Plugin<S> {
         let published = status.borrow().clone();
         let lifecycle = published.lifecycle.clone();
         Self {
+            name,
             path,
             label,
             shared,
@@ -219,7 +222,7 @@ impl<S: Spawner> Plugin<S> {
             _ => None,
         };
         self.log.begin(self.manifest.output, awaited);
-        let launched = launch(&self.shared, &self.path, &self.manifest).await?;
+        let launched = launch(&self.shared, &self.name, &self.path, &self.manifest).await?;
         let Launched { id, pid, interpreter, feed, output, senses, events } = launched;
         tracing::info!(target: "larder_supervise", "Launched runtime plugin: {} with {interpreter}", self.label);
         self.published.interpreter = Some(interpreter);

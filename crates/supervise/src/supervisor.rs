@@ -8,11 +8,13 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 
+use crate::collect;
 use crate::config::SupervisorConfig;
 use crate::discovery::{self, Discovery, SkipReason, Skipped};
 use crate::eligibility::Host;
 use crate::environment::{self, Briefing};
 use crate::error::SuperviseError;
+use crate::exposition::{self, Merged};
 use crate::feed::EventSink;
 use crate::journal::{Journal, LogLine};
 use crate::launch::Shared;
@@ -175,7 +177,15 @@ impl<S: Spawner> Supervisor<S> {
         let seed = orders.fingerprint.number() ^ (u64::from(std::process::id()) << 32);
         let (sender, status) = watch::channel(Published::new(Lifecycle::new(manifest.policy.clone(), seed)));
         let journal = Arc::new(Journal::default());
-        let plugin = Plugin::new(path.clone(), self.shared.clone(), manifest, journal.clone(), inbox, sender);
+        let plugin = Plugin::new(
+            name.clone(),
+            path.clone(),
+            self.shared.clone(),
+            manifest,
+            journal.clone(),
+            inbox,
+            sender,
+        );
         let task = Mutex::new(Some(tokio::spawn(plugin.supervise())));
         Handle { name, path, orders: Mutex::new(orders), commands, status, journal, task }
     }
@@ -223,6 +233,14 @@ impl<S: Spawner> Supervisor<S> {
         let leaders: Vec<_> = running.iter().map(|(_, pid)| *pid).collect();
         let all = usage(&leaders);
         running.into_iter().map(|(name, pid)| (name, all.get(&pid).copied().unwrap_or_default())).collect()
+    }
+
+    /// The metrics that plugins offer, under `plugin="<name>"`. Names beginning with one of `reserved` are refused. Reads files.
+    pub fn plugin_metrics(&self, reserved: &[&str]) -> Merged {
+        let plugins = self.roster().plugins.clone();
+        let text = |name: &str| collect::read(&collect::folder(&self.shared.scratch, name));
+        let texts: Vec<_> = plugins.iter().map(|p| (p.name.clone(), text(&p.name))).collect();
+        exposition::merge(&texts, reserved)
     }
 
     /// What was found and not run, with reasons.

@@ -121,3 +121,19 @@ fn a_watched_folder_needs_no_command() {
     host.wait_for("first.sh is gone");
     host.end();
 }
+
+#[test]
+fn metrics_left_in_the_folder_are_collected() {
+    let plugins = Plugins::new();
+    plugins
+        .add(
+            "x.sh",
+            "cd \"$LMCACHE_RUNTIME_PLUGIN_METRICS_DIR\" || exit 1\n\
+             printf '# TYPE jobs counter\\njobs 3\\nlarder_up 1\\n' > new; mv new jobs.prom\necho written\nread line\n",
+        )
+        .add("x.sh.plugin.toml", "metrics = true\n");
+    let mut host = plugins.host().start();
+    host.wait_for("] written");
+    assert_eq!(host.ask("metrics"), "# TYPE jobs counter\njobs{plugin=\"x\"} 3\n");
+    host.end();
+}

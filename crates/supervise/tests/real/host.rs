@@ -59,6 +59,7 @@ async fn serve(config: SupervisorConfig) {
             "skipped" => Ok(serde_json::json!(supervisor.skipped())),
             "guardian" => Ok(serde_json::json!(supervisor.guardian_pid())),
             "usage" => Ok(serde_json::json!(supervisor.usage())),
+            "metrics" => Ok(serde_json::json!(supervisor.plugin_metrics(&["larder_"]).text)),
             "reload" => Ok(serde_json::json!(supervisor.reload().await)),
             "publish" => Ok(serde_json::json!(supervisor.events().publish("test", name))),
             "tail" => supervisor.tail(name, 1000).map(|lines| serde_json::json!(lines)),
