@@ -1,6 +1,7 @@
 //! What `/metrics` says. Names and labels are the peer's where it has the number (`spec/http-api.md` 3); the rest
 //! begins with `larder_`.
 
+use super::plugins::{PluginSample, write_metrics};
 use super::routes::Admin;
 use super::text::{Kind, Scrape};
 use crate::engine::{Counters, EngineStatus, LookupCounts};
@@ -11,7 +12,7 @@ use Kind::{Counter, Gauge};
 const L1: (&str, &str) = ("l1_tag", "_default");
 
 /// One scrape.
-pub(super) fn scrape(admin: &Admin) -> String {
+pub(super) fn scrape(admin: &Admin, plugins: &PluginSample) -> String {
     let mut scrape = Scrape::default();
     let status = admin.engine.status();
     let counters = admin.engine.counters();
@@ -21,6 +22,7 @@ pub(super) fn scrape(admin: &Admin) -> String {
     larder(&mut scrape, &status, counters);
     rpc(&mut scrape, admin);
     node(&mut scrape, admin);
+    write_metrics(&mut scrape, plugins);
     scrape.finish()
 }
 

@@ -5,8 +5,10 @@
 
 mod access;
 mod metrics;
+mod plugins;
 mod routes;
 mod status;
 mod text;
 
+pub use plugins::{Plugins, keep_current};
 pub use routes::{Admin, router};

@@ -10,7 +10,7 @@ use axum::{Json, Router, middleware};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{access, metrics, status};
+use super::{access, metrics, plugins, status};
 use crate::config::ServerConfig;
 use crate::controllers::{Preparation, Tasks};
 use crate::engine::Engine;
@@ -34,6 +34,8 @@ pub struct Admin {
     pub tasks: Tasks,
     /// The pool's preparation.
     pub preparation: Arc<Preparation>,
+    /// The runtime plugins.
+    pub plugins: plugins::Plugins,
 }
 
 /// All routes.
@@ -53,6 +55,7 @@ pub fn router(admin: Admin) -> Router {
         .route("/metrics", get(scrape))
         .route("/periodic-threads", get(tasks))
         .merge(mutating)
+        .merge(plugins::router())
         .fallback(async || (StatusCode::NOT_FOUND, Json(json!({ "detail": "Not Found" }))))
         .method_not_allowed_fallback(async || {
             (StatusCode::METHOD_NOT_ALLOWED, Json(json!({ "detail": "Method Not Allowed" })))
@@ -84,7 +87,8 @@ async fn config(State(admin): State<Admin>) -> Response {
 
 async fn scrape(State(admin): State<Admin>) -> Response {
     let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
-    (kind, metrics::scrape(&admin)).into_response()
+    let plugins = admin.plugins.sample().await;
+    (kind, metrics::scrape(&admin, &plugins)).into_response()
 }
 
 #[derive(Deserialize)]
