@@ -1,6 +1,7 @@
 //! What `/metrics` says. Names and labels are the peer's where it has the number (`spec/http-api.md` 3); the rest
 //! begins with `larder_`.
 
+use super::l2;
 use super::routes::Admin;
 use super::text::{Kind, Scrape};
 use crate::engine::{Counters, EngineStatus, LookupCounts};
@@ -18,6 +19,7 @@ pub(super) fn scrape(admin: &Admin) -> String {
     l1(&mut scrape, &status, counters);
     lookups(&mut scrape, counters);
     events(&mut scrape, &status);
+    l2::metrics(&mut scrape, admin);
     larder(&mut scrape, &status, counters);
     rpc(&mut scrape, admin);
     node(&mut scrape, admin);
@@ -51,13 +53,14 @@ type LookupValue = fn(&LookupCounts) -> u64;
 
 fn lookups(scrape: &mut Scrape, counters: &Counters) {
     let counts = counters.lookups();
-    let families: [(&'static str, &str, LookupValue); 6] = [
+    let families: [(&'static str, &str, LookupValue); 7] = [
         ("lmcache_mp_lookups_requests_total", "Lookups.", |c| c.lookups),
         ("lmcache_mp_lookup_requested_tokens_total", "Tokens in whole chunks looked up.", |c| c.requested_tokens),
         ("lmcache_mp_lookup_hit_tokens_total", "Tokens found.", |c| c.hit_tokens),
-        ("lmcache_mp_lookup_hit_l1_tokens_total", "Tokens found in L1.", |c| c.hit_tokens),
+        ("lmcache_mp_lookup_hit_l1_tokens_total", "Tokens found in L1.", |c| c.hit_tokens - c.hit_l2_tokens),
         ("lmcache_mp_lookup_hit_l1_keys_total", "Objects found in L1.", |c| c.hit_l1_keys),
-        ("lmcache_mp_lookup_hit_l2_tokens_total", "Tokens found in L2.", |_| 0),
+        ("lmcache_mp_lookup_hit_l2_tokens_total", "Tokens found in L2.", |c| c.hit_l2_tokens),
+        ("lmcache_mp_lookup_hit_l2_keys_total", "Objects found in L2.", |c| c.hit_l2_keys),
     ];
     for (name, help, value) in families {
         let mut family = scrape.family(name, Counter, help);
@@ -84,7 +87,7 @@ fn lookups(scrape: &mut Scrape, counters: &Counters) {
 
 fn events(scrape: &mut Scrape, status: &EngineStatus) {
     scrape.single("lmcache_mp_kv_events_log_depth", Gauge, "Records in the KV event log.", status.event_log_depth);
-    scrape.single("lmcache_mp_active_prefetch_jobs", Gauge, "Lookups that wait for L2.", 0);
+    scrape.single("lmcache_mp_active_prefetch_jobs", Gauge, "Lookups that wait for L2.", status.prefetching);
     scrape.single("lmcache_mp_active_p2p_lookup_jobs", Gauge, "Lookups of other nodes in progress.", 0);
 }
 

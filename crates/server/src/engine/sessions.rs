@@ -23,6 +23,8 @@ const GIVE_UP_SHARE: usize = 16;
 pub(super) struct Found {
     /// Chunks from the start of the prompt that can be retrieved.
     pub hit_chunks: usize,
+    /// The prefetch the answer waits for, if it does.
+    pub pending: Option<u64>,
     /// Whether the answer was collected; it is given once.
     pub collected: bool,
     /// Leases on what was found.
@@ -68,6 +70,11 @@ impl Sessions {
         let session = self.by_request.get_mut(request_id)?;
         session.used_ms = now_ms;
         Some(session)
+    }
+
+    /// The session of a request, if there is one; no sign of life.
+    pub(super) fn peek(&mut self, request_id: &str) -> Option<&mut Session> {
+        self.by_request.get_mut(request_id)
     }
 
     /// Ends a request and hands its session over.

@@ -251,6 +251,8 @@ impl Engine {
         state.cache.touch(scope, &key.hashes[..*end]);
         let stored = commits.iter().filter(|&&commit| commit == Commit::Stored).count();
         self.counters.written_chunks.add(stored as u64);
+        let fresh = entries.iter().zip(&commits).filter(|&(_, &commit)| commit == Commit::Stored);
+        self.queue_stores(state, scope, fresh.map(|(&entry, _)| entry));
         if let Some(tokens) = tokens.filter(|_| stored > 0 && transfer.rank == 0) {
             self.record_stores(state, scope, &key.hashes, *start..*end, tokens);
         }

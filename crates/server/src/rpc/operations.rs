@@ -24,6 +24,8 @@ pub(super) enum Outcome {
     Job(Box<dyn FnOnce() -> Answer + Send>),
     /// It opens a stream.
     Subscribed(Subscription),
+    /// It is answered when the lookup of this request is, or after so many seconds with nothing.
+    WaitForLookup(Box<str>, f64),
     /// The pool is still being prepared and has no room yet: to be asked again when it has grown.
     RoomIsComing,
 }
@@ -138,8 +140,12 @@ impl Front {
                 engine.lookup(&self.prompt(&key, known)?, connection)?;
                 DONE
             }
-            Request::QueryPrefetchStatus { request_id } | Request::WaitPrefetchStatus { request_id, .. } => {
-                now(&Response::Int(engine.collect(request_id, connection) as i64))?
+            Request::QueryPrefetchStatus { request_id } => now(&found(engine.collect(request_id, connection)))?,
+            Request::WaitPrefetchStatus { request_id, timeout_s } => {
+                match engine.collect(request_id, connection) {
+                    None => Outcome::WaitForLookup(request_id.into(), timeout_s),
+                    answered => now(&found(answered))?,
+                }
             }
             Request::FreeLookupLocks { key, .. } => {
                 engine.free_leases(&unhashed(&key)?, connection);
@@ -321,12 +327,16 @@ fn wire_slots<'a>(
 
 const DONE: Outcome = Outcome::Now(Answer::Done);
 
+/// What a lookup found; no result while it is not known.
+pub(super) fn found(chunks: Option<usize>) -> Response<'static> {
+    chunks.map_or(Response::None, |chunks| Response::Int(chunks as i64))
+}
+
 fn now(response: &Response<'_>) -> Result<Outcome, Refusal> {
     body(response).map(Outcome::Now)
 }
 
 /// The answer with this result.
 fn body(response: &Response<'_>) -> Result<Answer, Refusal> {
-    let encoded = response.encode().map_err(Refusal::Wire)?;
-    Ok(encoded.map_or(Answer::Done, |body| Answer::Body(body.into())))
+    Answer::encode(response).map_err(Refusal::Wire)
 }
