@@ -43,7 +43,12 @@ fn adapter_status(built: &Built) -> Value {
 pub(super) fn metrics(scrape: &mut Scrape, admin: &Admin) {
     let counters = admin.engine.counters();
     let loaded = counters.l2_loaded_chunks.get();
-    scrape.single("lmcache_mp_l2_prefetch_load_completed_chunks_total", Kind::Counter, "Chunks brought from L2.", loaded);
+    scrape.single(
+        "lmcache_mp_l2_prefetch_load_completed_chunks_total",
+        Kind::Counter,
+        "Chunks brought from L2.",
+        loaded,
+    );
     let shed = counters.l2_shed_chunks.get();
     scrape.single("larder_l2_shed_chunks_total", Kind::Counter, "Chunks L2 could not keep up with.", shed);
     let (stores, lookups) = admin.engine.tier_backlog();
@@ -56,7 +61,9 @@ pub(super) fn metrics(scrape: &mut Scrape, admin: &Admin) {
     let families: [(&'static str, &str, fn(&Built, Op) -> u64); 4] = [
         ("larder_l2_keys_total", "Keys an adapter was asked for.", |built, op| built.counters.of(op).keys),
         ("larder_l2_ok_keys_total", "Keys that went well.", |built, op| built.counters.of(op).ok),
-        ("larder_l2_failed_keys_total", "Keys that failed.", |built, op| built.counters.of(op).failed_total()),
+        ("larder_l2_failed_keys_total", "Keys that failed.", |built, op| {
+            built.counters.of(op).failed_total()
+        }),
         ("larder_l2_bytes_total", "Bytes moved.", |built, op| built.counters.of(op).bytes),
     ];
     for (name, help, value) in families {
@@ -64,7 +71,8 @@ pub(super) fn metrics(scrape: &mut Scrape, admin: &Admin) {
         for (index, built) in admin.adapters.iter().enumerate() {
             let index = index.to_string();
             for op in Op::ALL {
-                let labels = [("adapter_index", &*index), ("l2_name", built.adapter.kind()), ("op", op.label())];
+                let labels =
+                    [("adapter_index", &*index), ("l2_name", built.adapter.kind()), ("op", op.label())];
                 family.sample(&labels, value(built, op));
             }
         }

@@ -41,8 +41,9 @@ pub struct Admin {
 
 /// All routes.
 pub fn router(admin: Admin) -> Router {
-    let mutating =
-        Router::new().route("/cache/clear", post(clear)).layer(middleware::from_fn(access::local_callers_only));
+    let mutating = Router::new()
+        .route("/cache/clear", post(clear))
+        .layer(middleware::from_fn(access::local_callers_only));
     Router::new()
         .route("/", get(async || Json(json!({ "status": "ok", "service": "LMCache HTTP API" }))))
         .route("/healthcheck", get(healthcheck))
@@ -71,7 +72,8 @@ async fn healthcheck(State(admin): State<Admin>) -> Response {
         return Json(json!({ "status": "healthy" })).into_response();
     }
     let reason = format!("not running: {}", missing.join(", "));
-    (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "status": "unhealthy", "reason": reason }))).into_response()
+    (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "status": "unhealthy", "reason": reason })))
+        .into_response()
 }
 
 async fn readyz(State(admin): State<Admin>) -> Response {

@@ -18,7 +18,11 @@ pub struct Capabilities {
 
 impl Default for Capabilities {
     fn default() -> Self {
-        Self { l2_adapter: |adapter| AdapterConfig::from_value(adapter).map(drop).map_err(|error| error.to_string()) }
+        Self {
+            l2_adapter: |adapter| {
+                AdapterConfig::from_value(adapter).map(drop).map_err(|error| error.to_string())
+            },
+        }
     }
 }
 

@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use larder_core::key::Scope;
 use larder_core::hash::ChunkHash;
+use larder_core::key::Scope;
 use larder_core::lease::LeaseSet;
 
 use super::ConnectionId;
@@ -83,7 +83,10 @@ impl Sessions {
     }
 
     /// Removes the sessions for which `expired` says so and hands them over.
-    pub(super) fn take_expired(&mut self, mut expired: impl FnMut(&Session) -> bool) -> Vec<(Box<str>, Session)> {
+    pub(super) fn take_expired(
+        &mut self,
+        mut expired: impl FnMut(&Session) -> bool,
+    ) -> Vec<(Box<str>, Session)> {
         self.by_request.extract_if(|_, session| expired(session)).collect()
     }
 

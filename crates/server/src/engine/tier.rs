@@ -14,8 +14,8 @@ use larder_core::key::Scope;
 
 use super::core::{Engine, State};
 
-/// Share of the pool that objects waiting for their store may hold. Beyond it the oldest are given up, so that a slow
-/// backend never keeps stores into memory from succeeding.
+/// Share of the pool that objects waiting for their store may hold. Beyond it the last chunks of the oldest store are given
+/// up, so that a slow backend never keeps stores into memory from succeeding.
 const STORE_QUEUE_SHARE: u64 = 4;
 
 /// Most lookups that wait for the second tier; further ones are answered from memory alone.
@@ -68,7 +68,9 @@ pub struct LoadSlot {
 #[derive(Debug, Default)]
 pub(super) struct TierQueues {
     enabled: bool,
-    stores: VecDeque<StoreWork>,
+    /// One list per commit, in chunk order: what is given up must be what follows, never what precedes.
+    stores: VecDeque<VecDeque<StoreWork>>,
+    store_count: usize,
     store_bytes: u64,
     prefetches: VecDeque<PrefetchWork>,
     generation: u64,
@@ -97,15 +99,20 @@ impl Engine {
         let tier = &mut state.tier;
         let mut taken = Vec::new();
         let mut bytes = 0;
-        while let Some(work) = tier.stores.front() {
+        while let Some(commit) = tier.stores.front_mut() {
+            let Some(work) = commit.front() else {
+                tier.stores.pop_front();
+                continue;
+            };
             let size = work.scope.layout.bytes();
             if !taken.is_empty() && bytes + size > max_bytes {
                 break;
             }
             bytes += size;
-            tier.store_bytes -= size;
-            taken.extend(tier.stores.pop_front());
+            taken.extend(commit.pop_front());
         }
+        tier.store_bytes -= bytes;
+        tier.store_count -= taken.len();
         taken
     }
 
@@ -117,7 +124,7 @@ impl Engine {
     /// Objects and lookups that wait to be taken.
     pub fn tier_backlog(&self) -> (usize, usize) {
         let state = self.state();
-        (state.tier.stores.len(), state.tier.prefetches.len())
+        (state.tier.store_count, state.tier.prefetches.len())
     }
 
     /// Gives a lease back that came with a [`StoreWork`].
@@ -135,7 +142,9 @@ impl Engine {
     /// Which objects of `rows` from chunk `from` on are in memory: one list per row.
     pub fn resident(&self, rows: &[Row], hashes: &[ChunkHash], from: usize) -> Vec<Vec<bool>> {
         let state = self.state();
-        let row = |row: &Row| hashes[from..].iter().map(|hash| state.cache.find(&row.scope, hash).is_some()).collect();
+        let row = |row: &Row| {
+            hashes[from..].iter().map(|hash| state.cache.find(&row.scope, hash).is_some()).collect()
+        };
         rows.iter().map(row).collect()
     }
 
@@ -152,7 +161,13 @@ impl Engine {
     }
 
     /// Reserves memory for the chunks of one row that are not there, evicting for it. What is there or about to be is left out.
-    pub fn reserve_load(&self, rows: &[Row], row: usize, hashes: &[ChunkHash], chunks: Range<usize>) -> Vec<LoadSlot> {
+    pub fn reserve_load(
+        &self,
+        rows: &[Row],
+        row: usize,
+        hashes: &[ChunkHash],
+        chunks: Range<usize>,
+    ) -> Vec<LoadSlot> {
         let now_ms = self.now_ms();
         let mut state = self.state();
         let scope = &rows[row].scope;
@@ -176,7 +191,8 @@ impl Engine {
     /// Publishes what was loaded and answers the lookup with what is in memory now; the lookup may be void by then.
     pub fn finish_prefetch(&self, work: &PrefetchWork, loaded: &[EntryRef]) {
         let mut state = self.state();
-        let committed = loaded.iter().rev().filter(|&&entry| state.cache.commit(entry) == Commit::Stored).count();
+        let committed =
+            loaded.iter().rev().filter(|&&entry| state.cache.commit(entry) == Commit::Stored).count();
         self.counters.l2_loaded_chunks.add(committed as u64);
         state.tier.prefetching -= 1;
         let State { sessions, cache, .. } = &mut *state;
@@ -203,21 +219,36 @@ impl Engine {
     }
 
     /// Queues committed objects for the second tier.
-    pub(super) fn queue_stores(&self, state: &mut State, scope: &Scope, stored: impl Iterator<Item = EntryRef>) {
+    pub(super) fn queue_stores(
+        &self,
+        state: &mut State,
+        scope: &Scope,
+        stored: impl Iterator<Item = EntryRef>,
+    ) {
         if !state.tier.enabled {
             return;
         }
         let scope = Arc::new(scope.clone());
         let bytes = scope.layout.bytes();
+        let mut commit = VecDeque::new();
         for entry in stored {
-            let (Some(offset), Some(hash)) = (state.cache.offset(entry), state.cache.chunk(entry)) else { continue };
+            let (Some(offset), Some(hash)) = (state.cache.offset(entry), state.cache.chunk(entry)) else {
+                continue;
+            };
             state.cache.lease(entry, 1);
-            state.tier.stores.push_back(StoreWork { entry, scope: Arc::clone(&scope), hash, offset });
-            state.tier.store_bytes += bytes;
+            commit.push_back(StoreWork { entry, scope: Arc::clone(&scope), hash, offset });
         }
+        state.tier.store_count += commit.len();
+        state.tier.store_bytes += bytes * commit.len() as u64;
+        state.tier.stores.push_back(commit);
         let (_, capacity) = state.cache.usage();
         while state.tier.store_bytes > capacity / STORE_QUEUE_SHARE {
-            let Some(shed) = state.tier.stores.pop_front() else { break };
+            let Some(oldest) = state.tier.stores.front_mut() else { break };
+            let Some(shed) = oldest.pop_back() else {
+                state.tier.stores.pop_front();
+                continue;
+            };
+            state.tier.store_count -= 1;
             state.tier.store_bytes -= shed.scope.layout.bytes();
             state.cache.release(shed.entry, 1);
             self.counters.l2_shed_chunks.add(1);

@@ -21,7 +21,9 @@ pub enum StartError {
     #[error("RPC: {0}")]
     Rpc(#[from] larder_zmtp::Error),
     /// The HTTP port can't be bound.
-    #[error("HTTP: can't listen on `{address}`: {source}\nhint: choose another with --http-host and --http-port")]
+    #[error(
+        "HTTP: can't listen on `{address}`: {source}\nhint: choose another with --http-host and --http-port"
+    )]
     Http {
         /// Host and port as configured.
         address: String,

@@ -60,8 +60,10 @@ impl Node {
     async fn start(config: ServerConfig) -> Result<(), StartError> {
         raise_open_files();
         let mut shutdown = Shutdown::listen()?;
-        let algorithm = HashAlgorithm::parse(&config.mp.hash_algorithm, config.mp.python_hash_seed.as_deref())?;
-        let hasher = ChunkHasher::new(algorithm, config.mp.chunk_size as usize).expect("a checked chunk size");
+        let algorithm =
+            HashAlgorithm::parse(&config.mp.hash_algorithm, config.mp.python_hash_seed.as_deref())?;
+        let hasher =
+            ChunkHasher::new(algorithm, config.mp.chunk_size as usize).expect("a checked chunk size");
         tracing::info!(
             "token hasher: chunk_size={}, hash_algorithm={}, NONE_HASH={}",
             config.mp.chunk_size,
@@ -69,13 +71,18 @@ impl Node {
             hasher.none_hash()
         );
         let pool = Arc::new(open_pool(&config)?);
-        let engine = Arc::new(Engine::new(engine_config(&config, algorithm), Arc::clone(&pool), policy(&config)));
+        let engine =
+            Arc::new(Engine::new(engine_config(&config, algorithm), Arc::clone(&pool), policy(&config)));
         let tasks = Tasks::default();
         let stats = Arc::new(RpcStats::default());
         let front = FrontConfig {
             shm_name: pool.name().unwrap_or_default().to_owned(),
             pool_bytes: pool.len_bytes(),
-            experimental: if config.mp.kv_event_log_size > 0 { vec!["kv_event_stream".into()] } else { Vec::new() },
+            experimental: if config.mp.kv_event_log_size > 0 {
+                vec!["kv_event_stream".into()]
+            } else {
+                Vec::new()
+            },
         };
         let address = format!("tcp://{}:{}", config.mp.host, config.mp.port);
         let rpc = serve_rpc(&address, Arc::clone(&engine), hasher, front, Arc::clone(&stats), &tasks)?;
@@ -170,7 +177,11 @@ fn engine_config(config: &ServerConfig, hash_algorithm: HashAlgorithm) -> Engine
 fn tier_config(config: &ServerConfig) -> TierConfig {
     TierConfig {
         adapters: config.l2.adapters.clone(),
-        store_policy: if config.l2.store_policy == "skip_l1" { StorePolicy::SkipL1 } else { StorePolicy::Default },
+        store_policy: if config.l2.store_policy == "skip_l1" {
+            StorePolicy::SkipL1
+        } else {
+            StorePolicy::Default
+        },
         prefetches_max: config.l2.prefetch_max_in_flight as usize,
     }
 }
@@ -228,7 +239,9 @@ async fn listen_http(config: &ServerConfig) -> Result<(TcpListener, String), Sta
     let listener = TcpListener::bind((host, port)).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     if !address.ip().is_loopback() {
-        tracing::warn!("HTTP listens on {address} without authentication; only this machine may change state");
+        tracing::warn!(
+            "HTTP listens on {address} without authentication; only this machine may change state"
+        );
     }
     Ok((listener, http_url(address)))
 }

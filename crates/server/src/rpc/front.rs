@@ -51,7 +51,12 @@ pub struct Front {
 
 impl Front {
     /// A front for `engine`, naming chunks with `hasher`.
-    pub fn new(engine: Arc<Engine>, hasher: ChunkHasher, config: FrontConfig, stats: Arc<RpcStats>) -> Arc<Self> {
+    pub fn new(
+        engine: Arc<Engine>,
+        hasher: ChunkHasher,
+        config: FrontConfig,
+        stats: Arc<RpcStats>,
+    ) -> Arc<Self> {
         Arc::new_cyclic(|me| Self {
             engine,
             config,
@@ -100,7 +105,14 @@ impl Front {
         }
     }
 
-    fn answer(&self, peer: &Peer, ticket: Ticket, permit: Permit, operation: Operation, payloads: Vec<Bytes>) {
+    fn answer(
+        &self,
+        peer: &Peer,
+        ticket: Ticket,
+        permit: Permit,
+        operation: Operation,
+        payloads: Vec<Bytes>,
+    ) {
         let outcome = self.guarded(operation, &payloads, peer.id().0, true);
         match outcome {
             Outcome::Now(answer) => self.finish(ticket, permit, answer),
@@ -115,7 +127,8 @@ impl Front {
 
     /// Handles a request; a panic fails this request alone.
     fn guarded(&self, operation: Operation, payloads: &[Bytes], connection: u64, patient: bool) -> Outcome {
-        let handled = catch_unwind(AssertUnwindSafe(|| self.handle(operation, payloads, connection, patient)));
+        let handled =
+            catch_unwind(AssertUnwindSafe(|| self.handle(operation, payloads, connection, patient)));
         handled.unwrap_or_else(|_| {
             self.stats.count_panic();
             tracing::error!("{operation}: the handler panicked; the request was refused");
@@ -175,7 +188,14 @@ impl Front {
 
     /// Answers when the lookup is answered, or with nothing when the client's patience is over. Nobody waits for it, not even the
     /// connection's own later requests.
-    fn wait_for_lookup(&self, peer: &Peer, ticket: Ticket, permit: Permit, request_id: Box<str>, timeout_s: f64) {
+    fn wait_for_lookup(
+        &self,
+        peer: &Peer,
+        ticket: Ticket,
+        permit: Permit,
+        request_id: Box<str>,
+        timeout_s: f64,
+    ) {
         let Some(front) = self.me.upgrade() else { return };
         let connection = peer.id().0;
         let patience = Duration::try_from_secs_f64(timeout_s).unwrap_or_default().min(WAIT_MAX);

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use larder_core::layout::ObjectLayout;
 use larder_wire::dtype::DType;
 use larder_wire::engine_driven::PrepareRetrieveResult;
-use larder_wire::pickle::{Piece, PickledTensor, TensorSpec, read_tensors, write_tensors};
+use larder_wire::pickle::{PickledTensor, Piece, TensorSpec, read_tensors, write_tensors};
 use larder_wire::{Operation, Response};
 
 use super::answer::Answer;

@@ -32,9 +32,22 @@ pub(super) struct PoolBuffer {
 
 impl PoolBuffer {
     /// The memory of `entry`, which the caller holds a lease or a reservation on; either passes to the buffer.
-    pub(super) fn new(engine: &Arc<Engine>, entry: EntryRef, offset: u64, length: u64, purpose: Purpose) -> Arc<Self> {
+    pub(super) fn new(
+        engine: &Arc<Engine>,
+        entry: EntryRef,
+        offset: u64,
+        length: u64,
+        purpose: Purpose,
+    ) -> Arc<Self> {
         let engine = Arc::clone(engine);
-        Arc::new(Self { engine, entry, offset, length: length as usize, purpose, kept: AtomicBool::new(false) })
+        Arc::new(Self {
+            engine,
+            entry,
+            offset,
+            length: length as usize,
+            purpose,
+            kept: AtomicBool::new(false),
+        })
     }
 
     /// The object.

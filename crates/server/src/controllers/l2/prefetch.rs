@@ -39,7 +39,8 @@ pub(super) async fn prefetch(shared: Arc<Shared>, work: PrefetchWork) {
 /// The key of every object that may be missing, by row and chunk.
 fn keys(shared: &Shared, work: &PrefetchWork) -> Vec<Vec<Key>> {
     let missing = &work.hashes[work.from..];
-    let row = |row: &larder_core::cache::Row| missing.iter().map(|hash| shared.key(&row.scope, hash)).collect();
+    let row =
+        |row: &larder_core::cache::Row| missing.iter().map(|hash| shared.key(&row.scope, hash)).collect();
     work.rows.iter().map(row).collect()
 }
 
@@ -51,7 +52,9 @@ async fn look_up(shared: &Shared, keys: &[Vec<Key>]) -> Vec<Holding> {
         running.spawn_local(async move { (priority, adapter.lookup_and_lock(wanted).await) });
     }
     let mut holdings: Vec<Holding> = Vec::new();
-    holdings.extend(shared.adapters().iter().map(|adapter| Holding { adapter: Arc::clone(adapter), held: Vec::new() }));
+    holdings.extend(
+        shared.adapters().iter().map(|adapter| Holding { adapter: Arc::clone(adapter), held: Vec::new() }),
+    );
     while let Some(answer) = running.join_next().await {
         let Ok((priority, found)) = answer else { continue };
         if let Some(failure) = found.iter().find_map(|outcome| match outcome {
@@ -78,7 +81,8 @@ fn servable(resident: &[Vec<bool>], holdings: &[Holding]) -> usize {
 
 /// The adapter of highest priority that holds an object.
 fn holder(holdings: &[Holding], row: usize, chunk: usize) -> Option<usize> {
-    let holds = |holding: &Holding| holding.held.get(row).and_then(|row| row.get(chunk)).is_some_and(|&held| held);
+    let holds =
+        |holding: &Holding| holding.held.get(row).and_then(|row| row.get(chunk)).is_some_and(|&held| held);
     holdings.iter().position(holds)
 }
 
@@ -142,7 +146,9 @@ fn unlock(keys: &[Vec<Key>], holdings: &[Holding]) {
         let locked: Vec<Key> = keys
             .iter()
             .zip(&holding.held)
-            .flat_map(|(keys, held)| keys.iter().zip(held).filter(|&(_, &held)| held).map(|(key, _)| key.clone()))
+            .flat_map(|(keys, held)| {
+                keys.iter().zip(held).filter(|&(_, &held)| held).map(|(key, _)| key.clone())
+            })
             .collect();
         if !locked.is_empty() {
             holding.adapter.unlock(&locked);

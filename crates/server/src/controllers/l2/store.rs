@@ -58,7 +58,12 @@ async fn store_in(adapter: Arc<dyn Adapter>, batch: Vec<StoreItem>) -> bool {
     let outcomes = adapter.store(batch).await;
     let failed: Vec<_> = outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).collect();
     if let Some(first) = failed.first() {
-        tracing::warn!("{} of {} objects not stored in `{}`: {first}", failed.len(), outcomes.len(), adapter.kind());
+        tracing::warn!(
+            "{} of {} objects not stored in `{}`: {first}",
+            failed.len(),
+            outcomes.len(),
+            adapter.kind()
+        );
     }
     failed.is_empty()
 }
