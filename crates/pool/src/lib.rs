@@ -5,6 +5,7 @@
 //! shared segment at any moment, so no Rust reference to it may exist. Must not know what is stored where.
 
 mod error;
+mod hugepages;
 mod mapping;
 mod name;
 mod owner;
@@ -14,7 +15,7 @@ mod segment;
 mod space;
 
 pub use error::PoolError;
-pub use mapping::Pages;
+pub use hugepages::Pages;
 pub use name::{NAME_PREFIX, SegmentName};
 pub use reclaim::{StaleSegment, reclaim_stale};
-pub use segment::{PREPARE_SLICE_BYTES, Segment, SegmentOptions};
+pub use segment::{PREPARE_STEP_BYTES, Segment, SegmentOptions};

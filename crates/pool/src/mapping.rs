@@ -10,20 +10,7 @@ use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 
 use crate::PoolError;
-
-/// What the pool's pages are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pages {
-    /// The machine's ordinary pages.
-    Base,
-    /// The kernel was asked to use huge pages where it can.
-    Transparent,
-    /// Huge pages from the machine's reserve.
-    Reserved,
-}
-
-/// Size of a huge page where its size is not configured otherwise.
-const HUGE_PAGE_BYTES: usize = 2 << 20;
+use crate::hugepages::{self, HUGE_PAGE_BYTES, Pages};
 
 /// A range of memory, unmapped when dropped.
 #[derive(Debug)]
@@ -41,7 +28,7 @@ unsafe impl Send for Mapping {}
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
-    /// Maps `len` bytes of a shared segment.
+    /// Maps `len` bytes of a shared segment, with the wish for huge pages if its file system grants them.
     pub(crate) fn shared(fd: BorrowedFd<'_>, len: usize, hugepages: bool) -> Result<Self, PoolError> {
         let flags = MapFlags::SHARED | MapFlags::NORESERVE;
         // SAFETY: a fresh mapping at an address the kernel chooses replaces nothing.
@@ -50,7 +37,7 @@ impl Mapping {
         }
         .map_err(PoolError::system("map the shared segment"))?;
         let mut mapping = Self::over(base, len, len)?;
-        if hugepages && shared_hugepages_enabled() && mapping.advise(Advice::LinuxHugepage) {
+        if hugepages && mapping.advise(Advice::LinuxHugepage) {
             mapping.pages = Pages::Transparent;
         }
         Ok(mapping)
@@ -69,7 +56,7 @@ impl Mapping {
         let base = map_anonymous(len, MapFlags::PRIVATE | MapFlags::NORESERVE)
             .map_err(PoolError::system("map private memory"))?;
         let mut mapping = Self::over(base, len, len)?;
-        if hugepages && mapping.advise(Advice::LinuxHugepage) {
+        if hugepages && hugepages::private_allowed() && mapping.advise(Advice::LinuxHugepage) {
             mapping.pages = Pages::Transparent;
         }
         Ok(mapping)
@@ -167,13 +154,6 @@ impl Drop for Mapping {
 fn map_anonymous(len: usize, flags: MapFlags) -> rustix::io::Result<*mut c_void> {
     // SAFETY: a fresh mapping at an address the kernel chooses replaces nothing.
     unsafe { rustix::mm::mmap_anonymous(ptr::null_mut(), len, ProtFlags::READ | ProtFlags::WRITE, flags) }
-}
-
-/// Whether the machine uses huge pages for shared memory when advised to.
-fn shared_hugepages_enabled() -> bool {
-    std::fs::read_to_string("/sys/kernel/mm/transparent_hugepage/shmem_enabled").is_ok_and(|modes| {
-        ["[advise]", "[always]", "[within_size]", "[force]"].iter().any(|mode| modes.contains(mode))
-    })
 }
 
 #[cfg(test)]

@@ -40,8 +40,8 @@ impl SegmentName {
         &self.0
     }
 
-    pub(crate) fn path(&self) -> PathBuf {
-        Path::new(DIRECTORY).join(&self.0)
+    pub(crate) fn path_in(&self, directory: &Path) -> PathBuf {
+        directory.join(&self.0)
     }
 }
 
@@ -62,7 +62,8 @@ mod tests {
         {
             assert_eq!(SegmentName::new(text).unwrap().as_str(), "lmcache_l1_pool_spwpool");
         }
-        assert_eq!(SegmentName::new("a").unwrap().path(), Path::new("/dev/shm/lmcache_l1_pool_a"));
+        let path = SegmentName::new("a").unwrap().path_in(Path::new(DIRECTORY));
+        assert_eq!(path, Path::new("/dev/shm/lmcache_l1_pool_a"));
     }
 
     #[test]

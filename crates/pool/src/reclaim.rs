@@ -41,10 +41,8 @@ pub fn reclaim_stale() -> Vec<StaleSegment> {
 ///
 /// # Errors
 /// [`PoolError::InUse`] when a server of ours lives, [`PoolError::Mapped`] when an unmarked segment is in use by a process.
-pub(crate) fn reclaim_name(name: &SegmentName) -> Result<(), PoolError> {
-    let path = name.path();
-    let open =
-        open_regular(&path).map_err(PoolError::system("open the segment that has the name already"))?;
+pub(crate) fn reclaim_name(name: &SegmentName, path: &Path) -> Result<(), PoolError> {
+    let open = open_regular(path).map_err(PoolError::system("open the segment that has the name already"))?;
     let Some((file, stat)) = open else { return Ok(()) };
     if !owner::lock(&file).map_err(PoolError::system("lock the segment that has the name already"))? {
         return Err(PoolError::InUse { name: name.to_string(), pid: processes::lock_holder(&stat) });
@@ -57,8 +55,8 @@ pub(crate) fn reclaim_name(name: &SegmentName) -> Result<(), PoolError> {
         return Err(PoolError::Mapped { name: name.to_string(), pid });
     }
     // Somebody else may have reclaimed the name between `open` and `lock`; then it is not this file's any more.
-    if owner::is_same_file(&path, &stat) {
-        rustix::fs::unlink(&path).map_err(PoolError::system("remove a stale segment"))?;
+    if owner::is_same_file(path, &stat) {
+        rustix::fs::unlink(path).map_err(PoolError::system("remove a stale segment"))?;
     }
     Ok(())
 }

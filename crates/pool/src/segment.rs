@@ -2,18 +2,20 @@
 
 use std::fs::File;
 use std::ops::Range;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rustix::fs::{AtFlags, CWD, FallocateFlags, Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::mapping::{Mapping, Pages};
+use crate::hugepages::{self, Pages};
+use crate::mapping::Mapping;
 use crate::name::DIRECTORY;
 use crate::{PoolError, SegmentName, owner, reclaim, space};
 
-/// Most bytes asked of the system in one call while preparing, so that no call is long.
-pub const PREPARE_SLICE_BYTES: u64 = 64 << 20;
+/// Most bytes asked of the system in one call while preparing: a signal undoes the call it interrupts, and only that.
+pub const PREPARE_STEP_BYTES: u64 = 16 << 20;
 
 /// Times a name is reclaimed and taken before giving up: each failure means that another server was quicker.
 const CREATE_ATTEMPTS: usize = 8;
@@ -40,6 +42,7 @@ pub struct Segment {
 #[derive(Debug)]
 struct Shared {
     name: SegmentName,
+    path: PathBuf,
     file: File,
     /// Bytes from the start that are backed by memory for sure.
     backed_bytes: AtomicU64,
@@ -55,6 +58,11 @@ impl Segment {
     /// [`PoolError::InvalidName`], [`PoolError::InvalidSize`], [`PoolError::NoSpace`]; [`PoolError::InUse`] and [`PoolError::Mapped`]
     /// when the name belongs to somebody alive; [`PoolError::System`] for what the system refuses.
     pub fn create(options: SegmentOptions) -> Result<Self, PoolError> {
+        Self::create_in(Path::new(DIRECTORY), options)
+    }
+
+    /// The pool with its name in any tmpfs.
+    fn create_in(directory: &Path, options: SegmentOptions) -> Result<Self, PoolError> {
         let SegmentOptions { share, bytes, hugepages } = options;
         let len = usize::try_from(bytes)
             .ok()
@@ -64,9 +72,12 @@ impl Segment {
             return Ok(Self { mapping: Mapping::private(len, hugepages)?, shared: None });
         };
         let name = SegmentName::new(&name)?;
-        let file = create_shared(&name, bytes)?;
+        let path = name.path_in(directory);
+        let file = create_shared(&name, &path, bytes)?;
         // From here on a failure removes the name again.
-        let shared = Shared { name, file, backed_bytes: AtomicU64::new(0), unlinked: AtomicBool::new(false) };
+        let shared =
+            Shared { name, path, file, backed_bytes: AtomicU64::new(0), unlinked: AtomicBool::new(false) };
+        let hugepages = hugepages && hugepages::shared_allowed(directory);
         let mapping = Mapping::shared(shared.file.as_fd(), len, hugepages)?;
         Ok(Self { mapping, shared: Some(shared) })
     }
@@ -98,7 +109,7 @@ impl Segment {
         self.mapping.check(range.start, len)?;
         let mut start = range.start;
         while start < range.end {
-            let end = range.end.min(start + PREPARE_SLICE_BYTES);
+            let end = range.end.min(start + PREPARE_STEP_BYTES);
             match &self.shared {
                 Some(shared) => shared.back(start..end)?,
                 None => self.mapping.populate(start as usize..end as usize)?,
@@ -183,10 +194,9 @@ impl Shared {
         if self.unlinked.swap(true, Ordering::Relaxed) {
             return;
         }
-        let path = self.name.path();
-        if rustix::fs::fstat(&self.file).is_ok_and(|stat| owner::is_same_file(&path, &stat)) {
+        if rustix::fs::fstat(&self.file).is_ok_and(|stat| owner::is_same_file(&self.path, &stat)) {
             // Without the name there is nothing to remove; other failures leave it to the next server's reclaim.
-            let _ = rustix::fs::unlink(&path);
+            let _ = rustix::fs::unlink(&self.path);
         }
     }
 }
@@ -198,12 +208,13 @@ impl Drop for Shared {
 }
 
 /// A locked, marked, sized file under the name.
-fn create_shared(name: &SegmentName, bytes: u64) -> Result<File, PoolError> {
+fn create_shared(name: &SegmentName, path: &Path, bytes: u64) -> Result<File, PoolError> {
+    let directory = path.parent().unwrap_or(Path::new(DIRECTORY));
     for _ in 0..CREATE_ATTEMPTS {
-        reclaim::reclaim_name(name)?;
-        space::check(bytes)?;
-        let created = match create_unnamed(name, bytes) {
-            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOENT | Errno::INVAL) => create_named(name, bytes),
+        reclaim::reclaim_name(name, path)?;
+        space::check(directory, bytes)?;
+        let created = match create_unnamed(directory, path, bytes) {
+            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOENT | Errno::INVAL) => create_named(path, bytes),
             created => created,
         };
         match created {
@@ -215,22 +226,21 @@ fn create_shared(name: &SegmentName, bytes: u64) -> Result<File, PoolError> {
 }
 
 /// Makes the file complete before it gets its name: nobody ever sees it without its lock.
-fn create_unnamed(name: &SegmentName, bytes: u64) -> rustix::io::Result<File> {
+fn create_unnamed(directory: &Path, path: &Path, bytes: u64) -> rustix::io::Result<File> {
     let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::TMPFILE;
-    let file = File::from(rustix::fs::open(DIRECTORY, flags, Mode::RUSR | Mode::WUSR)?);
+    let file = File::from(rustix::fs::open(directory, flags, Mode::RUSR | Mode::WUSR)?);
     furnish(&file, bytes)?;
-    let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file));
-    rustix::fs::linkat(CWD, path, CWD, name.path(), AtFlags::SYMLINK_FOLLOW)?;
+    let unnamed = format!("/proc/self/fd/{}", file.as_raw_fd());
+    rustix::fs::linkat(CWD, unnamed, CWD, path, AtFlags::SYMLINK_FOLLOW)?;
     Ok(file)
 }
 
 /// For systems without unnamed files: for a moment the name is there and the lock is not.
-fn create_named(name: &SegmentName, bytes: u64) -> rustix::io::Result<File> {
+fn create_named(path: &Path, bytes: u64) -> rustix::io::Result<File> {
     let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
-    let path = name.path();
-    let file = File::from(rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR)?);
+    let file = File::from(rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)?);
     furnish(&file, bytes).inspect_err(|_| {
-        let _ = rustix::fs::unlink(&path);
+        let _ = rustix::fs::unlink(path);
     })?;
     Ok(file)
 }
@@ -241,4 +251,88 @@ fn furnish(file: &File, bytes: u64) -> rustix::io::Result<()> {
     }
     rustix::fs::ftruncate(file, bytes)?;
     rustix::fs::fchmod(file, owner::MARKED)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn options(share: &str, bytes: u64) -> SegmentOptions {
+        SegmentOptions { share: Some(share.to_owned()), bytes, hugepages: true }
+    }
+
+    /// A tmpfs of its own size, where the test may mount one.
+    struct SmallTmpfs(tempfile::TempDir);
+
+    impl SmallTmpfs {
+        fn mount(mount_options: &str) -> Option<Self> {
+            let directory = tempfile::tempdir().unwrap();
+            let mounted = Command::new("mount")
+                .args(["-t", "tmpfs", "-o", mount_options, "tmpfs"])
+                .arg(directory.path())
+                .output()
+                .is_ok_and(|output| output.status.success());
+            if !mounted {
+                eprintln!("skipped: mounting a tmpfs takes root");
+            }
+            mounted.then_some(Self(directory))
+        }
+    }
+
+    impl Drop for SmallTmpfs {
+        fn drop(&mut self) {
+            let _ = Command::new("umount").arg("--lazy").arg(self.0.path()).status();
+        }
+    }
+
+    #[test]
+    fn a_full_file_system_is_an_error_and_not_a_signal() {
+        let Some(tmpfs) = SmallTmpfs::mount("size=4m") else { return };
+        let directory = tmpfs.0.path();
+        let segment = Segment::create_in(directory, options("full", 3 * MIB)).unwrap();
+        segment.prepare(0..MIB).unwrap();
+        std::fs::write(directory.join("other"), vec![1; 3 * MIB as usize]).unwrap();
+        let exhausted = |outcome| matches!(outcome, Err(PoolError::Exhausted { .. }));
+        assert!(exhausted(segment.prepare(MIB..3 * MIB)));
+        assert!(exhausted(segment.write_at(2 * MIB, &vec![2; MIB as usize])));
+        assert!(exhausted(segment.read_at(MIB, &mut vec![2; 2 * MIB as usize])));
+        segment.write_at(0, &vec![2; MIB as usize]).unwrap();
+        std::fs::remove_file(directory.join("other")).unwrap();
+        segment.prepare(MIB..3 * MIB).unwrap();
+        segment.write_at(MIB, &vec![3; 2 * MIB as usize]).unwrap();
+
+        let refused = Segment::create_in(directory, options("second", 2 * MIB)).unwrap_err();
+        assert!(matches!(refused, PoolError::NoSpace { free_bytes, .. } if free_bytes == MIB), "{refused}");
+    }
+
+    #[test]
+    fn shared_huge_pages_are_those_of_the_mount() {
+        for (mount_options, pages) in [("huge=advise", Pages::Transparent), ("huge=never", Pages::Base)] {
+            let Some(tmpfs) = SmallTmpfs::mount(mount_options) else { return };
+            let segment = Segment::create_in(tmpfs.0.path(), options("huge", 4 * MIB)).unwrap();
+            assert_eq!(segment.pages(), pages);
+            segment.prepare(0..4 * MIB).unwrap();
+            segment.write_at(4 * MIB - 4, b"tail").unwrap();
+        }
+    }
+
+    #[test]
+    fn a_named_file_is_made_like_an_unnamed_one() {
+        let directory = tempfile::tempdir_in(DIRECTORY).unwrap();
+        let paths = ["named", "unnamed"].map(|name| directory.path().join(name));
+        let named = create_named(&paths[0], MIB).unwrap();
+        let unnamed = create_unnamed(directory.path(), &paths[1], MIB).unwrap();
+        for (path, file) in paths.iter().zip([&named, &unnamed]) {
+            let stat = rustix::fs::fstat(file).unwrap();
+            assert!(owner::is_marked(&stat) && owner::is_same_file(path, &stat));
+            assert_eq!(stat.st_size as u64, MIB);
+            assert!(!owner::lock(owner::open(path).unwrap()).unwrap());
+            assert_eq!(create_named(path, MIB).unwrap_err(), Errno::EXIST);
+            assert_eq!(create_unnamed(directory.path(), path, MIB).unwrap_err(), Errno::EXIST);
+        }
+    }
 }

@@ -1,13 +1,14 @@
 //! Whether the pool fits in `/dev/shm`.
 
+use std::path::Path;
+
 use crate::PoolError;
-use crate::name::DIRECTORY;
 
 /// Refuses a pool that is larger than what is free now.
 ///
 /// Not a promise: memory is taken when the pool is prepared, and somebody else may be quicker.
-pub(crate) fn check(asked_bytes: u64) -> Result<(), PoolError> {
-    let stat = rustix::fs::statvfs(DIRECTORY).map_err(PoolError::system("look at /dev/shm"))?;
+pub(crate) fn check(directory: &Path, asked_bytes: u64) -> Result<(), PoolError> {
+    let stat = rustix::fs::statvfs(directory).map_err(PoolError::system("look at /dev/shm"))?;
     compare(
         asked_bytes,
         stat.f_bavail.saturating_mul(stat.f_frsize),
@@ -36,6 +37,6 @@ mod tests {
         );
         assert!(compare(64, 64, 128).is_ok());
         assert!(compare(64, 0, 0).is_ok());
-        assert!(matches!(check(u64::MAX), Err(PoolError::NoSpace { .. })));
+        assert!(matches!(check(Path::new(crate::name::DIRECTORY), u64::MAX), Err(PoolError::NoSpace { .. })));
     }
 }

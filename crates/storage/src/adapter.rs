@@ -198,7 +198,7 @@ pub struct ListRequest {
     pub model_name: Option<String>,
     /// Where the last page ended, as it said.
     pub page_token: Option<String>,
-    /// Most entries on the page.
+    /// Entries wanted on the page. A backend that pages by itself may give some more.
     pub entries_max: usize,
 }
 

@@ -30,6 +30,9 @@ pub enum Busy {
     /// The object is being deleted by somebody else.
     #[error("object is being deleted")]
     Deleting,
+    /// The object is being stored by somebody else.
+    #[error("object is being stored")]
+    Storing,
     /// The index is being rebuilt, so a capacity limit can't be kept yet.
     #[error("index is being rebuilt")]
     Rebuilding,

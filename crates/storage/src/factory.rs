@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::adapter::Adapter;
 use crate::adapters::fs::FsAdapter;
 use crate::adapters::mock::MockAdapter;
+use crate::adapters::resp::RespAdapter;
 use crate::config::{AdapterConfig, Backend};
 use crate::decorators::{
     Bandwidth, Breaker, Checksum, Concurrency, Counters, Counting, FaultInject, Retry, Timeout,
@@ -65,6 +66,7 @@ fn backend(config: &AdapterConfig) -> Result<Arc<dyn Adapter>, Failure> {
     Ok(match &config.backend {
         Backend::Fs(options) => Arc::new(FsAdapter::open(options.clone())?),
         Backend::Mock(options) => Arc::new(MockAdapter::new(*options)),
+        Backend::Resp(options) => Arc::new(RespAdapter::new(options.clone())?),
         Backend::FaultInject { plan, inner } => Arc::new(FaultInject::new(backend(inner)?, plan.clone())),
     })
 }

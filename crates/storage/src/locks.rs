@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::Busy;
 use crate::key::Key;
 
-/// Locks by key. Holding a lock keeps deletes away; a delete under way keeps locks away.
+/// Locks by key. Holding a lock keeps deletes away; a delete under way keeps locks and stores away, a store keeps
+/// deletes and other stores away.
 #[derive(Debug, Default)]
 pub(crate) struct LockTable {
     holds: Mutex<HashMap<Key, Hold>>,
@@ -16,6 +17,7 @@ pub(crate) struct LockTable {
 #[derive(Debug)]
 enum Hold {
     Locked(u32),
+    Storing { locks: u32 },
     Deleting,
 }
 
@@ -28,7 +30,7 @@ impl LockTable {
                 true
             }
             Entry::Occupied(mut entry) => match entry.get_mut() {
-                Hold::Locked(count) => {
+                Hold::Locked(count) | Hold::Storing { locks: count } => {
                     *count = count.saturating_add(1);
                     true
                 }
@@ -46,20 +48,37 @@ impl LockTable {
                 Some(Hold::Locked(_)) => {
                     holds.remove(key);
                 }
+                Some(Hold::Storing { locks }) => *locks = locks.saturating_sub(1),
                 Some(Hold::Deleting) | None => {}
             }
         }
     }
 
     /// Claims an unlocked object for deletion; it stays invisible to [`lock`](Self::lock) until the claim drops.
-    pub(crate) fn claim_delete(&self, key: &Key) -> Result<DeleteClaim<'_>, Busy> {
+    pub(crate) fn claim_delete(self: &Arc<Self>, key: &Key) -> Result<DeleteClaim, Busy> {
         match self.holds().entry(key.clone()) {
             Entry::Vacant(entry) => {
                 entry.insert(Hold::Deleting);
-                Ok(DeleteClaim { table: self, key: key.clone() })
+                Ok(DeleteClaim { table: self.clone(), key: key.clone() })
             }
             Entry::Occupied(entry) => match entry.get() {
-                Hold::Locked(_) => Err(Busy::Locked),
+                Hold::Locked(_) | Hold::Storing { locks: 1.. } => Err(Busy::Locked),
+                Hold::Storing { locks: 0 } => Err(Busy::Storing),
+                Hold::Deleting => Err(Busy::Deleting),
+            },
+        }
+    }
+
+    /// Claims an object for storing. None when a lookup holds it: it is there already, and no delete can come.
+    pub(crate) fn claim_store(self: &Arc<Self>, key: &Key) -> Result<Option<StoreClaim>, Busy> {
+        match self.holds().entry(key.clone()) {
+            Entry::Vacant(entry) => {
+                entry.insert(Hold::Storing { locks: 0 });
+                Ok(Some(StoreClaim { table: self.clone(), key: key.clone() }))
+            }
+            Entry::Occupied(entry) => match entry.get() {
+                Hold::Locked(_) => Ok(None),
+                Hold::Storing { .. } => Err(Busy::Storing),
                 Hold::Deleting => Err(Busy::Deleting),
             },
         }
@@ -67,7 +86,10 @@ impl LockTable {
 
     /// Objects locked now.
     pub(crate) fn locked(&self) -> u64 {
-        self.holds().values().filter(|hold| matches!(hold, Hold::Locked(_))).count() as u64
+        self.holds()
+            .values()
+            .filter(|hold| matches!(hold, Hold::Locked(_) | Hold::Storing { locks: 1.. }))
+            .count() as u64
     }
 
     fn holds(&self) -> MutexGuard<'_, HashMap<Key, Hold>> {
@@ -77,14 +99,37 @@ impl LockTable {
 
 /// The right to delete one object.
 #[derive(Debug)]
-pub(crate) struct DeleteClaim<'a> {
-    table: &'a LockTable,
+pub(crate) struct DeleteClaim {
+    table: Arc<LockTable>,
     key: Key,
 }
 
-impl Drop for DeleteClaim<'_> {
+impl Drop for DeleteClaim {
     fn drop(&mut self) {
         self.table.holds().remove(&self.key);
+    }
+}
+
+/// The duty to finish storing one object.
+#[derive(Debug)]
+pub(crate) struct StoreClaim {
+    table: Arc<LockTable>,
+    key: Key,
+}
+
+impl Drop for StoreClaim {
+    fn drop(&mut self) {
+        let mut holds = self.table.holds();
+        match holds.get(&self.key) {
+            Some(Hold::Storing { locks: 0 }) => {
+                holds.remove(&self.key);
+            }
+            Some(Hold::Storing { locks }) => {
+                let locks = *locks;
+                holds.insert(self.key.clone(), Hold::Locked(locks));
+            }
+            _ => {}
+        }
     }
 }
 
@@ -94,7 +139,7 @@ mod tests {
 
     #[test]
     fn locks_count_and_exclude_deletes() {
-        let table = LockTable::default();
+        let table = Arc::new(LockTable::default());
         let key = Key::new([1; 32], "m", 0, 0, "").unwrap();
         assert!(table.lock(&key) && table.lock(&key));
         assert_eq!(table.locked(), 1);
@@ -109,5 +154,25 @@ mod tests {
         assert!(!table.lock(&key), "unlocking does not end a delete");
         drop(claim);
         assert!(table.lock(&key));
+    }
+
+    #[test]
+    fn a_store_excludes_deletes_and_other_stores_but_not_locks() {
+        let table = Arc::new(LockTable::default());
+        let key = Key::new([1; 32], "m", 0, 0, "").unwrap();
+        let storing = table.claim_store(&key).unwrap().unwrap();
+        assert_eq!(table.claim_store(&key).unwrap_err(), Busy::Storing);
+        assert_eq!(table.claim_delete(&key).unwrap_err(), Busy::Storing);
+        assert!(table.lock(&key));
+        assert_eq!((table.locked(), table.claim_delete(&key).unwrap_err()), (1, Busy::Locked));
+        drop(storing);
+        assert!(table.claim_store(&key).unwrap().is_none(), "locked, so it is there");
+        assert_eq!(table.claim_delete(&key).unwrap_err(), Busy::Locked);
+        table.unlock(std::slice::from_ref(&key));
+        let deleting = table.claim_delete(&key).unwrap();
+        assert_eq!(table.claim_store(&key).unwrap_err(), Busy::Deleting);
+        drop(deleting);
+        drop(table.claim_store(&key).unwrap());
+        assert_eq!(table.locked(), 0);
     }
 }

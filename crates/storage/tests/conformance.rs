@@ -84,7 +84,7 @@ async fn what_the_factory_builds_conforms() {
         let base = root.path().join(count.fetch_add(1, Ordering::Relaxed).to_string());
         let fs = serde_json::json!({"type": "fs_native", "base_path": base, "limits": {"load_bytes_per_s": 1u64 << 36}});
         let spec = serde_json::json!({"type": "fault_inject", "inner": fs});
-        let config = AdapterConfig::from_value(&spec).unwrap();
+        let config = AdapterConfig::from_value(&spec, &|_| None).unwrap();
         build(&config).unwrap().adapter
     })
     .await;

@@ -32,6 +32,8 @@ pub struct Discovery {
     pub plugins: Vec<PathBuf>,
     /// Files and locations passed over, each with its reason, in the order met.
     pub skipped: Vec<Skipped>,
+    /// Folders in which a change can change the result.
+    pub folders: Vec<PathBuf>,
 }
 
 /// A path that is not run.
@@ -128,6 +130,12 @@ struct Scan<'a> {
 impl Scan<'_> {
     fn location(&mut self, path: &Path) {
         let at = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        if !at.is_dir() {
+            // Where it is, or may appear.
+            self.found.folders.extend(
+                path.parent().filter(|p| p.as_os_str().is_empty() || p.is_dir()).map(Path::to_path_buf),
+            );
+        }
         match fs::metadata(at) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound && fs::symlink_metadata(at).is_err() => {
                 self.skip(path, SkipReason::Missing);
@@ -160,6 +168,7 @@ impl Scan<'_> {
             Ok(listing) => listing,
             Err(e) => return self.skip(path, unreadable(at, &e)),
         };
+        self.found.folders.push(path.to_path_buf());
         let ignore = IgnoreList::of_folder(at);
         let mut names: Vec<_> = listing.filter_map(|entry| Some(entry.ok()?.file_name())).collect();
         names.sort_by(|a, b| a.as_bytes().cmp(b.as_bytes()));

@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::environment;
 use crate::error::SuperviseError;
+use crate::feed::{EventSink, Feed};
 use crate::interpreter::{self, Interpreters, Invocation};
 use crate::manifest::Manifest;
 use crate::output::Output;
@@ -32,6 +33,8 @@ pub(crate) struct Shared<S> {
     pub(crate) bare: Manifest,
     /// The private directory.
     pub(crate) scratch: std::path::PathBuf,
+    /// Events for plugins.
+    pub(crate) sink: EventSink,
     /// Fixed point of all times given to lifecycles.
     pub(crate) epoch: Instant,
     pub(crate) launches: AtomicU64,
@@ -48,7 +51,7 @@ pub(crate) struct Launched {
     pub(crate) id: LaunchId,
     pub(crate) pid: u32,
     pub(crate) interpreter: String,
-    pub(crate) stdin: OwnedFd,
+    pub(crate) feed: Feed,
     pub(crate) output: Output,
     pub(crate) senses: Senses,
     pub(crate) events: mpsc::Receiver<ProcessEvent>,
@@ -77,6 +80,7 @@ pub(crate) async fn launch<S: Spawner>(
         set(&mut environment, name, &value);
     }
     let (stdio, stdin, stdout, stderr) = pipes().map_err(failed)?;
+    let feed = Feed::new(stdin, &shared.sink, &manifest.events).map_err(failed)?;
     let output = Output::new(stdout, stderr, &manifest.output).map_err(failed)?;
     let spec = LaunchSpec {
         program: chosen.program.clone(),
@@ -89,7 +93,7 @@ pub(crate) async fn launch<S: Spawner>(
     let pid = timeout(LAUNCH_TIMEOUT, launching)
         .await
         .unwrap_or_else(|_| Err(SuperviseError::Guardian(std::io::ErrorKind::TimedOut.into())))?;
-    Ok(Launched { id, pid, interpreter: shown(&chosen.program), stdin, output, senses, events })
+    Ok(Launched { id, pid, interpreter: shown(&chosen.program), feed, output, senses, events })
 }
 
 fn environment_for<S>(shared: &Shared<S>, manifest: &Manifest) -> Vec<(OsString, OsString)> {

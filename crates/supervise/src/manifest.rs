@@ -36,6 +36,8 @@ pub struct Manifest {
     pub output: OutputLimits,
     /// What it may use.
     pub confinement: Confinement,
+    /// Kinds of events it gets on standard input; `*` is all.
+    pub events: Vec<String>,
     /// Names of inherited variables it gets; `None` is all.
     pub inherit: Option<Vec<String>>,
     /// Variables set on top.
@@ -98,6 +100,7 @@ impl Manifest {
             watchdog: Watchdog::Off,
             output,
             confinement: Confinement::default(),
+            events: Vec::new(),
             inherit: None,
             environment: BTreeMap::new(),
         }
@@ -181,6 +184,7 @@ struct Keys {
     lines_per_second: Option<u32>,
     lines_burst: Option<u32>,
     line_max_bytes: Option<usize>,
+    events: Vec<String>,
     inherit: Option<Vec<String>>,
     environment: BTreeMap<String, String>,
     user: Option<String>,
@@ -342,6 +346,7 @@ impl Keys {
             watchdog,
             output,
             confinement,
+            events: self.events,
             inherit: self.inherit.or_else(|| bare.inherit.clone()),
             environment: self.environment,
         }

@@ -113,10 +113,11 @@ impl Output {
         }
     }
 
-    /// Gives up both pipes, whatever is still in them.
+    /// Takes what both pipes hold at this moment and gives them up.
     pub(crate) fn close(&mut self, log: &mut LineLog) {
         for mut source in [self.stdout.take(), self.stderr.take()].into_iter().flatten() {
             let stream = source.stream;
+            source.relay(log);
             source.splitter.finish(|line| log.line(stream, line));
         }
         log.mention_suppressed();

@@ -1,7 +1,6 @@
 //! The task of one plugin: it alone drives that plugin's lifecycle, holds its pipes and publishes its status.
 
 use std::future::pending;
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +9,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
 use crate::error::SuperviseError;
+use crate::feed::Feed;
 use crate::journal::Journal;
 use crate::launch::{Launched, Shared, launch};
 use crate::lifecycle::{Action, Event, Lifecycle, Phase};
@@ -75,15 +75,24 @@ pub(crate) struct Plugin<S> {
     events: Option<mpsc::Receiver<ProcessEvent>>,
     run: Option<Run>,
     senses: Option<Senses>,
+    /// Standard input of the run, until it is closed.
+    feed: Option<Feed>,
 }
 
 /// The current or latest run.
 struct Run {
     id: LaunchId,
-    stdin: Option<OwnedFd>,
     output: Output,
-    /// An exit that is not in the log yet, and when it must be at the latest.
-    unlogged_exit: Option<(Outcome, Instant)>,
+    unlogged_exit: Option<UnloggedExit>,
+}
+
+/// An exit that is not in the log yet, because the last output comes first.
+#[derive(Clone, Copy)]
+struct UnloggedExit {
+    outcome: Outcome,
+    /// Whether it was a success or asked for.
+    expected: bool,
+    latest: Instant,
 }
 
 impl<S: Spawner> Plugin<S> {
@@ -112,20 +121,22 @@ impl<S: Spawner> Plugin<S> {
             events: None,
             run: None,
             senses: None,
+            feed: None,
         }
     }
 
-    /// Runs until the supervisor drops the command channel.
+    /// Runs until the supervisor has let go of the plugin and nothing of it is left.
     pub(crate) async fn supervise(mut self) {
-        loop {
+        let mut released = false;
+        while !(released && self.published.at_rest()) {
             let deadline = self.lifecycle.deadline().map(|at| self.shared.epoch + at);
             let watchdog = self.senses.as_ref().and_then(Senses::deadline);
             let event = tokio::select! {
                 biased;
-                command = self.commands.recv() => {
-                    let Some(command) = command else { break };
+                command = self.commands.recv(), if !released => {
+                    released = command.is_none();
                     self.published.commands += 1;
-                    Some(command)
+                    Some(command.unwrap_or(Event::Stop))
                 }
                 event = next_event(&mut self.events) => {
                     self.note_process_event(event);
@@ -142,6 +153,7 @@ impl<S: Spawner> Plugin<S> {
                     self.senses = None;
                     Some(Event::Hung)
                 }
+                () = feed_turn(&mut self.feed) => None,
                 () = output_turn(&mut self.run, &mut self.log) => {
                     if let Some(senses) = &mut self.senses {
                         senses.heard_output();
@@ -155,6 +167,7 @@ impl<S: Spawner> Plugin<S> {
                 self.publish();
             }
         }
+        self.finish_run();
     }
 
     /// Takes an event, and those that its actions cause in turn.
@@ -207,20 +220,21 @@ impl<S: Spawner> Plugin<S> {
         };
         self.log.begin(self.manifest.output, awaited);
         let launched = launch(&self.shared, &self.path, &self.manifest).await?;
-        let Launched { id, pid, interpreter, stdin, output, senses, events } = launched;
+        let Launched { id, pid, interpreter, feed, output, senses, events } = launched;
         tracing::info!(target: "larder_supervise", "Launched runtime plugin: {} with {interpreter}", self.label);
         self.published.interpreter = Some(interpreter);
         self.events = Some(events);
         self.senses = Some(senses);
-        self.run = Some(Run { id, stdin: Some(stdin), output, unlogged_exit: None });
+        self.feed = Some(feed);
+        self.run = Some(Run { id, output, unlogged_exit: None });
         Ok(pid)
     }
 
     async fn signal(&mut self, signal: RunSignal) {
         // Who is told to end is no longer watched.
         self.senses = None;
-        let Some(run) = &mut self.run else { return };
-        run.stdin = None;
+        self.feed = None;
+        let Some(run) = &self.run else { return };
         self.shared.spawner.signal(run.id, signal).await;
     }
 
@@ -234,34 +248,35 @@ impl<S: Spawner> Plugin<S> {
 
     fn note_process_event(&mut self, event: ProcessEvent) {
         self.senses = None;
+        self.feed = None;
         self.published.status_text = None;
-        let Some(run) = &mut self.run else { return };
-        match event {
-            ProcessEvent::Exited(outcome) => {
-                self.published.pid = None;
-                run.stdin = None;
-                run.unlogged_exit = Some((outcome, Instant::now() + LAST_OUTPUT_WAIT));
-            }
-            ProcessEvent::Gone => {}
-            ProcessEvent::Lost => {
-                self.published.pid = None;
-                run.unlogged_exit.get_or_insert((Outcome::Lost, Instant::now()));
-            }
+        let (outcome, wait) = match event {
+            ProcessEvent::Exited(outcome) => (outcome, LAST_OUTPUT_WAIT),
+            ProcessEvent::Lost => (Outcome::Lost, Duration::ZERO),
+            ProcessEvent::Gone => return,
+        };
+        self.published.pid = None;
+        let asked = matches!(self.lifecycle.phase(), Phase::Stopping { .. });
+        let expected = asked || self.manifest.policy.is_success(outcome);
+        if let Some(run) = &mut self.run {
+            run.unlogged_exit.get_or_insert(UnloggedExit {
+                outcome,
+                expected,
+                latest: Instant::now() + wait,
+            });
         }
     }
 
     /// Logs an exit after the last output, or once waiting for that has taken too long.
     fn log_exit_if_due(&mut self) {
         let Some(run) = &mut self.run else { return };
-        let Some((outcome, latest)) = run.unlogged_exit else { return };
-        if !run.output.ended() && Instant::now() < latest {
+        let Some(exit) = run.unlogged_exit else { return };
+        if !run.output.ended() && Instant::now() < exit.latest {
             return;
         }
         run.unlogged_exit = None;
-        let (label, code) = (&self.label, outcome.code());
-        let expected = self.manifest.policy.is_success(outcome)
-            || matches!(self.lifecycle.phase(), Phase::Stopping { .. } | Phase::Stopped | Phase::Disabled);
-        if expected {
+        let (label, code) = (&self.label, exit.outcome.code());
+        if exit.expected {
             tracing::info!(target: "larder_supervise", "Runtime plugin {label} exited with code {code}");
         } else {
             tracing::warn!(target: "larder_supervise", "Runtime plugin {label} exited with code {code}");
@@ -291,7 +306,6 @@ impl<S: Spawner> Plugin<S> {
     fn finish_run(&mut self) {
         if let Some(run) = &mut self.run {
             run.output.close(&mut self.log);
-            run.unlogged_exit = run.unlogged_exit.map(|(outcome, _)| (outcome, Instant::now()));
         }
         self.log_exit_if_due();
         self.run = None;
@@ -323,6 +337,13 @@ async fn next_notice(senses: &mut Option<Senses>) -> Notice {
     }
 }
 
+async fn feed_turn(feed: &mut Option<Feed>) {
+    match feed {
+        Some(feed) => feed.turn().await,
+        None => pending().await,
+    }
+}
+
 async fn at(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => sleep_until(deadline).await,
@@ -333,7 +354,7 @@ async fn at(deadline: Option<Instant>) {
 /// Relays some output, or returns when an exit that waits for the last output must be logged.
 async fn output_turn(run: &mut Option<Run>, log: &mut LineLog) {
     let Some(run) = run else { return pending().await };
-    let latest = run.unlogged_exit.map(|(_, latest)| latest);
+    let latest = run.unlogged_exit.map(|exit| exit.latest);
     if latest.is_some() && run.output.ended() {
         return;
     }

@@ -1,6 +1,7 @@
 //! `after`: who starts once somebody else is ready, and ends before them.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -8,20 +9,21 @@ use tokio::time::timeout;
 
 use crate::lifecycle::{Event, Phase};
 use crate::plugin::Published;
-use crate::supervisor::Handle;
+use crate::roster::Handle;
 
 /// How long a plugin waits for those it comes after; then it starts all the same.
 const PREDECESSORS_MAX: Duration = Duration::from_secs(120);
 
-/// Starts every enabled plugin as soon as those it comes after are ready, have ended or have failed.
-pub(crate) fn begin(plugins: &[Handle]) {
+/// Starts those of `plugins` that are `new` and enabled, each as soon as those it comes after are ready, have ended or have failed.
+pub(crate) fn begin(plugins: &[Arc<Handle>], new: &[String]) {
     let waves = waves(plugins);
-    let by_name: HashMap<&str, &Handle> = plugins.iter().map(|p| (p.name.as_str(), p)).collect();
+    let by_name: HashMap<&str, &Arc<Handle>> = plugins.iter().map(|p| (p.name.as_str(), p)).collect();
     let wave_of = |name: &str| waves.iter().position(|wave| wave.iter().any(|i| plugins[*i].name == name));
-    for plugin in plugins {
-        let first = if plugin.enabled { Event::Start } else { Event::Disable };
+    for plugin in plugins.iter().filter(|p| new.contains(&p.name)) {
+        let orders = plugin.orders();
+        let first = if orders.enabled { Event::Start } else { Event::Disable };
         let mut before: Vec<watch::Receiver<Published>> = Vec::new();
-        for name in &plugin.after {
+        for name in &orders.after {
             match by_name.get(name.as_str()) {
                 // Members of a circle share a wave, and none of them waits for another.
                 Some(other) if wave_of(name) < wave_of(&plugin.name) => before.push(other.status.clone()),
@@ -43,10 +45,14 @@ pub(crate) fn begin(plugins: &[Handle]) {
                 _ = status.wait_for(passed).await;
             }
         };
+        // Weak, so that waiting does not keep a plugin that has been let go.
+        let commands = commands.downgrade();
         tokio::spawn(async move {
             // A late predecessor is no reason never to start.
             _ = timeout(PREDECESSORS_MAX, waited).await;
-            _ = commands.send(first).await;
+            if let Some(commands) = commands.upgrade() {
+                _ = commands.send(first).await;
+            }
         });
     }
 }
@@ -60,9 +66,10 @@ fn passed(status: &Published) -> bool {
 }
 
 /// Indexes grouped so that everyone's predecessors are in earlier groups; circles are in the last one.
-pub(crate) fn waves(plugins: &[Handle]) -> Vec<Vec<usize>> {
+pub(crate) fn waves(plugins: &[Arc<Handle>]) -> Vec<Vec<usize>> {
     let names: Vec<_> = plugins.iter().map(|p| p.name.as_str()).collect();
-    let after: Vec<_> = plugins.iter().map(|p| p.after.iter().map(String::as_str).collect()).collect();
+    let orders: Vec<_> = plugins.iter().map(|p| p.orders().after).collect();
+    let after: Vec<_> = orders.iter().map(|after| after.iter().map(String::as_str).collect()).collect();
     group(&names, &after)
 }
 

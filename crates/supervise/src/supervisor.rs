@@ -1,52 +1,49 @@
 //! All plugins of one server: found, started, watched, stopped.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::config::SupervisorConfig;
-use crate::discovery::{self, Discovery, Skipped};
+use crate::discovery::{self, Discovery, SkipReason, Skipped};
+use crate::eligibility::Host;
 use crate::environment::{self, Briefing};
 use crate::error::SuperviseError;
+use crate::feed::EventSink;
 use crate::journal::{Journal, LogLine};
 use crate::launch::Shared;
 use crate::lifecycle::{Event, Lifecycle, Phase};
 use crate::manifest::Manifest;
-use crate::os::GuardianSpawner;
+use crate::os::{FolderWatch, GuardianSpawner};
 use crate::plugin::{Plugin, Published};
+use crate::roster::{Fingerprint, Handle, Orders, ReloadReport, Roster};
 use crate::scratch::Scratch;
 use crate::spawner::Spawner;
 use crate::start_order;
 use crate::status::{PluginStatus, StopReport};
 use crate::text::shown;
+use crate::usage::{Usage, usage};
 
 /// Commands to one plugin that can wait to be taken.
 const COMMANDS_MAX: usize = 16;
+/// How long the end of a stop waits for the last lines of one plugin.
+const LAST_LINES_MAX: Duration = Duration::from_millis(500);
 
-/// Runs the plugins of one server. Dropping it ends them all, without grace; [`Supervisor::stop`] is the way to end them.
+/// Runs the plugins of one server. [`Supervisor::stop`] is the way to end them; dropping the supervisor asks them to stop and waits for nothing.
 #[derive(Debug)]
 pub struct Supervisor<S: Spawner = GuardianSpawner> {
     shared: Arc<Shared<S>>,
-    plugins: Vec<Handle>,
-    skipped: Vec<Skipped>,
+    locations: Vec<PathBuf>,
+    host: Host,
+    roster: Mutex<Roster>,
+    /// One rescan or stop at a time; whether it has been stopped.
+    changing: tokio::sync::Mutex<bool>,
     /// Removed with the supervisor.
     _scratch: Scratch,
-}
-
-/// The supervisor's end of one plugin's task.
-#[derive(Debug)]
-pub(crate) struct Handle {
-    pub(crate) name: String,
-    path: PathBuf,
-    pub(crate) enabled: bool,
-    pub(crate) after: Vec<String>,
-    pub(crate) commands: mpsc::Sender<Event>,
-    pub(crate) status: watch::Receiver<Published>,
-    journal: Arc<Journal>,
 }
 
 impl Supervisor {
@@ -71,19 +68,6 @@ impl<S: Spawner> Supervisor<S> {
         config: SupervisorConfig,
         spawner: impl FnOnce(PathBuf) -> S,
     ) -> Result<Self, SuperviseError> {
-        let Discovery { plugins, skipped } =
-            discovery::discover(&config.locations, &config.host, &config.interpreters);
-        for Skipped { path, reason } in &skipped {
-            match reason {
-                discovery::SkipReason::Missing => {
-                    tracing::warn!(target: "larder_supervise", "Runtime plugin location {path} does not exist");
-                }
-                reason if reason.is_notable() => {
-                    tracing::info!(target: "larder_supervise", "Skipping {path}: {reason}");
-                }
-                reason => tracing::debug!(target: "larder_supervise", "Skipping {path}: {reason}"),
-            }
-        }
         let scratch = Scratch::create(&config.runtime_dir)?;
         let config_file = scratch.write("config.json", &config.config)?;
         let environment = environment::build(
@@ -102,55 +86,153 @@ impl<S: Spawner> Supervisor<S> {
             interpreters: config.interpreters,
             bare: Manifest::bare(config.policy, config.output),
             scratch: scratch.path().to_path_buf(),
+            sink: EventSink::default(),
             epoch: Instant::now(),
             launches: AtomicU64::new(1),
         });
-        let mut supervisor = Self { shared, plugins: Vec::new(), skipped, _scratch: scratch };
-        for path in plugins {
-            supervisor.add(path);
-        }
-        start_order::begin(&supervisor.plugins);
+        let supervisor = Self {
+            shared,
+            locations: config.locations,
+            host: config.host,
+            roster: Mutex::default(),
+            changing: tokio::sync::Mutex::default(),
+            _scratch: scratch,
+        };
+        supervisor.rescan();
         Ok(supervisor)
     }
 
-    fn add(&mut self, path: PathBuf) {
-        let name = self.free_name(&path);
-        let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
-        let seed = (self.plugins.len() as u64) ^ u64::from(std::process::id()) << 32;
-        // A mistake in it is found again, and told, by the first launch.
-        let manifest = Manifest::load(&path, &self.shared.bare).unwrap_or_else(|_| self.shared.bare.clone());
-        let (sender, status) = watch::channel(Published::new(Lifecycle::new(manifest.policy.clone(), seed)));
-        let journal = Arc::new(Journal::default());
-        let plugin =
-            Plugin::new(path.clone(), self.shared.clone(), manifest.clone(), journal.clone(), inbox, sender);
-        tokio::spawn(plugin.supervise());
-        self.plugins.push(Handle {
-            name,
-            path,
-            enabled: manifest.enabled,
-            after: manifest.after,
-            commands,
-            status,
-            journal,
-        });
+    /// Looks through the locations again: starts what is new, restarts what changed, stops what is gone. Returns without waiting for plugins.
+    pub async fn reload(&self) -> ReloadReport {
+        let stopped = self.changing.lock().await;
+        if *stopped { ReloadReport::default() } else { self.rescan() }
     }
 
-    /// The stem, the file name or the whole path: the shortest that is still free.
-    fn free_name(&self, path: &std::path::Path) -> String {
-        let stem = path.file_stem().map(|s| shown(s.as_ref()));
-        let file = path.file_name().map(|s| shown(s.as_ref()));
-        let taken = |name: &String| self.plugins.iter().any(|p| p.name == *name);
-        [stem, file].into_iter().flatten().find(|name| !taken(name)).unwrap_or_else(|| shown(path))
+    /// Reloads whenever something in the locations changes, for as long as the returned future is polled.
+    pub async fn watch(&self) {
+        loop {
+            let folders = self.roster().folders.clone();
+            let mut watch = match FolderWatch::new(&folders) {
+                Ok(watch) => watch,
+                Err(error) => {
+                    tracing::warn!(target: "larder_supervise", "cannot watch plugin locations: {error}");
+                    return;
+                }
+            };
+            // What changed before the watch began.
+            self.reload().await;
+            while self.roster().folders == folders {
+                watch.changed().await;
+                self.reload().await;
+            }
+        }
+    }
+
+    fn rescan(&self) -> ReloadReport {
+        let Discovery { plugins, skipped, folders } =
+            discovery::discover(&self.locations, &self.host, &self.shared.interpreters);
+        let mut roster = self.roster();
+        for new in skipped.iter().filter(|s| !roster.skipped.contains(s)) {
+            mention_skipped(new);
+        }
+        let mut report = ReloadReport::default();
+        let mut next = Roster { plugins: Vec::new(), skipped, folders };
+        let (kept, gone): (Vec<_>, Vec<_>) =
+            roster.plugins.drain(..).partition(|p| plugins.contains(&p.path));
+        for plugin in gone {
+            tracing::info!(target: "larder_supervise", "Runtime plugin {} is gone, stopping it", shown(&plugin.path));
+            // Its task stops the plugin when it finds the channel closed.
+            report.removed.push(plugin.name.clone());
+        }
+        // Names of kept plugins stay theirs, whatever comes before them now.
+        let mut names = Roster { plugins: kept.clone(), ..Roster::default() };
+        for path in plugins {
+            let plugin = match kept.iter().find(|p| p.path == path) {
+                Some(plugin) => {
+                    if self.update(plugin) {
+                        report.changed.push(plugin.name.clone());
+                    }
+                    plugin.clone()
+                }
+                None => {
+                    let plugin = Arc::new(self.add(names.free_name(&path), path));
+                    names.plugins.push(plugin.clone());
+                    report.added.push(plugin.name.clone());
+                    plugin
+                }
+            };
+            next.plugins.push(plugin);
+        }
+        *roster = next;
+        start_order::begin(&roster.plugins, &report.added);
+        report
+    }
+
+    fn add(&self, name: String, path: PathBuf) -> Handle {
+        let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
+        let (orders, manifest) = self.read_orders(&path);
+        // Plugins that fail together do not come back together.
+        let seed = orders.fingerprint.number() ^ (u64::from(std::process::id()) << 32);
+        let (sender, status) = watch::channel(Published::new(Lifecycle::new(manifest.policy.clone(), seed)));
+        let journal = Arc::new(Journal::default());
+        let plugin = Plugin::new(path.clone(), self.shared.clone(), manifest, journal.clone(), inbox, sender);
+        let task = Mutex::new(Some(tokio::spawn(plugin.supervise())));
+        Handle { name, path, orders: Mutex::new(orders), commands, status, journal, task }
+    }
+
+    /// A mistake in the manifest is found again, and told, by the launch.
+    fn read_orders(&self, path: &std::path::Path) -> (Orders, Manifest) {
+        let fingerprint = Fingerprint::of(path);
+        let manifest = Manifest::load(path, &self.shared.bare).unwrap_or_else(|_| self.shared.bare.clone());
+        (Orders { enabled: manifest.enabled, after: manifest.after.clone(), fingerprint }, manifest)
+    }
+
+    /// Restarts a plugin if its files changed. `false` if they did not.
+    fn update(&self, plugin: &Handle) -> bool {
+        let before = plugin.orders();
+        let (now, _) = self.read_orders(&plugin.path);
+        if now == before {
+            return false;
+        }
+        let phase = plugin.status.borrow().lifecycle.phase();
+        let event = match (before.enabled, now.enabled) {
+            (false, true) => Some(Event::Enable),
+            (true, false) => Some(Event::Disable),
+            _ if matches!(phase, Phase::Stopped | Phase::Disabled) => None,
+            _ => Some(Event::Restart),
+        };
+        plugin.set_orders(now);
+        if let Some(event) = event {
+            // A plugin with so many commands waiting reads its files anew in any case.
+            _ = plugin.commands.try_send(event);
+        }
+        true
     }
 
     /// All plugins, in start order.
     pub fn snapshot(&self) -> Vec<PluginStatus> {
-        self.plugins.iter().map(|p| self.status_of(p)).collect()
+        let plugins = self.roster().plugins.clone();
+        plugins.iter().map(|p| self.status_of(p)).collect()
+    }
+
+    /// What each running plugin uses, by name. Reads the process table.
+    pub fn usage(&self) -> Vec<(String, Usage)> {
+        let plugins = self.roster().plugins.clone();
+        let running: Vec<_> =
+            plugins.iter().filter_map(|p| Some((p.name.clone(), p.status.borrow().pid?))).collect();
+        let leaders: Vec<_> = running.iter().map(|(_, pid)| *pid).collect();
+        let all = usage(&leaders);
+        running.into_iter().map(|(name, pid)| (name, all.get(&pid).copied().unwrap_or_default())).collect()
     }
 
     /// What was found and not run, with reasons.
-    pub fn skipped(&self) -> &[Skipped] {
-        &self.skipped
+    pub fn skipped(&self) -> Vec<Skipped> {
+        self.roster().skipped.clone()
+    }
+
+    /// Where to publish events for plugins that ask for them.
+    pub fn events(&self) -> EventSink {
+        self.shared.sink.clone()
     }
 
     /// The newest `count` lines that a plugin printed.
@@ -184,37 +266,27 @@ impl<S: Spawner> Supervisor<S> {
     }
 
     /// Ends all plugins within `budget` and leaves nothing behind: asks, waits as long as each policy and the budget allow, then kills.
-    /// What others start after ends after them.
-    pub async fn stop(self, budget: Duration) -> StopReport {
+    /// What others start after ends after them. Afterwards no plugin can be started any more.
+    pub async fn stop(&self, budget: Duration) -> StopReport {
         let deadline = Instant::now() + budget;
+        let mut stopped = self.changing.lock().await;
+        *stopped = true;
+        let plugins = std::mem::take(&mut *self.roster()).plugins;
         let mut report = StopReport::default();
-        for wave in start_order::waves(&self.plugins).iter().rev() {
-            self.stop_wave(wave, deadline, &mut report).await;
+        for wave in start_order::waves(&plugins).iter().rev() {
+            let wave: Vec<_> = wave.iter().filter_map(|index| plugins.get(*index)).collect();
+            stop_wave(&wave, deadline, &mut report).await;
         }
         if !self.shared.spawner.close().await {
             report.remaining = report.killed.clone();
         }
+        let tasks: Vec<_> = plugins.iter().filter_map(|p| p.take_task()).collect();
+        drop(plugins);
+        for task in tasks {
+            // A task that failed has no more to log.
+            _ = timeout(LAST_LINES_MAX, task).await;
+        }
         report
-    }
-
-    async fn stop_wave(&self, wave: &[usize], deadline: Instant, report: &mut StopReport) {
-        let mut running = Vec::new();
-        for plugin in wave.iter().filter_map(|index| self.plugins.get(*index)) {
-            let before = plugin.status.borrow().clone();
-            if plugin.commands.send(Event::Stop).await.is_ok() && !before.at_rest() {
-                running.push((plugin, before));
-            }
-        }
-        for (plugin, before) in running {
-            let mut status = plugin.status.clone();
-            let over = status.wait_for(|s| s.commands > before.commands && s.at_rest());
-            let ended = timeout_at(deadline, over).await.is_ok_and(|s| s.is_ok());
-            let name = plugin.name.clone();
-            if !ended || plugin.status.borrow().kills > before.kills {
-                report.killed.push(name.clone());
-            }
-            report.stopped.push(name);
-        }
     }
 
     async fn command(&self, name: &str, event: Event) -> Result<PluginStatus, SuperviseError> {
@@ -223,11 +295,15 @@ impl<S: Spawner> Supervisor<S> {
         let taken = status.borrow().commands;
         plugin.commands.send(event).await.map_err(|_| SuperviseError::Stopped)?;
         status.wait_for(|s| s.commands > taken && settled(s)).await.map_err(|_| SuperviseError::Stopped)?;
-        Ok(self.status_of(plugin))
+        Ok(self.status_of(&plugin))
     }
 
-    fn find(&self, name: &str) -> Result<&Handle, SuperviseError> {
-        self.plugins.iter().find(|p| p.name == name).ok_or_else(|| SuperviseError::Unknown(name.to_owned()))
+    fn roster(&self) -> MutexGuard<'_, Roster> {
+        self.roster.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn find(&self, name: &str) -> Result<Arc<Handle>, SuperviseError> {
+        self.roster().find(name).ok_or_else(|| SuperviseError::Unknown(name.to_owned()))
     }
 
     fn status_of(&self, plugin: &Handle) -> PluginStatus {
@@ -252,7 +328,43 @@ impl<S: Spawner> Supervisor<S> {
     }
 }
 
+async fn stop_wave(wave: &[&Arc<Handle>], deadline: Instant, report: &mut StopReport) {
+    let mut running = Vec::new();
+    for plugin in wave {
+        let before = plugin.status.borrow().clone();
+        let sent = timeout_at(deadline, plugin.commands.send(Event::Stop)).await;
+        if !before.at_rest() && sent.is_ok_and(|s| s.is_ok()) {
+            running.push((plugin, before));
+        }
+    }
+    for (plugin, before) in running {
+        let mut status = plugin.status.clone();
+        let over = status.wait_for(|s| s.commands > before.commands && s.at_rest());
+        let ended = timeout_at(deadline, over).await.is_ok_and(|s| s.is_ok());
+        let name = plugin.name.clone();
+        if !ended || plugin.status.borrow().kills > before.kills {
+            report.killed.push(name.clone());
+        }
+        report.stopped.push(name);
+    }
+}
+
+fn mention_skipped(Skipped { path, reason }: &Skipped) {
+    match reason {
+        SkipReason::Missing => {
+            tracing::warn!(target: "larder_supervise", "Runtime plugin location {path} does not exist");
+        }
+        reason if reason.is_notable() => {
+            tracing::info!(target: "larder_supervise", "Skipping {path}: {reason}")
+        }
+        reason => tracing::debug!(target: "larder_supervise", "Skipping {path}: {reason}"),
+    }
+}
+
 /// Whether a command has had its effect.
 fn settled(status: &Published) -> bool {
     !matches!(status.lifecycle.phase(), Phase::Launching { .. } | Phase::Stopping { .. })
 }
+
+#[cfg(test)]
+mod tests;

@@ -32,7 +32,7 @@ pub struct MockOptions {
 pub struct MockAdapter {
     options: MockOptions,
     state: Mutex<State>,
-    locks: LockTable,
+    locks: Arc<LockTable>,
     is_closed: AtomicBool,
 }
 
@@ -53,12 +53,7 @@ impl MockAdapter {
     #[must_use]
     pub fn new(options: MockOptions) -> Self {
         let state = State { index: Index::new(), objects: HashMap::new() };
-        Self {
-            options,
-            state: Mutex::new(state),
-            locks: LockTable::default(),
-            is_closed: AtomicBool::new(false),
-        }
+        Self { options, state: Mutex::new(state), locks: Arc::default(), is_closed: AtomicBool::new(false) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

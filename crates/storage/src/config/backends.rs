@@ -1,10 +1,14 @@
 //! The keys of each type.
 
 use super::fields::Fields;
-use super::types::CommonConfig;
+use super::types::{CommonConfig, Secret};
 use crate::adapters::fs::{FsOptions, FsyncPolicy, PathShards};
 use crate::adapters::mock::MockOptions;
+use crate::adapters::resp::{Node, RespOptions};
 use crate::decorators::FaultPlan;
+
+/// Looks up an environment variable.
+pub(super) type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// Threads a configuration may ask for.
 const WORKERS_MAX: u64 = 1024;
@@ -80,6 +84,92 @@ pub(super) fn fault_plan(fields: &mut Fields<'_>) -> FaultPlan {
             value.as_f64().filter(|ratio| (0.0..=1.0).contains(ratio))
         }),
     }
+}
+
+/// `resp`: one server. Keys win over the environment, as in the peer.
+pub(super) fn resp(fields: &mut Fields<'_>, env: Env<'_>) -> RespOptions {
+    let host = fields.string("host").filter(|host| !host.is_empty()).or_else(|| env("LMCACHE_RESP_HOST"));
+    if host.is_none() {
+        fields.required("host", "the server's name or address, here or as `LMCACHE_RESP_HOST`");
+    }
+    let port = fields.integer("port", 1, u16::MAX.into()).or_else(|| env("LMCACHE_RESP_PORT")?.parse().ok());
+    let port = port.and_then(|port| u16::try_from(port).ok());
+    if port.is_none() && !fields.problems.iter().any(|problem| problem.path.ends_with("port")) {
+        fields.required("port", "the server's port, here or as `LMCACHE_RESP_PORT`");
+    }
+    let mut options = RespOptions::new(Node { host: host.unwrap_or_default(), port: port.unwrap_or(1) });
+    credentials(fields, &mut options);
+    if options.username.is_empty() {
+        options.username = env("LMCACHE_RESP_USERNAME").unwrap_or_default();
+    }
+    if options.password.is_empty() {
+        options.password = Secret::new(env("LMCACHE_RESP_PASSWORD").unwrap_or_default());
+    }
+    options.workers = workers(fields, 8);
+    options.capacity_bytes = fields.gib("max_capacity_gb").filter(|bytes| *bytes > 0);
+    options
+}
+
+/// `valkey`: one server or a cluster.
+pub(super) fn valkey(fields: &mut Fields<'_>) -> RespOptions {
+    let text = fields.required_string("startup_nodes", "servers as `host:port`, separated by commas");
+    let mut options = RespOptions::new(Node { host: String::new(), port: 1 });
+    options.nodes = Vec::new();
+    for part in text.split(',').filter(|part| !part.trim().is_empty()) {
+        match Node::parse(part) {
+            Some(node) => options.nodes.push(node),
+            None => fields.problem("startup_nodes", format!("server `{part}` is not `host:port`"), None),
+        }
+    }
+    options.is_cluster = fields.bool("cluster_mode", false);
+    credentials(fields, &mut options);
+    options.key_prefix = fields.string("key_prefix").unwrap_or_default();
+    if options.key_prefix.contains('@') {
+        let text = format!(
+            "value `{}` contains `@`, which separates the fields of stored names",
+            options.key_prefix
+        );
+        fields.problem("key_prefix", text, None);
+    }
+    options.workers = workers(fields, 8);
+    if fields.bool("tls_enable", false) {
+        let hint =
+            "leave `tls_enable` out and reach the server through a private network or a TLS proxy".to_owned();
+        fields.problem("tls_enable", "encrypted connections are not supported yet", Some(hint));
+    }
+    options.database = fields
+        .integer("database_id", 0, u32::MAX.into())
+        .and_then(|database| u32::try_from(database).ok())
+        .unwrap_or_default();
+    options.request_timeout_ms = seconds(fields, "request_timeout", 5.0);
+    options.connect_timeout_ms = seconds(fields, "connection_timeout", 10.0);
+    options.ttl_s = fields.integer("ttl_seconds", 1, u64::MAX >> 11);
+    options.capacity_bytes = fields.gib("max_capacity_gb").filter(|bytes| *bytes > 0);
+    if !options.is_cluster && options.nodes.len() > 1 {
+        fields
+            .warnings
+            .push("`startup_nodes` after the first have no effect without `cluster_mode`".to_owned());
+    }
+    if options.is_cluster && options.database != 0 {
+        fields.warnings.push("`database_id` has no effect with `cluster_mode`".to_owned());
+        options.database = 0;
+    }
+    if options.ttl_s.is_some() && options.capacity_bytes.is_some() {
+        fields.warnings.push("`max_capacity_gb` does not see what `ttl_seconds` lets expire".to_owned());
+    }
+    options
+}
+
+fn credentials(fields: &mut Fields<'_>, options: &mut RespOptions) {
+    options.username = fields.string("username").unwrap_or_default();
+    options.password = Secret::new(fields.string("password").unwrap_or_default());
+}
+
+fn seconds(fields: &mut Fields<'_>, key: &str, default: f64) -> u64 {
+    let seconds = fields.number(key, 0.001, 86_400.0).unwrap_or(default);
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bounded to a day, positive")]
+    let milliseconds = (seconds * 1000.0) as u64;
+    milliseconds
 }
 
 fn workers(fields: &mut Fields<'_>, default: usize) -> usize {

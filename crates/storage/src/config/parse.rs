@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::backends::Env;
 use super::fields::Fields;
 use super::types::{AdapterConfig, Backend, CommonConfig, ConfigError, ConfigProblem};
 use super::{backends, common, kinds};
@@ -10,20 +11,20 @@ use super::{backends, common, kinds};
 const NESTING_MAX: usize = 4;
 
 impl AdapterConfig {
-    /// Reads one `--l2-adapter` value.
-    pub fn parse(json: &str) -> Result<Self, ConfigError> {
+    /// Reads one `--l2-adapter` value. `env` answers for environment variables: some types take credentials there.
+    pub fn parse(json: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         let value: Value =
             serde_json::from_str(json).map_err(|error| whole(format!("invalid JSON: {error}"), None))?;
-        Self::from_value(&value)
+        Self::from_value(&value, env)
     }
 
     /// Reads a configuration that is JSON already.
-    pub fn from_value(value: &Value) -> Result<Self, ConfigError> {
+    pub fn from_value(value: &Value, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         let Some(object) = value.as_object() else {
             return Err(whole(format!("value `{value}` is not an object"), Some(example())));
         };
         let mut fields = Fields::new(String::new(), object);
-        let config = read(&mut fields, 0);
+        let config = read(&mut fields, env, 0);
         let (problems, warnings) = fields.finish();
         match config {
             Some(config) if problems.is_empty() => Ok(Self { warnings, ..config }),
@@ -32,13 +33,15 @@ impl AdapterConfig {
     }
 }
 
-fn read(fields: &mut Fields<'_>, depth: usize) -> Option<AdapterConfig> {
+fn read(fields: &mut Fields<'_>, env: Env<'_>, depth: usize) -> Option<AdapterConfig> {
     let kind = kind(fields)?;
     let common = common::read(fields);
     let backend = match kind.as_str() {
         "fs" | "fs_native" => Backend::Fs(backends::fs(fields, &common)),
         "mock" => Backend::Mock(backends::mock(fields)),
-        _ => fault_inject(fields, depth)?,
+        "resp" => Backend::Resp(backends::resp(fields, env)),
+        "valkey" => Backend::Resp(backends::valkey(fields)),
+        _ => fault_inject(fields, env, depth)?,
     };
     warn_of_contradictions(fields, &kind, &common, &backend);
     Some(AdapterConfig { kind, common, backend, warnings: Vec::new() })
@@ -72,7 +75,7 @@ fn kind(fields: &mut Fields<'_>) -> Option<String> {
     }
 }
 
-fn fault_inject(fields: &mut Fields<'_>, depth: usize) -> Option<Backend> {
+fn fault_inject(fields: &mut Fields<'_>, env: Env<'_>, depth: usize) -> Option<Backend> {
     let plan = backends::fault_plan(fields);
     if fields.value("inner").is_none() {
         fields.required("inner", "the configuration of the adapter whose loads shall fail");
@@ -83,7 +86,7 @@ fn fault_inject(fields: &mut Fields<'_>, depth: usize) -> Option<Backend> {
         return None;
     }
     let mut nested = fields.object("inner")?;
-    let inner = read(&mut nested, depth + 1);
+    let inner = read(&mut nested, env, depth + 1);
     fields.absorb(nested);
     Some(Backend::FaultInject { plan, inner: Box::new(inner?) })
 }
@@ -93,6 +96,7 @@ fn warn_of_contradictions(fields: &mut Fields<'_>, kind: &str, common: &CommonCo
     let capacity = match backend {
         Backend::Fs(options) => options.capacity_bytes,
         Backend::Mock(options) => Some(options.capacity_bytes),
+        Backend::Resp(options) => options.capacity_bytes,
         Backend::FaultInject { .. } => None,
     };
     if let Some(eviction) = &common.eviction
@@ -124,13 +128,17 @@ mod tests {
     use super::*;
     use crate::adapters::fs::{FsOptions, FsyncPolicy, PathShards};
 
+    fn parse(json: &str) -> Result<AdapterConfig, ConfigError> {
+        AdapterConfig::parse(json, &|_| None)
+    }
+
     fn problems(json: &str) -> Vec<String> {
-        AdapterConfig::parse(json).unwrap_err().problems.iter().map(ToString::to_string).collect()
+        parse(json).unwrap_err().problems.iter().map(ToString::to_string).collect()
     }
 
     #[test]
     fn a_minimal_configuration_has_the_peers_defaults() {
-        let config = AdapterConfig::parse(r#"{"type": "fs", "base_path": "/x"}"#).unwrap();
+        let config = parse(r#"{"type": "fs", "base_path": "/x"}"#).unwrap();
         assert_eq!(config.backend, Backend::Fs(FsOptions::new("/x")));
         assert_eq!(config.common.affinity_tag, "_default");
         assert!(
@@ -141,7 +149,7 @@ mod tests {
 
     #[test]
     fn every_key_arrives() {
-        let config = AdapterConfig::parse(
+        let config = parse(
             r#"{"type": "fs_native", "base_path": "/x", "num_workers": 2, "relative_tmp_dir": "t", "use_odirect": true,
                 "read_ahead_size": 4096, "max_capacity_gb": 0.5, "fsync": "data", "path_shard_levels": 1,
                 "affinity_tag": "a", "shared": true, "persist_enabled": true, "checksum": false,
@@ -198,7 +206,7 @@ mod tests {
     fn unknown_and_ineffective_keys_are_warned_of() {
         let json = r#"{"type": "fs", "base_path": "/x", "use_odirct": true, "zzz": 1,
                        "eviction": {"eviction_policy": "LRU"}}"#;
-        let warnings = AdapterConfig::parse(json).unwrap().warnings;
+        let warnings = parse(json).unwrap().warnings;
         assert_eq!(warnings.len(), 3, "{warnings:#?}");
         assert!(
             warnings.iter().any(|warning| warning.ends_with("did you mean `use_odirect`?")),
@@ -225,8 +233,34 @@ mod tests {
     }
 
     #[test]
+    fn servers_are_read_and_secrets_are_not_shown() {
+        let env = |name: &str| (name == "LMCACHE_RESP_PASSWORD").then(|| "hunter2".to_owned());
+        let json = r#"{"type": "resp", "host": "h", "port": 6379, "num_workers": 3}"#;
+        let config = AdapterConfig::parse(json, &env).unwrap();
+        let Backend::Resp(options) = &config.backend else { panic!("{config:?}") };
+        assert_eq!((options.nodes[0].to_string().as_str(), options.workers), ("h:6379", 3));
+        assert_eq!(options.password.expose(), "hunter2");
+        assert!(!format!("{config:?}").contains("hunter2"));
+
+        let config = parse(
+            r#"{"type": "valkey", "startup_nodes": "a:1, b:2", "cluster_mode": true, "key_prefix": "p",
+                "request_timeout": 0.5, "ttl_seconds": 60, "database_id": 3, "username": "u", "password": "w"}"#,
+        )
+        .unwrap();
+        let Backend::Resp(options) = &config.backend else { panic!("{config:?}") };
+        assert_eq!((options.nodes.len(), options.request_timeout_ms, options.ttl_s), (2, 500, Some(60)));
+        assert_eq!((options.is_cluster, options.database), (true, 0));
+        assert_eq!(config.warnings, ["`database_id` has no effect with `cluster_mode`"]);
+
+        assert_eq!(problems(r#"{"type": "resp"}"#).len(), 2);
+        assert_eq!(problems(r#"{"type": "resp", "host": "h", "port": 70000}"#).len(), 1);
+        let json = r#"{"type": "valkey", "startup_nodes": "a", "key_prefix": "a@b", "tls_enable": true}"#;
+        assert_eq!(problems(json).len(), 3);
+    }
+
+    #[test]
     fn adapters_nest_within_reason() {
-        let config = AdapterConfig::parse(
+        let config = parse(
             r#"{"type": "fault_inject", "rate": 0.5, "seed": -3, "gap_indices": [1], "gap_tail_ratios": [0, 0.5],
                 "inner": {"type": "mock", "max_size_gb": 1, "mock_bandwidth_gb": 2.5, "whatever": 1}}"#,
         )

@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::adapters::fs::FsOptions;
 use crate::adapters::mock::MockOptions;
+use crate::adapters::resp::RespOptions;
 use crate::decorators::{
     BandwidthLimits, BreakerPolicy, ConcurrencyLimits, FaultPlan, RetryPolicy, TimeoutPolicy,
 };
@@ -28,6 +29,8 @@ pub enum Backend {
     Fs(FsOptions),
     /// `mock`.
     Mock(MockOptions),
+    /// `resp`, `valkey`.
+    Resp(RespOptions),
     /// `fault_inject` around another adapter.
     FaultInject {
         /// Which loads fail.

@@ -95,6 +95,14 @@ impl GuardianSpawner {
     }
 }
 
+impl Drop for GuardianSpawner {
+    fn drop(&mut self) {
+        if let Some(link) = lock(&self.link).take() {
+            link.closing.notify_one();
+        }
+    }
+}
+
 impl Spawner for GuardianSpawner {
     async fn launch(
         &self,

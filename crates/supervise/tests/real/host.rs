@@ -45,21 +45,34 @@ async fn serve(config: SupervisorConfig) {
         }
     });
     let supervisor = match Supervisor::start(config) {
-        Ok(supervisor) => supervisor,
+        Ok(supervisor) => std::sync::Arc::new(supervisor),
         Err(error) => return answer(&error.to_string()),
     };
+    if std::env::var_os("HOST_WATCH").is_some() {
+        let watched = supervisor.clone();
+        tokio::spawn(async move { watched.watch().await });
+    }
     while let Some(line) = commands.recv().await {
         let (verb, name) = line.split_once(' ').unwrap_or((&line, ""));
         let result = match verb {
             "status" => Ok(serde_json::json!(supervisor.snapshot())),
             "skipped" => Ok(serde_json::json!(supervisor.skipped())),
             "guardian" => Ok(serde_json::json!(supervisor.guardian_pid())),
+            "usage" => Ok(serde_json::json!(supervisor.usage())),
+            "reload" => Ok(serde_json::json!(supervisor.reload().await)),
+            "publish" => Ok(serde_json::json!(supervisor.events().publish("test", name))),
             "tail" => supervisor.tail(name, 1000).map(|lines| serde_json::json!(lines)),
             "start" => supervisor.start_plugin(name).await.map(|s| serde_json::json!(s)),
             "stop" => supervisor.stop_plugin(name).await.map(|s| serde_json::json!(s)),
             "restart" => supervisor.restart(name).await.map(|s| serde_json::json!(s)),
             "disable" => supervisor.disable(name).await.map(|s| serde_json::json!(s)),
             "enable" => supervisor.enable(name).await.map(|s| serde_json::json!(s)),
+            "drop" => {
+                drop(supervisor);
+                answer("\"dropped\"");
+                // The runtime goes on, as a server's would.
+                return std::future::pending().await;
+            }
             "end" => break,
             "abort" => std::process::abort(),
             other => Ok(serde_json::json!(format!("unknown command {other}"))),

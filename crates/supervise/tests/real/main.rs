@@ -3,6 +3,7 @@
 #![expect(unreachable_pub, reason = "modules of one test binary")]
 
 mod contract;
+mod control;
 mod examples;
 mod floods;
 mod manifests;

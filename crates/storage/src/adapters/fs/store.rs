@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::files::Files;
@@ -29,7 +29,7 @@ pub(super) struct Store {
     pub(super) options: FsOptions,
     pub(super) files: Files,
     pub(super) io: ObjectIo,
-    pub(super) locks: LockTable,
+    pub(super) locks: Arc<LockTable>,
     pub(super) decoder: KeyDecoder,
     pub(super) is_closed: AtomicBool,
     pub(super) swept_files: AtomicU64,
@@ -52,7 +52,7 @@ impl Store {
             files: Files::open(&options)?,
             io: ObjectIo::new(&options),
             options,
-            locks: LockTable::default(),
+            locks: Arc::default(),
             decoder: KeyDecoder::default(),
             is_closed: AtomicBool::new(false),
             swept_files: AtomicU64::new(0),

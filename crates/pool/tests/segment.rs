@@ -1,0 +1,288 @@
+//! Segments among real processes: life, death, reclaim and refusal.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
+#![expect(unsafe_code, reason = "a foreign server is imitated by mapping a file directly")]
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use larder_pool::{NAME_PREFIX, PoolError, Segment, SegmentOptions, reclaim_stale};
+
+const MIB: u64 = 1 << 20;
+
+fn unique(test: &str) -> String {
+    format!("test-{test}-{}", std::process::id())
+}
+
+fn path_of(name: &str) -> PathBuf {
+    Path::new("/dev/shm").join(format!("{NAME_PREFIX}{name}"))
+}
+
+fn shared(name: &str, bytes: u64) -> Result<Segment, PoolError> {
+    Segment::create(SegmentOptions { share: Some(name.to_owned()), bytes, hugepages: false })
+}
+
+/// Removes a file when the test ends, however it ends.
+struct Removed(PathBuf);
+
+impl Drop for Removed {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+#[test]
+fn a_client_sees_what_the_server_wrote_and_the_reverse() {
+    let name = unique("share");
+    let segment = shared(&format!("/{name}"), 4 * MIB).unwrap();
+    assert_eq!(segment.name(), Some(format!("{NAME_PREFIX}{name}").as_str()));
+    assert_eq!(segment.len_bytes(), 4 * MIB);
+
+    let meta = fs::metadata(path_of(&name)).unwrap();
+    assert_eq!((meta.permissions().mode() & 0o777, meta.len()), (0o600, 4 * MIB));
+
+    let client = OpenOptions::new().read(true).write(true).open(path_of(&name)).unwrap();
+    segment.write_at(4 * MIB - 6, b"server").unwrap();
+    let mut seen = [0; 6];
+    client.read_exact_at(&mut seen, 4 * MIB - 6).unwrap();
+    assert_eq!(&seen, b"server");
+    client.write_all_at(b"client", MIB).unwrap();
+    let mut copy = Vec::new();
+    segment.append_to(MIB, 6, &mut copy).unwrap();
+    segment.read_at(MIB, &mut seen).unwrap();
+    assert_eq!((&seen, copy.as_slice()), (b"client", b"client".as_slice()));
+
+    drop(segment);
+    assert!(!path_of(&name).exists());
+}
+
+#[test]
+fn preparation_backs_the_range_and_nothing_else() {
+    let name = unique("prepare");
+    let segment = shared(&name, 8 * MIB).unwrap();
+    let held = || fs::metadata(path_of(&name)).unwrap().blocks() * 512;
+    assert_eq!(held(), 0);
+    segment.write_at(0, b"kept").unwrap();
+    segment.prepare(0..2 * MIB).unwrap();
+    assert_eq!(held(), 2 * MIB);
+    segment.prepare(2 * MIB..8 * MIB).unwrap();
+    assert_eq!(held(), 8 * MIB);
+    let mut copy = Vec::new();
+    segment.append_to(0, 4, &mut copy).unwrap();
+    assert_eq!(copy, b"kept");
+    assert!(matches!(segment.prepare(8 * MIB..8 * MIB + 1), Err(PoolError::OutOfRange { .. })));
+}
+
+#[test]
+fn private_memory_has_no_name() {
+    let segment =
+        Segment::create(SegmentOptions { share: None, bytes: 2 * MIB + 5, hugepages: false }).unwrap();
+    segment.prepare(0..2 * MIB + 5).unwrap();
+    segment.write_at(2 * MIB, b"12345").unwrap();
+    assert!(segment.write_at(2 * MIB + 1, b"12345").is_err());
+    assert_eq!((segment.name(), segment.len_bytes()), (None, 2 * MIB + 5));
+    segment.unlink();
+}
+
+#[test]
+fn impossible_pools_are_refused() {
+    let sized = |share: Option<&str>, bytes| {
+        Segment::create(SegmentOptions { share: share.map(str::to_owned), bytes, hugepages: false })
+            .unwrap_err()
+    };
+    assert!(matches!(sized(None, 0), PoolError::InvalidSize(0)));
+    assert!(matches!(sized(None, u64::MAX), PoolError::InvalidSize(_)));
+    assert!(matches!(sized(Some("a/b"), MIB), PoolError::InvalidName(_)));
+    let error = sized(Some(&unique("large")), 1 << 50);
+    assert!(matches!(error, PoolError::NoSpace { asked_bytes, .. } if asked_bytes == 1 << 50), "{error}");
+    assert!(!path_of(&unique("large")).exists());
+}
+
+#[test]
+fn a_name_taken_over_by_another_program_is_left_alone() {
+    let name = unique("takeover");
+    let segment = shared(&name, MIB).unwrap();
+    fs::remove_file(path_of(&name)).unwrap();
+    fs::write(path_of(&name), b"another server").unwrap();
+    let _removed = Removed(path_of(&name));
+    drop(segment);
+    assert_eq!(fs::read(path_of(&name)).unwrap(), b"another server");
+}
+
+#[test]
+fn the_segment_of_a_living_server_is_refused_and_that_of_a_dead_one_reclaimed() {
+    let name = unique("life");
+    let _removed = Removed(path_of(&name));
+    let mut server = server_process(&name);
+    match shared(&name, MIB) {
+        Err(PoolError::InUse { pid, .. }) => assert_eq!(pid, Some(server.0.id())),
+        other => panic!("{other:?}"),
+    }
+    let inode = fs::metadata(path_of(&name)).unwrap().ino();
+    reclaim_stale();
+    assert_eq!(fs::metadata(path_of(&name)).unwrap().ino(), inode, "a living server's segment was touched");
+
+    // What a client of the dead server still has mapped must not keep the next server from its name.
+    let client = ForeignMapping::of(&path_of(&name));
+    server.0.kill().unwrap();
+    server.0.wait().unwrap();
+    assert!(path_of(&name).exists(), "a killed server cannot remove its segment");
+    let segment = shared(&name, 2 * MIB).unwrap();
+    assert_eq!(fs::metadata(path_of(&name)).unwrap().len(), 2 * MIB);
+    drop((segment, client));
+}
+
+#[test]
+fn segments_of_dead_servers_are_swept_by_their_mark() {
+    let (name, unmarked) = (unique("swept"), unique("unmarked"));
+    let _removed = (Removed(path_of(&name)), Removed(path_of(&unmarked)));
+    let mut server = server_process(&name);
+    server.0.kill().unwrap();
+    server.0.wait().unwrap();
+    fs::write(path_of(&unmarked), b"of another program").unwrap();
+
+    let swept = reclaim_stale();
+    // Another test's sweep may have been quicker; what counts is what is left.
+    assert!(swept.iter().all(|stale| stale.name.starts_with(NAME_PREFIX)));
+    assert!(!path_of(&name).exists());
+    assert!(path_of(&unmarked).exists());
+}
+
+#[test]
+fn an_unmarked_segment_is_reclaimed_only_when_nobody_maps_it() {
+    let name = unique("foreign");
+    let _removed = Removed(path_of(&name));
+    File::create(path_of(&name)).unwrap().set_len(MIB).unwrap();
+    let mut peer = Process::spawn("foreign_server", &name);
+    peer.wait_ready();
+    match shared(&name, MIB) {
+        Err(PoolError::Mapped { pid, .. }) => assert_eq!(pid, peer.0.id()),
+        other => panic!("{other:?}"),
+    }
+    peer.0.kill().unwrap();
+    peer.0.wait().unwrap();
+    assert!(shared(&name, MIB).is_ok());
+}
+
+#[test]
+fn what_is_not_a_file_is_refused() {
+    let name = unique("directory");
+    fs::create_dir(path_of(&name)).unwrap();
+    let outcome = shared(&name, MIB);
+    fs::remove_dir(path_of(&name)).unwrap();
+    assert!(matches!(outcome, Err(PoolError::System { .. })), "{outcome:?}");
+
+    let link = unique("link");
+    let _removed = Removed(path_of(&link));
+    std::os::unix::fs::symlink("/etc/hostname", path_of(&link)).unwrap();
+    assert!(shared(&link, MIB).is_err());
+}
+
+/// Two servers that start at once over a stale segment: one gets it, the others are told.
+#[test]
+fn one_of_several_starting_servers_wins() {
+    let name = unique("race");
+    let _removed = Removed(path_of(&name));
+    for _ in 0..20 {
+        fs::write(path_of(&name), b"stale").unwrap();
+        let outcomes: Vec<_> = std::thread::scope(|scope| {
+            let starts: Vec<_> = (0..4).map(|_| scope.spawn(|| shared(&name, MIB))).collect();
+            starts.into_iter().map(|start| start.join().unwrap()).collect()
+        });
+        let winners: Vec<_> = outcomes.iter().flatten().collect();
+        assert!(winners.len() <= 1, "two servers share one name");
+        for loser in outcomes.iter().filter_map(|outcome| outcome.as_ref().err()) {
+            assert!(matches!(loser, PoolError::InUse { .. }), "{loser}");
+        }
+        if let Some(winner) = winners.first() {
+            winner.write_at(0, b"mine").unwrap();
+            assert_eq!(&fs::read(path_of(&name)).unwrap()[..4], b"mine");
+        }
+    }
+}
+
+/// A child that dies with the test.
+struct Process(Child);
+
+impl Process {
+    /// Runs one of the roles at the end of this file in a process of its own.
+    fn spawn(role: &str, name: &str) -> Self {
+        let child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", &format!("role_{role}"), "--nocapture", "--include-ignored"])
+            .env("LARDER_POOL_TEST_NAME", name)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        Self(child)
+    }
+
+    fn wait_ready(&mut self) {
+        let output = BufReader::new(self.0.stdout.take().unwrap());
+        assert!(output.lines().any(|line| line.unwrap().contains("ready")), "the process ended early");
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn server_process(name: &str) -> Process {
+    let mut server = Process::spawn("server", name);
+    server.wait_ready();
+    server
+}
+
+fn role_name() -> Option<String> {
+    std::env::var("LARDER_POOL_TEST_NAME").ok()
+}
+
+/// Says that it is ready, then lives until it is killed or its parent is gone.
+fn serve() {
+    println!("ready");
+    let _ = std::io::stdin().read(&mut [0]);
+}
+
+#[test]
+#[ignore = "a process of other tests"]
+fn role_server() {
+    let Some(name) = role_name() else { return };
+    let segment = shared(&name, MIB).unwrap();
+    serve();
+    drop(segment);
+}
+
+#[test]
+#[ignore = "a process of other tests"]
+fn role_foreign_server() {
+    let Some(name) = role_name() else { return };
+    let _mapping = ForeignMapping::of(&path_of(&name));
+    serve();
+}
+
+/// What a server or client of another program has: a mapping, and no lock.
+struct ForeignMapping(*mut std::ffi::c_void, usize);
+
+impl ForeignMapping {
+    fn of(path: &Path) -> Self {
+        use rustix::mm::{MapFlags, ProtFlags, mmap};
+        let file = OpenOptions::new().read(true).write(true).open(path).unwrap();
+        let len = file.metadata().unwrap().len() as usize;
+        let rights = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: a fresh mapping at an address the kernel chooses replaces nothing.
+        let base = unsafe { mmap(std::ptr::null_mut(), len, rights, MapFlags::SHARED, &file, 0) }.unwrap();
+        Self(base, len)
+    }
+}
+
+impl Drop for ForeignMapping {
+    fn drop(&mut self) {
+        // SAFETY: the range was mapped by this value and nothing refers to it.
+        unsafe { rustix::mm::munmap(self.0, self.1) }.unwrap();
+    }
+}

@@ -1,0 +1,279 @@
+//! The `resp` adapter against real servers; skipped where `redis-server` is not installed.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests report by panicking")]
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+
+use larder_storage::adapters::resp::{Node, RespAdapter, RespOptions};
+use larder_storage::conformance::{self, load_items, object_bytes, object_key, store_items};
+use larder_storage::decorators::{Retry, RetryPolicy};
+use larder_storage::{Adapter, Error, Failure, FailureKind, HealthState, HeapBuffer, Secret, StoreItem};
+
+/// A server of its own, killed when dropped.
+struct Server {
+    child: Child,
+    port: u16,
+    _dir: tempfile::TempDir,
+}
+
+impl Server {
+    /// None when there is no such program.
+    fn start(args: &[&str]) -> Option<Self> {
+        for _ in 0..20 {
+            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            match Self::start_at(port, args) {
+                Ok(server) => return Some(server),
+                Err(Some(_taken)) => {}
+                Err(None) => {
+                    eprintln!("skipped: `redis-server` is not installed");
+                    return None;
+                }
+            }
+        }
+        panic!("no free port in 20 attempts");
+    }
+
+    /// `Err(None)` when the program is missing, `Err(Some(..))` when it ended early.
+    fn start_at(port: u16, args: &[&str]) -> Result<Self, Option<String>> {
+        let dir = tempfile::tempdir().unwrap();
+        let mut child = Command::new("redis-server")
+            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+            .args(args)
+            .current_dir(dir.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(|_| None)?;
+        let mut log = String::new();
+        for line in BufReader::new(child.stdout.take().unwrap()).lines() {
+            let line = line.unwrap();
+            if line.contains("Ready to accept connections") {
+                return Ok(Self { child, port, _dir: dir });
+            }
+            log.push_str(&line);
+        }
+        let _ = child.wait();
+        Err(Some(log))
+    }
+
+    fn node(&self) -> Node {
+        Node { host: "127.0.0.1".into(), port: self.port }
+    }
+
+    /// Sends an inline command and returns the first line of the reply.
+    fn say(&self, command: &str) -> String {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        stream.write_all(format!("{command}\r\n").as_bytes()).unwrap();
+        let mut line = String::new();
+        BufReader::new(stream).read_line(&mut line).unwrap();
+        line.trim_end().to_owned()
+    }
+
+    fn say_all(&self, command: &str) -> String {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        stream.write_all(format!("{command}\r\nQUIT\r\n").as_bytes()).unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        text
+    }
+
+    fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn options(server: &Server) -> RespOptions {
+    RespOptions { workers: 2, ..RespOptions::new(server.node()) }
+}
+
+fn adapter(options: RespOptions) -> RespAdapter {
+    RespAdapter::new(options).unwrap()
+}
+
+fn failure<T: std::fmt::Debug>(result: &Result<T, Error>) -> &Failure {
+    match result {
+        Err(Error::Failed(failure)) => failure,
+        other => panic!("not a failure: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn resp_conforms() {
+    let Some(server) = Server::start(&[]) else { return };
+    conformance::run(|| async {
+        server.say("FLUSHALL");
+        Arc::new(adapter(options(&server))) as Arc<dyn Adapter>
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn values_are_raw_under_the_peers_names() {
+    let Some(server) = Server::start(&[]) else { return };
+    let options = RespOptions { key_prefix: "site[1]".into(), ttl_s: Some(1000), ..options(&server) };
+    let adapter = adapter(options);
+    assert!(adapter.store(store_items(2..3, 5)).await[0].is_ok());
+    let name = format!("site[1]@{}", object_key(2).wire_name());
+    assert_eq!(server.say(&format!("STRLEN \"{name}\"")), ":5");
+    assert!(server.say(&format!("TTL \"{name}\"")).starts_with(':'));
+    assert_ne!(server.say(&format!("TTL \"{name}\"")), ":-1", "it expires");
+    let listed =
+        adapter.list(larder_storage::ListRequest { entries_max: 100, ..Default::default() }).await.unwrap();
+    assert_eq!(listed.entries.len(), 1);
+    assert_eq!(listed.entries[0].key, object_key(2));
+}
+
+#[tokio::test]
+async fn large_objects_come_back() {
+    let Some(server) = Server::start(&[]) else { return };
+    let adapter = adapter(options(&server));
+    const LEN: usize = 33_000_001;
+    assert!(adapter.store(store_items(0..3, LEN)).await.iter().all(Result::is_ok));
+    let (items, buffers) = load_items(0..3, LEN);
+    assert!(adapter.load(items).await.iter().all(Result::is_ok));
+    for (index, buffer) in buffers.iter().enumerate() {
+        assert!(buffer.to_vec() == object_bytes(index, LEN), "object {index}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_needs_a_password_gets_it() {
+    let Some(server) = Server::start(&["--requirepass", "s3cret"]) else { return };
+    let with = |password: &str| adapter(RespOptions { password: Secret::new(password), ..options(&server) });
+    assert!(with("s3cret").store(store_items(0..1, 10)).await[0].is_ok());
+    let wrong = with("wrong");
+    let result = wrong.store(store_items(0..1, 10)).await;
+    assert!(!failure(&result[0]).retryable && failure(&result[0]).text.contains("WRONGPASS"), "{result:?}");
+    assert!(failure(&with("").store(store_items(0..1, 10)).await[0]).text.contains("NOAUTH"));
+    assert_eq!(wrong.health().state, HealthState::Unavailable);
+}
+
+#[tokio::test]
+async fn a_server_that_is_gone_fails_and_one_that_returns_works() {
+    let Some(mut server) = Server::start(&[]) else { return };
+    let adapter = adapter(options(&server));
+    assert!(adapter.store(store_items(0..1, 10)).await[0].is_ok());
+    server.kill();
+    let result = adapter.lookup_and_lock(vec![object_key(0)]).await;
+    assert_eq!((failure(&result[0]).kind, failure(&result[0]).retryable), (FailureKind::Unavailable, true));
+    assert_eq!(adapter.health().state, HealthState::Unavailable);
+    let Ok(_again) = Server::start_at(server.port, &[]) else { return };
+    // Kept connections are found stale before they are used: nothing fails.
+    let stored = adapter.store(store_items(0..8, 10)).await;
+    assert!(stored.iter().all(Result::is_ok), "{stored:?}");
+    assert_eq!(adapter.health().state, HealthState::Ready);
+}
+
+#[tokio::test]
+async fn a_server_without_room_says_full() {
+    let Some(server) = Server::start(&["--maxmemory", "3mb", "--maxmemory-policy", "noeviction"]) else {
+        return;
+    };
+    let adapter = adapter(options(&server));
+    let stored = adapter.store(store_items(0..8, 1 << 20)).await;
+    let failed: Vec<_> = stored.iter().filter(|stored| stored.is_err()).collect();
+    assert!(!failed.is_empty());
+    assert!(failed.iter().all(|stored| failure(stored).kind == FailureKind::Full), "{failed:?}");
+}
+
+/// A peer that is silent, or talks nonsense.
+#[tokio::test]
+async fn a_strange_server_is_a_failure_not_a_hang() {
+    for reply in [&b""[..], b"HTTP/1.1 400 Bad Request\r\n\r\n", b"$5\r\nab", b"*1\r\n:1\r\n"] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let serving = std::thread::spawn(move || {
+            let mut held = Vec::new();
+            for stream in listener.incoming().take(2) {
+                let mut stream = stream.unwrap();
+                let _ = stream.write_all(reply);
+                held.push(stream);
+            }
+        });
+        let node = Node { host: "127.0.0.1".into(), port };
+        let adapter = adapter(RespOptions { workers: 1, request_timeout_ms: 100, ..RespOptions::new(node) });
+        let found = adapter.lookup_and_lock(vec![object_key(0)]).await;
+        assert!(failure(&found[0]).kind.blames_backend(), "{found:?}");
+        let loaded = adapter.load(load_items(0..1, 100).0).await;
+        assert!(failure(&loaded[0]).kind.blames_backend(), "{loaded:?}");
+        drop(TcpStream::connect(("127.0.0.1", port)));
+        serving.join().unwrap();
+    }
+}
+
+/// Three servers that share the slots.
+fn cluster() -> Option<Vec<Server>> {
+    let args = ["--cluster-enabled", "yes", "--cluster-node-timeout", "5000"];
+    let servers: Vec<Server> = (0..3).map(|_| Server::start(&args)).collect::<Option<_>>()?;
+    for (server, range) in servers.iter().zip(["0 5460", "5461 10922", "10923 16383"]) {
+        assert_eq!(server.say(&format!("CLUSTER ADDSLOTSRANGE {range}")), "+OK");
+        assert_eq!(server.say(&format!("CLUSTER MEET 127.0.0.1 {}", servers[0].port)), "+OK");
+    }
+    let is_ready = |server: &Server| {
+        let info = server.say_all("CLUSTER INFO");
+        info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:3")
+    };
+    while !servers.iter().all(is_ready) {
+        std::thread::yield_now();
+    }
+    Some(servers)
+}
+
+#[tokio::test]
+async fn a_cluster_conforms_from_any_seed() {
+    let Some(servers) = cluster() else { return };
+    conformance::run(|| async {
+        for server in &servers {
+            server.say("FLUSHALL");
+        }
+        let options = RespOptions { is_cluster: true, ..options(&servers[1]) };
+        Arc::new(adapter(options)) as Arc<dyn Adapter>
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_slot_that_moves_is_followed() {
+    let Some(servers) = cluster() else { return };
+    let adapter = adapter(RespOptions { is_cluster: true, ..options(&servers[0]) });
+    let key = object_key(0);
+    // Learn the map, then move the key's slot to another server while it holds nothing.
+    assert_eq!(adapter.lookup_and_lock(vec![key.clone()]).await, [Err(Error::Absent)]);
+    let slot = servers[0].say(&format!("CLUSTER KEYSLOT {}", key.wire_name()));
+    let slot: u16 = slot.trim_start_matches(':').parse().unwrap();
+    let home = usize::from(slot / 5461);
+    let target = (home + 1) % 3;
+    let id = servers[target].say_all("CLUSTER MYID").lines().nth(1).unwrap().to_owned();
+    for server in [target, home, (home + 2) % 3] {
+        assert_eq!(servers[server].say(&format!("CLUSTER SETSLOT {slot} NODE {id}")), "+OK");
+    }
+    let buffer = HeapBuffer::copy_of(&object_bytes(0, 100));
+    let stored = adapter.store(vec![StoreItem { key: key.clone(), buffer, seal: None }]).await;
+    assert!(stored[0].is_ok(), "{stored:?}");
+    assert_eq!(servers[target].say(&format!("STRLEN {}", key.wire_name())), ":100");
+}
+
+#[tokio::test]
+async fn a_dead_member_fails_its_keys_only() {
+    let Some(mut servers) = cluster() else { return };
+    let options = RespOptions { is_cluster: true, ..options(&servers[0]) };
+    let adapter = Arc::new(adapter(options));
+    assert!(adapter.store(store_items(0..60, 10)).await.iter().all(Result::is_ok));
+    servers[2].kill();
+    let retry = Retry::new(adapter, RetryPolicy { backoff_min_ms: 0, ..RetryPolicy::default() });
+    let (items, _buffers) = load_items(0..60, 10);
+    let loaded = retry.load(items).await;
+    let held = loaded.iter().filter(|loaded| loaded.is_ok()).count();
+    assert!((1..60).contains(&held), "{held} of 60 keys are on two of three servers");
+    for result in loaded.iter().filter(|loaded| loaded.is_err()) {
+        assert_eq!(failure(result).kind, FailureKind::Unavailable);
+    }
+}

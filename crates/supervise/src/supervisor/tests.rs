@@ -1,0 +1,160 @@
+//! The supervisor on a scripted spawner: what it does when the system under it refuses, stalls or dies.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use super::*;
+use crate::policy::Restart;
+use crate::spawner::{ChildStdio, LaunchId, LaunchSpec, Outcome, ProcessEvent, RunSignal};
+use crate::{OutputLimits, Policy};
+
+/// What the script shares with the test.
+#[derive(Debug, Default)]
+struct Script {
+    refuse: AtomicU32,
+    stall: AtomicBool,
+    ignore_stop: AtomicBool,
+    launched: AtomicU32,
+    runs: Mutex<HashMap<u64, mpsc::Sender<ProcessEvent>>>,
+    signals: Mutex<Vec<RunSignal>>,
+}
+
+#[derive(Debug)]
+struct Scripted(Arc<Script>);
+
+impl Spawner for Scripted {
+    async fn launch(
+        &self,
+        id: LaunchId,
+        _spec: LaunchSpec,
+        _stdio: ChildStdio,
+        events: mpsc::Sender<ProcessEvent>,
+    ) -> Result<u32, SuperviseError> {
+        if self.0.stall.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
+        let left = self.0.refuse.load(Ordering::Relaxed);
+        if left > 0 {
+            self.0.refuse.store(left - 1, Ordering::Relaxed);
+            return Err(SuperviseError::Guardian(std::io::ErrorKind::OutOfMemory.into()));
+        }
+        self.0.runs.lock().unwrap().insert(id.0, events);
+        Ok(1000 + self.0.launched.fetch_add(1, Ordering::Relaxed))
+    }
+
+    async fn signal(&self, id: LaunchId, signal: RunSignal) {
+        self.0.signals.lock().unwrap().push(signal);
+        if signal != RunSignal::Kill && self.0.ignore_stop.load(Ordering::Relaxed) {
+            return;
+        }
+        if let Some(run) = self.0.runs.lock().unwrap().remove(&id.0) {
+            run.try_send(ProcessEvent::Exited(Outcome::Signal(15))).unwrap();
+            run.try_send(ProcessEvent::Gone).unwrap();
+        }
+    }
+
+    async fn close(&self) -> bool {
+        true
+    }
+}
+
+impl Script {
+    /// Reports the same about every run.
+    fn report(&self, events: &[ProcessEvent]) {
+        for (_, run) in self.runs.lock().unwrap().drain() {
+            events.iter().for_each(|event| run.try_send(*event).unwrap());
+        }
+    }
+}
+
+struct Rig {
+    supervisor: Supervisor<Scripted>,
+    script: Arc<Script>,
+    _dir: tempfile::TempDir,
+}
+
+fn rig(script: Script, policy: Policy) -> Rig {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("plugins")).unwrap();
+    std::fs::write(dir.path().join("plugins/x.sh"), "#!/bin/sh\n").unwrap();
+    let script = Arc::new(script);
+    let mut config = SupervisorConfig::new(vec![dir.path().join("plugins")], "{}");
+    config.runtime_dir = dir.path().to_path_buf();
+    config.policy = policy;
+    config.output = OutputLimits::default();
+    let supervisor = Supervisor::start_with(config, |_| Scripted(script.clone())).unwrap();
+    Rig { supervisor, script, _dir: dir }
+}
+
+impl Rig {
+    async fn until(&self, wanted: impl Fn(&Phase) -> bool) {
+        let handle = self.supervisor.find("x").unwrap();
+        let mut status = handle.status.clone();
+        let reached = status.wait_for(|s| wanted(&s.lifecycle.phase()));
+        timeout(Duration::from_secs(600), reached).await.unwrap().unwrap();
+    }
+}
+
+fn restarting() -> Policy {
+    Policy { restart: Restart::OnFailure, start_limit_burst: 10, ..Policy::default() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn refused_launches_are_tried_again() {
+    let rig = rig(Script { refuse: 3.into(), ..Script::default() }, restarting());
+    rig.until(|p| matches!(p, Phase::Ready { .. })).await;
+    let status = &rig.supervisor.snapshot()[0];
+    assert_eq!((status.starts, status.pid, status.last_error.as_deref()), (4, Some(1000), None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stalled_launch_is_given_up() {
+    let rig = rig(Script { stall: true.into(), ..Script::default() }, Policy::default());
+    rig.until(|p| matches!(p, Phase::Failed { .. })).await;
+    assert!(rig.supervisor.snapshot()[0].last_error.as_deref().is_some_and(|e| e.contains("timed out")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_guardian_brings_plugins_back() {
+    let rig = rig(Script::default(), Policy::default());
+    rig.until(|p| matches!(p, Phase::Ready { .. })).await;
+    rig.script.report(&[ProcessEvent::Lost]);
+    rig.until(|p| matches!(p, Phase::Backoff { .. })).await;
+    rig.until(|p| matches!(p, Phase::Ready { .. })).await;
+    assert_eq!(rig.supervisor.snapshot()[0].starts, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_escalates_once_and_reports_it() {
+    let rig = rig(Script { ignore_stop: true.into(), ..Script::default() }, Policy::default());
+    rig.until(|p| matches!(p, Phase::Ready { .. })).await;
+    let report = rig.supervisor.stop(Duration::from_secs(60)).await;
+    assert_eq!((report.stopped, report.killed), (vec!["x".to_owned()], vec!["x".to_owned()]));
+    let signals = rig.script.signals.lock().unwrap().clone();
+    assert_eq!(signals, [RunSignal::Stop(crate::StopSignal::SigTerm), RunSignal::Kill]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn commands_after_a_stop_are_refused() {
+    let rig = rig(Script::default(), Policy::default());
+    rig.supervisor.stop(Duration::from_secs(60)).await;
+    assert!(matches!(rig.supervisor.restart("x").await, Err(SuperviseError::Unknown(_))));
+    assert_eq!(rig.supervisor.snapshot(), []);
+    assert_eq!(rig.supervisor.reload().await, ReloadReport::default(), "nothing is started any more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_command_survives_its_caller() {
+    let rig = rig(Script::default(), Policy::default());
+    rig.until(|p| matches!(p, Phase::Ready { .. })).await;
+    {
+        let restart = rig.supervisor.restart("x");
+        tokio::pin!(restart);
+        // Polled once, then left.
+        assert!(
+            std::future::poll_fn(|cx| std::task::Poll::Ready(restart.as_mut().poll(cx).is_pending())).await
+        );
+    }
+    let handle = rig.supervisor.find("x").unwrap();
+    handle.status.clone().wait_for(|s| s.lifecycle.starts() == 2).await.unwrap();
+}
