@@ -1,5 +1,7 @@
 //! The second tier behind the engine: a cache that outlives its memory, with a real directory.
 
+#![expect(clippy::unwrap_used, reason = "a test may stop at a failed step")]
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -39,6 +39,8 @@ fn adapter_status(built: &Built) -> Value {
     })
 }
 
+type Count = fn(&Built, Op) -> u64;
+
 /// The peer's families for L2, and ours by operation.
 pub(super) fn metrics(scrape: &mut Scrape, admin: &Admin) {
     let counters = admin.engine.counters();
@@ -58,7 +60,7 @@ pub(super) fn metrics(scrape: &mut Scrape, admin: &Admin) {
     for built in admin.adapters.iter() {
         family.sample(&[("l2_name", built.adapter.kind())], built.adapter.usage().bytes_used);
     }
-    let families: [(&'static str, &str, fn(&Built, Op) -> u64); 4] = [
+    let families: [(&'static str, &str, Count); 4] = [
         ("larder_l2_keys_total", "Keys an adapter was asked for.", |built, op| built.counters.of(op).keys),
         ("larder_l2_ok_keys_total", "Keys that went well.", |built, op| built.counters.of(op).ok),
         ("larder_l2_failed_keys_total", "Keys that failed.", |built, op| {

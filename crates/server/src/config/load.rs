@@ -20,7 +20,9 @@ impl Default for Capabilities {
     fn default() -> Self {
         Self {
             l2_adapter: |adapter| {
-                AdapterConfig::from_value(adapter).map(drop).map_err(|error| error.to_string())
+                AdapterConfig::from_value(adapter, &|name| std::env::var(name).ok())
+                    .map(drop)
+                    .map_err(|error| error.to_string())
             },
         }
     }

@@ -105,8 +105,8 @@ impl Tier {
     /// [`TierError`] if an adapter can never work as configured. A backend that does not answer yet is no error.
     pub fn start(config: &TierConfig, engine: Arc<Engine>, tasks: &Tasks) -> Result<Self, TierError> {
         let built = config.adapters.iter().enumerate().map(|(index, adapter)| {
-            let parsed =
-                AdapterConfig::from_value(adapter).map_err(|source| TierError::Config { index, source })?;
+            let parsed = AdapterConfig::from_value(adapter, &|name| std::env::var(name).ok())
+                .map_err(|source| TierError::Config { index, source })?;
             build(&parsed).map_err(|source| TierError::Adapter { index, source })
         });
         let built: Arc<[Built]> = built.collect::<Result<Vec<_>, TierError>>()?.into();
