@@ -4,8 +4,6 @@
 //! further turns. Each request looks its prompt up, uses the longest prefix that is there, and stores the rest. The same LRU list runs twice: with
 //! every prompt applied last chunk first, as its contract says, and first chunk first, as plain LRU would.
 
-use std::collections::HashMap;
-
 use larder_core::eviction::{EntryId, Lru, Policy};
 
 const CHUNK_TOKENS: usize = 256;
@@ -85,7 +83,8 @@ fn trace() -> Vec<Vec<u64>> {
 /// A cache of chunks of equal size under one policy.
 struct Cache {
     policy: Lru,
-    ids: HashMap<u64, EntryId>,
+    /// Where each chunk is, by its number.
+    ids: Vec<Option<EntryId>>,
     chunks: Vec<u64>,
     free: Vec<EntryId>,
     /// The request that last used a chunk: its prompt is leased while it is served, in either order.
@@ -94,10 +93,10 @@ struct Cache {
 }
 
 impl Cache {
-    fn new(capacity: usize) -> Self {
+    fn new(capacity: usize, chunks: usize) -> Self {
         Self {
             policy: Lru::new(),
-            ids: HashMap::new(),
+            ids: vec![None; chunks],
             chunks: vec![0; capacity],
             free: (0..capacity as EntryId).collect(),
             leased_by: vec![0; capacity],
@@ -107,7 +106,7 @@ impl Cache {
 
     /// Serves a prompt and returns how many of its tokens need not be computed.
     fn serve(&mut self, prompt: &[u64], last_chunk_first: bool) -> usize {
-        let hit = prompt.iter().take_while(|chunk| self.ids.contains_key(chunk)).count();
+        let hit = prompt.iter().take_while(|chunk| self.ids[**chunk as usize].is_some()).count();
         let mut order: Vec<usize> = (0..prompt.len()).collect();
         if last_chunk_first {
             order.reverse();
@@ -115,7 +114,7 @@ impl Cache {
         self.request += 1;
         self.touch(prompt, &order);
         for (at, chunk) in prompt.iter().enumerate().skip(hit) {
-            if !self.ids.contains_key(chunk) && !self.store(prompt[at]) {
+            if self.ids[*chunk as usize].is_none() && !self.store(prompt[at]) {
                 break;
             }
         }
@@ -126,7 +125,7 @@ impl Cache {
 
     fn touch(&mut self, prompt: &[u64], order: &[usize]) {
         for &at in order {
-            if let Some(&id) = self.ids.get(&prompt[at]) {
+            if let Some(id) = self.ids[prompt[at] as usize] {
                 self.policy.touch(id);
                 self.leased_by[id as usize] = self.request;
             }
@@ -137,7 +136,7 @@ impl Cache {
         let Some(id) = self.free.pop().or_else(|| self.evict()) else { return false };
         self.chunks[id as usize] = chunk;
         self.leased_by[id as usize] = self.request;
-        self.ids.insert(chunk, id);
+        self.ids[chunk as usize] = Some(id);
         self.policy.insert(id);
         true
     }
@@ -146,14 +145,19 @@ impl Cache {
         let (leased_by, request) = (&self.leased_by, self.request);
         let victim = *self.policy.victims(&mut |id| leased_by[id as usize] != request, 1).first()?;
         self.policy.remove(victim);
-        self.ids.remove(&self.chunks[victim as usize]);
+        self.ids[self.chunks[victim as usize] as usize] = None;
         Some(victim)
     }
 }
 
+/// One more than the highest chunk number.
+fn chunks_of(trace: &[Vec<u64>]) -> usize {
+    trace.iter().flatten().max().map_or(0, |last| *last as usize + 1)
+}
+
 /// Share of all prompt tokens that need not be computed.
 fn saved(trace: &[Vec<u64>], capacity: usize, last_chunk_first: bool) -> f64 {
-    let mut cache = Cache::new(capacity);
+    let mut cache = Cache::new(capacity, chunks_of(trace));
     let hit: usize = trace.iter().map(|prompt| cache.serve(prompt, last_chunk_first)).sum();
     let asked: usize = trace.iter().map(|prompt| prompt.len() * CHUNK_TOKENS).sum();
     hit as f64 / asked as f64
@@ -176,10 +180,11 @@ fn evicting_later_chunks_first_saves_more_than_plain_lru() {
 /// The invariant behind it: what is left of a prompt is always its beginning.
 #[test]
 fn what_is_left_of_a_prompt_is_its_beginning() {
-    let mut cache = Cache::new(1_500);
-    for prompt in trace().iter().take(1_000) {
+    let trace = trace();
+    let mut cache = Cache::new(1_500, chunks_of(&trace));
+    for prompt in trace.iter().take(1_000) {
         cache.serve(prompt, true);
-        let present: Vec<bool> = prompt.iter().map(|chunk| cache.ids.contains_key(chunk)).collect();
+        let present: Vec<bool> = prompt.iter().map(|chunk| cache.ids[*chunk as usize].is_some()).collect();
         assert!(present.is_sorted_by(|before, after| before >= after), "{present:?}");
     }
 }
