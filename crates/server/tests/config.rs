@@ -94,7 +94,7 @@ const PEER_FLAGS: &[&[&str]] = &[
     &["--l2-prefetch-policy", "retain"],
     &["--l2-prefetch-max-in-flight", "4"],
     &["--periodic-notifier-interval-ms", "10"],
-    &["--l2-adapter", "{\"type\": \"fs\"}"],
+    &["--l2-adapter", "{\"type\": \"fs\", \"base_path\": \"/kv\"}"],
     &["--http-host", "0.0.0.0"],
     &["--http-port", "8081"],
     &["--disable-observability"],
@@ -150,7 +150,6 @@ const REFUSED: &[&str] = &[
     "--p2p-listen-url",
     "--l1-devdax-path",
     "--gds-l1-path",
-    "--l2-adapter",
     "--enable-tracing",
     "--otlp-endpoint",
     "--lookup-hash-log-dir",
@@ -302,7 +301,7 @@ fn a_mistyped_flag_is_a_usage_error() {
 #[test]
 fn adapters_are_asked_of_the_server() {
     let capabilities =
-        Capabilities { l2_adapter: |kind| if kind == "fs" { Ok(()) } else { Err("unheard of".into()) } };
+        Capabilities { l2_adapter: |it| if it["type"] == "fs" { Ok(()) } else { Err("unheard of".into()) } };
     let words: Vec<&str> = REQUIRED
         .iter()
         .copied()

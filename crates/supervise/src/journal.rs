@@ -1,9 +1,11 @@
 //! The latest lines of one plugin, in bounded memory, with counts of everything that went by.
 
 use std::collections::VecDeque;
+use std::pin::pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
+use tokio::sync::Notify;
 
 use crate::severity::Severity;
 
@@ -51,7 +53,10 @@ pub struct LineCounts {
 
 /// The record of one plugin's output. Shared between its task and whoever reads.
 #[derive(Debug, Default)]
-pub(crate) struct Journal(Mutex<Inner>);
+pub(crate) struct Journal {
+    inner: Mutex<Inner>,
+    appended: Notify,
+}
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -81,6 +86,23 @@ impl Journal {
             let Some(oldest) = inner.lines.pop_front() else { break };
             inner.bytes -= oldest.text.len();
         }
+        drop(inner);
+        self.appended.notify_waiters();
+    }
+
+    /// The lines after the one with this number, as soon as there are any.
+    pub(crate) async fn after(&self, sequence: u64) -> Vec<LogLine> {
+        loop {
+            let mut appended = pin!(self.appended.notified());
+            // Before looking, so that no line falls between looking and waiting.
+            appended.as_mut().enable();
+            let lines: Vec<_> =
+                self.inner().lines.iter().filter(|l| l.sequence > sequence).cloned().collect();
+            if !lines.is_empty() {
+                return lines;
+            }
+            appended.await;
+        }
     }
 
     /// The newest `count` lines, oldest first.
@@ -90,13 +112,35 @@ impl Journal {
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_follower_gets_every_line_once() {
+        let journal = std::sync::Arc::new(Journal::default());
+        let writer = journal.clone();
+        let writing = tokio::spawn(async move {
+            for i in 1..=100 {
+                writer.count(|c| c.stdout += 1);
+                writer.append(Stream::Stdout, Severity::Info, &i.to_string());
+                if i % 7 == 0 {
+                    tokio::task::yield_now().await;
+                }
+            }
+        });
+        let mut seen: Vec<u64> = Vec::new();
+        while seen.len() < 100 {
+            let last = seen.last().copied().unwrap_or(0);
+            seen.extend(journal.after(last).await.iter().map(|l| l.sequence));
+        }
+        assert_eq!(seen, (1..=100).collect::<Vec<_>>());
+        writing.await.unwrap();
+    }
 
     #[test]
     fn memory_is_bounded_by_lines_and_by_bytes() {

@@ -258,6 +258,13 @@ impl<S: Spawner> Supervisor<S> {
         Ok(self.find(name)?.journal.tail(count))
     }
 
+    /// The lines that a plugin prints after the one with this number, as soon as there are any. Lines that have left the journal are skipped; the
+    /// numbers show it.
+    pub async fn follow(&self, name: &str, after: u64) -> Result<Vec<LogLine>, SuperviseError> {
+        let journal = self.find(name)?.journal.clone();
+        Ok(journal.after(after).await)
+    }
+
     /// Starts a plugin that is at rest; clears a crash-loop latch. Returns once it runs or has failed to.
     pub async fn start_plugin(&self, name: &str) -> Result<PluginStatus, SuperviseError> {
         self.command(name, Event::Start).await

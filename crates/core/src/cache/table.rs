@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use hashbrown::HashTable;
 
-use super::entry::{Entries, EntryRef, ScopeId, State};
+use super::entry::{Entries, Entry, EntryRef, ScopeId, State};
 use super::scopes::Scopes;
 use super::stats::CacheStats;
 use crate::arena::Arena;
@@ -148,7 +148,7 @@ impl Cache {
                     answer.resident += 1;
                     continue;
                 }
-                if self.is_being_written(id, hash, now_ms) {
+                if self.fresh_writer(id, hash, now_ms).is_some() {
                     answer.busy += 1;
                     continue;
                 }
@@ -233,6 +233,22 @@ impl Cache {
     #[must_use]
     pub fn offset(&self, entry: EntryRef) -> Option<u64> {
         self.entries.get(entry).map(|found| found.offset)
+    }
+
+    /// The chunk an object holds, while the object exists.
+    #[must_use]
+    pub fn chunk(&self, entry: EntryRef) -> Option<ChunkHash> {
+        self.entries.get(entry).map(|found| found.hash)
+    }
+
+    /// Removes a resident object that nobody holds a lease on; false if somebody does, or it is gone.
+    pub fn remove_unleased(&mut self, entry: EntryRef) -> bool {
+        let removable = |found: &Entry| found.state == State::Resident && found.leases == 0;
+        let removable = self.entries.get(entry).is_some_and(removable);
+        if removable {
+            self.remove_resident(entry.id);
+        }
+        removable
     }
 
     /// Keeps a resident object's memory in place for `count` more readers; false if it is gone.
@@ -348,14 +364,21 @@ impl Cache {
         self.resident.find(slot_hash(scope, hash), same).copied()
     }
 
-    fn is_being_written(&self, scope: ScopeId, hash: &ChunkHash, now_ms: u32) -> bool {
+    /// The staging object of a chunk whose writer began lately.
+    #[must_use]
+    pub fn writer(&self, scope: &Scope, hash: &ChunkHash, now_ms: u32) -> Option<EntryRef> {
+        let id = self.fresh_writer(self.scopes.find(scope)?, hash, now_ms)?;
+        Some(self.entries.handle(id))
+    }
+
+    fn fresh_writer(&self, scope: ScopeId, hash: &ChunkHash, now_ms: u32) -> Option<u32> {
         let fresh = |id: &u32| {
             let entry = self.entries.at(*id);
             entry.scope == scope
                 && entry.hash == *hash
                 && now_ms.wrapping_sub(entry.staged_ms) < self.config.staging_fresh_ms
         };
-        self.staging.iter_hash(slot_hash(scope, hash)).any(fresh)
+        self.staging.iter_hash(slot_hash(scope, hash)).copied().find(fresh)
     }
 
     fn insert_staging(&mut self, scope: &Scope, hash: ChunkHash, now_ms: u32) -> EntryRef {

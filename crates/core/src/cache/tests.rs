@@ -39,11 +39,7 @@ fn prompt(seed: u8, chunks: usize) -> Vec<ChunkHash> {
 }
 
 fn cache(pages: u64) -> Cache {
-    let config = CacheConfig {
-        capacity_bytes: pages * ALIGN,
-        align_bytes: ALIGN,
-        staging_fresh_ms: 30_000,
-    };
+    let config = CacheConfig { capacity_bytes: pages * ALIGN, align_bytes: ALIGN, staging_fresh_ms: 30_000 };
     Cache::new(config, Box::new(Lru::new()))
 }
 

@@ -36,7 +36,8 @@ pub trait Policy: Send {
     /// Up to `want` objects to evict now, first to leave first, all of them `evictable`. Nothing changes until the
     /// caller removes them.
     ///
-    /// Objects that are not evictable are passed over; a run of them costs one call each.
+    /// Objects that are not evictable are passed over. A policy bounds how many it looks at in one call, and does not begin
+    /// each call with the same ones.
     fn victims(&mut self, evictable: &mut dyn FnMut(EntryId) -> bool, want: usize) -> Vec<EntryId>;
 
     /// Objects in the order.

@@ -1,6 +1,7 @@
 //! What `/metrics` says. Names and labels are the peer's where it has the number (`spec/http-api.md` 3); the rest
 //! begins with `larder_`.
 
+use super::l2;
 use super::plugins::{PluginSample, write_metrics};
 use super::routes::Admin;
 use super::text::{Kind, Scrape};
@@ -19,6 +20,7 @@ pub(super) fn scrape(admin: &Admin, plugins: &PluginSample) -> String {
     l1(&mut scrape, &status, counters);
     lookups(&mut scrape, counters);
     events(&mut scrape, &status);
+    l2::metrics(&mut scrape, admin);
     larder(&mut scrape, &status, counters);
     rpc(&mut scrape, admin);
     node(&mut scrape, admin);
@@ -30,36 +32,56 @@ fn l1(scrape: &mut Scrape, status: &EngineStatus, counters: &Counters) {
     let cache = &status.cache;
     let ratio = cache.used_bytes as f64 / cache.capacity_bytes.max(1) as f64;
     let dram = [("backend", "dram"), L1];
-    scrape.family("lmcache_mp_l1_memory_usage_bytes", Gauge, "Bytes of L1 handed out.").sample(&dram, cache.used_bytes);
+    scrape
+        .family("lmcache_mp_l1_memory_usage_bytes", Gauge, "Bytes of L1 handed out.")
+        .sample(&dram, cache.used_bytes);
     scrape.family("lmcache_mp_l1_usage_ratio", Gauge, "Share of L1 handed out.").sample(&dram, ratio);
-    scrape.family("lmcache_mp_l1_staging_bytes", Gauge, "Bytes of L1 being written.").sample(&dram, cache.staging_bytes);
+    scrape
+        .family("lmcache_mp_l1_staging_bytes", Gauge, "Bytes of L1 being written.")
+        .sample(&dram, cache.staging_bytes);
     let chunks = [
         ("lmcache_mp_l1_write_chunks_total", "Chunks committed to L1.", counters.written_chunks.get()),
         ("lmcache_mp_l1_read_chunks_total", "Chunks read from L1.", counters.read_chunks.get()),
-        ("lmcache_mp_l1_read_failure_chunks_total", "Chunks that could not be read.", counters.read_failed_chunks.get()),
+        (
+            "lmcache_mp_l1_read_failure_chunks_total",
+            "Chunks that could not be read.",
+            counters.read_failed_chunks.get(),
+        ),
         ("lmcache_mp_l1_evicted_chunks_total", "Chunks evicted from L1.", cache.evicted_total),
     ];
     for (name, help, value) in chunks {
         scrape.family(name, Counter, help).sample(&[L1], value);
     }
     scrape
-        .family("lmcache_mp_l1_allocation_failure_chunks_total", Counter, "Chunks for which no room could be made.")
+        .family(
+            "lmcache_mp_l1_allocation_failure_chunks_total",
+            Counter,
+            "Chunks for which no room could be made.",
+        )
         .sample(&[("during", "l1_store"), L1], counters.refused_chunks.get());
     let passes = counters.eviction_passes.get();
-    scrape.single("lmcache_mp_l1_eviction_loop_triggered_total", Counter, "Background eviction passes.", passes);
+    scrape.single(
+        "lmcache_mp_l1_eviction_loop_triggered_total",
+        Counter,
+        "Background eviction passes.",
+        passes,
+    );
 }
 
 type LookupValue = fn(&LookupCounts) -> u64;
 
 fn lookups(scrape: &mut Scrape, counters: &Counters) {
     let counts = counters.lookups();
-    let families: [(&'static str, &str, LookupValue); 6] = [
+    let families: [(&'static str, &str, LookupValue); 7] = [
         ("lmcache_mp_lookups_requests_total", "Lookups.", |c| c.lookups),
-        ("lmcache_mp_lookup_requested_tokens_total", "Tokens in whole chunks looked up.", |c| c.requested_tokens),
+        ("lmcache_mp_lookup_requested_tokens_total", "Tokens in whole chunks looked up.", |c| {
+            c.requested_tokens
+        }),
         ("lmcache_mp_lookup_hit_tokens_total", "Tokens found.", |c| c.hit_tokens),
-        ("lmcache_mp_lookup_hit_l1_tokens_total", "Tokens found in L1.", |c| c.hit_tokens),
+        ("lmcache_mp_lookup_hit_l1_tokens_total", "Tokens found in L1.", |c| c.hit_tokens - c.hit_l2_tokens),
         ("lmcache_mp_lookup_hit_l1_keys_total", "Objects found in L1.", |c| c.hit_l1_keys),
-        ("lmcache_mp_lookup_hit_l2_tokens_total", "Tokens found in L2.", |_| 0),
+        ("lmcache_mp_lookup_hit_l2_tokens_total", "Tokens found in L2.", |c| c.hit_l2_tokens),
+        ("lmcache_mp_lookup_hit_l2_keys_total", "Objects found in L2.", |c| c.hit_l2_keys),
     ];
     for (name, help, value) in families {
         let mut family = scrape.family(name, Counter, help);
@@ -77,16 +99,24 @@ fn lookups(scrape: &mut Scrape, counters: &Counters) {
         [("no_gpu_context", |c| c.no_layout), ("empty_chunk_hashes", |c| c.no_chunk)];
     for (reason, value) in reasons {
         for (labels, counts) in counts.iter().filter(|(_, counts)| value(counts) > 0) {
-            let labels =
-                [("cache_salt", &*labels.cache_salt), ("model_name", &*labels.model_name), ("reason", reason)];
+            let labels = [
+                ("cache_salt", &*labels.cache_salt),
+                ("model_name", &*labels.model_name),
+                ("reason", reason),
+            ];
             family.sample(&labels, value(counts));
         }
     }
 }
 
 fn events(scrape: &mut Scrape, status: &EngineStatus) {
-    scrape.single("lmcache_mp_kv_events_log_depth", Gauge, "Records in the KV event log.", status.event_log_depth);
-    scrape.single("lmcache_mp_active_prefetch_jobs", Gauge, "Lookups that wait for L2.", 0);
+    scrape.single(
+        "lmcache_mp_kv_events_log_depth",
+        Gauge,
+        "Records in the KV event log.",
+        status.event_log_depth,
+    );
+    scrape.single("lmcache_mp_active_prefetch_jobs", Gauge, "Lookups that wait for L2.", status.prefetching);
     scrape.single("lmcache_mp_active_p2p_lookup_jobs", Gauge, "Lookups of other nodes in progress.", 0);
 }
 
@@ -95,12 +125,24 @@ fn larder(scrape: &mut Scrape, status: &EngineStatus, counters: &Counters) {
     let pending: usize = status.instances.iter().map(|instance| instance.pending_transfers).sum();
     let gauges = [
         ("larder_l1_capacity_bytes", "Bytes of L1 that may be handed out now.", cache.capacity_bytes),
-        ("larder_l1_largest_free_bytes", "Longest allocation possible without eviction.", cache.largest_free_bytes),
+        (
+            "larder_l1_largest_free_bytes",
+            "Longest allocation possible without eviction.",
+            cache.largest_free_bytes,
+        ),
         ("larder_l1_objects", "Objects that can be read.", cache.resident_objects),
         ("larder_l1_staging_objects", "Objects being written.", cache.staging_objects),
-        ("larder_l1_condemned_objects", "Objects cleared by force and still in use.", cache.condemned_objects),
+        (
+            "larder_l1_condemned_objects",
+            "Objects cleared by force and still in use.",
+            cache.condemned_objects,
+        ),
         ("larder_leases", "Leases on all objects.", cache.leases),
-        ("larder_session_leases", "Leases held by requests that have not retrieved yet.", status.session_leases),
+        (
+            "larder_session_leases",
+            "Leases held by requests that have not retrieved yet.",
+            status.session_leases,
+        ),
         ("larder_sessions", "Requests in flight.", status.sessions as u64),
         ("larder_instances", "Registered workers.", status.instances.len() as u64),
         ("larder_pending_transfers", "Transfers between prepare and commit.", pending as u64),
@@ -109,19 +151,47 @@ fn larder(scrape: &mut Scrape, status: &EngineStatus, counters: &Counters) {
         scrape.single(name, Gauge, help, value);
     }
     let counts = [
-        ("larder_l1_evicted_for_store_total", "Chunks a store had to evict itself.", cache.evicted_for_store_total),
-        ("larder_l1_duplicate_commits_total", "Commits of chunks another writer had committed.", cache.duplicates_total),
+        (
+            "larder_l1_evicted_for_store_total",
+            "Chunks a store had to evict itself.",
+            cache.evicted_for_store_total,
+        ),
+        (
+            "larder_l1_duplicate_commits_total",
+            "Commits of chunks another writer had committed.",
+            cache.duplicates_total,
+        ),
         ("larder_l1_aborted_stores_total", "Reservations taken back without a commit.", cache.aborted_total),
-        ("larder_expired_leases_total", "Leases whose holder was gone or silent.", counters.expired_leases.get()),
-        ("larder_expired_stores_total", "Reservations whose writer was gone or silent.", counters.expired_stores.get()),
-        ("larder_reaped_instances_total", "Workers dropped for their silence.", counters.reaped_instances.get()),
-        ("larder_evicted_sessions_total", "Requests given up because of too many.", counters.evicted_sessions.get()),
+        (
+            "larder_expired_leases_total",
+            "Leases whose holder was gone or silent.",
+            counters.expired_leases.get(),
+        ),
+        (
+            "larder_expired_stores_total",
+            "Reservations whose writer was gone or silent.",
+            counters.expired_stores.get(),
+        ),
+        (
+            "larder_reaped_instances_total",
+            "Workers dropped for their silence.",
+            counters.reaped_instances.get(),
+        ),
+        (
+            "larder_evicted_sessions_total",
+            "Requests given up because of too many.",
+            counters.evicted_sessions.get(),
+        ),
         (
             "larder_unknown_instance_stores_total",
             "Stores of workers this server does not know.",
             counters.unknown_instance_stores.get(),
         ),
-        ("larder_reported_blocks_total", "Blocks engines reported as allocated.", counters.reported_blocks.get()),
+        (
+            "larder_reported_blocks_total",
+            "Blocks engines reported as allocated.",
+            counters.reported_blocks.get(),
+        ),
     ];
     for (name, help, value) in counts {
         scrape.single(name, Counter, help, value);
@@ -133,7 +203,12 @@ fn rpc(scrape: &mut Scrape, admin: &Admin) {
     scrape.single("larder_rpc_requests_total", Counter, "Requests answered.", stats.requests());
     scrape.single("larder_rpc_refused_total", Counter, "Requests refused.", stats.refused());
     scrape.single("larder_rpc_malformed_total", Counter, "Messages that are no requests.", stats.malformed());
-    scrape.single("larder_rpc_panics_total", Counter, "Requests that failed by a defect of the server.", stats.panics());
+    scrape.single(
+        "larder_rpc_panics_total",
+        Counter,
+        "Requests that failed by a defect of the server.",
+        stats.panics(),
+    );
     scrape.single("larder_rpc_jobs", Gauge, "Copies waiting or running.", stats.jobs_waiting());
 }
 

@@ -10,11 +10,12 @@ use axum::{Json, Router, middleware};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{access, metrics, plugins, status};
+use super::{access, l2, metrics, plugins, status};
 use crate::config::ServerConfig;
 use crate::controllers::{Preparation, Tasks};
 use crate::engine::Engine;
 use crate::rpc::RpcStats;
+use larder_storage::Built;
 
 /// The peer's release whose interface this server has.
 const PEER_VERSION: &str = "0.5.6";
@@ -34,14 +35,17 @@ pub struct Admin {
     pub tasks: Tasks,
     /// The pool's preparation.
     pub preparation: Arc<Preparation>,
+    /// The second tier's adapters, highest priority first.
+    pub adapters: Arc<[Built]>,
     /// The runtime plugins.
     pub plugins: plugins::Plugins,
 }
 
 /// All routes.
 pub fn router(admin: Admin) -> Router {
-    let mutating =
-        Router::new().route("/cache/clear", post(clear)).layer(middleware::from_fn(access::local_callers_only));
+    let mutating = Router::new()
+        .route("/cache/clear", post(clear))
+        .layer(middleware::from_fn(access::local_callers_only));
     Router::new()
         .route("/", get(async || Json(json!({ "status": "ok", "service": "LMCache HTTP API" }))))
         .route("/healthcheck", get(healthcheck))
@@ -52,6 +56,7 @@ pub fn router(admin: Admin) -> Router {
         .route("/version", get(async || Json(format!("{PEER_VERSION}-larder-{}", env!("CARGO_PKG_VERSION")))))
         .route("/lmc_version", get(async || Json(PEER_VERSION)))
         .route("/commit_id", get(async || Json(format!("larder-{}", env!("CARGO_PKG_VERSION")))))
+        .route("/config/adapters", get(async |State(admin): State<Admin>| Json(l2::list(&admin))))
         .route("/metrics", get(scrape))
         .route("/periodic-threads", get(tasks))
         .merge(mutating)
@@ -70,7 +75,8 @@ async fn healthcheck(State(admin): State<Admin>) -> Response {
         return Json(json!({ "status": "healthy" })).into_response();
     }
     let reason = format!("not running: {}", missing.join(", "));
-    (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "status": "unhealthy", "reason": reason }))).into_response()
+    (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "status": "unhealthy", "reason": reason })))
+        .into_response()
 }
 
 async fn readyz(State(admin): State<Admin>) -> Response {

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::l2;
 use super::routes::Admin;
 use crate::engine::EngineStatus;
 
@@ -16,7 +17,7 @@ pub(super) fn body(admin: &Admin) -> Value {
         "hash_algorithm": admin.config.mp.hash_algorithm,
         "active_sessions": status.sessions,
         "storage_manager": storage_manager(admin, &status, missing.is_empty()),
-        "active_prefetch_jobs": 0,
+        "active_prefetch_jobs": status.prefetching,
         "active_p2p_lookup_jobs": 0,
         "p2p_enabled": false,
         "p2p_state": "unregistered",
@@ -47,9 +48,13 @@ fn storage_manager(admin: &Admin, status: &EngineStatus, healthy: bool) -> Value
         "trigger_watermark": admin.config.eviction.trigger_watermark,
         "eviction_ratio": admin.config.eviction.ratio,
     });
+    let adapters = admin.adapters.len();
+    let alive = |task: &str| adapters == 0 || admin.tasks.is_alive(task);
+    let (waiting_stores, waiting_lookups) = admin.engine.tier_backlog();
     let store = json!({
-        "is_healthy": true, "thread_alive": true, "pending_keys_count": 0, "in_flight_task_count": 0,
-        "num_l2_adapters": 0, "num_active_adapters": 0, "num_draining_adapters": 0,
+        "is_healthy": alive("l2-store"), "thread_alive": alive("l2-store"), "pending_keys_count": waiting_stores,
+        "in_flight_task_count": 0, "num_l2_adapters": adapters, "num_active_adapters": adapters,
+        "num_draining_adapters": 0,
     });
     json!({
         "is_healthy": healthy,
@@ -57,14 +62,15 @@ fn storage_manager(admin: &Admin, status: &EngineStatus, healthy: bool) -> Value
         "store_controllers": { "_default": store },
         "l1_eviction_controllers": { "_default": eviction },
         "prefetch_controller": {
-            "is_healthy": true, "thread_alive": true, "max_in_flight": admin.config.l2.prefetch_max_in_flight,
-            "submission_queue_size": 0, "pending_queue_size": 0, "in_flight_request_count": 0,
+            "is_healthy": alive("l2-prefetch"), "thread_alive": alive("l2-prefetch"),
+            "max_in_flight": admin.config.l2.prefetch_max_in_flight, "submission_queue_size": waiting_lookups,
+            "pending_queue_size": waiting_lookups, "in_flight_request_count": status.prefetching,
             "lookup_phase_count": 0, "load_phase_count": 0, "completed_results_count": 0,
-            "num_l2_adapters": 0, "num_active_adapters": 0, "num_draining_adapters": 0,
+            "num_l2_adapters": adapters, "num_active_adapters": adapters, "num_draining_adapters": 0,
         },
         "l2_eviction_controller": { "is_healthy": true, "thread_alive": true, "adapters": [] },
-        "l2_adapters": [],
-        "num_l2_adapters": 0,
+        "l2_adapters": l2::status(admin),
+        "num_l2_adapters": admin.adapters.len(),
         "l1_usage": [status.cache.used_bytes, status.cache.capacity_bytes],
         "l1_capacity_bytes_by_backend": { "dram": status.cache.capacity_bytes },
         "l1_manager": l1,

@@ -89,7 +89,8 @@ mod tests {
     fn hostile_label_values_stay_inside_their_quotes() {
         let mut scrape = Scrape::default();
         scrape.family("m_total", Kind::Counter, "Help.").sample(&[("a", "x\"} 1\nevil 2\\"), ("b", "")], 3);
-        let text = "# HELP m_total Help.\n# TYPE m_total counter\nm_total{a=\"x\\\"} 1\\nevil 2\\\\\",b=\"\"} 3\n";
+        let text =
+            "# HELP m_total Help.\n# TYPE m_total counter\nm_total{a=\"x\\\"} 1\\nevil 2\\\\\",b=\"\"} 3\n";
         assert_eq!(scrape.finish(), text);
     }
 }

@@ -174,7 +174,7 @@ fn check_observability(settings: &Settings, mistakes: &mut Vec<Mistake>) {
 fn check_adapters(settings: &Settings, capabilities: &Capabilities, mistakes: &mut Vec<Mistake>) {
     for (index, adapter) in settings.objects("l2-adapter").iter().enumerate() {
         let problem = match adapter.get("type") {
-            Some(Json::String(kind)) => (capabilities.l2_adapter)(kind)
+            Some(Json::String(kind)) => (capabilities.l2_adapter)(adapter)
                 .err()
                 .map(|why| format!("`{}` cannot be used: {why}", quoted(kind))),
             Some(_) => Some("the adapter's `type` is not a text".into()),

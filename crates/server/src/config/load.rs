@@ -1,6 +1,8 @@
 //! From the raw layers to a checked, typed configuration.
 
 use clap::ArgMatches;
+use larder_storage::AdapterConfig;
+use serde_json::Value as Json;
 
 use super::mistake::{InvalidConfig, Mistake};
 use super::model::ServerConfig;
@@ -10,13 +12,19 @@ use super::{build, check, command, file};
 /// What this build can do beyond the flag table, asked during checks.
 #[derive(Clone, Copy, Debug)]
 pub struct Capabilities {
-    /// Whether an L2 adapter of this `type` can be used; `Err` says why not, as a phrase.
-    pub l2_adapter: fn(&str) -> Result<(), String>,
+    /// Whether an L2 adapter can be used as configured; `Err` says why not, as a phrase.
+    pub l2_adapter: fn(&Json) -> Result<(), String>,
 }
 
 impl Default for Capabilities {
     fn default() -> Self {
-        Self { l2_adapter: |_| Err("storage adapters are not part of this build".into()) }
+        Self {
+            l2_adapter: |adapter| {
+                AdapterConfig::from_value(adapter, &|name| std::env::var(name).ok())
+                    .map(drop)
+                    .map_err(|error| error.to_string())
+            },
+        }
     }
 }
 

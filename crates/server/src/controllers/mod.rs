@@ -4,6 +4,7 @@
 //! never hold the engine's lock while a request waits for another core to let go of it.
 
 mod eviction;
+pub mod l2;
 mod preparation;
 mod sweeping;
 mod tasks;

@@ -64,6 +64,9 @@ pub struct Engine {
     /// Whether the pool is still being prepared.
     pub(super) growing: AtomicBool,
     pub(super) grown: Notify,
+    pub(super) wake_stores: Notify,
+    pub(super) wake_prefetches: Notify,
+    pub(super) answered: Notify,
     pub(super) wake_eviction: Notify,
     pub(super) wake_events: Notify,
     pub(super) wake_sweep: Notify,
@@ -77,6 +80,7 @@ pub(super) struct State {
     pub(super) instances: Instances,
     pub(super) events: KvEventLog,
     pub(super) heard: super::members::Heard,
+    pub(super) tier: super::tier::TierQueues,
 }
 
 impl Engine {
@@ -93,6 +97,7 @@ impl Engine {
             instances: Instances::default(),
             events: KvEventLog::new(config.incarnation_ns, config.kv_event_log_size),
             heard: super::members::Heard::default(),
+            tier: super::tier::TierQueues::default(),
         };
         Self {
             config,
@@ -103,6 +108,9 @@ impl Engine {
             recording: AtomicBool::new(false),
             growing: AtomicBool::new(true),
             grown: Notify::new(),
+            wake_stores: Notify::new(),
+            wake_prefetches: Notify::new(),
+            answered: Notify::new(),
             wake_eviction: Notify::new(),
             wake_events: Notify::new(),
             wake_sweep: Notify::new(),

@@ -47,6 +47,10 @@ pub struct LookupCounts {
     pub hit_tokens: u64,
     /// Objects of them that are in L1.
     pub hit_l1_keys: u64,
+    /// Tokens of them that were brought from L2.
+    pub hit_l2_tokens: u64,
+    /// Objects of them that were brought from L2.
+    pub hit_l2_keys: u64,
     /// Lookups for a model without a layout.
     pub no_layout: u64,
     /// Lookups without a complete chunk.
@@ -78,6 +82,12 @@ pub struct Counters {
     pub eviction_passes: Counter,
     /// Blocks that engines reported as newly allocated.
     pub reported_blocks: Counter,
+    /// Chunks brought from L2.
+    pub l2_loaded_chunks: Counter,
+    /// Chunks of lookups that L2 added.
+    pub l2_hit_chunks: Counter,
+    /// Chunks that were not stored in L2 because it could not keep up.
+    pub l2_shed_chunks: Counter,
     lookups: Mutex<HashMap<LookupLabels, LookupCounts>>,
 }
 

@@ -255,7 +255,11 @@ impl Instances {
                 model.instances += 1;
             }
             None => {
-                worlds.push(ModelLayout { world_size: *world_size, layout: Arc::clone(layout), instances: 1 });
+                worlds.push(ModelLayout {
+                    world_size: *world_size,
+                    layout: Arc::clone(layout),
+                    instances: 1,
+                });
             }
         }
     }

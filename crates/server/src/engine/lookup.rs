@@ -9,6 +9,7 @@ use super::core::{ConnectionId, Engine, State};
 use super::error::EngineError;
 use super::key::PromptKey;
 use super::sessions::{Found, Session};
+use super::tier::PrefetchWork;
 
 /// Most readers one lookup leases for; the peer clamps at the same number.
 const READERS_MAX: u32 = 128;
@@ -37,15 +38,29 @@ impl Engine {
             return Ok(());
         }
         let readers = key.readers.min(READERS_MAX) as u8;
-        let rows: Vec<Row> = (0..key.world_size)
+        let rows: Arc<[Row]> = (0..key.world_size)
             .map(|rank| Row { scope: key.scope(&layout, rank), rank, window: None })
             .collect();
         let answer = state.cache.lookup(&rows, hashes, readers);
+        let pending = if answer.hit_chunks < hashes.len() {
+            let work = PrefetchWork {
+                request_id: key.request_id.into(),
+                generation: 0,
+                rows: Arc::clone(&rows),
+                hashes: hashes.into(),
+                from: answer.hit_chunks,
+                readers,
+            };
+            self.queue_prefetch(&mut state, work)
+        } else {
+            None
+        };
         let found = Found {
             hit_chunks: answer.hit_chunks,
+            pending,
             collected: false,
             leases: answer.leases,
-            scopes: rows.into_iter().map(|row| row.scope).collect(),
+            scopes: rows.iter().map(|row| row.scope.clone()).collect(),
             hashes: Arc::clone(&key.hashes),
         };
         self.counters.lookup(key.model_name, key.cache_salt, |counts| {
@@ -58,18 +73,33 @@ impl Engine {
         Ok(())
     }
 
-    /// The number of chunks a request's lookup found, once; 0 for a request without a lookup or when the answer was given before.
-    pub fn collect(&self, request_id: &str, connection: ConnectionId) -> usize {
+    /// The number of chunks a request's lookup found, once; 0 for a request without a lookup or when the answer was given before,
+    /// `None` while the second tier is being asked.
+    pub fn collect(&self, request_id: &str, connection: ConnectionId) -> Option<usize> {
         let now_ms = self.now_ms();
         let mut state = self.state();
         state.heard.note(connection, now_ms);
         let session = state.sessions.get(request_id, now_ms);
         match session.and_then(|session| session.found.as_mut()) {
+            Some(found) if found.pending.is_some() => None,
             Some(found) if !found.collected => {
                 found.collected = true;
-                found.hit_chunks
+                Some(found.hit_chunks)
             }
-            _ => 0,
+            _ => Some(0),
+        }
+    }
+
+    /// As [`Self::collect`], once the answer is there.
+    pub async fn collect_when_answered(&self, request_id: &str, connection: ConnectionId) -> usize {
+        loop {
+            let answered = self.answered.notified();
+            tokio::pin!(answered);
+            answered.as_mut().enable();
+            if let Some(chunks) = self.collect(request_id, connection) {
+                return chunks;
+            }
+            answered.await;
         }
     }
 
@@ -88,6 +118,9 @@ impl Engine {
         let State { sessions, cache, .. } = &mut *state;
         let session = sessions.get(key.request_id, now_ms);
         let Some(found) = session.and_then(|session| session.found.as_mut()) else { return };
+        if found.pending.is_some() {
+            return;
+        }
         found.collected = true;
         if chunks.start < chunks.end {
             for (entry, count) in found.leases.take_range(key.worker_id, chunks) {

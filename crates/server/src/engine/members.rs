@@ -81,7 +81,9 @@ impl Engine {
         let connection = state.heard.note(connection, now_ms).then_some(connection);
         match state.instances.register(instance_id, registration, connection, now_ms) {
             Registered::New => {
-                tracing::info!("registered instance {instance_id} of model `{model_name}`, world size {world_size}");
+                tracing::info!(
+                    "registered instance {instance_id} of model `{model_name}`, world size {world_size}"
+                );
             }
             Registered::Refreshed => {}
             Registered::Replaced(abandoned) => {

@@ -20,6 +20,7 @@ mod room;
 mod sessions;
 mod status;
 mod sweep;
+mod tier;
 mod transfer;
 
 #[cfg(test)]
@@ -31,4 +32,5 @@ pub use error::EngineError;
 pub use key::{OwnedKey, PromptKey};
 pub use members::Geometry;
 pub use status::{EngineStatus, InstanceStatus};
+pub use tier::{LoadSlot, PrefetchWork, StoreWork};
 pub use transfer::{RetrievePlan, Slot, StorePlan};

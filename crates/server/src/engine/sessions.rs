@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use larder_core::key::Scope;
 use larder_core::hash::ChunkHash;
+use larder_core::key::Scope;
 use larder_core::lease::LeaseSet;
 
 use super::ConnectionId;
@@ -23,6 +23,8 @@ const GIVE_UP_SHARE: usize = 16;
 pub(super) struct Found {
     /// Chunks from the start of the prompt that can be retrieved.
     pub hit_chunks: usize,
+    /// The prefetch the answer waits for, if it does.
+    pub pending: Option<u64>,
     /// Whether the answer was collected; it is given once.
     pub collected: bool,
     /// Leases on what was found.
@@ -70,13 +72,21 @@ impl Sessions {
         Some(session)
     }
 
+    /// The session of a request, if there is one; no sign of life.
+    pub(super) fn peek(&mut self, request_id: &str) -> Option<&mut Session> {
+        self.by_request.get_mut(request_id)
+    }
+
     /// Ends a request and hands its session over.
     pub(super) fn end(&mut self, request_id: &str) -> Option<Session> {
         self.by_request.remove(request_id)
     }
 
     /// Removes the sessions for which `expired` says so and hands them over.
-    pub(super) fn take_expired(&mut self, mut expired: impl FnMut(&Session) -> bool) -> Vec<(Box<str>, Session)> {
+    pub(super) fn take_expired(
+        &mut self,
+        mut expired: impl FnMut(&Session) -> bool,
+    ) -> Vec<(Box<str>, Session)> {
         self.by_request.extract_if(|_, session| expired(session)).collect()
     }
 

@@ -36,6 +36,8 @@ pub struct EngineStatus {
     pub sessions: usize,
     /// Leases held by requests; the rest of `cache.leases` is held by retrieves in progress.
     pub session_leases: u64,
+    /// Lookups that wait for the second tier.
+    pub prefetching: usize,
     /// Registered workers, by id.
     pub instances: Vec<InstanceStatus>,
     /// Records in the KV event log.
@@ -68,6 +70,7 @@ impl Engine {
             cache: state.cache.stats(),
             sessions: state.sessions.len(),
             session_leases: state.sessions.leases(),
+            prefetching: state.tier.prefetching,
             instances,
             event_log_depth: state.events.len(),
             event_next_seq: state.events.next_seq(),

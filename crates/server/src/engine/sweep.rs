@@ -42,7 +42,9 @@ impl Engine {
             let held = session.found.as_ref().map_or(0, |found| found.leases.held());
             if held > 0 {
                 self.counters.expired_leases.add(held);
-                tracing::info!("gave back {held} leases of request `{request_id}`: its holder is gone or silent");
+                tracing::info!(
+                    "gave back {held} leases of request `{request_id}`: its holder is gone or silent"
+                );
             }
             close(state, session);
         }
@@ -66,7 +68,10 @@ impl Engine {
         for (id, instance) in state.instances.iter_mut() {
             if instance.orphaned_ms.is_some_and(|since| now_ms.saturating_sub(since) > ORPHAN_GRACE_MS) {
                 if instance.pending() > 0 {
-                    tracing::info!("took back {} unfinished transfers of instance {id}: it is gone", instance.pending());
+                    tracing::info!(
+                        "took back {} unfinished transfers of instance {id}: it is gone",
+                        instance.pending()
+                    );
                     abandoned.push(instance.take_pending());
                 }
                 continue;

@@ -72,7 +72,8 @@ impl Engine {
         let entries: Vec<EntryRef> = reservation.reserved.iter().map(|r| r.entry).collect();
         if !entries.is_empty() {
             let pending = PendingStore { entries, since_ms: now_ms, expired: false };
-            let instance = state.instances.get_mut(instance_id).ok_or(EngineError::UnknownInstance(instance_id))?;
+            let instance =
+                state.instances.get_mut(instance_id).ok_or(EngineError::UnknownInstance(instance_id))?;
             if let Some(superseded) = instance.stores.insert(transfer_key, pending) {
                 abort_all(&mut state, superseded.entries);
             }
@@ -111,7 +112,8 @@ impl Engine {
         let now_ms = self.now_ms();
         let mut state = self.state();
         let transfer = self.transfer(&mut state, key, instance_id, connection, now_ms)?;
-        let instance = state.instances.get_mut(instance_id).ok_or(EngineError::UnknownInstance(instance_id))?;
+        let instance =
+            state.instances.get_mut(instance_id).ok_or(EngineError::UnknownInstance(instance_id))?;
         let Some(pending) = instance.stores.remove(&transfer.key) else { return Ok(false) };
         if pending.expired {
             abort_all(&mut state, pending.entries);
@@ -179,7 +181,8 @@ impl Engine {
             return Ok(None);
         };
         let offsets: Vec<u64> = entries.iter().filter_map(|&entry| state.cache.offset(entry)).collect();
-        let instance = state.instances.get_mut(instance_id).ok_or(EngineError::UnknownInstance(instance_id))?;
+        let instance =
+            state.instances.get_mut(instance_id).ok_or(EngineError::UnknownInstance(instance_id))?;
         instance.retrieves.entry(transfer_key).or_default().push(entries);
         self.wake_sweep.notify_one();
         let slots = offsets.iter().enumerate().map(|(index, &offset)| Slot { offset, index }).collect();
@@ -199,7 +202,8 @@ impl Engine {
         let now_ms = self.now_ms();
         let mut state = self.state();
         let transfer = self.transfer(&mut state, key, instance_id, connection, now_ms)?;
-        let instance = state.instances.get_mut(instance_id).ok_or(EngineError::UnknownInstance(instance_id))?;
+        let instance =
+            state.instances.get_mut(instance_id).ok_or(EngineError::UnknownInstance(instance_id))?;
         let Some(batches) = instance.retrieves.get_mut(&transfer.key) else { return Ok(()) };
         let entries = batches.pop().unwrap_or_default();
         if batches.is_empty() {
@@ -222,7 +226,8 @@ impl Engine {
         now_ms: u64,
     ) -> Result<Transfer, EngineError> {
         let connection = state.heard.note(connection, now_ms).then_some(connection);
-        let instance = state.instances.get_mut(instance_id).ok_or(EngineError::UnknownInstance(instance_id))?;
+        let instance =
+            state.instances.get_mut(instance_id).ok_or(EngineError::UnknownInstance(instance_id))?;
         instance.heard(connection, now_ms);
         instance.transferred_ms = now_ms;
         if instance.pending() >= PENDING_PER_INSTANCE_MAX {
@@ -251,6 +256,8 @@ impl Engine {
         state.cache.touch(scope, &key.hashes[..*end]);
         let stored = commits.iter().filter(|&&commit| commit == Commit::Stored).count();
         self.counters.written_chunks.add(stored as u64);
+        let fresh = entries.iter().zip(&commits).filter(|&(_, &commit)| commit == Commit::Stored);
+        self.queue_stores(state, scope, fresh.map(|(&entry, _)| entry));
         if let Some(tokens) = tokens.filter(|_| stored > 0 && transfer.rank == 0) {
             self.record_stores(state, scope, &key.hashes, *start..*end, tokens);
         }

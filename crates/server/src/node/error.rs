@@ -6,6 +6,8 @@ use larder_core::hash::UnknownAlgorithm;
 use larder_pool::PoolError;
 use larder_supervise::SuperviseError;
 
+use crate::controllers::l2::TierError;
+
 /// A server that could not start. Nothing of it is left behind.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -19,7 +21,9 @@ pub enum StartError {
     #[error("RPC: {0}")]
     Rpc(#[from] larder_zmtp::Error),
     /// The HTTP port can't be bound.
-    #[error("HTTP: can't listen on `{address}`: {source}\nhint: choose another with --http-host and --http-port")]
+    #[error(
+        "HTTP: can't listen on `{address}`: {source}\nhint: choose another with --http-host and --http-port"
+    )]
     Http {
         /// Host and port as configured.
         address: String,
@@ -37,6 +41,9 @@ pub enum StartError {
     /// The RPC thread ended before it served.
     #[error("the RPC thread ended during start")]
     RpcThread,
+    /// An adapter of the second tier can't work as configured.
+    #[error("L2: {0}")]
+    Tier(#[from] TierError),
     /// The plugins' private directory or guardian can't be had.
     #[error("plugins: {0}")]
     Plugins(#[from] SuperviseError),

@@ -16,6 +16,7 @@ use super::shutdown::Shutdown;
 use crate::admin::{self, Admin, Plugins};
 use crate::config::json::{Resolved, http_config_json, plugin_config_json, plugin_extra_config_json};
 use crate::config::{EvictionPolicy, ServerConfig, SharedMemory};
+use crate::controllers::l2::{StorePolicy, Tier, TierConfig};
 use crate::controllers::{self, Preparation, Tasks};
 use crate::engine::{Engine, EngineConfig};
 use crate::rpc::{FrontConfig, RpcStats};
@@ -49,6 +50,7 @@ fn raise_open_files() {
 /// The parts of a running server.
 struct Node {
     engine: Arc<Engine>,
+    tier: Option<Tier>,
     rpc: RpcServer,
     preparation: Arc<Preparation>,
     preparing: thread::JoinHandle<()>,
@@ -58,8 +60,10 @@ impl Node {
     async fn start(config: ServerConfig) -> Result<(), StartError> {
         raise_open_files();
         let mut shutdown = Shutdown::listen()?;
-        let algorithm = HashAlgorithm::parse(&config.mp.hash_algorithm, config.mp.python_hash_seed.as_deref())?;
-        let hasher = ChunkHasher::new(algorithm, config.mp.chunk_size as usize).expect("a checked chunk size");
+        let algorithm =
+            HashAlgorithm::parse(&config.mp.hash_algorithm, config.mp.python_hash_seed.as_deref())?;
+        let hasher =
+            ChunkHasher::new(algorithm, config.mp.chunk_size as usize).expect("a checked chunk size");
         tracing::info!(
             "token hasher: chunk_size={}, hash_algorithm={}, NONE_HASH={}",
             config.mp.chunk_size,
@@ -67,22 +71,31 @@ impl Node {
             hasher.none_hash()
         );
         let pool = Arc::new(open_pool(&config)?);
-        let engine = Arc::new(Engine::new(engine_config(&config, algorithm), Arc::clone(&pool), policy(&config)));
+        let engine =
+            Arc::new(Engine::new(engine_config(&config, algorithm), Arc::clone(&pool), policy(&config)));
         let tasks = Tasks::default();
         let stats = Arc::new(RpcStats::default());
         let front = FrontConfig {
             shm_name: pool.name().unwrap_or_default().to_owned(),
             pool_bytes: pool.len_bytes(),
-            experimental: if config.mp.kv_event_log_size > 0 { vec!["kv_event_stream".into()] } else { Vec::new() },
+            experimental: if config.mp.kv_event_log_size > 0 {
+                vec!["kv_event_stream".into()]
+            } else {
+                Vec::new()
+            },
         };
         let address = format!("tcp://{}:{}", config.mp.host, config.mp.port);
         let rpc = serve_rpc(&address, Arc::clone(&engine), hasher, front, Arc::clone(&stats), &tasks)?;
         for endpoint in rpc.endpoints() {
             tracing::info!("LMCache ZMQ cache server is running on {endpoint}");
         }
+        let tier = match config.l2.adapters.is_empty() {
+            true => None,
+            false => Some(Tier::start(&tier_config(&config), Arc::clone(&engine), &tasks)?),
+        };
         let preparation = Arc::new(Preparation::default());
         let preparing = prepare_pool(&config, &engine, &preparation)?;
-        let node = Self { engine, rpc, preparation, preparing };
+        let node = Self { engine, tier, rpc, preparation, preparing };
         let served = node.serve(config, tasks, stats, &mut shutdown).await;
         node.stop();
         served
@@ -109,6 +122,7 @@ impl Node {
             rpc,
             tasks,
             preparation: Arc::clone(&self.preparation),
+            adapters: self.tier.as_ref().map(|tier| Arc::clone(tier.adapters())).unwrap_or_default(),
             plugins: control.clone(),
         };
         let (listener, url) = listen_http(&config).await?;
@@ -136,6 +150,9 @@ impl Node {
         self.preparation.stop();
         self.preparing.thread().unpark();
         self.rpc.stop();
+        if let Some(tier) = self.tier {
+            tier.stop();
+        }
         self.engine.pool().unlink();
         if self.preparing.join().is_err() {
             tracing::error!("the pool's preparation failed");
@@ -160,6 +177,18 @@ fn engine_config(config: &ServerConfig, hash_algorithm: HashAlgorithm) -> Engine
         registration_grace_ms: ms(config.mp.worker_registration_grace()),
         kv_event_log_size: config.mp.kv_event_log_size,
         incarnation_ns: u64::try_from(since_1970.as_nanos()).unwrap_or(u64::MAX),
+    }
+}
+
+fn tier_config(config: &ServerConfig) -> TierConfig {
+    TierConfig {
+        adapters: config.l2.adapters.clone(),
+        store_policy: if config.l2.store_policy == "skip_l1" {
+            StorePolicy::SkipL1
+        } else {
+            StorePolicy::Default
+        },
+        prefetches_max: config.l2.prefetch_max_in_flight as usize,
     }
 }
 
@@ -216,7 +245,9 @@ async fn listen_http(config: &ServerConfig) -> Result<(TcpListener, String), Sta
     let listener = TcpListener::bind((host, port)).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     if !address.ip().is_loopback() {
-        tracing::warn!("HTTP listens on {address} without authentication; only this machine may change state");
+        tracing::warn!(
+            "HTTP listens on {address} without authentication; only this machine may change state"
+        );
     }
     Ok((listener, http_url(address)))
 }

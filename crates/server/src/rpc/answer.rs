@@ -1,6 +1,7 @@
 //! How a request is answered on the wire (`spec/mp-protocol.md` 1).
 
 use bytes::Bytes;
+use larder_wire::{Response, WireError};
 use larder_zmtp::Permit;
 
 /// What an operation came to.
@@ -12,6 +13,18 @@ pub(super) enum Answer {
     Body(Bytes),
     /// It could not be done and the operation has no result that says so. The text is for the client's log.
     Refused(String),
+}
+
+impl Answer {
+    /// The answer with this result.
+    pub(super) fn encode(response: &Response<'_>) -> Result<Self, WireError> {
+        Ok(response.encode()?.map_or(Self::Done, |body| Self::Body(body.into())))
+    }
+
+    /// The same where failing to encode is just another refusal.
+    pub(super) fn of(response: &Response<'_>) -> Self {
+        Self::encode(response).unwrap_or_else(|error| Self::Refused(error.to_string()))
+    }
 }
 
 /// The two frames a client recognises its answer by.

@@ -13,7 +13,7 @@ use larder_wire::Operation;
 use larder_zmtp::{Disconnect, Handler, Message, Peer, PeerId, Permit};
 
 use super::answer::{Answer, Ticket};
-use super::operations::{Outcome, Subscription};
+use super::operations::{Outcome, Subscription, found};
 use super::prompts::Prompts;
 use super::stats::RpcStats;
 use super::streams::{STREAMS_MAX, Streams};
@@ -22,6 +22,9 @@ use crate::engine::Engine;
 
 /// How long a store waits for a pool that is being prepared before it takes what there is.
 const ROOM_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Longest a client may wait for a lookup in one request.
+const WAIT_MAX: Duration = Duration::from_secs(600);
 
 /// What the front tells clients about the server.
 #[derive(Clone, Debug)]
@@ -48,7 +51,12 @@ pub struct Front {
 
 impl Front {
     /// A front for `engine`, naming chunks with `hasher`.
-    pub fn new(engine: Arc<Engine>, hasher: ChunkHasher, config: FrontConfig, stats: Arc<RpcStats>) -> Arc<Self> {
+    pub fn new(
+        engine: Arc<Engine>,
+        hasher: ChunkHasher,
+        config: FrontConfig,
+        stats: Arc<RpcStats>,
+    ) -> Arc<Self> {
         Arc::new_cyclic(|me| Self {
             engine,
             config,
@@ -97,19 +105,30 @@ impl Front {
         }
     }
 
-    fn answer(&self, peer: &Peer, ticket: Ticket, permit: Permit, operation: Operation, payloads: Vec<Bytes>) {
+    fn answer(
+        &self,
+        peer: &Peer,
+        ticket: Ticket,
+        permit: Permit,
+        operation: Operation,
+        payloads: Vec<Bytes>,
+    ) {
         let outcome = self.guarded(operation, &payloads, peer.id().0, true);
         match outcome {
             Outcome::Now(answer) => self.finish(ticket, permit, answer),
             Outcome::Subscribed(subscription) => self.subscribe(peer, ticket, permit, subscription),
             Outcome::Job(job) => self.start_job(peer, ticket, permit, job),
+            Outcome::WaitForLookup(request_id, timeout_s) => {
+                self.wait_for_lookup(peer, ticket, permit, request_id, timeout_s);
+            }
             Outcome::RoomIsComing => self.wait_for_room(peer, ticket, permit, operation, payloads),
         }
     }
 
     /// Handles a request; a panic fails this request alone.
     fn guarded(&self, operation: Operation, payloads: &[Bytes], connection: u64, patient: bool) -> Outcome {
-        let handled = catch_unwind(AssertUnwindSafe(|| self.handle(operation, payloads, connection, patient)));
+        let handled =
+            catch_unwind(AssertUnwindSafe(|| self.handle(operation, payloads, connection, patient)));
         handled.unwrap_or_else(|_| {
             self.stats.count_panic();
             tracing::error!("{operation}: the handler panicked; the request was refused");
@@ -164,6 +183,26 @@ impl Front {
             front.stats.job_ended();
             front.finish(ticket, permit, answer);
             front.resume(&peer);
+        });
+    }
+
+    /// Answers when the lookup is answered, or with nothing when the client's patience is over. Nobody waits for it, not even the
+    /// connection's own later requests.
+    fn wait_for_lookup(
+        &self,
+        peer: &Peer,
+        ticket: Ticket,
+        permit: Permit,
+        request_id: Box<str>,
+        timeout_s: f64,
+    ) {
+        let Some(front) = self.me.upgrade() else { return };
+        let connection = peer.id().0;
+        let patience = Duration::try_from_secs_f64(timeout_s).unwrap_or_default().min(WAIT_MAX);
+        tokio::task::spawn_local(async move {
+            let answered = front.engine.collect_when_answered(&request_id, connection);
+            let chunks = tokio::time::timeout(patience, answered).await.ok();
+            front.finish(ticket, permit, Answer::of(&found(chunks)));
         });
     }
 

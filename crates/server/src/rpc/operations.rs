@@ -5,7 +5,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use larder_core::hash::ChunkHash;
 use larder_core::key::{self, TokenRange};
-use larder_wire::engine_driven::{EngineContext, PoolLocation, PrepareRetrieveResult, PrepareStoreResult, Slot};
+use larder_wire::engine_driven::{
+    EngineContext, PoolLocation, PrepareRetrieveResult, PrepareStoreResult, Slot,
+};
 use larder_wire::{CacheKey, Operation, Request, Response, decode_request_with};
 
 use super::answer::Answer;
@@ -24,6 +26,8 @@ pub(super) enum Outcome {
     Job(Box<dyn FnOnce() -> Answer + Send>),
     /// It opens a stream.
     Subscribed(Subscription),
+    /// It is answered when the lookup of this request is, or after so many seconds with nothing.
+    WaitForLookup(Box<str>, f64),
     /// The pool is still being prepared and has no room yet: to be asked again when it has grown.
     RoomIsComing,
 }
@@ -98,7 +102,8 @@ impl Front {
             tracing::warn!("{operation}: {error}; it is told so at its next ping");
             if operation == Operation::PrepareStore {
                 self.engine.counters().unknown_instance_stores.add(1);
-                let nothing = PrepareStoreResult::Slots { slots: Vec::new(), chunk_indices: (&[][..]).into() };
+                let nothing =
+                    PrepareStoreResult::Slots { slots: Vec::new(), chunk_indices: (&[][..]).into() };
                 return body(&Response::PrepareStore(nothing)).ok();
             }
         }
@@ -138,8 +143,14 @@ impl Front {
                 engine.lookup(&self.prompt(&key, known)?, connection)?;
                 DONE
             }
-            Request::QueryPrefetchStatus { request_id } | Request::WaitPrefetchStatus { request_id, .. } => {
-                now(&Response::Int(engine.collect(request_id, connection) as i64))?
+            Request::QueryPrefetchStatus { request_id } => {
+                now(&found(engine.collect(request_id, connection)))?
+            }
+            Request::WaitPrefetchStatus { request_id, timeout_s } => {
+                match engine.collect(request_id, connection) {
+                    None => Outcome::WaitForLookup(request_id.into(), timeout_s),
+                    answered => now(&found(answered))?,
+                }
             }
             Request::FreeLookupLocks { key, .. } => {
                 engine.free_leases(&unhashed(&key)?, connection);
@@ -176,7 +187,9 @@ impl Front {
                         let slots = wire_slots(&plan.slots, &plan.layout);
                         now(&Response::PrepareRetrieve(PrepareRetrieveResult::slots(slots)))?
                     }
-                    Some(plan) => payload::retrieve(Arc::clone(engine), &prompt, instance_id, connection, plan),
+                    Some(plan) => {
+                        payload::retrieve(Arc::clone(engine), &prompt, instance_id, connection, plan)
+                    }
                 }
             }
             Request::CommitRetrieve { key, instance_id } => {
@@ -206,7 +219,11 @@ impl Front {
         !self.config.shm_name.is_empty()
     }
 
-    fn register(&self, context: &EngineContext<'_>, connection: ConnectionId) -> Result<Response<'_>, Refusal> {
+    fn register(
+        &self,
+        context: &EngineContext<'_>,
+        connection: ConnectionId,
+    ) -> Result<Response<'_>, Refusal> {
         let geometry = Geometry {
             block_size: context.block_size,
             num_layers: context.num_layers,
@@ -277,7 +294,12 @@ fn unhashed<'a>(key: &CacheKey<'a>) -> Result<PromptKey<'a>, Refusal> {
     })
 }
 
-fn subscription(instance_id: i64, model_name: &str, cursor: i64, max_events: i64) -> Result<Outcome, Refusal> {
+fn subscription(
+    instance_id: i64,
+    model_name: &str,
+    cursor: i64,
+    max_events: i64,
+) -> Result<Outcome, Refusal> {
     if !(1..=EVENTS_PER_BATCH_MAX).contains(&max_events) {
         let text = format!("`max_events` is `{max_events}`; it must be 1 to {EVENTS_PER_BATCH_MAX}");
         return Err(Refusal::Argument(text));
@@ -291,7 +313,10 @@ fn subscription(instance_id: i64, model_name: &str, cursor: i64, max_events: i64
 /// What the operator has to change for an operation of a part that is not here.
 fn unsupported(operation: Operation) -> &'static str {
     match operation {
-        Operation::RegisterKvCache | Operation::Store | Operation::Retrieve | Operation::UnregisterKvCache => {
+        Operation::RegisterKvCache
+        | Operation::Store
+        | Operation::Retrieve
+        | Operation::UnregisterKvCache => {
             "server-driven transfer is not available; \
              set `lmcache.mp.mp_transfer_mode` (or LMCACHE_MP_TRANSFER_MODE) to `engine_driven` in the engine"
         }
@@ -321,12 +346,16 @@ fn wire_slots<'a>(
 
 const DONE: Outcome = Outcome::Now(Answer::Done);
 
+/// What a lookup found; no result while it is not known.
+pub(super) fn found(chunks: Option<usize>) -> Response<'static> {
+    chunks.map_or(Response::None, |chunks| Response::Int(chunks as i64))
+}
+
 fn now(response: &Response<'_>) -> Result<Outcome, Refusal> {
     body(response).map(Outcome::Now)
 }
 
 /// The answer with this result.
 fn body(response: &Response<'_>) -> Result<Answer, Refusal> {
-    let encoded = response.encode().map_err(Refusal::Wire)?;
-    Ok(encoded.map_or(Answer::Done, |body| Answer::Body(body.into())))
+    Answer::encode(response).map_err(Refusal::Wire)
 }

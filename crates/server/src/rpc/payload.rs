@@ -6,7 +6,7 @@ use bytes::Bytes;
 use larder_core::layout::ObjectLayout;
 use larder_wire::dtype::DType;
 use larder_wire::engine_driven::PrepareRetrieveResult;
-use larder_wire::pickle::{Piece, PickledTensor, TensorSpec, read_tensors, write_tensors};
+use larder_wire::pickle::{PickledTensor, Piece, TensorSpec, read_tensors, write_tensors};
 use larder_wire::{Operation, Response};
 
 use super::answer::Answer;
@@ -38,7 +38,7 @@ pub(super) fn store(
             tracing::warn!("{} of instance {instance_id}: {reason}", Operation::CommitStore);
             false
         });
-        encode(&Response::Bool(stored))
+        Answer::of(&Response::Bool(stored))
     }))
 }
 
@@ -58,7 +58,7 @@ pub(super) fn retrieve(
         }
         body.unwrap_or_else(|reason| {
             tracing::warn!("{} of instance {instance_id}: {reason}", Operation::PrepareRetrieve);
-            encode(&Response::PrepareRetrieve(PrepareRetrieveResult::miss()))
+            Answer::of(&Response::PrepareRetrieve(PrepareRetrieveResult::miss()))
         })
     }))
 }
@@ -109,11 +109,4 @@ fn pickle(engine: &Engine, plan: &RetrievePlan) -> Result<Answer, String> {
     }
     body.extend_from_slice(&tail);
     Ok(Answer::Body(body.into()))
-}
-
-fn encode(response: &Response<'_>) -> Answer {
-    match response.encode() {
-        Ok(body) => body.map_or(Answer::Done, |body| Answer::Body(body.into())),
-        Err(error) => Answer::Refused(error.to_string()),
-    }
 }

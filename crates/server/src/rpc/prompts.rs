@@ -92,7 +92,9 @@ impl Prompts {
             return;
         }
         while self.known.len() >= PROMPTS_MAX || self.bytes + raw.len() > PROMPT_BYTES_MAX {
-            let Some((at, _)) = self.known.iter().enumerate().min_by_key(|(_, known)| known.used) else { break };
+            let Some((at, _)) = self.known.iter().enumerate().min_by_key(|(_, known)| known.used) else {
+                break;
+            };
             self.drop_at(at);
         }
         self.clock += 1;
@@ -149,8 +151,7 @@ mod tests {
     fn memory_is_bounded_and_the_coldest_goes_first() {
         let mut prompts = prompts();
         let ids = |seed| (0..512).map(|i| i * 1000 + seed + 70_000).collect::<Vec<u32>>();
-        let buffers: Vec<IdBuffer> =
-            (0..=PROMPTS_MAX as u32).map(|seed| IdBuffer::new(&ids(seed))).collect();
+        let buffers: Vec<IdBuffer> = (0..=PROMPTS_MAX as u32).map(|seed| IdBuffer::new(&ids(seed))).collect();
         for buffer in &buffers[..PROMPTS_MAX] {
             add(&mut prompts, buffer, "r");
         }

@@ -6,7 +6,7 @@
 use std::io::{BufRead, Write};
 use std::time::Duration;
 
-use larder_supervise::{Policy, Supervisor, SupervisorConfig};
+use larder_supervise::{Host, Policy, Role, Supervisor, SupervisorConfig};
 use tokio::sync::mpsc;
 
 fn main() {
@@ -22,6 +22,11 @@ fn main() {
         config.runtime_dir = dir.into();
     }
     config.sole_parent = true;
+    if let Ok(role) = std::env::var("HOST_ROLE") {
+        let worker_id = std::env::var("HOST_WORKER_ID").ok().and_then(|id| id.parse().ok()).unwrap_or(-1);
+        config.host = Host { role: Some(Role::new(role)), worker_id };
+        config.worker_count = 8;
+    }
     config.policy = Policy { stop_timeout: number("HOST_STOP_TIMEOUT_MS", 5_000), ..Policy::default() };
     if let Err(error) = tracing::subscriber::set_global_default(Printer) {
         eprintln!("{error}");

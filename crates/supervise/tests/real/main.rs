@@ -8,4 +8,5 @@ mod examples;
 mod floods;
 mod manifests;
 mod orphans;
+mod roles;
 mod support;

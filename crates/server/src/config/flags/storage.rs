@@ -127,7 +127,7 @@ pub(super) const FLAGS: &[Flag] = &[
         "l2-adapter",
         L2,
         Kind::Objects,
-        "Storage behind L1 as a JSON object with a `type` and the keys of that type. No type is part of this build yet.",
+        "Storage behind L1 as a JSON object with a `type` (fs, mock, resp, ...) and the keys of that type. Repeatable; listed order is lookup priority.",
     ),
     Flag::new(
         "l2-store-policy",

@@ -1,0 +1,105 @@
+//! Pool memory as adapters are lent it.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use larder_core::cache::EntryRef;
+use larder_storage::{LentBuffer, SharedLocation};
+
+use crate::engine::Engine;
+
+/// What becomes of the object when the last holder of its buffer lets go.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Purpose {
+    /// Its bytes were to be stored: the lease that kept them in place goes back.
+    Store,
+    /// Bytes were to be loaded into it: unless they were kept, the memory goes back.
+    Load,
+}
+
+/// One object's memory. An adapter that stopped waiting for its device may still hold a clone; the memory is reused only when
+/// that is gone, too.
+#[derive(Debug)]
+pub(super) struct PoolBuffer {
+    engine: Arc<Engine>,
+    entry: EntryRef,
+    offset: u64,
+    length: usize,
+    purpose: Purpose,
+    kept: AtomicBool,
+}
+
+impl PoolBuffer {
+    /// The memory of `entry`, which the caller holds a lease or a reservation on; either passes to the buffer.
+    pub(super) fn new(
+        engine: &Arc<Engine>,
+        entry: EntryRef,
+        offset: u64,
+        length: u64,
+        purpose: Purpose,
+    ) -> Arc<Self> {
+        let engine = Arc::clone(engine);
+        Arc::new(Self {
+            engine,
+            entry,
+            offset,
+            length: length as usize,
+            purpose,
+            kept: AtomicBool::new(false),
+        })
+    }
+
+    /// The object.
+    pub(super) fn entry(&self) -> EntryRef {
+        self.entry
+    }
+
+    /// Takes the object out of the buffer's care: the caller will commit it.
+    pub(super) fn keep(&self) -> EntryRef {
+        self.kept.store(true, Ordering::Relaxed);
+        self.entry
+    }
+
+    fn at(&self, offset: usize, length: usize) -> io::Result<u64> {
+        match offset.checked_add(length) {
+            Some(end) if end <= self.length => Ok(self.offset + offset as u64),
+            _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "range outside the lent buffer")),
+        }
+    }
+}
+
+impl LentBuffer for PoolBuffer {
+    fn len(&self) -> usize {
+        self.length
+    }
+
+    fn alignment(&self) -> usize {
+        self.engine.config().align_bytes as usize
+    }
+
+    fn shared_location(&self) -> Option<SharedLocation> {
+        let segment_name = self.engine.pool().name()?.into();
+        Some(SharedLocation { segment_name, offset: self.offset })
+    }
+
+    fn read_at(&self, offset: usize, into: &mut [u8]) -> io::Result<()> {
+        let at = self.at(offset, into.len())?;
+        self.engine.pool().read_at(at, into).map_err(io::Error::other)
+    }
+
+    fn write_at(&self, offset: usize, from: &[u8]) -> io::Result<()> {
+        let at = self.at(offset, from.len())?;
+        self.engine.pool().write_at(at, from).map_err(io::Error::other)
+    }
+}
+
+impl Drop for PoolBuffer {
+    fn drop(&mut self) {
+        match self.purpose {
+            Purpose::Store => self.engine.release_store(self.entry),
+            Purpose::Load if self.kept.load(Ordering::Relaxed) => {}
+            Purpose::Load => self.engine.abort_load(self.entry),
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! Bringing a prompt's missing chunks back, ahead of the request that needs them (`spec/cache-semantics.md` 11.2).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use larder_core::cache::EntryRef;
+use larder_storage::{Adapter, Error, Key, Lent, LoadItem};
+use tokio::task::JoinSet;
+
+use super::buffer::{PoolBuffer, Purpose};
+use super::tier::Shared;
+use crate::engine::{LoadSlot, PrefetchWork};
+
+/// Longest a load waits for objects that another load or a worker is about to finish.
+const JOIN_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Pause between two looks at objects others are about to finish.
+const JOIN_INTERVAL: Duration = Duration::from_millis(5);
+
+/// Which chunks an adapter holds and keeps locked for this lookup: one list per row, from the first missing chunk on.
+struct Holding {
+    adapter: Arc<dyn Adapter>,
+    held: Vec<Vec<bool>>,
+}
+
+/// Extends one lookup as far as the adapters can and answers it, whatever happens.
+pub(super) async fn prefetch(shared: Arc<Shared>, work: PrefetchWork) {
+    let keys = keys(&shared, &work);
+    let holdings = look_up(&shared, &keys).await;
+    let resident = shared.engine.resident(&work.rows, &work.hashes, work.from);
+    let end = work.from + servable(&resident, &holdings);
+    let slots = reserve(&shared, &work, end);
+    let loaded = load(&shared, &work, &keys, &holdings, slots).await;
+    unlock(&keys, &holdings);
+    wait_for_others(&shared, &work, end, &loaded).await;
+    shared.engine.finish_prefetch(&work, &loaded);
+}
+
+/// The key of every object that may be missing, by row and chunk.
+fn keys(shared: &Shared, work: &PrefetchWork) -> Vec<Vec<Key>> {
+    let missing = &work.hashes[work.from..];
+    let row =
+        |row: &larder_core::cache::Row| missing.iter().map(|hash| shared.key(&row.scope, hash)).collect();
+    work.rows.iter().map(row).collect()
+}
+
+/// Asks all adapters at once.
+async fn look_up(shared: &Shared, keys: &[Vec<Key>]) -> Vec<Holding> {
+    let mut running = JoinSet::new();
+    for (priority, adapter) in shared.adapters().iter().enumerate() {
+        let (adapter, wanted) = (Arc::clone(adapter), keys.concat());
+        running.spawn_local(async move { (priority, adapter.lookup_and_lock(wanted).await) });
+    }
+    let mut holdings: Vec<Holding> = Vec::new();
+    holdings.extend(
+        shared.adapters().iter().map(|adapter| Holding { adapter: Arc::clone(adapter), held: Vec::new() }),
+    );
+    while let Some(answer) = running.join_next().await {
+        let Ok((priority, found)) = answer else { continue };
+        if let Some(failure) = found.iter().find_map(|outcome| match outcome {
+            Err(error) if *error != Error::Absent => Some(error),
+            _ => None,
+        }) {
+            tracing::warn!("lookup in `{}`: {failure}", holdings[priority].adapter.kind());
+        }
+        let held: Vec<bool> = found.iter().map(Result::is_ok).collect();
+        let width = keys.first().map_or(1, Vec::len).max(1);
+        holdings[priority].held = held.chunks(width).map(<[bool]>::to_vec).collect();
+    }
+    holdings
+}
+
+/// How many of the missing chunks every row can serve, from memory or from an adapter.
+fn servable(resident: &[Vec<bool>], holdings: &[Holding]) -> usize {
+    let chunks = resident.first().map_or(0, Vec::len);
+    let served = |chunk: usize| {
+        resident.iter().enumerate().all(|(row, here)| here[chunk] || holder(holdings, row, chunk).is_some())
+    };
+    (0..chunks).take_while(|&chunk| served(chunk)).count()
+}
+
+/// The adapter of highest priority that holds an object.
+fn holder(holdings: &[Holding], row: usize, chunk: usize) -> Option<usize> {
+    let holds =
+        |holding: &Holding| holding.held.get(row).and_then(|row| row.get(chunk)).is_some_and(|&held| held);
+    holdings.iter().position(holds)
+}
+
+fn reserve(shared: &Shared, work: &PrefetchWork, end: usize) -> Vec<LoadSlot> {
+    if end == work.from {
+        return Vec::new();
+    }
+    let row = |row| shared.engine.reserve_load(&work.rows, row, &work.hashes, work.from..end);
+    (0..work.rows.len()).flat_map(row).collect()
+}
+
+/// Loads what was reserved and returns what arrived whole.
+async fn load(
+    shared: &Arc<Shared>,
+    work: &PrefetchWork,
+    keys: &[Vec<Key>],
+    holdings: &[Holding],
+    slots: Vec<LoadSlot>,
+) -> Vec<EntryRef> {
+    let mut batches: Vec<Vec<(Key, Arc<PoolBuffer>)>> = vec![Vec::new(); holdings.len()];
+    for slot in slots {
+        let length = work.rows[slot.row].scope.layout.bytes();
+        let buffer = PoolBuffer::new(&shared.engine, slot.entry, slot.offset, length, Purpose::Load);
+        let chunk = slot.chunk - work.from;
+        if let Some(adapter) = holder(holdings, slot.row, chunk) {
+            batches[adapter].push((keys[slot.row][chunk].clone(), buffer));
+        }
+    }
+    let mut running = JoinSet::new();
+    for (holding, batch) in holdings.iter().zip(batches).filter(|(_, batch)| !batch.is_empty()) {
+        running.spawn_local(load_from(Arc::clone(&holding.adapter), batch));
+    }
+    let mut loaded = Vec::new();
+    while let Some(arrived) = running.join_next().await {
+        loaded.extend(arrived.unwrap_or_default());
+    }
+    loaded
+}
+
+async fn load_from(adapter: Arc<dyn Adapter>, batch: Vec<(Key, Arc<PoolBuffer>)>) -> Vec<EntryRef> {
+    let items = batch.iter().map(|(key, buffer)| {
+        let buffer: Lent = Arc::clone(buffer) as Lent;
+        LoadItem { key: key.clone(), buffer }
+    });
+    let outcomes = adapter.load(items.collect()).await;
+    let mut loaded = Vec::with_capacity(batch.len());
+    let mut failures = outcomes.iter().filter_map(|outcome| outcome.as_ref().err());
+    if let Some(first) = failures.next() {
+        tracing::warn!("{} objects not loaded from `{}`: {first}", 1 + failures.count(), adapter.kind());
+    }
+    for ((_, buffer), outcome) in batch.iter().zip(&outcomes) {
+        if outcome.is_ok() {
+            loaded.push(buffer.keep());
+        }
+    }
+    loaded
+}
+
+fn unlock(keys: &[Vec<Key>], holdings: &[Holding]) {
+    for holding in holdings {
+        let locked: Vec<Key> = keys
+            .iter()
+            .zip(&holding.held)
+            .flat_map(|(keys, held)| {
+                keys.iter().zip(held).filter(|&(_, &held)| held).map(|(key, _)| key.clone())
+            })
+            .collect();
+        if !locked.is_empty() {
+            holding.adapter.unlock(&locked);
+        }
+    }
+}
+
+/// Waits for chunks that another load or a worker is about to finish, so that two lookups of one prompt both get all of it.
+async fn wait_for_others(shared: &Shared, work: &PrefetchWork, end: usize, loaded: &[EntryRef]) {
+    let deadline = tokio::time::Instant::now() + JOIN_PATIENCE;
+    while shared.engine.others_write(&work.rows, &work.hashes[..end], work.from, loaded)
+        && tokio::time::Instant::now() < deadline
+    {
+        tokio::time::sleep(JOIN_INTERVAL).await;
+    }
+}

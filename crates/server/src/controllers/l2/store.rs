@@ -1,0 +1,69 @@
+//! Write-through: every committed object goes to every adapter.
+
+use std::sync::Arc;
+
+use larder_storage::{Adapter, Key, Lent, StoreItem};
+use tokio::task::JoinSet;
+
+use super::buffer::{PoolBuffer, Purpose};
+use super::tier::{Shared, StorePolicy};
+use crate::engine::StoreWork;
+
+/// Bytes handed to the adapters at a time.
+const BATCH_BYTES: u64 = 64 << 20;
+
+/// Stores batch after batch until the queue is empty.
+pub(super) async fn drain(shared: &Arc<Shared>) {
+    loop {
+        let batch = shared.engine.take_stores(BATCH_BYTES);
+        if batch.is_empty() {
+            return;
+        }
+        store(shared, batch).await;
+    }
+}
+
+async fn store(shared: &Arc<Shared>, batch: Vec<StoreWork>) {
+    let items: Vec<(Key, Arc<PoolBuffer>)> = batch
+        .iter()
+        .map(|work| {
+            let length = work.scope.layout.bytes();
+            let buffer = PoolBuffer::new(&shared.engine, work.entry, work.offset, length, Purpose::Store);
+            (shared.key(&work.scope, &work.hash), buffer)
+        })
+        .collect();
+    let mut running = JoinSet::new();
+    for adapter in shared.adapters() {
+        let batch = items.iter().map(|(key, buffer)| {
+            let buffer: Lent = Arc::clone(buffer) as Lent;
+            StoreItem { key: key.clone(), buffer, seal: None }
+        });
+        running.spawn_local(store_in(Arc::clone(adapter), batch.collect()));
+    }
+    let mut stored_everywhere = true;
+    while let Some(stored) = running.join_next().await {
+        stored_everywhere &= stored.unwrap_or(false);
+    }
+    let entries: Vec<_> = items.iter().map(|(_, buffer)| buffer.entry()).collect();
+    drop(items);
+    if shared.store_policy == StorePolicy::SkipL1 && stored_everywhere {
+        for entry in entries {
+            shared.engine.drop_stored(entry);
+        }
+    }
+}
+
+/// Whether all of the batch is held by the adapter now.
+async fn store_in(adapter: Arc<dyn Adapter>, batch: Vec<StoreItem>) -> bool {
+    let outcomes = adapter.store(batch).await;
+    let failed: Vec<_> = outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).collect();
+    if let Some(first) = failed.first() {
+        tracing::warn!(
+            "{} of {} objects not stored in `{}`: {first}",
+            failed.len(),
+            outcomes.len(),
+            adapter.kind()
+        );
+    }
+    failed.is_empty()
+}

@@ -1,0 +1,197 @@
+//! The second tier behind the engine: a cache that outlives its memory, with a real directory.
+
+#![expect(clippy::unwrap_used, reason = "a test may stop at a failed step")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use larder_core::eviction::Lru;
+use larder_core::hash::{ChunkHasher, HashAlgorithm};
+use larder_core::key::TokenRange;
+use larder_pool::{Segment, SegmentOptions};
+use larder_server::controllers::Tasks;
+use larder_server::controllers::l2::{StorePolicy, Tier, TierConfig};
+use larder_server::engine::{Engine, EngineConfig, Geometry, PromptKey};
+use serde_json::{Value, json};
+
+const CHUNK: u32 = 16;
+const PAGE: u64 = 4096;
+const WORKER: i64 = 7;
+
+fn engine(pages: u64) -> Arc<Engine> {
+    let options = SegmentOptions { share: None, bytes: pages * PAGE, hugepages: false };
+    let config = EngineConfig {
+        chunk_size: CHUNK,
+        hash_algorithm: HashAlgorithm::Blake3,
+        align_bytes: PAGE,
+        eviction_watermark: 0.8,
+        eviction_ratio: 0.2,
+        write_ttl_ms: 600_000,
+        read_ttl_ms: 300_000,
+        session_ttl_ms: 600_000,
+        reap_timeout_ms: 0,
+        registration_grace_ms: 0,
+        kv_event_log_size: 0,
+        incarnation_ns: 1,
+    };
+    let pool = Arc::new(Segment::create(options).unwrap());
+    let engine = Arc::new(Engine::new(config, pool, Box::new(Lru::new())));
+    engine.grow(pages * PAGE);
+    engine.stop_growing();
+    engine.connected(1);
+    let geometry = Geometry {
+        block_size: 16,
+        num_layers: 1,
+        hidden_dim_size: 256,
+        dtype: "uint8",
+        use_mla: true,
+        num_physical_slots: None,
+    };
+    engine.register(WORKER, "m", 1, geometry, 1).unwrap();
+    engine
+}
+
+fn tier(engine: &Arc<Engine>, adapters: Vec<Value>, store_policy: StorePolicy) -> Tier {
+    let config = TierConfig { adapters, store_policy, prefetches_max: 4 };
+    Tier::start(&config, Arc::clone(engine), &Tasks::default()).unwrap()
+}
+
+fn prompt(seed: u32, chunks: u32) -> Vec<u32> {
+    (0..chunks * CHUNK).map(|position| seed * 1000 + position).collect()
+}
+
+fn key<'a>(request_id: &'a str, tokens: &[u32], worker_id: Option<u32>) -> PromptKey<'a> {
+    let mut hashes = Vec::new();
+    ChunkHasher::new(HashAlgorithm::Blake3, CHUNK as usize).unwrap().extend(None, tokens, &mut hashes);
+    PromptKey {
+        model_name: "m",
+        world_size: 1,
+        worker_id,
+        tokens: tokens.len() as u64,
+        hashes: hashes.into(),
+        range: TokenRange { start: 0, end: tokens.len() as u64 },
+        request_id,
+        cache_salt: "",
+        readers: 1,
+    }
+}
+
+/// Stores a prompt whose chunk bytes are made from its seed.
+fn store(engine: &Engine, seed: u32, chunks: u32) {
+    let tokens = prompt(seed, chunks);
+    let key = key("store", &tokens, Some(0));
+    for slot in engine.prepare_store(&key, WORKER, 1).unwrap().slots {
+        engine.pool().write_at(slot.offset, &bytes(seed, slot.index)).unwrap();
+    }
+    assert!(engine.commit_store(&key, WORKER, 1, None).unwrap());
+}
+
+fn bytes(seed: u32, chunk: usize) -> Vec<u8> {
+    vec![(seed as usize * 16 + chunk) as u8; PAGE as usize]
+}
+
+/// Looks a prompt up, waits for the answer, checks the bytes and returns the number of chunks.
+async fn read_back(engine: &Engine, seed: u32, chunks: u32) -> usize {
+    let tokens = prompt(seed, chunks);
+    engine.lookup(&key("read", &tokens, None), 1).unwrap();
+    let hit =
+        tokio::time::timeout(Duration::from_secs(20), engine.collect_when_answered("read", 1)).await.unwrap();
+    if hit > 0 {
+        let end = hit as u64 * u64::from(CHUNK);
+        let key = PromptKey { range: TokenRange { start: 0, end }, ..key("read", &tokens, Some(0)) };
+        for slot in engine.prepare_retrieve(&key, WORKER, 1).unwrap().unwrap().slots {
+            let mut read = vec![0; PAGE as usize];
+            engine.pool().read_at(slot.offset, &mut read).unwrap();
+            assert_eq!(read, bytes(seed, slot.index), "chunk {}", slot.index);
+        }
+        engine.commit_retrieve(&key, WORKER, 1).unwrap();
+    }
+    engine.end_session("read", 1);
+    hit
+}
+
+#[tokio::test]
+async fn a_cache_outlives_its_server() {
+    let directory = tempfile::tempdir().unwrap();
+    let fs = json!({ "type": "fs", "base_path": directory.path() });
+    let first = engine(32);
+    let running = tier(&first, vec![fs.clone()], StorePolicy::Default);
+    store(&first, 1, 3);
+    running.stop();
+    assert_eq!(first.status().cache.leases, 0);
+
+    let second = engine(32);
+    let running = tier(&second, vec![fs], StorePolicy::Default);
+    assert_eq!(read_back(&second, 1, 5).await, 3);
+    assert_eq!(read_back(&second, 2, 5).await, 0);
+    assert_eq!(second.counters().l2_loaded_chunks.get(), 3);
+    assert_eq!(read_back(&second, 1, 3).await, 3);
+    assert_eq!(second.counters().l2_loaded_chunks.get(), 3, "the second time it is in memory");
+    let status = second.status();
+    assert_eq!((status.cache.leases, status.cache.staging_objects, status.prefetching), (0, 0, 0));
+    running.stop();
+}
+
+#[tokio::test]
+async fn what_memory_has_evicted_comes_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let engine = engine(12);
+    let running =
+        tier(&engine, vec![json!({ "type": "fs", "base_path": directory.path() })], StorePolicy::Default);
+    for seed in 1..=6 {
+        store(&engine, seed, 3);
+        while engine.status().cache.leases > 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+    for seed in 1..=6 {
+        assert_eq!(read_back(&engine, seed, 3).await, 3, "prompt {seed}");
+    }
+    assert_eq!(engine.counters().refused_chunks.get(), 0);
+    running.stop();
+}
+
+#[tokio::test]
+async fn a_failing_adapter_shortens_the_hit_and_hangs_nobody() {
+    let directory = tempfile::tempdir().unwrap();
+    let fs = json!({ "type": "fs", "base_path": directory.path() });
+    let first = engine(32);
+    let running = tier(&first, vec![fs.clone()], StorePolicy::Default);
+    store(&first, 1, 4);
+    running.stop();
+
+    let second = engine(32);
+    let gaps = json!({ "type": "fault_inject", "inner": fs, "gap_indices": [2] });
+    let running = tier(&second, vec![gaps], StorePolicy::Default);
+    assert_eq!(read_back(&second, 1, 4).await, 2);
+    let status = second.status();
+    assert_eq!((status.cache.leases, status.cache.staging_objects), (0, 0));
+    running.stop();
+}
+
+#[tokio::test]
+async fn a_tier_may_replace_memory() {
+    let directory = tempfile::tempdir().unwrap();
+    let engine = engine(32);
+    let running =
+        tier(&engine, vec![json!({ "type": "fs", "base_path": directory.path() })], StorePolicy::SkipL1);
+    store(&engine, 1, 3);
+    while engine.status().cache.resident_objects > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(read_back(&engine, 1, 3).await, 3);
+    running.stop();
+}
+
+#[test]
+fn a_backlog_sheds_the_oldest_instead_of_pinning_memory() {
+    let engine = engine(16);
+    engine.enable_tier();
+    for seed in 0..40 {
+        store(&engine, seed, 2);
+    }
+    let (waiting, _) = engine.tier_backlog();
+    assert_eq!(waiting as u64, engine.status().cache.leases);
+    assert!(waiting <= 4, "{waiting} of 16 pages are pinned");
+    assert_eq!(engine.counters().l2_shed_chunks.get(), 80 - waiting as u64);
+}
