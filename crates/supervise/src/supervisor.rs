@@ -70,7 +70,10 @@ impl<S: Spawner> Supervisor<S> {
         config: SupervisorConfig,
         spawner: impl FnOnce(PathBuf) -> S,
     ) -> Result<Self, SuperviseError> {
-        let scratch = Scratch::create(&config.runtime_dir)?;
+        let scratch = Scratch::create(&config.runtime_dir).or_else(|error| {
+            tracing::warn!(target: "larder_supervise", "{error}; using the temporary directory");
+            Scratch::create(&std::env::temp_dir())
+        })?;
         let config_file = scratch.write("config.json", &config.config)?;
         let environment = environment::build(
             config.environment,

@@ -27,6 +27,36 @@ pub fn process_table() -> Vec<Process> {
         .collect()
 }
 
+/// The children of a process, by its threads' own lists. `None` where the kernel does not keep them.
+///
+/// For the calling process the list is exact, since nobody else can collect its children; for others it is a moment's view.
+pub(super) fn children(pid: i32) -> Option<Vec<i32>> {
+    let mut found = Vec::new();
+    for thread in fs::read_dir(format!("/proc/{pid}/task")).ok()? {
+        let list = fs::read_to_string(thread.ok()?.path().join("children")).ok()?;
+        found.extend(list.split_ascii_whitespace().filter_map(|pid| pid.parse::<i32>().ok()));
+    }
+    Some(found)
+}
+
+/// `root` and everything below it, by lists of children: cheap where the tree is small.
+pub(super) fn tree(root: i32) -> Vec<Process> {
+    if children(root).is_none() {
+        // It is gone, or the kernel keeps no lists.
+        let table = process_table();
+        let own = table.iter().filter(|p| p.pid == root).copied();
+        return own.chain(descendants(&table, root)).collect();
+    }
+    let mut found = Vec::new();
+    let mut seen = HashSet::from([root]);
+    let mut open = vec![root];
+    while let Some(pid) = open.pop() {
+        found.extend(fs::read(format!("/proc/{pid}/stat")).ok().and_then(|stat| parse_stat(pid, &stat)));
+        open.extend(children(pid).unwrap_or_default().into_iter().filter(|child| seen.insert(*child)));
+    }
+    found
+}
+
 /// The processes of `table` below `root`, in no order, `root` left out.
 pub fn descendants(table: &[Process], root: i32) -> Vec<Process> {
     let mut children: HashMap<i32, Vec<Process>> = HashMap::new();
@@ -83,6 +113,28 @@ mod tests {
         pids.sort_unstable();
         assert_eq!(pids, [3, 4]);
         assert_eq!(descendants(&table, 6).len(), 1);
+    }
+
+    #[test]
+    fn both_ways_of_looking_agree() {
+        let mut shell =
+            std::process::Command::new("sh").args(["-c", "sleep 100 & sleep 100 & wait"]).spawn().unwrap();
+        let pid = shell.id() as i32;
+        let pids = |list: Vec<Process>| list.into_iter().map(|p| p.pid).collect::<HashSet<_>>();
+        while descendants(&process_table(), pid).len() < 2 {
+            std::thread::yield_now();
+        }
+        let below = descendants(&process_table(), pid);
+        let mut expected = pids(below.clone());
+        expected.insert(pid);
+        assert_eq!(pids(tree(pid)), expected);
+        assert!(children(std::process::id() as i32).unwrap().contains(&pid));
+        assert_eq!(children(i32::MAX), None);
+        for process in below {
+            let pid = rustix::process::Pid::from_raw(process.pid).unwrap();
+            rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        }
+        shell.wait().unwrap();
     }
 
     #[test]

@@ -158,3 +158,11 @@ async fn a_command_survives_its_caller() {
     let handle = rig.supervisor.find("x").unwrap();
     handle.status.clone().wait_for(|s| s.lifecycle.starts() == 2).await.unwrap();
 }
+
+#[tokio::test]
+async fn an_unusable_runtime_directory_is_no_obstacle() {
+    let mut config = SupervisorConfig::new(Vec::new(), "{}");
+    config.runtime_dir = "/no/such/directory".into();
+    let supervisor = Supervisor::start_with(config, |_| Scripted(Arc::default())).unwrap();
+    assert!(supervisor.shared.scratch.is_dir());
+}

@@ -16,7 +16,7 @@ use rustix::process::{
 use super::super::confine::Prepared;
 use super::super::handover;
 use super::super::packet::Report;
-use super::super::process_table::{Process, descendants, marked, process_table};
+use super::super::process_table::{Process, children, descendants, marked, process_table, tree};
 use super::super::raw;
 use crate::os::MARK_NAME;
 use crate::spawner::LaunchSpec;
@@ -81,17 +81,32 @@ impl Children {
     /// Sends `signal` to every process of the run; nothing happens if it is gone.
     pub(super) fn signal(&mut self, id: u64, signal: i32) {
         let Some(signal) = Signal::from_named_raw(signal) else { return };
-        let below = descendants(&process_table(), self.this.as_raw_pid());
+        let orphans = self.orphans();
         let Some(run) = self.runs.iter_mut().find(|run| run.id == id) else { return };
         run.stopping = true;
-        let outside = below.iter().filter(|p| p.group != run.leader.as_raw_pid());
+        let leader = run.leader.as_raw_pid();
+        let mut members = if run.leader_ended { Vec::new() } else { tree(leader) };
+        for orphan in orphans {
+            let below = tree(orphan);
+            members.extend(below.iter().filter(|p| belongs(p, run, &below)));
+        }
         let outside: Vec<Pid> =
-            outside.filter(|p| belongs(p, run, &below)).filter_map(|p| Pid::from_raw(p.pid)).collect();
+            members.iter().filter(|p| p.group != leader).filter_map(|p| Pid::from_raw(p.pid)).collect();
         // The group in one call, so that none of it can fork away from the signal. An error means that it is empty.
         _ = kill_process_group(run.leader, signal);
         for pid in outside {
             _ = kill_process(pid, signal);
         }
+    }
+
+    /// Children that were adopted: their parents ended before them.
+    fn orphans(&self) -> Vec<i32> {
+        let this = self.this.as_raw_pid();
+        let all = children(this)
+            .unwrap_or_else(|| process_table().iter().filter(|p| p.parent == this).map(|p| p.pid).collect());
+        let is_leader =
+            |pid: &i32| self.runs.iter().any(|run| !run.leader_ended && run.leader.as_raw_pid() == *pid);
+        all.into_iter().filter(|pid| !is_leader(pid)).collect()
     }
 
     /// Sends `signal` to everything below this process.
@@ -130,13 +145,15 @@ impl Children {
         if self.runs.iter().all(|run| !run.leader_ended) {
             return;
         }
+        // While every child is the first process of a run, nothing has lost its run.
+        let strays = self.orphans();
         let mut below = None;
-        let this = self.this.as_raw_pid();
         self.runs.retain(|run| {
             if !run.leader_ended || test_kill_process_group(run.leader).is_ok() {
                 return true;
             }
-            let below = below.get_or_insert_with(|| descendants(&process_table(), this));
+            let below: &mut Vec<Process> =
+                below.get_or_insert_with(|| strays.iter().flat_map(|orphan| tree(*orphan)).collect());
             let occupied = below.iter().any(|p| !p.zombie && belongs(p, run, below));
             if !occupied {
                 reports.push(Report::Gone { id: run.id });
