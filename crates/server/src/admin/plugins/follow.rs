@@ -1,8 +1,9 @@
 //! A plugin's log as it grows.
 //!
-//! A reader costs the server one task and a look at the journal's newest number every [`LOOK_EVERY`]. One that reads too slowly
-//! delays only itself: what left the journal meanwhile is counted and said.
+//! A reader costs the server one task, woken by lines. One that reads too slowly delays only itself: what left the journal meanwhile is
+//! counted and said.
 
+use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,10 +14,10 @@ use axum::body::Bytes;
 use futures_core::Stream;
 use larder_supervise::{LogLine, Supervisor};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
-/// Pause between two looks at a journal that has not grown.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// Pause after each piece, so that a flood goes out in pieces and not line by line.
+const PIECE_PAUSE: Duration = Duration::from_millis(100);
 /// Silence after which a comment shows the reader, and proxies between, that the stream lives.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// A reader that takes nothing for this long is given up.
@@ -51,38 +52,47 @@ pub(super) fn stream(
     let (sender, chunks) = mpsc::channel(1);
     tokio::spawn(async move {
         let _place = place;
-        let mut follower = Follower { last: 0, framing, spoke: Instant::now() };
-        let mut chunk = match from {
-            Cursor::Newest(count) => {
-                supervisor.tail(&name, count.max(1)).map(|lines| follower.begin(&lines, count))
-            }
-            Cursor::After(number) => {
-                follower.last = number;
-                follower.look(&supervisor, &name)
-            }
-        };
-        while let Ok(text) = chunk {
-            if !text.is_empty() {
-                follower.spoke = Instant::now();
-                if !matches!(timeout(STALLED_AFTER, sender.send(text.into())).await, Ok(Ok(()))) {
-                    return;
-                }
-            }
-            tokio::select! {
-                () = sender.closed() => return,
-                () = sleep(LOOK_EVERY) => {}
-            }
-            chunk = follower.look(&supervisor, &name);
+        tokio::select! {
+            () = sender.closed() => {}
+            _ = feed(&supervisor, &name, from, framing, &sender) => {}
         }
     });
     Chunks(chunks)
+}
+
+/// Sends lines until the plugin or the reader is gone; `None` says that one is.
+async fn feed(
+    supervisor: &Supervisor,
+    name: &str,
+    from: Cursor,
+    framing: Framing,
+    sender: &mpsc::Sender<Bytes>,
+) -> Option<Infallible> {
+    let mut follower = Follower { last: 0, framing };
+    let mut piece = match from {
+        Cursor::Newest(count) => follower.begin(&supervisor.tail(name, count.max(1)).ok()?, count),
+        Cursor::After(number) => {
+            follower.last = number;
+            String::new()
+        }
+    };
+    loop {
+        if !piece.is_empty() {
+            timeout(STALLED_AFTER, sender.send(piece.into())).await.ok()?.ok()?;
+            sleep(PIECE_PAUSE).await;
+        }
+        piece = match timeout(KEEP_ALIVE, supervisor.follow(name, follower.last)).await {
+            Ok(lines) => follower.frame(&lines.ok()?),
+            Err(_silent) => follower.rest(&supervisor.tail(name, 1).ok()?),
+        };
+    }
 }
 
 /// Pieces of a response's body.
 pub(super) struct Chunks(mpsc::Receiver<Bytes>);
 
 impl Stream for Chunks {
-    type Item = Result<Bytes, std::convert::Infallible>;
+    type Item = Result<Bytes, Infallible>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.0.poll_recv(context).map(|chunk| chunk.map(Ok))
@@ -93,8 +103,6 @@ struct Follower {
     /// Number of the last line sent.
     last: u64,
     framing: Framing,
-    /// When something was sent last.
-    spoke: Instant,
 }
 
 impl Follower {
@@ -105,24 +113,16 @@ impl Follower {
         self.frame(lines)
     }
 
-    fn look(
-        &mut self,
-        supervisor: &Supervisor,
-        name: &str,
-    ) -> Result<String, larder_supervise::SuperviseError> {
-        let newest = supervisor.tail(name, 1)?.last().map_or(0, |line| line.sequence);
-        if newest < self.last {
+    /// What is sent in a silence.
+    fn rest(&mut self, newest: &[LogLine]) -> String {
+        if newest.last().is_some_and(|line| line.sequence < self.last) {
             // The file was taken away and put back: its count begins anew.
             self.last = 0;
         }
-        if newest == self.last {
-            let silent = self.framing == Framing::Events && self.spoke.elapsed() >= KEEP_ALIVE;
-            return Ok(if silent { ": still here\n\n".to_owned() } else { String::new() });
+        match self.framing {
+            Framing::Events => ": still here\n\n".to_owned(),
+            Framing::Text => String::new(),
         }
-        let count = usize::try_from(newest - self.last).unwrap_or(usize::MAX);
-        // More may have come since; they wait for the next look.
-        let lines = supervisor.tail(name, count)?;
-        Ok(self.frame(&lines))
     }
 
     /// The lines after the last one sent. Numbers that are missing between are lines that were suppressed or came too fast.
@@ -165,7 +165,7 @@ mod tests {
     }
 
     fn follower(last: u64, framing: Framing) -> Follower {
-        Follower { last, framing, spoke: Instant::now() }
+        Follower { last, framing }
     }
 
     #[test]
@@ -183,6 +183,15 @@ mod tests {
         let mut beginner = follower(0, Framing::Text);
         assert_eq!(beginner.begin(&[line(9)], 0), "");
         assert_eq!((beginner.last, beginner.begin(&[], 5)), (9, String::new()));
+    }
+
+    #[test]
+    fn a_count_that_began_anew_is_noticed() {
+        let mut follower = follower(9, Framing::Events);
+        assert_eq!(follower.rest(&[line(9)]), ": still here\n\n");
+        assert_eq!(follower.last, 9);
+        follower.rest(&[line(2)]);
+        assert_eq!(follower.last, 0);
     }
 
     #[test]
