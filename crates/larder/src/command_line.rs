@@ -23,6 +23,7 @@ pub(crate) fn command() -> Command {
                 .subcommand(check())
                 .subcommand(docs()),
         )
+        .subcommand(crate::plugin::command())
         .subcommand(Command::new("version").about("Print the version"))
 }
 

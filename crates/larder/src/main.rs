@@ -4,6 +4,7 @@ mod command_line;
 mod config_command;
 mod docs;
 mod exit;
+mod plugin;
 mod server_command;
 
 use std::io::{self, Write as _};
@@ -21,6 +22,7 @@ fn main() -> ExitCode {
     match matches.subcommand() {
         Some(("server", matches)) => server_command::run(matches),
         Some(("config", matches)) => config_command::run(matches),
+        Some(("plugin", matches)) => plugin::run(matches),
         _ => {
             // Nothing can be done when nobody reads.
             let _ = writeln!(io::stdout(), "{}", command_line::version_line());

@@ -1,0 +1,98 @@
+//! `larder plugin run`: one plugin as a server runs it, until it ends or is interrupted.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::ArgMatches;
+use larder_server::config::{LogConfig, LogFormat};
+use larder_server::telemetry::{LogGuard, install_log};
+use larder_supervise::lifecycle::Phase;
+use larder_supervise::spawner::Outcome;
+use larder_supervise::{PluginStatus, Supervisor};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::events::{self, Scripted};
+use super::rig::{Rig, the_plugin};
+use super::watch;
+use crate::exit;
+
+/// Longest that plugins are waited for at the end, as in the server.
+pub(super) const STOP_BUDGET: Duration = Duration::from_secs(8);
+
+/// Runs the plugin; its exit code is passed on.
+pub(super) fn run(matches: &ArgMatches) -> ExitCode {
+    match prepare_and_run(matches) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(exit::FAILED)
+        }
+    }
+}
+
+fn prepare_and_run(matches: &ArgMatches) -> Result<ExitCode, String> {
+    let rig = Rig::new(matches)?;
+    let script = matches.get_one::<PathBuf>("events").map(|path| events::read(path)).transpose()?;
+    let pause = Duration::from_millis(matches.get_one("event-interval-ms").copied().unwrap_or(1000));
+    let _log = log()?;
+    runtime()?.block_on(accompany(&rig, script.unwrap_or_default(), pause))
+}
+
+/// The log as a server writes it.
+pub(super) fn log() -> Result<LogGuard, String> {
+    let config = LogConfig { level: "info".into(), format: LogFormat::Text, config_file: None };
+    install_log(&config).map_err(|error| error.to_string())
+}
+
+/// A runtime for a supervisor in the foreground.
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime, String> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("runtime cannot be started: {error}"))
+}
+
+async fn accompany(rig: &Rig, script: Vec<Scripted>, pause: Duration) -> Result<ExitCode, String> {
+    let failed = |error: std::io::Error| format!("signals cannot be handled: {error}");
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let supervisor = Supervisor::start(rig.supervisor_config()).map_err(|error| error.to_string())?;
+    let name = the_plugin(&supervisor)?.name;
+    let begun = async {
+        let is_decided =
+            |status: &PluginStatus| watch::has_started(status) || status.phase == Phase::Disabled;
+        let status = watch::until(&supervisor, is_decided).await?;
+        if status.phase == Phase::Disabled {
+            tracing::info!("its manifest says `enabled = false`; started all the same");
+            // Its failure shows in the status.
+            _ = supervisor.enable(&name).await;
+        }
+        if !script.is_empty() {
+            tokio::spawn(events::publish(script, supervisor.events(), pause));
+        }
+        watch::until(&supervisor, watch::is_over).await
+    };
+    let ended = tokio::select! {
+        status = begun => status,
+        _ = terminate.recv() => None,
+        _ = interrupt.recv() => None,
+    };
+    let report = supervisor.stop(STOP_BUDGET).await;
+    if !report.killed.is_empty() {
+        tracing::warn!("it did not end by itself and was killed");
+    }
+    Ok(ended.map_or(ExitCode::SUCCESS, |status| code(&status)))
+}
+
+/// As a shell would say it.
+fn code(status: &PluginStatus) -> ExitCode {
+    if let Some(error) = &status.last_error {
+        eprintln!("error: {error}");
+    }
+    match status.last_exit {
+        Some(Outcome::Code(code)) => ExitCode::from(u8::try_from(code).unwrap_or(exit::FAILED)),
+        Some(Outcome::Signal(signal)) => ExitCode::from(u8::try_from(128 + signal).unwrap_or(exit::FAILED)),
+        _ => ExitCode::from(exit::FAILED),
+    }
+}

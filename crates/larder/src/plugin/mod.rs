@@ -1,0 +1,19 @@
+//! `larder plugin`: plugins of a running server, plugin files without one, and plugins beside any process.
+//!
+//! `remote` speaks HTTP to a server; `validate`, `scaffold`, `foreground` and `drills` serve authors; `host` is the role mode.
+
+mod client;
+mod command;
+mod drills;
+mod events;
+mod foreground;
+mod host;
+mod host_config;
+mod remote;
+mod render;
+mod rig;
+mod scaffold;
+mod validate;
+mod watch;
+
+pub(crate) use command::{command, run};

@@ -1,0 +1,219 @@
+//! A server's answers as text for people.
+
+use std::fmt::Write as _;
+
+use serde_json::{Map, Value};
+
+/// The table of `ls`.
+pub(super) fn list(answer: &Value) -> String {
+    let plugins = items(answer, "plugins");
+    let skipped = items(answer, "skipped");
+    let mut text = String::new();
+    if plugins.is_empty() {
+        text.push_str("no plugins\n");
+    } else {
+        let head = ["NAME", "STATE", "PID", "STARTS", "LAST EXIT", "LINES", "SUPPRESSED", "PATH"];
+        let mut rows = vec![head.map(str::to_owned).to_vec()];
+        rows.extend(plugins.iter().map(|plugin| row(plugin).to_vec()));
+        text.push_str(&table(&rows));
+    }
+    if !skipped.is_empty() {
+        text.push_str("\nnot run:\n");
+        let rows: Vec<_> = skipped.iter().map(|skip| vec![word(skip, "path"), word(skip, "text")]).collect();
+        text.push_str(&table(&rows));
+    }
+    text
+}
+
+fn row(plugin: &Value) -> [String; 8] {
+    let lines = plugin.get("lines").unwrap_or(&Value::Null);
+    let printed = number(lines, "stdout") + number(lines, "stderr");
+    [
+        word(plugin, "name"),
+        state(plugin),
+        word(plugin, "pid"),
+        word(plugin, "starts"),
+        word(plugin, "last_exit_code"),
+        printed.to_string(),
+        word(lines, "suppressed"),
+        word(plugin, "path"),
+    ]
+}
+
+/// The state with what belongs to it.
+pub(super) fn state(plugin: &Value) -> String {
+    let state = word(plugin, "state");
+    match plugin.get("cause").and_then(Value::as_str) {
+        Some(cause) => format!("{state} ({})", cause.replace('_', " ")),
+        None => state,
+    }
+}
+
+/// One plugin as `key: value` lines, its manifest and environment below.
+pub(super) fn show(plugin: &Value) -> String {
+    let Value::Object(fields) = plugin else { return format!("{plugin}\n") };
+    let mut text = String::new();
+    for (name, value) in fields {
+        let shown = match (name.as_str(), value) {
+            ("manifest" | "environment" | "cause" | "url", _) | (_, Value::Null) => continue,
+            ("state", _) => state(plugin),
+            ("lines" | "resources" | "last_exit", Value::Object(parts)) => pairs(parts),
+            _ => plain(value),
+        };
+        // Writing to a string cannot fail.
+        _ = writeln!(text, "{name}: {shown}");
+    }
+    section(&mut text, "manifest", fields.get("manifest"));
+    section(&mut text, "environment", fields.get("environment"));
+    text
+}
+
+fn section(text: &mut String, title: &str, value: Option<&Value>) {
+    let Some(Value::Object(parts)) = value else { return };
+    _ = writeln!(text, "\n{title}:");
+    for (name, value) in parts.iter().filter(|(_, value)| is_said(value)) {
+        let shown = if let Value::String(line) = value { line.clone() } else { value.to_string() };
+        _ = writeln!(text, "  {name} = {shown}");
+    }
+}
+
+fn is_said(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::Array(items) => !items.is_empty(),
+        Value::Object(parts) => parts.values().any(is_said),
+        _ => true,
+    }
+}
+
+fn pairs(parts: &Map<String, Value>) -> String {
+    parts.iter().map(|(name, value)| format!("{name} {}", plain(value))).collect::<Vec<_>>().join(", ")
+}
+
+/// The table of `audit`.
+pub(super) fn audit(answer: &Value) -> String {
+    let entries = items(answer, "entries");
+    if entries.is_empty() {
+        return "no commands\n".to_owned();
+    }
+    let columns = ["sequence", "time", "caller", "action", "plugin", "outcome"];
+    let mut rows = vec![columns.map(str::to_uppercase).to_vec()];
+    rows.extend(entries.iter().map(|entry| columns.map(|column| word(entry, column)).to_vec()));
+    table(&rows)
+}
+
+/// What a rescan changed.
+pub(super) fn reload(answer: &Value) -> String {
+    let mut text = String::new();
+    for kind in ["added", "changed", "removed"] {
+        for name in items(answer, kind) {
+            _ = writeln!(text, "{kind}: {}", plain(name));
+        }
+    }
+    if text.is_empty() { "nothing changed\n".to_owned() } else { text }
+}
+
+fn items<'a>(answer: &'a Value, name: &str) -> &'a [Value] {
+    answer.get(name).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+fn number(value: &Value, name: &str) -> u64 {
+    value.get(name).and_then(Value::as_u64).unwrap_or(0)
+}
+
+/// A field as a word, `-` where it is missing.
+fn word(value: &Value, name: &str) -> String {
+    value.get(name).filter(|field| !field.is_null()).map_or_else(|| "-".to_owned(), plain)
+}
+
+fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// Columns as wide as their widest cell, two spaces apart.
+fn table(rows: &[Vec<String>]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| {
+        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let mut text = String::new();
+    for row in rows {
+        let line: String = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}  ")).collect();
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn answer() -> Value {
+        json!({
+            "plugins": [
+                {"name": "beat", "path": "p/beat.sh", "state": "ready", "pid": 7, "starts": 1, "last_exit_code": null,
+                 "lines": {"stdout": 3, "stderr": 1, "suppressed": 0}},
+                {"name": "long_name", "path": "p/long_name.py", "state": "failed", "cause": "crash_loop", "pid": null,
+                 "starts": 5, "last_exit_code": -9, "lines": {"stdout": 0, "stderr": 0, "suppressed": 12}},
+            ],
+            "skipped": [{"path": "p/_x.py", "text": "name begins with an underscore"}],
+        })
+    }
+
+    #[test]
+    fn a_list() {
+        let expected = "\
+NAME       STATE                PID  STARTS  LAST EXIT  LINES  SUPPRESSED  PATH
+beat       ready                7    1       -          4      0           p/beat.sh
+long_name  failed (crash loop)  -    5       -9         0      12          p/long_name.py
+
+not run:
+p/_x.py  name begins with an underscore
+";
+        assert_eq!(list(&answer()), expected);
+        assert_eq!(list(&json!({"plugins": [], "skipped": []})), "no plugins\n");
+    }
+
+    #[test]
+    fn one_plugin() {
+        let mut plugin = answer()["plugins"][1].clone();
+        plugin["manifest"] =
+            json!({"restart": "always", "after": [], "limits": {"cpu_s": null}, "file": null});
+        plugin["environment"] = json!({"A": "1"});
+        let expected = "\
+name: long_name
+path: p/long_name.py
+state: failed (crash loop)
+starts: 5
+last_exit_code: -9
+lines: stdout 0, stderr 0, suppressed 12
+
+manifest:
+  restart = always
+
+environment:
+  A = 1
+";
+        assert_eq!(show(&plugin), expected);
+    }
+
+    #[test]
+    fn a_trail_and_a_rescan() {
+        let trail = json!({"entries": [{"sequence": 1, "time": "t", "caller": "SIGHUP", "action": "reload",
+                                        "plugin": null, "outcome": "1 added, 0 changed, 0 removed"}]});
+        assert_eq!(
+            audit(&trail),
+            "SEQUENCE  TIME  CALLER  ACTION  PLUGIN  OUTCOME\n\
+             1         t     SIGHUP  reload  -       1 added, 0 changed, 0 removed\n"
+        );
+        assert_eq!(audit(&json!({})), "no commands\n");
+        assert_eq!(
+            reload(&json!({"added": ["a"], "changed": [], "removed": ["b"]})),
+            "added: a\nremoved: b\n"
+        );
+        assert_eq!(reload(&json!({})), "nothing changed\n");
+    }
+}
