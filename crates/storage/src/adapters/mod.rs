@@ -2,4 +2,8 @@
 
 pub mod fs;
 pub mod mock;
+mod remote;
 pub mod resp;
+mod stream;
+
+pub use stream::TlsOptions;

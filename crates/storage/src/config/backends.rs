@@ -2,6 +2,7 @@
 
 use super::fields::Fields;
 use super::types::{CommonConfig, Secret};
+use crate::adapters::TlsOptions;
 use crate::adapters::fs::{FsOptions, FsyncPolicy, PathShards};
 use crate::adapters::mock::MockOptions;
 use crate::adapters::resp::{Node, RespOptions};
@@ -132,11 +133,8 @@ pub(super) fn valkey(fields: &mut Fields<'_>) -> RespOptions {
         fields.problem("key_prefix", text, None);
     }
     options.workers = workers(fields, 8);
-    if fields.bool("tls_enable", false) {
-        let hint =
-            "leave `tls_enable` out and reach the server through a private network or a TLS proxy".to_owned();
-        fields.problem("tls_enable", "encrypted connections are not supported yet", Some(hint));
-    }
+    let ca_file = fields.string("tls_ca_file").map(Into::into);
+    options.tls = fields.bool("tls_enable", false).then_some(TlsOptions { ca_file });
     options.database = fields
         .integer("database_id", 0, u32::MAX.into())
         .and_then(|database| u32::try_from(database).ok())

@@ -254,7 +254,7 @@ mod tests {
 
         assert_eq!(problems(r#"{"type": "resp"}"#).len(), 2);
         assert_eq!(problems(r#"{"type": "resp", "host": "h", "port": 70000}"#).len(), 1);
-        let json = r#"{"type": "valkey", "startup_nodes": "a", "key_prefix": "a@b", "tls_enable": true}"#;
+        let json = r#"{"type": "valkey", "startup_nodes": "a", "key_prefix": "a@b", "tls_enable": 1}"#;
         assert_eq!(problems(json).len(), 3);
     }
 
