@@ -195,6 +195,9 @@ fn policy(config: &ServerConfig) -> Box<dyn Policy> {
 
 /// The pool as configured. A shared segment nobody asked for by name gives way to private memory if it can't be had.
 fn open_pool(config: &ServerConfig) -> Result<Segment, PoolError> {
+    for stale in larder_pool::reclaim_stale() {
+        tracing::info!("removed {} of a dead server, {} bytes", stale.name, stale.bytes);
+    }
     let options = |share: Option<&str>| SegmentOptions {
         share: share.map(str::to_owned),
         bytes: config.l1.size_bytes,
