@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import dataclasses
 import itertools
 from typing import Any
@@ -114,12 +115,16 @@ def key(tokens: list[int], request_id: str, **fields: Any) -> dict[str, Any]:
     return record | fields
 
 
+#: One for the process: ending a context waits for its sockets, and a failed test may have left one open.
+_context = zmq.Context()
+atexit.register(_context.destroy, linger=0)
+
+
 class Client:
     """A DEALER socket; `call` for the usual exchange, `send_frames` and `receive` for everything else."""
 
     def __init__(self, endpoint: str) -> None:
-        self._context = zmq.Context()
-        self.socket = self._context.socket(zmq.DEALER)
+        self.socket = _context.socket(zmq.DEALER)
         self.socket.setsockopt(zmq.LINGER, 0)
         # The tests send more than a careful client would before they read.
         self.socket.setsockopt(zmq.SNDHWM, 0)
@@ -128,7 +133,7 @@ class Client:
         self._uids = itertools.count()
 
     def close(self) -> None:
-        self._context.destroy(linger=0)
+        self.socket.close(linger=0)
 
     def __enter__(self) -> Client:
         return self
