@@ -19,9 +19,6 @@ use crate::locks::{LockTable, StoreClaim};
 use crate::report::Usage;
 use crate::workers::{Batch, Slot, Workers};
 
-/// Threads for what is quick: lookups, deletes, listings.
-const CONTROL_THREADS: usize = 2;
-
 /// One thread's way to the store. Blocking.
 pub(super) trait RemoteSession: Send + 'static {
     fn store(&mut self, items: &[&StoreItem]) -> Vec<KeyResult<Stored>>;
@@ -38,6 +35,8 @@ pub(super) struct RemoteOptions {
     pub(super) kind: &'static str,
     /// Threads that move objects.
     pub(super) workers: usize,
+    /// Threads for what is quick: lookups, deletes, listings.
+    pub(super) control_threads: usize,
     /// Jobs waiting for a thread.
     pub(super) queued_jobs_max: usize,
     /// Keys that travel together at most.
@@ -84,7 +83,7 @@ impl<S: RemoteSession> Remote<S> {
         };
         Ok(Self {
             transfers: start("io", options.workers.max(1))?,
-            control: start("ctl", CONTROL_THREADS)?,
+            control: start("ctl", options.control_threads.max(1))?,
             options,
             accounts: Arc::new(Mutex::new(Index::new())),
             locks: Arc::default(),

@@ -14,6 +14,8 @@ use crate::error::{Failure, FailureKind};
 use crate::key::Key;
 use crate::report::{Health, HealthState, Usage};
 
+/// Threads for lookups, deletes and listings, each with its own connection to each server.
+const CONTROL_THREADS: usize = 2;
 /// Keys that travel together at most.
 const KEYS_PER_GROUP: usize = 64;
 /// Payload that travels together at most; a larger object travels alone.
@@ -37,6 +39,7 @@ impl RespAdapter {
         let remote = RemoteOptions {
             kind: "resp",
             workers: options.workers,
+            control_threads: CONTROL_THREADS,
             queued_jobs_max: options.queued_jobs_max,
             keys_per_group: KEYS_PER_GROUP,
             bytes_per_group: BYTES_PER_GROUP,
