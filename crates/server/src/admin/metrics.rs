@@ -2,6 +2,7 @@
 //! begins with `larder_`.
 
 use super::l2;
+use super::plugins::{PluginSample, write_metrics};
 use super::routes::Admin;
 use super::text::{Kind, Scrape};
 use crate::engine::{Counters, EngineStatus, LookupCounts};
@@ -12,7 +13,7 @@ use Kind::{Counter, Gauge};
 const L1: (&str, &str) = ("l1_tag", "_default");
 
 /// One scrape.
-pub(super) fn scrape(admin: &Admin) -> String {
+pub(super) fn scrape(admin: &Admin, plugins: &PluginSample) -> String {
     let mut scrape = Scrape::default();
     let status = admin.engine.status();
     let counters = admin.engine.counters();
@@ -23,6 +24,7 @@ pub(super) fn scrape(admin: &Admin) -> String {
     larder(&mut scrape, &status, counters);
     rpc(&mut scrape, admin);
     node(&mut scrape, admin);
+    write_metrics(&mut scrape, plugins);
     scrape.finish()
 }
 

@@ -6,8 +6,10 @@
 mod access;
 mod l2;
 mod metrics;
+mod plugins;
 mod routes;
 mod status;
 mod text;
 
+pub use plugins::{Plugins, keep_current};
 pub use routes::{Admin, router};

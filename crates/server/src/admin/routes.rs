@@ -10,7 +10,7 @@ use axum::{Json, Router, middleware};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{access, l2, metrics, status};
+use super::{access, l2, metrics, plugins, status};
 use crate::config::ServerConfig;
 use crate::controllers::{Preparation, Tasks};
 use crate::engine::Engine;
@@ -37,6 +37,8 @@ pub struct Admin {
     pub preparation: Arc<Preparation>,
     /// The second tier's adapters, highest priority first.
     pub adapters: Arc<[Built]>,
+    /// The runtime plugins.
+    pub plugins: plugins::Plugins,
 }
 
 /// All routes.
@@ -58,6 +60,7 @@ pub fn router(admin: Admin) -> Router {
         .route("/metrics", get(scrape))
         .route("/periodic-threads", get(tasks))
         .merge(mutating)
+        .merge(plugins::router())
         .fallback(async || (StatusCode::NOT_FOUND, Json(json!({ "detail": "Not Found" }))))
         .method_not_allowed_fallback(async || {
             (StatusCode::METHOD_NOT_ALLOWED, Json(json!({ "detail": "Method Not Allowed" })))
@@ -90,7 +93,8 @@ async fn config(State(admin): State<Admin>) -> Response {
 
 async fn scrape(State(admin): State<Admin>) -> Response {
     let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
-    (kind, metrics::scrape(&admin)).into_response()
+    let plugins = admin.plugins.sample().await;
+    (kind, metrics::scrape(&admin, &plugins)).into_response()
 }
 
 #[derive(Deserialize)]

@@ -34,6 +34,11 @@ impl Scrape {
         self.family(name, kind, help).sample(&[], value);
     }
 
+    /// Adds families that are rendered already.
+    pub(super) fn append(&mut self, rendered: &str) {
+        self.text.push_str(rendered);
+    }
+
     /// The text.
     pub(super) fn finish(self) -> String {
         self.text

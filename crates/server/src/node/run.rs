@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use super::error::{StartError, http_url};
 use super::serve::{RpcServer, serve_rpc};
 use super::shutdown::Shutdown;
-use crate::admin::{self, Admin};
+use crate::admin::{self, Admin, Plugins};
 use crate::config::json::{Resolved, http_config_json, plugin_config_json, plugin_extra_config_json};
 use crate::config::{EvictionPolicy, ServerConfig, SharedMemory};
 use crate::controllers::l2::{StorePolicy, Tier, TierConfig};
@@ -114,6 +114,7 @@ impl Node {
             shm_name: self.engine.pool().name().map(short_name).unwrap_or_default().to_owned(),
             ..Resolved::requested(&config)
         };
+        let control = Plugins::default();
         let admin = Admin {
             engine: Arc::clone(&self.engine),
             config: Arc::clone(&config),
@@ -122,12 +123,17 @@ impl Node {
             tasks,
             preparation: Arc::clone(&self.preparation),
             adapters: self.tier.as_ref().map(|tier| Arc::clone(tier.adapters())).unwrap_or_default(),
+            plugins: control.clone(),
         };
         let (listener, url) = listen_http(&config).await?;
         tracing::info!("LMCache cache server is running... (HTTP on {url})");
         let app = admin::router(admin).into_make_service_with_connect_info::<std::net::SocketAddr>();
         let http = tokio::task::spawn_local(async move { axum::serve(listener, app).await });
-        let plugins = start_plugins(&config, &resolved)?;
+        let plugins = start_plugins(&config, &resolved)?.map(Arc::new);
+        if let Some(plugins) = &plugins {
+            control.attach(Arc::clone(plugins));
+            tokio::task::spawn_local(admin::keep_current(control, Arc::clone(plugins)));
+        }
         let signal = shutdown.signalled().await;
         tracing::info!("stopping: {signal}");
         http.abort();

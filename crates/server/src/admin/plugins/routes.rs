@@ -1,0 +1,96 @@
+//! The routes under `/plugins`.
+
+use std::net::SocketAddr;
+
+use axum::extract::{ConnectInfo, Path, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router, middleware};
+use larder_supervise::SuperviseError;
+use serde_json::{Value, json};
+
+use super::control::{Action, Refusal};
+use super::{logs, view};
+use crate::admin::access;
+use crate::admin::routes::Admin;
+
+/// All routes under `/plugins`.
+pub(crate) fn router() -> Router<Admin> {
+    let mutating = Router::new()
+        .route("/plugins/{name}/{action}", post(command))
+        .route("/plugins/reload", post(reload))
+        .layer(middleware::from_fn(access::local_callers_only));
+    Router::new()
+        .route("/plugins", get(list))
+        .route("/plugins/audit", get(audit))
+        .route("/plugins/{name}", get(show))
+        .route("/plugins/{name}/logs", get(logs::logs))
+        .merge(mutating)
+}
+
+async fn list(State(admin): State<Admin>) -> Json<Value> {
+    let usage = admin.plugins.usage().await;
+    let Some(supervisor) = admin.plugins.supervisor() else {
+        return Json(json!({ "plugins": [], "skipped": [] }));
+    };
+    Json(view::list(&supervisor.snapshot(), &usage, &supervisor.skipped()))
+}
+
+async fn show(
+    State(admin): State<Admin>,
+    Path(name): Path<String>,
+    ConnectInfo(caller): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
+) -> Response {
+    let status = match admin.plugins.find(&name) {
+        Ok(status) => status,
+        Err(refusal) => return refused(&refusal),
+    };
+    let usage = admin.plugins.usage().await;
+    let mut body = view::plugin(&status, usage.get(&status.name));
+    // Even without credentials, an environment says much about a machine.
+    let local = caller.ip().to_canonical().is_loopback() && !headers.contains_key(header::ORIGIN);
+    let details = tokio::task::spawn_blocking(move || view::details(&status, local)).await;
+    if let (Value::Object(fields), Ok(details)) = (&mut body, details) {
+        fields.extend(details);
+    }
+    Json(body).into_response()
+}
+
+async fn audit(State(admin): State<Admin>) -> Json<Value> {
+    let audit = admin.plugins.audit();
+    Json(json!({ "total": audit.total(), "entries": audit.entries() }))
+}
+
+async fn command(
+    State(admin): State<Admin>,
+    Path((name, action)): Path<(String, String)>,
+    ConnectInfo(caller): ConnectInfo<SocketAddr>,
+) -> Response {
+    let Some(action) = Action::parse(&action) else {
+        return (StatusCode::NOT_FOUND, Json(json!({ "detail": "Not Found" }))).into_response();
+    };
+    match admin.plugins.command(caller.to_string(), action, name).await {
+        Ok(status) => Json(view::plugin(&status, None)).into_response(),
+        Err(refusal) => refused(&refusal),
+    }
+}
+
+async fn reload(State(admin): State<Admin>, ConnectInfo(caller): ConnectInfo<SocketAddr>) -> Response {
+    match admin.plugins.reload(caller.to_string()).await {
+        Ok(report) => Json(report).into_response(),
+        Err(refusal) => refused(&refusal),
+    }
+}
+
+/// The answer to a request that cannot be carried out.
+pub(super) fn refused(refusal: &Refusal) -> Response {
+    let status = match refusal {
+        Refusal::NoPlugins | Refusal::Supervise(SuperviseError::Unknown(_)) => StatusCode::NOT_FOUND,
+        Refusal::Busy | Refusal::TooManyFollowers | Refusal::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+        Refusal::Supervise(SuperviseError::Stopped) => StatusCode::SERVICE_UNAVAILABLE,
+        Refusal::Supervise(_) => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    (status, Json(json!({ "detail": refusal.to_string() }))).into_response()
+}
