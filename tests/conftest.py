@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import pathlib
+import re
 
 import pytest
 
@@ -128,7 +129,7 @@ def own_server(request: pytest.FixtureRequest, server_name: str, log_folder: pat
 @pytest.fixture
 def model(request: pytest.FixtureRequest) -> str:
     """A model name of this test's own, so that tests on one server share nothing."""
-    return request.node.name.replace("/", "-")
+    return re.sub(r"[^\w.-]", "-", request.node.name)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ pub mod admin;
 pub mod config;
 pub mod controllers;
 pub mod engine;
+pub mod events;
 pub mod node;
 pub mod rpc;
 pub mod telemetry;

@@ -6,6 +6,7 @@ use crate::adapter::Adapter;
 use crate::adapters::fs::FsAdapter;
 use crate::adapters::mock::MockAdapter;
 use crate::adapters::resp::RespAdapter;
+use crate::adapters::s3::S3Adapter;
 use crate::config::{AdapterConfig, Backend};
 use crate::decorators::{
     Bandwidth, Breaker, Checksum, Concurrency, Counters, Counting, FaultInject, Retry, Timeout,
@@ -67,6 +68,7 @@ fn backend(config: &AdapterConfig) -> Result<Arc<dyn Adapter>, Failure> {
         Backend::Fs(options) => Arc::new(FsAdapter::open(options.clone())?),
         Backend::Mock(options) => Arc::new(MockAdapter::new(*options)),
         Backend::Resp(options) => Arc::new(RespAdapter::new(options.clone())?),
+        Backend::S3(options) => Arc::new(S3Adapter::new(options.clone())?),
         Backend::FaultInject { plan, inner } => Arc::new(FaultInject::new(backend(inner)?, plan.clone())),
     })
 }

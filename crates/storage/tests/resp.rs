@@ -6,6 +6,7 @@ use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
+use larder_storage::adapters::TlsOptions;
 use larder_storage::adapters::resp::{Node, RespAdapter, RespOptions};
 use larder_storage::conformance::{self, load_items, object_bytes, object_key, store_items};
 use larder_storage::decorators::{Retry, RetryPolicy};
@@ -182,6 +183,53 @@ async fn a_server_without_room_says_full() {
     let failed: Vec<_> = stored.iter().filter(|stored| stored.is_err()).collect();
     assert!(!failed.is_empty());
     assert!(failed.iter().all(|stored| failure(stored).kind == FailureKind::Full), "{failed:?}");
+}
+
+/// Keys and certificates for `localhost`, and the authority that signed them. None without `openssl`.
+fn certificates(dir: &std::path::Path) -> Option<()> {
+    let openssl = |args: &str| {
+        let done =
+            Command::new("openssl").args(args.split(' ')).current_dir(dir).stderr(Stdio::null()).status();
+        done.ok().filter(std::process::ExitStatus::success).map(drop)
+    };
+    std::fs::write(dir.join("san"), "subjectAltName=DNS:localhost").unwrap();
+    openssl("req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=ca -keyout ca.key -out ca.pem")?;
+    openssl("req -newkey rsa:2048 -nodes -subj /CN=localhost -keyout key.pem -out request.pem")?;
+    openssl(
+        "x509 -req -in request.pem -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile san -out cert.pem",
+    )
+}
+
+#[tokio::test]
+async fn encrypted_servers_conform_and_strangers_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    if certificates(dir.path()).is_none() {
+        eprintln!("skipped: `openssl` is not installed");
+        return;
+    }
+    let file = |name: &str| dir.path().join(name).display().to_string();
+    let (cert, key, ca) = (file("cert.pem"), file("key.pem"), file("ca.pem"));
+    let tls_port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let tls_port_text = tls_port.to_string();
+    let args = ["--tls-port", &tls_port_text, "--tls-cert-file", &cert, "--tls-key-file", &key];
+    let args = [&args[..], &["--tls-ca-cert-file", &ca, "--tls-auth-clients", "no"]].concat();
+    let Some(server) = Server::start(&args) else { return };
+    let node = Node { host: "localhost".into(), port: tls_port };
+    let with = |ca_file| {
+        let tls = Some(TlsOptions { ca_file });
+        RespAdapter::new(RespOptions { workers: 2, tls, ..RespOptions::new(node.clone()) })
+    };
+    conformance::run(|| async {
+        server.say("FLUSHALL");
+        Arc::new(with(Some(ca.clone().into())).unwrap()) as Arc<dyn Adapter>
+    })
+    .await;
+    // The server's own certificate signs nothing, and the system knows neither.
+    if let Ok(stranger) = with(None) {
+        let result = stranger.lookup_and_lock(vec![object_key(0)]).await;
+        assert!(failure(&result[0]).text.contains("certificate"), "{result:?}");
+    }
+    assert_eq!(with(Some(file("missing").into())).unwrap_err().kind, FailureKind::Invalid);
 }
 
 /// A peer that is silent, or talks nonsense.

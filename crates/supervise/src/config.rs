@@ -22,6 +22,8 @@ pub struct SupervisorConfig {
     pub config: String,
     /// The extra configuration text; `None` leaves its variable out.
     pub extra_config: Option<String>,
+    /// Whether secret-looking values of both texts are masked for plugins whose manifest does not say `secrets = true`.
+    pub redact_secrets: bool,
     /// The environment plugins inherit.
     pub environment: Vec<(OsString, OsString)>,
     /// Programs for scripts without a usable `#!` line.
@@ -47,6 +49,7 @@ impl SupervisorConfig {
             worker_count: 1,
             config: config.into(),
             extra_config: None,
+            redact_secrets: false,
             environment: std::env::vars_os().collect(),
             interpreters: Interpreters::default(),
             output: OutputLimits::default(),

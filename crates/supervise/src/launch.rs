@@ -29,6 +29,8 @@ const LAUNCH_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) struct Shared<S> {
     pub(crate) spawner: S,
     pub(crate) environment: Vec<(OsString, OsString)>,
+    /// The same for plugins that see secrets.
+    pub(crate) unmasked: Vec<(OsString, OsString)>,
     pub(crate) interpreters: Interpreters,
     /// What a plugin without a manifest gets.
     pub(crate) bare: Manifest,
@@ -111,7 +113,8 @@ fn environment_for<S>(shared: &Shared<S>, manifest: &Manifest) -> Vec<(OsString,
     // The private directory is closed to other users; they have the variable.
     let unreadable =
         |name: &OsString| manifest.confinement.user.is_some() && name == environment::CONFIG_FILE;
-    let kept = shared.environment.iter().filter(|(name, _)| allowed(name) && !unreadable(name));
+    let whole = if manifest.secrets { &shared.unmasked } else { &shared.environment };
+    let kept = whole.iter().filter(|(name, _)| allowed(name) && !unreadable(name));
     let mut environment: Vec<_> = kept.cloned().collect();
     for (name, value) in &manifest.environment {
         set(&mut environment, name, value);

@@ -32,6 +32,7 @@ pub mod lifecycle;
 pub mod manifest;
 pub mod os;
 pub mod policy;
+pub mod redaction;
 pub mod shebang;
 pub mod spawner;
 

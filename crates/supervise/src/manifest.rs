@@ -40,6 +40,8 @@ pub struct Manifest {
     pub events: Vec<String>,
     /// Whether it leaves metrics in a folder of its own.
     pub metrics: bool,
+    /// Whether it sees secrets in the configuration that are masked for others.
+    pub secrets: bool,
     /// Names of inherited variables it gets; `None` is all.
     pub inherit: Option<Vec<String>>,
     /// Variables set on top.
@@ -104,6 +106,7 @@ impl Manifest {
             confinement: Confinement::default(),
             events: Vec::new(),
             metrics: false,
+            secrets: false,
             inherit: None,
             environment: BTreeMap::new(),
         }
@@ -189,6 +192,7 @@ struct Keys {
     line_max_bytes: Option<usize>,
     events: Vec<String>,
     metrics: bool,
+    secrets: bool,
     inherit: Option<Vec<String>>,
     environment: BTreeMap<String, String>,
     user: Option<String>,
@@ -352,6 +356,7 @@ impl Keys {
             confinement,
             events: self.events,
             metrics: self.metrics,
+            secrets: self.secrets,
             inherit: self.inherit.or_else(|| bare.inherit.clone()),
             environment: self.environment,
         }

@@ -1,5 +1,7 @@
 //! All plugins of one server: found, started, watched, stopped.
 
+use std::borrow::Cow;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,6 +24,7 @@ use crate::lifecycle::{Event, Lifecycle, Phase};
 use crate::manifest::Manifest;
 use crate::os::{FolderWatch, GuardianSpawner};
 use crate::plugin::{Plugin, Published};
+use crate::redaction::redacted;
 use crate::roster::{Fingerprint, Handle, Orders, ReloadReport, Roster};
 use crate::scratch::Scratch;
 use crate::spawner::Spawner;
@@ -74,20 +77,15 @@ impl<S: Spawner> Supervisor<S> {
             tracing::warn!(target: "larder_supervise", "{error}; using the temporary directory");
             Scratch::create(&std::env::temp_dir())
         })?;
-        let config_file = scratch.write("config.json", &config.config)?;
-        let environment = environment::build(
-            config.environment,
-            Briefing {
-                host: &config.host,
-                worker_count: config.worker_count,
-                config: &config.config,
-                extra_config: config.extra_config.as_deref(),
-                config_file: &config_file,
-            },
-        );
+        let unmasked = environment_from(&config, &scratch, "config.json")?;
+        let environment = match masked(&config) {
+            Some(masked) => environment_from(&masked, &scratch, "config-masked.json")?,
+            None => unmasked.clone(),
+        };
         let shared = Arc::new(Shared {
             spawner: spawner(scratch.path().to_path_buf()),
             environment,
+            unmasked,
             interpreters: config.interpreters,
             bare: Manifest::bare(config.policy, config.output),
             scratch: scratch.path().to_path_buf(),
@@ -354,6 +352,35 @@ impl<S: Spawner> Supervisor<S> {
             lines: plugin.journal.counts(),
         }
     }
+}
+
+/// Writes the configuration to a file of this name and puts it into the variables of the contract.
+fn environment_from(
+    config: &SupervisorConfig,
+    scratch: &Scratch,
+    file: &str,
+) -> Result<Vec<(OsString, OsString)>, SuperviseError> {
+    let config_file = scratch.write(file, &config.config)?;
+    let briefing = Briefing {
+        host: &config.host,
+        worker_count: config.worker_count,
+        config: &config.config,
+        extra_config: config.extra_config.as_deref(),
+        config_file: &config_file,
+    };
+    Ok(environment::build(config.environment.clone(), briefing))
+}
+
+/// The same configuration without secrets, if it has any and they are to be masked.
+fn masked(config: &SupervisorConfig) -> Option<SupervisorConfig> {
+    let text = redacted(&config.config);
+    let extra = config.extra_config.as_deref().map(redacted);
+    let changed = matches!(text, Cow::Owned(_)) || matches!(extra, Some(Cow::Owned(_)));
+    (config.redact_secrets && changed).then(|| SupervisorConfig {
+        config: text.into_owned(),
+        extra_config: extra.map(Cow::into_owned),
+        ..config.clone()
+    })
 }
 
 async fn stop_wave(wave: &[&Arc<Handle>], deadline: Instant, report: &mut StopReport) {

@@ -40,6 +40,8 @@ def load(server, threads: int = 3):
 
     def work(number: int) -> None:
         engine = Engine(server, (os.getpid() << 20) + number, model=MODEL)
+        # The server is going to die; a client that is left waiting should not hold up the drill.
+        engine.worker.answer_s = engine.scheduler.answer_s = 3.0
         try:
             index = 0
             while not stop.is_set():
@@ -56,7 +58,7 @@ def load(server, threads: int = 3):
         finally:
             engine.close()
 
-    workers = [threading.Thread(target=work, args=(number,), daemon=True) for number in range(threads)]
+    workers = [threading.Thread(target=work, args=(number,)) for number in range(threads)]
     for worker in workers:
         worker.start()
     until(lambda: len(done) > 3 * threads, "clients at work")
@@ -64,6 +66,8 @@ def load(server, threads: int = 3):
         yield done
     finally:
         stop.set()
+        for worker in workers:
+            worker.join()
 
 
 @contextlib.contextmanager

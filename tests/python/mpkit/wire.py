@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import dataclasses
 import itertools
 from typing import Any
@@ -114,21 +115,27 @@ def key(tokens: list[int], request_id: str, **fields: Any) -> dict[str, Any]:
     return record | fields
 
 
+#: One for the process: ending a context waits for its sockets, and a failed test may have left one open.
+_context = zmq.Context()
+atexit.register(_context.destroy, linger=0)
+
+
 class Client:
     """A DEALER socket; `call` for the usual exchange, `send_frames` and `receive` for everything else."""
 
     def __init__(self, endpoint: str) -> None:
-        self._context = zmq.Context()
-        self.socket = self._context.socket(zmq.DEALER)
+        self.socket = _context.socket(zmq.DEALER)
         self.socket.setsockopt(zmq.LINGER, 0)
         # The tests send more than a careful client would before they read.
         self.socket.setsockopt(zmq.SNDHWM, 0)
         self.socket.setsockopt(zmq.RCVHWM, 0)
         self.socket.connect(endpoint)
         self._uids = itertools.count()
+        #: How long a reply may take on this connection.
+        self.answer_s = ANSWER_S
 
     def close(self) -> None:
-        self._context.destroy(linger=0)
+        self.socket.close(linger=0)
 
     def __enter__(self) -> Client:
         return self
@@ -146,19 +153,19 @@ class Client:
         self.send_frames(uid, operation(name), *payloads)
         return uid
 
-    def receive(self, timeout_s: float = ANSWER_S) -> Reply | None:
+    def receive(self, timeout_s: float | None = None) -> Reply | None:
         """The next message, or None when nothing comes in time."""
-        if not self.socket.poll(int(timeout_s * 1000)):
+        if not self.socket.poll(int((self.answer_s if timeout_s is None else timeout_s) * 1000)):
             return None
         return Reply(self.socket.recv_multipart())
 
-    def reply_to(self, uid: bytes, timeout_s: float = ANSWER_S) -> Reply | None:
+    def reply_to(self, uid: bytes, timeout_s: float | None = None) -> Reply | None:
         """The reply with that uid; no other request may be outstanding."""
         reply = self.receive(timeout_s)
         assert reply is None or reply.uid == uid, f"reply for uid {reply.uid!r}, expected {uid!r}"
         return reply
 
-    def outcome(self, name: str | int | bytes, *arguments: Any, patience_s: float = ANSWER_S) -> Any:
+    def outcome(self, name: str | int | bytes, *arguments: Any, patience_s: float | None = None) -> Any:
         """What comes back: a decoded value, `VOID`, `FAILED`, or `SILENCE`."""
         uid = self.send(name, *arguments)
         reply = self.reply_to(uid, patience_s)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mpkit.deviation import differs
+from mpkit.engine import CHUNK, prompt
 from mpkit.wire import QUIET_S, FAILED, SILENCE, decode, operation
 
 SUBSCRIBE = operation("subscribe_kv_events")
@@ -37,7 +38,7 @@ def events_client(server):
 def test_the_first_batch_comes_at_once_even_empty(events_client, model):
     subscribe(events_client, model)
     first = batch(events_client.receive())
-    assert first["enabled"] is True and first["lost"] is False and first["events"] == []
+    assert first["enabled"] is True and first["events"] == []
     assert first["incarnation"] > 1_600_000_000 * 10**9
 
 
@@ -110,3 +111,38 @@ def test_a_vanished_subscriber_is_forgotten(server, model):
         batch(client.receive())
         client.send_frames(b"s", EMPTY, b"cancel")
         assert is_end(client.receive(), b"s")
+
+
+def test_a_subscriber_from_the_start_misses_nothing(own_server, engines, model):
+    server = own_server()
+    engine = engines(server)
+    tokens = prompt(model, 3)
+    with server.client() as client:
+        subscribe(client, model)
+        first = batch(client.receive())
+        assert first["lost"] is False and first["next_cursor"] == 0
+        engine.store(tokens)
+        client.send_frames(b"s", EMPTY, b"ack")
+        if differs(server, "engine-driven-events", peer=False, ours=True):
+            events = batch(client.receive())["events"]
+            assert [event["kind"] for event in events] == ["stored"] * 3
+            assert [event["seq"] for event in events] == [1, 2, 3]
+            assert [event["token_ids"] for event in events] == [tokens[i * CHUNK : (i + 1) * CHUNK] for i in range(3)]
+            hashes = [event["block_hashes"] for event in events]
+            assert [event["parent_block_hash"] for event in events] == [None, hashes[0][0], hashes[1][0]]
+            assert {event["medium"] for event in events} == {"CPU"}
+            client.send_frames(b"s", EMPTY, b"ack")
+        else:
+            assert client.receive(QUIET_S) is None
+        engine.scheduler.call("clear", False)
+        removed = batch(client.receive())["events"]
+        assert {event["kind"] for event in removed} == {"removed"}
+        assert sum(len(event["block_hashes"]) for event in removed) == 3
+
+
+def test_a_late_subscriber(own_server, engines, model):
+    server = own_server()
+    engines(server).store(prompt(model, 3))
+    with server.client() as client:
+        subscribe(client, model)
+        assert batch(client.receive())["lost"] is differs(server, "events-before-the-subscription", peer=False, ours=True)

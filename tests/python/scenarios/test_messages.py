@@ -10,6 +10,10 @@ from mpkit.engine import CHUNK, prompt, registration_record
 from mpkit.wire import FAILED, SILENCE, VOID, Raw, encode
 
 
+#: How `prepare_retrieve` says no.
+MISS = {"success": False, "data": b"", "context": {}}
+
+
 def failure(server):
     """What a request gets that can't be served: the reference server stays silent, we say so."""
     return differs(server, "failed-request", peer=SILENCE, ours=FAILED)
@@ -25,7 +29,6 @@ def test_an_operation_may_be_sent_as_any_int_or_by_name(client, name):
 def test_simple_answers(client):
     client.expect("OK", "noop")
     client.expect(True, "ping", None)
-    client.expect(True, "ping", 123456789)
     client.expect(["kv_event_stream"], "get_experimental")
     client.expect(0, "query_prefetch_status", "never heard of")
     client.expect(0, "wait_prefetch_status", "never heard of", 0.1)
@@ -62,7 +65,7 @@ def test_the_same_uid_twice_is_two_requests(client):
 
 
 @pytest.mark.parametrize("operation", [
-    99, 11, 0, 65536, "no_such_operation", "", Raw(b"\xc1"), Raw(b""), Raw(b"\xcb\x40\x38\x00\x00\x00\x00\x00\x00"),
+    99, 11, 0, 65536, "no_such_operation", "", Raw(b"\xc1"), Raw(b"\xcb\x40\x38\x00\x00\x00\x00\x00\x00"),
     Raw(b"\xc0"), Raw(b"\x91\x18"), Raw(b"\x18\x18"), Raw(b"\xff"),
 ], ids=repr)
 def test_unknown_operations(server, client, operation):
@@ -70,6 +73,12 @@ def test_unknown_operations(server, client, operation):
         client.expect(failure(server), operation.data)
     else:
         client.expect(failure(server), encode(operation))
+
+
+def test_an_empty_operation_is_a_control_message(client):
+    """Which belongs to no stream here, and is ignored by both."""
+    client.expect(SILENCE, b"")
+    client.expect(SILENCE, b"", {"not": "a word"})
 
 
 def test_true_is_no_operation(server, client):
@@ -189,7 +198,11 @@ def test_worker_keys_are_whole_chunks(server, engine, model, operation, start, e
         # An empty or reversed range covers nothing on both servers.
         assert engine.worker.outcome(operation, key, engine.instance_id) is not SILENCE
         return
-    engine.worker.expect(failure(server), operation, key, engine.instance_id)
+    wanted = failure(server)
+    if operation == "prepare_retrieve" and server.is_ours:
+        # Its result can say no.
+        wanted = MISS
+    engine.worker.expect(wanted, operation, key, engine.instance_id)
 
 
 @pytest.mark.parametrize("changes", [
@@ -207,25 +220,46 @@ def test_registrations_that_are_refused(server, client, model, changes):
 
 
 def test_an_unregistered_instance_is_told(server, client, model):
+    """By an answer that leaves the engine running; the next ping then makes the real client register again."""
     key = wire.key(prompt(model, 1), model, worker_id=0, model_name=model)
-    for operation, arguments in (("prepare_store", []), ("prepare_retrieve", []), ("commit_store", [b""])):
-        client.expect(failure(server), operation, key, 424242, *arguments)
+    nothing = {"context": {"slots": [], "chunk_indices": []}}
+    for operation, arguments, ours in (
+        ("prepare_store", [], nothing), ("prepare_retrieve", [], MISS), ("commit_store", [b""], False),
+    ):
+        wanted = differs(server, "unknown-instance", peer=SILENCE, ours=ours)
+        client.expect(wanted, operation, key, 424242, *arguments)
+
+
+def test_an_unknown_instance_learns_so_by_ping_once(server, client):
+    client.expect(differs(server, "ping-tells-unknown-instance", peer=True, ours=False), "ping", 5000)
+    client.expect(True, "ping", 5000)
 
 
 @pytest.mark.parametrize(("operation", "arguments"), [
     ("cb_protocol_handshake", [1]),
-    ("server_module_call", [{"method": "pkg.echo", "payload": b""}]),
     ("unregister_kv_cache", [1]),
 ])
 def test_operations_of_modules_that_are_not_loaded(server, client, operation, arguments):
     client.expect(failure(server), operation, *arguments)
 
 
-def test_p2p_operations(client):
-    task = client.call("p2p_lookup_and_lock", [], {})
-    assert isinstance(task, int)
-    client.expect(VOID, "p2p_query_lookup_results", task + 1000)
-    client.expect(VOID, "p2p_unlock_objects", [])
+def test_a_module_call_without_modules(server, client):
+    """Its result can say no, so ours does."""
+    got = client.outcome("server_module_call", {"method": "pkg.echo", "payload": b""}, patience_s=wire.QUIET_S)
+    if differs(server, "failed-request", peer=SILENCE, ours=FAILED) is SILENCE:
+        assert got is SILENCE
+    else:
+        assert got["success"] is False and got["payload"] == b"" and got["error"]
+
+
+def test_p2p_operations(server, client):
+    if differs(server, "no-peer-to-peer", peer=True, ours=False):
+        task = client.call("p2p_lookup_and_lock", [], {})
+        assert isinstance(task, int)
+        client.expect(VOID, "p2p_query_lookup_results", task + 1000)
+        client.expect(VOID, "p2p_unlock_objects", [])
+    else:
+        client.expect(FAILED, "p2p_lookup_and_lock", [], {})
 
 
 def test_an_error_reply_says_why(server, client):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mpkit import wire
+from mpkit.deviation import differs
 from mpkit.engine import CHUNK, OBJECT_BYTES, SHAPE, content, prompt
 
 
@@ -211,12 +212,16 @@ def test_layouts_of_world_sizes_are_apart(server, engines, model):
 def test_registering_again_changes_nothing(engine, model):
     tokens = prompt(model, 2)
     engine.store(tokens)
-    again = engine.registration | {"num_layers": 7, "hidden_dim_size": 8}
-    answer = engine.worker.call("register_kv_cache_engine_driven_context", again)
+    answer = engine.worker.call("register_kv_cache_engine_driven_context", engine.registration)
     assert answer["shm_name"] == engine.pool.path.name
     assert engine.fetch(tokens, 2) == [content(tokens, index) for index in range(2)]
-    (slot,) = engine.prepare_store(prompt(model + "new", 1), "n")["slots"]
-    assert slot["shape"] == SHAPE
+
+
+def test_registering_again_with_another_layout(server, engine, model):
+    again = engine.registration | {"num_layers": 7, "hidden_dim_size": 8}
+    engine.worker.call("register_kv_cache_engine_driven_context", again)
+    (slot,) = engine.prepare_store(prompt(model, 1), "n")["slots"]
+    assert slot["shape"] == differs(server, "registering-another-layout", peer=SHAPE, ours=[2, 7, CHUNK, 8])
 
 
 def test_unregistering_keeps_the_objects(server, engines, model):

@@ -10,7 +10,7 @@ use axum::{Json, Router, middleware};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{access, l2, metrics, plugins, status};
+use super::{access, events, l2, metrics, plugins, status};
 use crate::config::ServerConfig;
 use crate::controllers::{Preparation, Tasks};
 use crate::engine::Engine;
@@ -57,6 +57,7 @@ pub fn router(admin: Admin) -> Router {
         .route("/lmc_version", get(async || Json(PEER_VERSION)))
         .route("/commit_id", get(async || Json(format!("larder-{}", env!("CARGO_PKG_VERSION")))))
         .route("/config/adapters", get(async |State(admin): State<Admin>| Json(l2::list(&admin))))
+        .route("/events", get(events::follow))
         .route("/metrics", get(scrape))
         .route("/periodic-threads", get(tasks))
         .merge(mutating)

@@ -6,10 +6,11 @@ use std::time::Duration;
 use super::tasks::Task;
 use crate::engine::Engine;
 
-/// Pause after a pass that could not evict what it should: what is left is under lease.
-const STUCK_DELAY: Duration = Duration::from_millis(100);
+/// Shortest time from one pass to the next, the peer's interval (`spec/cache-semantics.md` 10). In between the pool may fill up: a store
+/// makes its own room then, one object at a time, and what is hot stays longer.
+const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Evicts whenever the pool is above its watermark, a bounded step at a time.
+/// Makes a pass when the pool is above its watermark, a bounded step at a time.
 pub async fn evict(engine: Arc<Engine>, task: Arc<Task>) {
     loop {
         engine.eviction_due().await;
@@ -18,12 +19,12 @@ pub async fn evict(engine: Arc<Engine>, task: Arc<Task>) {
         let mut evicted = 0;
         while evicted < quota {
             let step = engine.evict_step(quota - evicted);
-            evicted += step;
             if step == 0 {
-                tokio::time::sleep(STUCK_DELAY).await;
                 break;
             }
+            evicted += step;
             tokio::task::yield_now().await;
         }
+        tokio::time::sleep(INTERVAL).await;
     }
 }

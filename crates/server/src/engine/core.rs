@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use super::counters::Counters;
 use super::instances::Instances;
 use super::sessions::Sessions;
+use crate::events::EventBus;
 
 /// Names a client connection; never reused while the server runs.
 pub type ConnectionId = u64;
@@ -57,6 +58,7 @@ pub struct Engine {
     pub(super) config: EngineConfig,
     pub(super) pool: Arc<Segment>,
     pub(super) counters: Counters,
+    pub(super) bus: Arc<EventBus>,
     state: Mutex<State>,
     started: Instant,
     /// Whether stores and removals go to the event log: only while somebody subscribes.
@@ -103,6 +105,7 @@ impl Engine {
             config,
             pool,
             counters: Counters::default(),
+            bus: Arc::default(),
             state: Mutex::new(state),
             started: Instant::now(),
             recording: AtomicBool::new(false),
@@ -130,6 +133,11 @@ impl Engine {
     /// What it has counted.
     pub fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// Where it says what happens.
+    pub fn bus(&self) -> &Arc<EventBus> {
+        &self.bus
     }
 
     /// Milliseconds since the engine was made: the clock of everything in it.

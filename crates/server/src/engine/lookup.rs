@@ -10,6 +10,7 @@ use super::error::EngineError;
 use super::key::PromptKey;
 use super::sessions::{Found, Session};
 use super::tier::PrefetchWork;
+use crate::events::Event;
 
 /// Most readers one lookup leases for; the peer clamps at the same number.
 const READERS_MAX: u32 = 128;
@@ -55,6 +56,14 @@ impl Engine {
         } else {
             None
         };
+        self.bus.publish(|| Event::Lookup {
+            model_name: key.model_name,
+            cache_salt: key.cache_salt,
+            request_id: key.request_id,
+            requested_chunks: hashes.len(),
+            hit_chunks: answer.hit_chunks,
+            asks_l2: pending.is_some(),
+        });
         let found = Found {
             hit_chunks: answer.hit_chunks,
             pending,

@@ -9,6 +9,7 @@ use super::core::{ConnectionId, Engine, State};
 use super::error::EngineError;
 use super::instances::{Abandoned, Registered, Registration};
 use super::transfer::abort_all;
+use crate::events::Event;
 
 /// When each live connection was last heard.
 #[derive(Debug, Default)]
@@ -81,6 +82,7 @@ impl Engine {
         let connection = state.heard.note(connection, now_ms).then_some(connection);
         match state.instances.register(instance_id, registration, connection, now_ms) {
             Registered::New => {
+                self.bus.publish(|| Event::Instance { instance_id, change: "registered", model_name });
                 tracing::info!(
                     "registered instance {instance_id} of model `{model_name}`, world size {world_size}"
                 );
@@ -101,6 +103,7 @@ impl Engine {
         let mut state = self.state();
         if let Some(abandoned) = state.instances.unregister(instance_id) {
             clean_up(&mut state, abandoned);
+            self.bus.publish(|| Event::Instance { instance_id, change: "unregistered", model_name: "" });
             tracing::info!("unregistered instance {instance_id}");
         }
     }

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::core::{Engine, State};
 use super::key::PromptKey;
+use crate::events::Event;
 
 /// Objects evicted under one hold of the lock.
 const EVICTION_STEP: usize = 64;
@@ -76,6 +77,8 @@ impl Engine {
     pub fn evict_step(&self, quota: usize) -> usize {
         let mut state = self.state();
         let evicted = state.cache.evict(quota.min(EVICTION_STEP));
+        let (used_bytes, _) = state.cache.usage();
+        self.bus.publish(|| Event::Evict { objects: evicted, used_bytes });
         self.record_removals(&mut state);
         evicted
     }
@@ -89,6 +92,7 @@ impl Engine {
             next = state.cache.clear_step(force, from, CLEAR_STEP);
             self.record_removals(&mut state);
         }
+        self.bus.publish(|| Event::Clear { force });
         tracing::info!("cleared L1 (force={force})");
     }
 

@@ -11,6 +11,7 @@ use super::lookup::close;
 use super::members::{Heard, clean_up};
 use super::sessions::Session;
 use super::transfer::abort_all;
+use crate::events::Event;
 
 /// How long what a closed connection held is kept for a client that reconnects.
 const ORPHAN_GRACE_MS: u64 = 2_000;
@@ -100,6 +101,7 @@ impl Engine {
             if let Some(left) = state.instances.unregister(id) {
                 clean_up(state, left);
                 self.counters.reaped_instances.add(1);
+                self.bus.publish(|| Event::Instance { instance_id: id, change: "reaped", model_name: "" });
                 tracing::warn!("dropped instance {id}: not connected and silent beyond the reap timeout");
             }
         }

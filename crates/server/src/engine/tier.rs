@@ -13,6 +13,7 @@ use larder_core::hash::ChunkHash;
 use larder_core::key::Scope;
 
 use super::core::{Engine, State};
+use crate::events::Event;
 
 /// Share of the pool that objects waiting for their store may hold. Beyond it the last chunks of the oldest store are given
 /// up, so that a slow backend never keeps stores into memory from succeeding.
@@ -207,6 +208,12 @@ impl Engine {
                 counts.hit_tokens += tokens;
                 counts.hit_l2_tokens += tokens;
                 counts.hit_l2_keys += gained * work.rows.len() as u64;
+            });
+            self.bus.publish(|| Event::L2Load {
+                model_name: &scope.model_name,
+                request_id: &work.request_id,
+                objects: committed,
+                hit_chunks: answer.hit_chunks,
             });
             found.pending = None;
             found.hit_chunks = answer.hit_chunks;

@@ -11,6 +11,7 @@ use super::core::{ConnectionId, Engine, State};
 use super::error::EngineError;
 use super::instances::{Instance, PENDING_PER_INSTANCE_MAX, PendingStore, TransferKey};
 use super::key::PromptKey;
+use crate::events::Event;
 
 /// Where one chunk is in the pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -210,6 +211,12 @@ impl Engine {
             instance.retrieves.remove(&transfer.key);
         }
         self.counters.read_chunks.add(entries.len() as u64);
+        self.bus.publish(|| Event::Retrieve {
+            model_name: key.model_name,
+            request_id: key.request_id,
+            worker_id: transfer.rank,
+            chunks: entries.len(),
+        });
         for entry in entries {
             state.cache.release(entry, 1);
         }
@@ -256,6 +263,14 @@ impl Engine {
         state.cache.touch(scope, &key.hashes[..*end]);
         let stored = commits.iter().filter(|&&commit| commit == Commit::Stored).count();
         self.counters.written_chunks.add(stored as u64);
+        self.bus.publish(|| Event::Store {
+            model_name: key.model_name,
+            cache_salt: key.cache_salt,
+            request_id: key.request_id,
+            worker_id: transfer.rank,
+            chunks: stored,
+            bytes: stored as u64 * transfer.layout.bytes(),
+        });
         let fresh = entries.iter().zip(&commits).filter(|&(_, &commit)| commit == Commit::Stored);
         self.queue_stores(state, scope, fresh.map(|(&entry, _)| entry));
         if let Some(tokens) = tokens.filter(|_| stored > 0 && transfer.rank == 0) {

@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 
 use larder_core::hash::UnknownAlgorithm;
 use larder_pool::PoolError;
-use larder_supervise::SuperviseError;
 
 use crate::controllers::l2::TierError;
 
@@ -44,9 +43,6 @@ pub enum StartError {
     /// An adapter of the second tier can't work as configured.
     #[error("L2: {0}")]
     Tier(#[from] TierError),
-    /// The plugins' private directory or guardian can't be had.
-    #[error("plugins: {0}")]
-    Plugins(#[from] SuperviseError),
 }
 
 impl StartError {

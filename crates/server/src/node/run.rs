@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use larder_core::eviction::{Lru, Noop, Policy};
 use larder_core::hash::{ChunkHasher, HashAlgorithm};
 use larder_pool::{PoolError, Segment, SegmentOptions};
-use larder_supervise::{Supervisor, SupervisorConfig};
+use larder_supervise::{EventSink, Supervisor, SupervisorConfig};
 use tokio::net::TcpListener;
 
 use super::error::{StartError, http_url};
@@ -19,6 +19,7 @@ use crate::config::{EvictionPolicy, ServerConfig, SharedMemory};
 use crate::controllers::l2::{StorePolicy, Tier, TierConfig};
 use crate::controllers::{self, Preparation, Tasks};
 use crate::engine::{Engine, EngineConfig};
+use crate::events::EventBus;
 use crate::rpc::{FrontConfig, RpcStats};
 
 /// Longest that plugins are waited for when the server stops.
@@ -37,6 +38,12 @@ pub fn run(config: ServerConfig) -> Result<(), StartError> {
     let control = tokio::task::LocalSet::new();
     runtime.block_on(control.run_until(Node::start(config)))
 }
+
+/// Pause between two looks whether a plugin wants events.
+const EVENTS_WANTED_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Events passed to plugins at a time.
+const EVENTS_AT_ONCE: usize = 256;
 
 /// Allows as many open files as the system lets a process ask for: every connection is one.
 fn raise_open_files() {
@@ -129,10 +136,11 @@ impl Node {
         tracing::info!("LMCache cache server is running... (HTTP on {url})");
         let app = admin::router(admin).into_make_service_with_connect_info::<std::net::SocketAddr>();
         let http = tokio::task::spawn_local(async move { axum::serve(listener, app).await });
-        let plugins = start_plugins(&config, &resolved)?.map(Arc::new);
+        let plugins = start_plugins(&config, &resolved).map(Arc::new);
         if let Some(plugins) = &plugins {
             control.attach(Arc::clone(plugins));
             tokio::task::spawn_local(admin::keep_current(control, Arc::clone(plugins)));
+            tokio::task::spawn_local(tell_plugins(Arc::clone(self.engine.bus()), plugins.events()));
         }
         let signal = shutdown.signalled().await;
         tracing::info!("stopping: {signal}");
@@ -201,6 +209,9 @@ fn policy(config: &ServerConfig) -> Box<dyn Policy> {
 
 /// The pool as configured. A shared segment nobody asked for by name gives way to private memory if it can't be had.
 fn open_pool(config: &ServerConfig) -> Result<Segment, PoolError> {
+    for stale in larder_pool::reclaim_stale() {
+        tracing::info!("removed {} of a dead server, {} bytes", stale.name, stale.bytes);
+    }
     let options = |share: Option<&str>| SegmentOptions {
         share: share.map(str::to_owned),
         bytes: config.l1.size_bytes,
@@ -252,14 +263,35 @@ async fn listen_http(config: &ServerConfig) -> Result<(TcpListener, String), Sta
     Ok((listener, http_url(address)))
 }
 
-fn start_plugins(config: &ServerConfig, resolved: &Resolved) -> Result<Option<Supervisor>, StartError> {
+/// Starts the plugins. A server whose plugins can't be supervised serves all the same, and says so.
+fn start_plugins(config: &ServerConfig, resolved: &Resolved) -> Option<Supervisor> {
     if config.plugins.locations.is_empty() {
-        return Ok(None);
+        return None;
     }
     let locations = config.plugins.locations.iter().map(Into::into).collect();
     let plugins = SupervisorConfig {
         extra_config: plugin_extra_config_json(config),
+        sole_parent: true,
         ..SupervisorConfig::new(locations, plugin_config_json(config, resolved))
     };
-    Ok(Some(Supervisor::start(plugins)?))
+    Supervisor::start(plugins).inspect_err(|error| tracing::error!("no plugin runs: {error}")).ok()
+}
+
+/// Passes the node's events on to the plugins that asked for them.
+async fn tell_plugins(bus: Arc<EventBus>, plugins: EventSink) {
+    loop {
+        while !plugins.is_wanted() {
+            tokio::time::sleep(EVENTS_WANTED_INTERVAL).await;
+        }
+        let _reading = bus.subscribe();
+        let mut cursor = bus.position();
+        while plugins.is_wanted() {
+            let page = bus.next(cursor, EVENTS_AT_ONCE);
+            let Ok(page) = tokio::time::timeout(EVENTS_WANTED_INTERVAL, page).await else { continue };
+            cursor = page.next_cursor;
+            for line in page.lines {
+                plugins.publish(line.kind, &line.json);
+            }
+        }
+    }
 }

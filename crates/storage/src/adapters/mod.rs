@@ -2,4 +2,9 @@
 
 pub mod fs;
 pub mod mock;
+mod remote;
 pub mod resp;
+pub mod s3;
+mod stream;
+
+pub use stream::TlsOptions;

@@ -2,9 +2,11 @@
 
 use super::fields::Fields;
 use super::types::{CommonConfig, Secret};
+use crate::adapters::TlsOptions;
 use crate::adapters::fs::{FsOptions, FsyncPolicy, PathShards};
 use crate::adapters::mock::MockOptions;
 use crate::adapters::resp::{Node, RespOptions};
+use crate::adapters::s3::{Credentials, S3Options};
 use crate::decorators::FaultPlan;
 
 /// Looks up an environment variable.
@@ -132,11 +134,8 @@ pub(super) fn valkey(fields: &mut Fields<'_>) -> RespOptions {
         fields.problem("key_prefix", text, None);
     }
     options.workers = workers(fields, 8);
-    if fields.bool("tls_enable", false) {
-        let hint =
-            "leave `tls_enable` out and reach the server through a private network or a TLS proxy".to_owned();
-        fields.problem("tls_enable", "encrypted connections are not supported yet", Some(hint));
-    }
+    let ca_file = fields.string("tls_ca_file").map(Into::into);
+    options.tls = fields.bool("tls_enable", false).then_some(TlsOptions { ca_file });
     options.database = fields
         .integer("database_id", 0, u32::MAX.into())
         .and_then(|database| u32::try_from(database).ok())
@@ -158,6 +157,64 @@ pub(super) fn valkey(fields: &mut Fields<'_>) -> RespOptions {
         fields.warnings.push("`max_capacity_gb` does not see what `ttl_seconds` lets expire".to_owned());
     }
     options
+}
+
+/// `s3`: a bucket by virtual-hosted address as in the peer, or by path with `s3_bucket`.
+pub(super) fn s3(fields: &mut Fields<'_>, env: Env<'_>) -> S3Options {
+    let endpoint =
+        fields.required_string("s3_endpoint", "the bucket's host, such as `bucket.s3.amazonaws.com`");
+    let region = fields.required_string("s3_region", "the region, such as `us-east-1`");
+    let mut options = S3Options::new(String::new(), region, s3_credentials(fields, env));
+    let ca_file = fields.string("tls_ca_file").map(Into::into);
+    options.tls = (!fields.bool("disable_tls", false)).then_some(TlsOptions { ca_file });
+    let authority = endpoint.strip_prefix("s3://").unwrap_or(&endpoint).trim_end_matches('/');
+    match Node::parse(authority) {
+        Some(node) => (options.host, options.port) = (node.host, node.port),
+        None => {
+            options.host = authority.to_owned();
+            options.port = if options.tls.is_some() { 443 } else { 80 };
+        }
+    }
+    if !endpoint.is_empty() && (options.host.is_empty() || options.host.contains(['/', ':', '@', ' '])) {
+        let hint = "give `[s3://]<bucket>.<host>[:<port>]`; `disable_tls` chooses the scheme".to_owned();
+        fields.problem("s3_endpoint", format!("value `{endpoint}` is no host"), Some(hint));
+    }
+    options.bucket = fields.string("s3_bucket").filter(|bucket| !bucket.is_empty());
+    options.key_prefix = fields.string("key_prefix").unwrap_or_default();
+    options.is_prefixed_by_salt = fields.bool("prefix_by_salt", false);
+    let part_mib = fields.integer("part_size_mb", 5, 1024).and_then(|part| usize::try_from(part).ok());
+    options.part_bytes = part_mib.map_or(options.part_bytes, |part| part << 20);
+    let threads = fields.integer("s3_num_io_threads", 1, WORKERS_MAX);
+    options.workers = threads.and_then(|threads| usize::try_from(threads).ok()).unwrap_or(options.workers);
+    options.capacity_bytes = fields.gib("max_capacity_gb").filter(|bytes| *bytes > 0);
+    if fields.value("s3_prefer_http2").is_some() && fields.bool("s3_prefer_http2", false) {
+        fields
+            .warnings
+            .push("`s3_prefer_http2` has no effect: requests use HTTP/1.1 on many connections".to_owned());
+    }
+    if fields.bool("s3_enable_s3express", false) {
+        let hint = "use a general purpose bucket".to_owned();
+        fields.problem("s3_enable_s3express", "directory buckets are not supported", Some(hint));
+    }
+    options
+}
+
+/// Keys of the configuration, or all of the environment's.
+fn s3_credentials(fields: &mut Fields<'_>, env: Env<'_>) -> Credentials {
+    let own = (fields.string("aws_access_key_id"), fields.string("aws_secret_access_key"));
+    let (access_key_id, secret, token) = match own {
+        (Some(id), Some(secret)) => (Some(id), Some(secret), None),
+        _ => (env("AWS_ACCESS_KEY_ID"), env("AWS_SECRET_ACCESS_KEY"), env("AWS_SESSION_TOKEN")),
+    };
+    if access_key_id.is_none() || secret.is_none() {
+        let what = "it and `aws_secret_access_key`, or set `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`";
+        fields.required("aws_access_key_id", what);
+    }
+    Credentials {
+        access_key_id: access_key_id.unwrap_or_default(),
+        secret_access_key: Secret::new(secret.unwrap_or_default()),
+        session_token: Secret::new(token.unwrap_or_default()),
+    }
 }
 
 fn credentials(fields: &mut Fields<'_>, options: &mut RespOptions) {

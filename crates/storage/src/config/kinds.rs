@@ -1,10 +1,10 @@
 //! The type names: those built here, and those of the peer that are not.
 
 /// Types that can be configured.
-const BUILT: [&str; 6] = ["fault_inject", "fs", "fs_native", "mock", "resp", "valkey"];
+const BUILT: [&str; 7] = ["fault_inject", "fs", "fs_native", "mock", "resp", "s3", "valkey"];
 
 /// Types of the peer that are not built, with what to use instead (`spec/config-and-cli.md` 6).
-const REFUSED: [(&str, &str); 15] = [
+const REFUSED: [(&str, &str); 14] = [
     ("aerospike", "use `valkey` or `resp` for a shared in-memory store, or `s3`"),
     ("bigtable", "use `s3` with the provider's S3 interface"),
     ("dax", "use `fs` on a DAX-mounted file system"),
@@ -18,7 +18,6 @@ const REFUSED: [(&str, &str); 15] = [
     ("p2p", "use a tier every node reaches: `valkey`, `s3`, or `fs` with `\"shared\": true`"),
     ("plugin", "use a built-in type; Python is not run inside the server"),
     ("raw_block", "use `fs` on a file system on that device, with `\"use_odirect\": true`"),
-    ("s3", "use `fs`, `resp` or `valkey`; object stores are not spoken to yet"),
     ("sagemaker-hyperpod", "use `s3`, or `fs` with `\"shared\": true`"),
 ];
 

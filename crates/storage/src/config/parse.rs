@@ -40,6 +40,7 @@ fn read(fields: &mut Fields<'_>, env: Env<'_>, depth: usize) -> Option<AdapterCo
         "fs" | "fs_native" => Backend::Fs(backends::fs(fields, &common)),
         "mock" => Backend::Mock(backends::mock(fields)),
         "resp" => Backend::Resp(backends::resp(fields, env)),
+        "s3" => Backend::S3(backends::s3(fields, env)),
         "valkey" => Backend::Resp(backends::valkey(fields)),
         _ => fault_inject(fields, env, depth)?,
     };
@@ -97,6 +98,7 @@ fn warn_of_contradictions(fields: &mut Fields<'_>, kind: &str, common: &CommonCo
         Backend::Fs(options) => options.capacity_bytes,
         Backend::Mock(options) => Some(options.capacity_bytes),
         Backend::Resp(options) => options.capacity_bytes,
+        Backend::S3(options) => options.capacity_bytes,
         Backend::FaultInject { .. } => None,
     };
     if let Some(eviction) = &common.eviction
@@ -254,8 +256,36 @@ mod tests {
 
         assert_eq!(problems(r#"{"type": "resp"}"#).len(), 2);
         assert_eq!(problems(r#"{"type": "resp", "host": "h", "port": 70000}"#).len(), 1);
-        let json = r#"{"type": "valkey", "startup_nodes": "a", "key_prefix": "a@b", "tls_enable": true}"#;
+        let json = r#"{"type": "valkey", "startup_nodes": "a", "key_prefix": "a@b", "tls_enable": 1}"#;
         assert_eq!(problems(json).len(), 3);
+    }
+
+    #[test]
+    fn buckets_are_read_with_credentials_of_the_environment() {
+        let env = |name: &str| {
+            let known = [
+                ("AWS_ACCESS_KEY_ID", "id"),
+                ("AWS_SECRET_ACCESS_KEY", "hunter2"),
+                ("AWS_SESSION_TOKEN", "t"),
+            ];
+            known.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+        };
+        let json = r#"{"type": "s3", "s3_endpoint": "s3://b.host:9000", "s3_region": "r", "disable_tls": true,
+                       "s3_bucket": "path", "part_size_mb": 8, "prefix_by_salt": true, "key_prefix": "a/b"}"#;
+        let config = AdapterConfig::parse(json, &env).unwrap();
+        let Backend::S3(options) = &config.backend else { panic!("{config:?}") };
+        assert_eq!((options.host.as_str(), options.port, options.tls.is_none()), ("b.host", 9000, true));
+        assert_eq!((options.bucket.as_deref(), options.part_bytes), (Some("path"), 8 << 20));
+        assert_eq!(options.credentials.session_token.expose(), "t");
+        assert!(!format!("{config:?}").contains("hunter2"));
+        let json = r#"{"type": "s3", "s3_endpoint": "b.host", "s3_region": "r", "aws_access_key_id": "own",
+                       "aws_secret_access_key": "s"}"#;
+        let config = AdapterConfig::parse(json, &env).unwrap();
+        let Backend::S3(options) = &config.backend else { panic!("{config:?}") };
+        assert_eq!((options.port, options.credentials.access_key_id.as_str()), (443, "own"));
+        assert!(options.credentials.session_token.is_empty(), "a token belongs to its own key");
+        let found = problems(r#"{"type": "s3", "s3_endpoint": "https://x", "s3_enable_s3express": true}"#);
+        assert_eq!(found.len(), 4, "{found:#?}");
     }
 
     #[test]

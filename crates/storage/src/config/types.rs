@@ -5,6 +5,7 @@ use std::fmt;
 use crate::adapters::fs::FsOptions;
 use crate::adapters::mock::MockOptions;
 use crate::adapters::resp::RespOptions;
+use crate::adapters::s3::S3Options;
 use crate::decorators::{
     BandwidthLimits, BreakerPolicy, ConcurrencyLimits, FaultPlan, RetryPolicy, TimeoutPolicy,
 };
@@ -31,6 +32,8 @@ pub enum Backend {
     Mock(MockOptions),
     /// `resp`, `valkey`.
     Resp(RespOptions),
+    /// `s3`.
+    S3(S3Options),
     /// `fault_inject` around another adapter.
     FaultInject {
         /// Which loads fail.

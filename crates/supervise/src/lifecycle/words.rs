@@ -33,7 +33,7 @@ pub enum Event {
     Gone,
     /// The guardian died, and all its processes with it.
     Lost,
-    /// The time given by [`Lifecycle::deadline`] has come.
+    /// The time given by [`crate::lifecycle::Lifecycle::deadline`] has come.
     Elapsed,
 }
 

@@ -143,3 +143,24 @@ fn a_program_that_cannot_run_is_reported_and_harms_nobody() {
     assert!(status["last_error"].as_str().unwrap().contains("cannot run"), "{status}");
     host.end();
 }
+
+#[test]
+fn secrets_are_for_those_who_were_granted_them() {
+    let plugins = Plugins::new();
+    let script =
+        "#!/bin/sh\necho \"$LMCACHE_RUNTIME_PLUGIN_CONFIG\"\ncat \"$LMCACHE_RUNTIME_PLUGIN_CONFIG_FILE\"\n";
+    plugins
+        .add("bare.sh", script)
+        .add("trusted.sh", script)
+        .add("trusted.sh.plugin.toml", "secrets = true\n");
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("c.json"), "{\"l2\": {\"secret_access_key\": \"hush\"}}").unwrap();
+    let mut host = plugins.host().env("HOST_CONFIG_FILE", dir.path().join("c.json")).start();
+    for name in ["bare", "trusted"] {
+        host.wait_until(name, |s| s["state"] == "exited" && s["lines"]["stdout"] == 2);
+    }
+    let (_, log) = host.end();
+    let seen = |name: &str, text: &str| log.iter().filter(|l| l.contains(name) && l.contains(text)).count();
+    assert_eq!((seen("bare.sh]", "hush"), seen("bare.sh]", "***")), (0, 2), "{log:?}");
+    assert_eq!((seen("trusted.sh]", "hush"), seen("trusted.sh]", "***")), (2, 0), "{log:?}");
+}

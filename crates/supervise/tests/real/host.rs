@@ -22,6 +22,7 @@ fn main() {
         config.runtime_dir = dir.into();
     }
     config.sole_parent = true;
+    config.redact_secrets = true;
     if let Ok(role) = std::env::var("HOST_ROLE") {
         let worker_id = std::env::var("HOST_WORKER_ID").ok().and_then(|id| id.parse().ok()).unwrap_or(-1);
         config.host = Host { role: Some(Role::new(role)), worker_id };

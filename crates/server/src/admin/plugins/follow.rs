@@ -89,7 +89,14 @@ async fn feed(
 }
 
 /// Pieces of a response's body.
-pub(super) struct Chunks(mpsc::Receiver<Bytes>);
+pub(in crate::admin) struct Chunks(mpsc::Receiver<Bytes>);
+
+impl Chunks {
+    /// A body of what `chunks` receives; it ends when all senders are gone.
+    pub(in crate::admin) fn new(chunks: mpsc::Receiver<Bytes>) -> Self {
+        Self(chunks)
+    }
+}
 
 impl Stream for Chunks {
     type Item = Result<Bytes, Infallible>;

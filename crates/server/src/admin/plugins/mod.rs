@@ -13,6 +13,7 @@ mod view;
 mod watch;
 
 pub use control::Plugins;
+pub(super) use follow::Chunks;
 pub(super) use metrics::{PluginSample, write_metrics};
 pub(super) use routes::router;
 pub use watch::keep_current;

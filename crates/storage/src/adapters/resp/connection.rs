@@ -1,13 +1,11 @@
 //! One blocking connection to one server.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs as _};
-use std::os::fd::AsFd as _;
-use std::time::Duration;
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 
 use super::commands::Command;
 use super::options::{Node, RespOptions};
 use super::reply::{BulkHeader, Reply, read_bulk_header, read_end, read_reply};
+use crate::adapters::stream::{Connector, Stream};
 use crate::buffer::LentBuffer;
 
 /// Bytes read ahead of a reply: enough for many small ones, little to copy of a large one.
@@ -16,7 +14,7 @@ const READ_AHEAD_BYTES: usize = 8192;
 /// A connection that is authenticated and has its database selected.
 #[derive(Debug)]
 pub(super) struct Connection {
-    stream: BufReader<TcpStream>,
+    stream: BufReader<Stream>,
 }
 
 /// How an object arrived.
@@ -30,12 +28,8 @@ pub(super) enum Fetched {
 }
 
 impl Connection {
-    pub(super) fn open(node: &Node, options: &RespOptions) -> io::Result<Self> {
-        let stream = connect(node, Duration::from_millis(options.connect_timeout_ms.max(1)))?;
-        let progress = Some(Duration::from_millis(options.request_timeout_ms.max(1)));
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(progress)?;
-        stream.set_write_timeout(progress)?;
+    pub(super) fn open(node: &Node, connector: &Connector, options: &RespOptions) -> io::Result<Self> {
+        let stream = connector.connect(&node.host, node.port)?;
         let mut connection = Self { stream: BufReader::with_capacity(READ_AHEAD_BYTES, stream) };
         let password = options.password.expose();
         if !password.is_empty() {
@@ -55,27 +49,16 @@ impl Connection {
 
     /// Whether the server has closed the connection, or sent something nobody asked for.
     pub(super) fn is_stale(&self) -> bool {
-        let stream = self.stream.get_ref();
-        let peeked = stream.set_nonblocking(true).and_then(|()| stream.peek(&mut [0]));
-        let is_quiet = matches!(&peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock);
-        !is_quiet || !self.stream.buffer().is_empty() || stream.set_nonblocking(false).is_err()
+        !self.stream.buffer().is_empty() || self.stream.get_ref().is_stale()
     }
 
     pub(super) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.stream.get_mut().write_all(bytes)
+        self.stream.get_mut().write_all(bytes)?;
+        self.stream.get_mut().flush()
     }
 
     pub(super) fn send_buffer(&mut self, buffer: &dyn LentBuffer) -> io::Result<()> {
-        let mut done = 0;
-        while done < buffer.len() {
-            match buffer.send_from(self.stream.get_ref().as_fd(), done..buffer.len()) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(count) => done += count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
+        self.stream.get_mut().send_all(buffer, 0..buffer.len())
     }
 
     pub(super) fn reply(&mut self) -> io::Result<Reply> {
@@ -102,7 +85,7 @@ impl Connection {
         self.stream.consume(ahead);
         let mut done = ahead;
         while done < len {
-            match buffer.recv_into(self.stream.get_ref().as_fd(), done..len) {
+            match self.stream.get_mut().recv_into(buffer, done..len) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(count) => done += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -127,16 +110,4 @@ impl Connection {
             )),
         }
     }
-}
-
-/// Tries every address of a name in turn.
-fn connect(node: &Node, limit: Duration) -> io::Result<TcpStream> {
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "name has no address");
-    for address in (node.host.as_str(), node.port).to_socket_addrs()? {
-        match TcpStream::connect_timeout(&address, limit) {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
 }

@@ -8,6 +8,7 @@ mod adapter;
 mod cluster;
 mod commands;
 mod connection;
+mod listing;
 mod options;
 mod reply;
 mod session;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::adapters::TlsOptions;
 use crate::config::Secret;
 
 /// A server's address.
@@ -39,6 +40,8 @@ impl fmt::Display for Node {
 pub struct RespOptions {
     /// Servers to start from: the one server, or any of a cluster.
     pub nodes: Vec<Node>,
+    /// Encryption; none for plain connections.
+    pub tls: Option<TlsOptions>,
     /// Whether they form a cluster.
     pub is_cluster: bool,
     /// User to authenticate as; empty for the default user.
@@ -69,6 +72,7 @@ impl RespOptions {
     pub fn new(node: Node) -> Self {
         Self {
             nodes: vec![node],
+            tls: None,
             is_cluster: false,
             username: String::new(),
             password: Secret::default(),

@@ -9,6 +9,7 @@ use super::connection::Connection;
 use super::options::Node;
 use super::reply::{Redirect, Reply};
 use crate::adapter::KeyResult;
+use crate::adapters::stream::Connector;
 use crate::error::{Error, Failure, FailureKind};
 use crate::key::Key;
 
@@ -19,13 +20,17 @@ const REDIRECTS_MAX: usize = 5;
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) dialect: Dialect,
+    connector: Connector,
     slots: Mutex<Arc<SlotMap>>,
     last_failure: Mutex<Option<Failure>>,
 }
 
 impl Shared {
-    pub(super) fn new(dialect: Dialect) -> Self {
-        Self { dialect, slots: Mutex::default(), last_failure: Mutex::new(None) }
+    pub(super) fn new(dialect: Dialect) -> Result<Self, Failure> {
+        let options = &dialect.options;
+        let connector =
+            Connector::new(options.tls.as_ref(), options.connect_timeout_ms, options.request_timeout_ms)?;
+        Ok(Self { dialect, connector, slots: Mutex::default(), last_failure: Mutex::new(None) })
     }
 
     /// Why the last exchange with a server failed; none when it worked.
@@ -54,10 +59,14 @@ impl Session {
         Self { shared, connections: Vec::new() }
     }
 
+    pub(super) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
     /// Has each item dealt with by the server that keeps its key. Items of one server travel together.
     pub(super) fn run<I, T>(
         &mut self,
-        items: &[I],
+        items: &[&I],
         key: impl Fn(&I) -> &Key,
         exchange: impl Fn(&Dialect, &mut Connection, &Node, &[&I], bool) -> io::Result<Vec<Answer<T>>>,
     ) -> Vec<KeyResult<T>> {
@@ -69,7 +78,7 @@ impl Session {
             for (node, is_asking, indices) in
                 self.groups(&mut results, std::mem::take(&mut pending), items, &key)
             {
-                let group: Vec<&I> = indices.iter().map(|index| &items[*index]).collect();
+                let group: Vec<&I> = indices.iter().map(|index| items[*index]).collect();
                 let shared = self.shared.clone();
                 let exchanged = self.with(&node, |connection| {
                     exchange(&shared.dialect, connection, &node, &group, is_asking)
@@ -105,7 +114,7 @@ impl Session {
         &mut self,
         results: &mut [KeyResult<T>],
         pending: Vec<(usize, Option<Redirect>)>,
-        items: &[I],
+        items: &[&I],
         key: &impl Fn(&I) -> &Key,
     ) -> Vec<(Node, bool, Vec<usize>)> {
         let mut groups: Vec<(Node, bool, Vec<usize>)> = Vec::new();
@@ -113,7 +122,7 @@ impl Session {
             let (node, is_asking) = match redirect {
                 Some(Redirect::Moved(node)) => (node, false),
                 Some(Redirect::Ask(node)) => (node, true),
-                None => match self.home(key(&items[index])) {
+                None => match self.home(key(items[index])) {
                     Ok(node) => (node, false),
                     Err(failure) => {
                         results[index] = Err(failure.into());
@@ -190,7 +199,8 @@ impl Session {
         let kept = known.map(|position| self.connections.swap_remove(position).1);
         let mut connection = match kept.filter(|connection| !connection.is_stale()) {
             Some(connection) => connection,
-            None => Connection::open(node, options).map_err(|error| self.fail("connect to", node, &error))?,
+            None => Connection::open(node, &self.shared.connector, options)
+                .map_err(|error| self.fail("connect to", node, &error))?,
         };
         let result = exchange(&mut connection).map_err(|error| self.fail("talk to", node, &error))?;
         self.connections.push((node.clone(), connection));

@@ -1,0 +1,121 @@
+//! The kinds of events and their JSON form.
+
+use serde::Serialize;
+
+/// One thing that happened. Serialised as an object whose `event` names the kind.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event<'a> {
+    /// A worker committed chunks.
+    Store {
+        /// The model.
+        model_name: &'a str,
+        /// The tenant.
+        cache_salt: &'a str,
+        /// The request.
+        request_id: &'a str,
+        /// Rank of the worker.
+        worker_id: u32,
+        /// Chunks that are readable now and were not before.
+        chunks: usize,
+        /// Their bytes.
+        bytes: u64,
+    },
+    /// A scheduler asked for a prompt.
+    Lookup {
+        /// The model.
+        model_name: &'a str,
+        /// The tenant.
+        cache_salt: &'a str,
+        /// The request.
+        request_id: &'a str,
+        /// Whole chunks of the prompt.
+        requested_chunks: usize,
+        /// Those that memory can serve.
+        hit_chunks: usize,
+        /// Whether the second tier is asked for the rest.
+        asks_l2: bool,
+    },
+    /// A worker has read chunks.
+    Retrieve {
+        /// The model.
+        model_name: &'a str,
+        /// The request.
+        request_id: &'a str,
+        /// Rank of the worker.
+        worker_id: u32,
+        /// Chunks.
+        chunks: usize,
+    },
+    /// Objects left memory to make room.
+    Evict {
+        /// How many.
+        objects: usize,
+        /// Bytes in use after it.
+        used_bytes: u64,
+    },
+    /// Chunks came back from the second tier for a lookup.
+    L2Load {
+        /// The model.
+        model_name: &'a str,
+        /// The request.
+        request_id: &'a str,
+        /// Objects loaded.
+        objects: usize,
+        /// Chunks the lookup can be served with now.
+        hit_chunks: usize,
+    },
+    /// A worker came or went.
+    Instance {
+        /// Its id.
+        instance_id: i64,
+        /// `registered`, `unregistered` or `reaped`.
+        change: &'a str,
+        /// The model, where known.
+        model_name: &'a str,
+    },
+    /// L1 was cleared.
+    Clear {
+        /// Whether objects in use were cleared, too.
+        force: bool,
+    },
+    /// Readiness changed.
+    Health {
+        /// Whether everything critical runs.
+        healthy: bool,
+        /// What does not.
+        missing: &'a [&'a str],
+    },
+}
+
+impl Event<'_> {
+    /// The kind, as `event` says it.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Store { .. } => "store",
+            Self::Lookup { .. } => "lookup",
+            Self::Retrieve { .. } => "retrieve",
+            Self::Evict { .. } => "evict",
+            Self::L2Load { .. } => "l2_load",
+            Self::Instance { .. } => "instance",
+            Self::Clear { .. } => "clear",
+            Self::Health { .. } => "health",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kind_is_the_tag() {
+        let missing = ["rpc"];
+        let event = Event::Health { healthy: false, missing: &missing };
+        let json = serde_json::to_value(&event).unwrap();
+        assert_eq!(json["event"], event.kind());
+        let event = Event::L2Load { model_name: "m", request_id: "r", objects: 1, hit_chunks: 1 };
+        assert_eq!(serde_json::to_value(&event).unwrap()["event"], event.kind());
+    }
+}

@@ -1,0 +1,319 @@
+//! What adapters of remote stores share: threads with sessions of their own, batches in groups, locks and accounts on
+//! this side.
+//!
+//! Accounts cover what this process stored or found; others may write to the same store.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::adapter::{
+    DeleteMode, Deleted, Found, KeyResult, ListPage, ListRequest, LoadItem, Loaded, StoreItem, Stored,
+    all_failed,
+};
+use crate::buffer::Lent;
+use crate::error::{Busy, Error, Failure, FailureKind};
+use crate::index::Index;
+use crate::key::Key;
+use crate::locks::{LockTable, StoreClaim};
+use crate::report::Usage;
+use crate::workers::{Batch, Slot, Workers};
+
+/// One thread's way to the store. Blocking.
+pub(super) trait RemoteSession: Send + 'static {
+    fn store(&mut self, items: &[&StoreItem]) -> Vec<KeyResult<Stored>>;
+    fn find(&mut self, keys: &[&Key]) -> Vec<KeyResult<Found>>;
+    fn load(&mut self, items: &[&LoadItem]) -> Vec<KeyResult<Loaded>>;
+    fn delete(&mut self, keys: &[&Key]) -> Vec<KeyResult<Deleted>>;
+    fn list(&mut self, request: &ListRequest) -> Result<ListPage, Failure>;
+}
+
+/// How a remote store is worked.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RemoteOptions {
+    /// Names the threads.
+    pub(super) kind: &'static str,
+    /// Threads that move objects.
+    pub(super) workers: usize,
+    /// Threads for what is quick: lookups, deletes, listings.
+    pub(super) control_threads: usize,
+    /// Jobs waiting for a thread.
+    pub(super) queued_jobs_max: usize,
+    /// Keys that travel together at most.
+    pub(super) keys_per_group: usize,
+    /// Payload that travels together at most; a larger object travels alone.
+    pub(super) bytes_per_group: usize,
+    /// What the store shall take at most, for whoever evicts.
+    pub(super) capacity_bytes: Option<u64>,
+}
+
+/// The part of an adapter that does not depend on the store.
+pub(super) struct Remote<S> {
+    options: RemoteOptions,
+    accounts: Arc<Mutex<Index<()>>>,
+    locks: Arc<LockTable>,
+    transfers: Workers<S>,
+    control: Workers<S>,
+    is_closed: AtomicBool,
+}
+
+/// Something to move, with the buffer it moves from or to.
+trait Payload {
+    fn buffer(&self) -> &Lent;
+}
+
+impl Payload for (StoreItem, Option<StoreClaim>) {
+    fn buffer(&self) -> &Lent {
+        &self.0.buffer
+    }
+}
+
+impl Payload for LoadItem {
+    fn buffer(&self) -> &Lent {
+        &self.buffer
+    }
+}
+
+impl<S: RemoteSession> Remote<S> {
+    pub(super) fn start(options: RemoteOptions, session: impl Fn() -> S) -> Result<Self, Failure> {
+        let start = |purpose: &str, threads: usize| {
+            let name = format!("l2-{}-{purpose}", options.kind);
+            Workers::start(&name, options.queued_jobs_max, (0..threads).map(|_| session()).collect())
+                .map_err(|error| Failure::io(format!("start threads `{name}`"), &error))
+        };
+        Ok(Self {
+            transfers: start("io", options.workers.max(1))?,
+            control: start("ctl", options.control_threads.max(1))?,
+            options,
+            accounts: Arc::new(Mutex::new(Index::new())),
+            locks: Arc::default(),
+            is_closed: AtomicBool::new(false),
+        })
+    }
+
+    pub(super) fn check_open(&self) -> Result<(), Error> {
+        if self.is_closed.load(Ordering::Acquire) { Err(Failure::closed().into()) } else { Ok(()) }
+    }
+
+    pub(super) fn queued_transfers(&self) -> usize {
+        self.transfers.queued()
+    }
+
+    pub(super) async fn store(&self, batch: Vec<StoreItem>) -> Vec<KeyResult<Stored>> {
+        let (answers, slots) = Batch::new(batch.len());
+        let mut claimed = Vec::new();
+        for (item, slot) in batch.into_iter().zip(slots) {
+            match self.locks.claim_store(&item.key) {
+                Ok(claim) => claimed.push(((item, claim), slot)),
+                Err(busy) => {
+                    drop(item);
+                    slot.report(Err(Error::Busy(busy)));
+                }
+            }
+        }
+        for (items, slots) in self.grouped(claimed) {
+            let accounts = self.accounts.clone();
+            self.transfers.submit_for(slots, move |session, slots| {
+                if !slots.iter().any(Slot::is_wanted) {
+                    return;
+                }
+                let results = session.store(&items.iter().map(|(item, _)| item).collect::<Vec<_>>());
+                for (((item, claim), slot), result) in items.into_iter().zip(slots).zip(results) {
+                    if result.is_ok() {
+                        lock(&accounts).insert(&item.key, item.buffer.len() as u64, ());
+                    }
+                    // The buffer is given back before its outcome is known.
+                    drop((item, claim));
+                    slot.report(result);
+                }
+            });
+        }
+        answers.wait().await
+    }
+
+    pub(super) async fn lookup_and_lock(&self, keys: Vec<Key>) -> Vec<KeyResult<Found>> {
+        if let Err(error) = self.check_open() {
+            return all_failed(keys.len(), &error);
+        }
+        let (answers, slots) = Batch::new(keys.len());
+        let mut slots = slots.into_iter();
+        for keys in keys.chunks(self.options.keys_per_group) {
+            let keys = keys.to_vec();
+            self.control.submit_for(slots.by_ref().take(keys.len()).collect(), move |session, slots| {
+                if slots.iter().any(Slot::is_wanted) {
+                    let results = session.find(&keys.iter().collect::<Vec<_>>());
+                    slots.into_iter().zip(results).for_each(|(slot, result)| slot.report(result));
+                }
+            });
+        }
+        let found = answers.wait().await;
+        // No await from here on: a future dropped earlier has locked nothing.
+        let mut accounts = lock(&self.accounts);
+        let hold = |(key, found): (&Key, KeyResult<Found>)| {
+            let found = found?;
+            if !self.locks.lock(key) {
+                return Err(Error::Absent);
+            }
+            if let Some(bytes) = found.bytes {
+                accounts.insert(key, bytes, ());
+            }
+            Ok(found)
+        };
+        keys.iter().zip(found).map(hold).collect()
+    }
+
+    pub(super) async fn load(&self, batch: Vec<LoadItem>) -> Vec<KeyResult<Loaded>> {
+        let (answers, slots) = Batch::new(batch.len());
+        for (items, slots) in self.grouped(batch.into_iter().zip(slots).collect()) {
+            let accounts = self.accounts.clone();
+            self.transfers.submit_for(slots, move |session, slots| {
+                if !slots.iter().any(Slot::is_wanted) {
+                    return;
+                }
+                let results = session.load(&items.iter().collect::<Vec<_>>());
+                for ((item, slot), result) in items.into_iter().zip(slots).zip(results) {
+                    if result == Err(Error::Absent) {
+                        lock(&accounts).remove(&item.key);
+                    }
+                    drop(item);
+                    slot.report(result);
+                }
+            });
+        }
+        answers.wait().await
+    }
+
+    pub(super) fn unlock(&self, keys: &[Key]) {
+        self.locks.unlock(keys);
+    }
+
+    pub(super) async fn delete(&self, keys: Vec<Key>, mode: DeleteMode) -> Vec<KeyResult<Deleted>> {
+        let (answers, slots) = Batch::new(keys.len());
+        let mut claimed = Vec::new();
+        for (key, slot) in keys.into_iter().zip(slots) {
+            match self.locks.claim_delete(&key) {
+                Ok(claim) => claimed.push(((key, Some(claim)), slot)),
+                Err(Busy::Locked) if mode != DeleteMode::IfUnlocked => claimed.push(((key, None), slot)),
+                Err(busy) => slot.report(Err(Error::Busy(busy))),
+            }
+        }
+        while !claimed.is_empty() {
+            let count = claimed.len().min(self.options.keys_per_group);
+            let (held, slots): (Vec<_>, Vec<_>) = claimed.drain(..count).unzip();
+            let accounts = self.accounts.clone();
+            self.control.submit_for(slots, move |session, slots| {
+                let results = session.delete(&held.iter().map(|(key, _)| key).collect::<Vec<_>>());
+                for (((key, claim), slot), result) in held.into_iter().zip(slots).zip(results) {
+                    if matches!(result, Ok(_) | Err(Error::Absent)) {
+                        lock(&accounts).remove(&key);
+                    }
+                    drop(claim);
+                    slot.report(result);
+                }
+            });
+        }
+        answers.wait().await
+    }
+
+    pub(super) async fn list(&self, request: ListRequest) -> Result<ListPage, Failure> {
+        let (answers, slots) = Batch::new(1);
+        self.control.submit_for(slots, move |session, slots| {
+            let result = session.list(&request).map_err(Error::from);
+            slots.into_iter().zip([result]).for_each(|(slot, result)| slot.report(result));
+        });
+        match answers.wait().await.pop() {
+            Some(Ok(page)) => Ok(page),
+            Some(Err(Error::Failed(failure))) => Err(failure),
+            Some(Err(busy)) => Err(Failure::retryable(FailureKind::Unavailable, busy.to_string())),
+            None => Err(Failure::closed()),
+        }
+    }
+
+    pub(super) fn usage(&self) -> Usage {
+        let accounts = lock(&self.accounts);
+        Usage {
+            objects: accounts.objects(),
+            bytes_used: accounts.bytes(),
+            bytes_capacity: self.options.capacity_bytes,
+            bytes_by_salt: accounts.bytes_by_salt(),
+            objects_locked: self.locks.locked(),
+            is_complete: false,
+        }
+    }
+
+    pub(super) async fn close(&self) {
+        self.is_closed.store(true, Ordering::Release);
+        self.transfers.close().await;
+        self.control.close().await;
+    }
+
+    /// Splits a batch into groups that travel together, each with its slots.
+    fn grouped<I: Payload, T>(&self, items: Vec<(I, Slot<T>)>) -> Vec<(Vec<I>, Vec<Slot<T>>)> {
+        let mut groups: Vec<(Vec<I>, Vec<Slot<T>>)> = Vec::new();
+        let mut room = 0;
+        for (item, slot) in items {
+            let bytes = item.buffer().len();
+            match groups.last_mut() {
+                Some((items, slots)) if bytes <= room && items.len() < self.options.keys_per_group => {
+                    room -= bytes;
+                    items.push(item);
+                    slots.push(slot);
+                }
+                _ => {
+                    room = self.options.bytes_per_group.saturating_sub(bytes);
+                    groups.push((vec![item], vec![slot]));
+                }
+            }
+        }
+        groups
+    }
+}
+
+impl<S> fmt::Debug for Remote<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Remote").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+fn lock(accounts: &Mutex<Index<()>>) -> MutexGuard<'_, Index<()>> {
+    accounts.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The adapter methods that a field `remote` answers.
+macro_rules! forward_to_remote {
+    () => {
+        fn store(&self, batch: Vec<StoreItem>) -> AdapterFuture<'_, Vec<KeyResult<Stored>>> {
+            Box::pin(self.remote.store(batch))
+        }
+
+        fn lookup_and_lock(&self, keys: Vec<Key>) -> AdapterFuture<'_, Vec<KeyResult<Found>>> {
+            Box::pin(self.remote.lookup_and_lock(keys))
+        }
+
+        fn load(&self, batch: Vec<LoadItem>) -> AdapterFuture<'_, Vec<KeyResult<Loaded>>> {
+            Box::pin(self.remote.load(batch))
+        }
+
+        fn unlock(&self, keys: &[Key]) {
+            self.remote.unlock(keys);
+        }
+
+        fn delete(&self, keys: Vec<Key>, mode: DeleteMode) -> AdapterFuture<'_, Vec<KeyResult<Deleted>>> {
+            Box::pin(self.remote.delete(keys, mode))
+        }
+
+        fn list(&self, request: ListRequest) -> AdapterFuture<'_, Result<ListPage, Failure>> {
+            Box::pin(self.remote.list(request))
+        }
+
+        fn usage(&self) -> Usage {
+            self.remote.usage()
+        }
+
+        fn close(&self) -> AdapterFuture<'_, ()> {
+            Box::pin(self.remote.close())
+        }
+    };
+}
+
+pub(super) use forward_to_remote;

@@ -1,0 +1,74 @@
+//! The bucket behind the adapter contract.
+
+use std::sync::Arc;
+
+use super::options::S3Options;
+use super::session::{Session, Shared};
+use crate::adapter::{
+    Adapter, AdapterFuture, DeleteMode, Deleted, Found, KeyResult, ListPage, ListRequest, LoadItem, Loaded,
+    StoreItem, Stored,
+};
+use crate::adapters::remote::{Remote, RemoteOptions, forward_to_remote};
+use crate::error::Failure;
+use crate::key::Key;
+use crate::report::{Health, HealthState, Usage};
+
+/// Threads for lookups, deletes and listings, each with its own connection: a lookup is a request per object.
+const CONTROL_THREADS: usize = 8;
+/// Requests one thread makes at a stretch: there is one per object, and the threads are what makes them overlap.
+const KEYS_PER_GROUP: usize = 4;
+/// Payload one thread moves at a stretch; a larger object goes alone.
+const BYTES_PER_GROUP: usize = 1 << 20;
+
+/// An adapter that keeps objects in a bucket.
+///
+/// Connects when first used, so a store that is down at the start is a failed call and no failed start.
+#[derive(Debug)]
+pub struct S3Adapter {
+    shared: Arc<Shared>,
+    remote: Remote<Session>,
+}
+
+impl S3Adapter {
+    /// Starts the threads.
+    pub fn new(options: S3Options) -> Result<Self, Failure> {
+        let remote = RemoteOptions {
+            kind: "s3",
+            workers: options.workers,
+            control_threads: CONTROL_THREADS,
+            queued_jobs_max: options.queued_jobs_max,
+            keys_per_group: KEYS_PER_GROUP,
+            bytes_per_group: BYTES_PER_GROUP,
+            capacity_bytes: options.capacity_bytes,
+        };
+        let shared = Arc::new(Shared::new(options)?);
+        let remote = Remote::start(remote, || Session::new(shared.clone()))?;
+        Ok(Self { shared, remote })
+    }
+}
+
+impl Adapter for S3Adapter {
+    forward_to_remote!();
+
+    fn kind(&self) -> &'static str {
+        "s3"
+    }
+
+    fn health(&self) -> Health {
+        let options = &self.shared.options;
+        let health = if self.remote.check_open().is_err() {
+            Health::because(HealthState::Closed, "adapter is closed")
+        } else if let Some(failure) = self.shared.last_failure() {
+            Health::because(HealthState::Unavailable, failure.to_string())
+        } else {
+            Health::ready()
+        };
+        health
+            .detail("endpoint", options.authority())
+            .detail("bucket", options.bucket.clone())
+            .detail("region", options.region.clone())
+            .detail("key_prefix", options.key_prefix.clone())
+            .detail("num_workers", options.workers)
+            .detail("queued_transfers", self.remote.queued_transfers())
+    }
+}

@@ -1,0 +1,100 @@
+//! Which bucket, as whom, and how.
+
+use crate::adapters::TlsOptions;
+use crate::config::Secret;
+use crate::key::Key;
+
+/// Smallest part a store takes in a multipart upload, other than the last.
+pub(super) const PART_BYTES_MIN: usize = 5 << 20;
+/// Most parts of one upload.
+pub(super) const PARTS_MAX: usize = 10_000;
+
+/// A bucket and the way it is used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct S3Options {
+    /// Host of the requests; with virtual-hosted addressing it starts with the bucket's name.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// Bucket to put first in the path; none with virtual-hosted addressing.
+    pub bucket: Option<String>,
+    /// Region to sign for.
+    pub region: String,
+    /// Encryption; none for plain connections.
+    pub tls: Option<TlsOptions>,
+    /// Whom to sign as.
+    pub credentials: Credentials,
+    /// Put before every name, with `/` between; empty for nothing.
+    pub key_prefix: String,
+    /// Whether a tenant's objects have its salt as a further prefix, so that access and expiry can be set by tenant.
+    pub is_prefixed_by_salt: bool,
+    /// Bytes moved per request: larger objects are uploaded in parts and fetched in ranges.
+    pub part_bytes: usize,
+    /// Threads that move objects; each has its own connection.
+    pub workers: usize,
+    /// Transfers waiting for a thread, in objects; more are answered busy.
+    pub queued_jobs_max: usize,
+    /// Longest time without any progress on a connection, in milliseconds.
+    pub request_timeout_ms: u64,
+    /// Longest time to connect, in milliseconds.
+    pub connect_timeout_ms: u64,
+    /// The most the objects shall take, for the controller that evicts; none for no limit.
+    pub capacity_bytes: Option<u64>,
+}
+
+/// An access key.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Credentials {
+    /// Its public part.
+    pub access_key_id: String,
+    /// Its secret part.
+    pub secret_access_key: Secret,
+    /// The token of temporary credentials; empty for lasting ones.
+    pub session_token: Secret,
+}
+
+impl S3Options {
+    /// A bucket by virtual-hosted address over TLS, used as the peer uses it.
+    #[must_use]
+    pub fn new(host: impl Into<String>, region: impl Into<String>, credentials: Credentials) -> Self {
+        Self {
+            host: host.into(),
+            port: 443,
+            bucket: None,
+            region: region.into(),
+            tls: Some(TlsOptions::default()),
+            credentials,
+            key_prefix: String::new(),
+            is_prefixed_by_salt: false,
+            part_bytes: 16 << 20,
+            workers: 16,
+            queued_jobs_max: 16_384,
+            request_timeout_ms: 10_000,
+            connect_timeout_ms: 10_000,
+            capacity_bytes: None,
+        }
+    }
+
+    /// `[<prefix>/][<salt>/]<wire name>`; the tenant's part only where it is asked for.
+    pub(super) fn object_name(&self, key: &Key) -> String {
+        let mut name = self.name_prefix();
+        if self.is_prefixed_by_salt && !key.cache_salt.is_empty() {
+            name.push_str(&key.cache_salt);
+            name.push('/');
+        }
+        name.push_str(&key.wire_name());
+        name
+    }
+
+    /// What every name starts with.
+    pub(super) fn name_prefix(&self) -> String {
+        let prefix = self.key_prefix.trim_matches('/');
+        if prefix.is_empty() { String::new() } else { format!("{prefix}/") }
+    }
+
+    /// The `Host` of a request: the port only where it is not the scheme's own.
+    pub(super) fn authority(&self) -> String {
+        let usual = if self.tls.is_some() { 443 } else { 80 };
+        if self.port == usual { self.host.clone() } else { format!("{}:{}", self.host, self.port) }
+    }
+}

@@ -1,0 +1,352 @@
+//! What one thread says to the store about each object.
+
+use std::io;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use super::http::{Body, HttpConnection, Payload, Response};
+use super::options::{PART_BYTES_MIN, PARTS_MAX, S3Options};
+use super::sign::{Request, hex, signed_headers};
+use super::xml;
+use crate::adapter::{
+    Deleted, Found, KeyResult, ListPage, ListRequest, Listed, LoadItem, Loaded, Seal, StoreItem, Stored,
+};
+use crate::adapters::mock::length_mismatch;
+use crate::adapters::remote::RemoteSession;
+use crate::adapters::stream::Connector;
+use crate::error::{Error, Failure, FailureKind};
+use crate::key::{Key, KeyDecoder};
+
+/// The user metadata a seal is kept in.
+const SEAL_HEADER: &str = "x-amz-meta-larder-seal";
+const UNSIGNED: &str = "UNSIGNED-PAYLOAD";
+/// What our page tokens start with; the rest is the store's own.
+const TOKEN_PREFIX: &str = "s3.";
+
+/// What all threads of one adapter share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) options: S3Options,
+    connector: Connector,
+    last_failure: Mutex<Option<Failure>>,
+}
+
+impl Shared {
+    pub(super) fn new(options: S3Options) -> Result<Self, Failure> {
+        let connector =
+            Connector::new(options.tls.as_ref(), options.connect_timeout_ms, options.request_timeout_ms)?;
+        Ok(Self { options, connector, last_failure: Mutex::new(None) })
+    }
+
+    /// Why the last exchange failed; none when it worked.
+    pub(super) fn last_failure(&self) -> Option<Failure> {
+        self.last_failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn note(&self, failure: Option<Failure>) {
+        *self.last_failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
+    }
+}
+
+/// The connection of one thread.
+#[derive(Debug)]
+pub(super) struct Session {
+    shared: Arc<Shared>,
+    connection: Option<HttpConnection>,
+}
+
+impl Session {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, connection: None }
+    }
+
+    fn path(&self, name: &str) -> String {
+        match &self.shared.options.bucket {
+            Some(bucket) => format!("/{bucket}/{name}"),
+            None => format!("/{name}"),
+        }
+    }
+
+    fn object(&self, method: &'static str, key: &Key) -> Request {
+        let path = self.path(&self.shared.options.object_name(key));
+        Request { method, path, ..Request::default() }
+    }
+
+    /// Sends a request and hands the response to `read`. A connection whose response was not read whole is dropped.
+    fn send<T>(
+        &mut self,
+        request: &Request,
+        payload: Payload<'_>,
+        read: impl FnOnce(&Response, &mut HttpConnection) -> io::Result<T>,
+    ) -> Result<(Response, T), Failure> {
+        let shared = self.shared.clone();
+        let options = &shared.options;
+        let exchange = || {
+            let mut connection = match self.connection.take().filter(HttpConnection::is_reusable) {
+                Some(connection) => connection,
+                None => HttpConnection::open(&shared.connector, &options.host, options.port)?,
+            };
+            let headers = signed_headers(request, options, UNSIGNED, SystemTime::now());
+            let response = connection.exchange(request.method, &request.target(), &headers, payload)?;
+            let value = read(&response, &mut connection)?;
+            self.connection = Some(connection);
+            Ok((response, value))
+        };
+        let result = exchange().map_err(|error: io::Error| {
+            Failure::io(format!("{} `{}` at `{}`", request.method, request.path, options.authority()), &error)
+        });
+        shared.note(result.as_ref().err().cloned());
+        result
+    }
+
+    /// Sends a request whose response is short text; a status that is no success is a failure.
+    fn ask(&mut self, request: &Request, payload: Payload<'_>) -> Result<(Response, String), Failure> {
+        let (response, text) =
+            self.send(request, payload, |response, connection| connection.text(response.body))?;
+        if (200..300).contains(&response.status) {
+            Ok((response, text))
+        } else {
+            Err(refused(request, &response, &text))
+        }
+    }
+
+    /// Size of an object, or none.
+    fn size(&mut self, key: &Key) -> Result<Option<u64>, Failure> {
+        let request = self.object("HEAD", key);
+        let (response, ()) = self.send(&request, Payload::Bytes(b""), |_, _| Ok(()))?;
+        match response.status {
+            200..300 => Ok(response.header("content-length").and_then(|len| len.parse().ok())),
+            404 => Ok(None),
+            _ => Err(refused(&request, &response, "")),
+        }
+    }
+
+    fn store_one(&mut self, item: &StoreItem) -> KeyResult<Stored> {
+        let len = item.buffer.len();
+        if self.size(&item.key)? == Some(len as u64) {
+            return Ok(Stored { bytes_written: 0 });
+        }
+        let part_bytes = self.shared.options.part_bytes.max(PART_BYTES_MIN).max(len.div_ceil(PARTS_MAX));
+        let seal: Vec<_> = item.seal.map(|seal| (SEAL_HEADER, hex(&seal.encode()))).into_iter().collect();
+        if len <= part_bytes {
+            let request = Request { headers: seal, ..self.object("PUT", &item.key) };
+            self.ask(&request, Payload::Lent(&*item.buffer, 0..len))?;
+        } else {
+            self.upload_parts(item, part_bytes, seal)?;
+        }
+        Ok(Stored { bytes_written: len as u64 })
+    }
+
+    /// A multipart upload: the object appears when it is completed, as a whole.
+    fn upload_parts(
+        &mut self,
+        item: &StoreItem,
+        part_bytes: usize,
+        seal: Vec<(&'static str, String)>,
+    ) -> Result<(), Failure> {
+        let query = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let create =
+            Request { query: vec![query("uploads", "")], headers: seal, ..self.object("POST", &item.key) };
+        let (_, created) = self.ask(&create, Payload::Bytes(b""))?;
+        let id = xml::text(&created, "UploadId").ok_or_else(|| unexpected(&create, &created))?;
+        let uploaded = self.upload_all(item, part_bytes, &id).and_then(|parts| {
+            let body = format!("<CompleteMultipartUpload>{parts}</CompleteMultipartUpload>");
+            let complete = Request { query: vec![query("uploadId", &id)], ..self.object("POST", &item.key) };
+            let (_, completed) = self.ask(&complete, Payload::Bytes(body.as_bytes()))?;
+            // A completion may fail after its status was sent.
+            if xml::text(&completed, "ETag").is_some() {
+                Ok(())
+            } else {
+                Err(unexpected(&complete, &completed))
+            }
+        });
+        if uploaded.is_err() {
+            let abort = Request { query: vec![query("uploadId", &id)], ..self.object("DELETE", &item.key) };
+            // What can't be aborted is left to the bucket's lifecycle rule.
+            let _ = self.ask(&abort, Payload::Bytes(b""));
+        }
+        uploaded
+    }
+
+    fn upload_all(&mut self, item: &StoreItem, part_bytes: usize, id: &str) -> Result<String, Failure> {
+        let mut parts = String::new();
+        for (index, range) in ranges(item.buffer.len(), part_bytes).enumerate() {
+            let number = index + 1;
+            let query =
+                vec![("partNumber".to_owned(), number.to_string()), ("uploadId".to_owned(), id.to_owned())];
+            let request = Request { query, ..self.object("PUT", &item.key) };
+            let (response, text) = self.ask(&request, Payload::Lent(&*item.buffer, range))?;
+            let tag = response.header("etag").ok_or_else(|| unexpected(&request, &text))?;
+            let tag = xml::escape(tag);
+            parts.push_str(&format!("<Part><PartNumber>{number}</PartNumber><ETag>{tag}</ETag></Part>"));
+        }
+        Ok(parts)
+    }
+
+    /// Fetches an object range by range; all ranges are of the same version of it.
+    fn load_one(&mut self, item: &LoadItem) -> KeyResult<Loaded> {
+        let len = item.buffer.len();
+        let mut version: Option<String> = None;
+        let mut seal = None;
+        for range in ranges(len, self.shared.options.part_bytes.max(1)) {
+            let mut request = self.object("GET", &item.key);
+            request.headers.push(("range", format!("bytes={}-{}", range.start, range.end - 1)));
+            if let Some(version) = &version {
+                request.headers.push(("if-match", version.clone()));
+            }
+            let response = self.fetch(&request, item, range)?;
+            if version.is_none() {
+                seal = response.header(SEAL_HEADER).and_then(decode_seal);
+            }
+            version = response.header("etag").map(str::to_owned);
+        }
+        Ok(Loaded { seal })
+    }
+
+    fn fetch(&mut self, request: &Request, item: &LoadItem, range: Range<usize>) -> Result<Response, Error> {
+        let len = item.buffer.len() as u64;
+        let read = |response: &Response, connection: &mut HttpConnection| {
+            let is_whole = total(response) == Some(len) && response.body == Body::Length(range.len() as u64);
+            if matches!(response.status, 200 | 206) && is_whole {
+                connection.fill(&*item.buffer, range.clone())?;
+                return Ok(None);
+            }
+            if matches!(response.status, 200 | 206) {
+                connection.abandon();
+                return Ok(Some(String::new()));
+            }
+            connection.text(response.body).map(Some)
+        };
+        let (response, text) = self.send(request, Payload::Bytes(b""), read)?;
+        match (response.status, text) {
+            (200 | 206, None) => Ok(response),
+            (200 | 206, Some(_)) => {
+                Err(length_mismatch(&item.key, total(&response).unwrap_or(0), item.buffer.len()).into())
+            }
+            (404, Some(text)) if xml::text(&text, "Code").as_deref() != Some("NoSuchBucket") => {
+                Err(Error::Absent)
+            }
+            (412, _) => {
+                Err(Failure::retryable(FailureKind::Io, "object was replaced while it was fetched").into())
+            }
+            (416, _) => {
+                Err(length_mismatch(&item.key, total(&response).unwrap_or(0), item.buffer.len()).into())
+            }
+            (_, text) => Err(refused(request, &response, &text.unwrap_or_default()).into()),
+        }
+    }
+
+    fn delete_one(&mut self, key: &Key) -> KeyResult<Deleted> {
+        let bytes_freed = self.size(key)?.ok_or(Error::Absent)?;
+        let request = self.object("DELETE", key);
+        self.ask(&request, Payload::Bytes(b""))?;
+        Ok(Deleted { bytes_freed })
+    }
+
+    fn page(&mut self, request: &ListRequest) -> Result<ListPage, Failure> {
+        let prefix = self.shared.options.name_prefix();
+        let mut query = vec![
+            ("list-type".to_owned(), "2".to_owned()),
+            ("max-keys".to_owned(), request.entries_max.clamp(1, 1000).to_string()),
+            ("prefix".to_owned(), prefix.clone()),
+        ];
+        if let Some(token) = &request.page_token {
+            let token = token.strip_prefix(TOKEN_PREFIX).ok_or_else(|| {
+                let text = format!("page token `{}` is not one of ours", token.escape_debug());
+                Failure::permanent(FailureKind::Invalid, text)
+            })?;
+            query.push(("continuation-token".to_owned(), token.to_owned()));
+        }
+        let list = Request { method: "GET", path: self.path(""), query, headers: Vec::new() };
+        let (_, listing) = self.ask(&list, Payload::Bytes(b""))?;
+        let decoder = KeyDecoder::default();
+        let is_salted = self.shared.options.is_prefixed_by_salt;
+        let entry = |contents: &str| {
+            let name = xml::text(contents, "Key")?;
+            let key = listed_key(name.strip_prefix(&prefix)?, is_salted, &decoder)?;
+            let wanted = request.model_name.as_deref().is_none_or(|model| model == &*key.model_name);
+            wanted.then_some(Listed { key, bytes: xml::text(contents, "Size")?.parse().ok()? })
+        };
+        let entries = xml::elements(&listing, "Contents").filter_map(entry).collect();
+        let next_page_token = xml::text(&listing, "NextContinuationToken").filter(|token| !token.is_empty());
+        Ok(ListPage {
+            entries,
+            next_page_token: next_page_token.map(|token| format!("{TOKEN_PREFIX}{token}")),
+        })
+    }
+}
+
+impl RemoteSession for Session {
+    fn store(&mut self, items: &[&StoreItem]) -> Vec<KeyResult<Stored>> {
+        items.iter().map(|item| self.store_one(item)).collect()
+    }
+
+    fn find(&mut self, keys: &[&Key]) -> Vec<KeyResult<Found>> {
+        let found = |size: Option<u64>| size.map(|bytes| Found { bytes: Some(bytes) }).ok_or(Error::Absent);
+        keys.iter().map(|key| self.size(key).map_err(Error::from).and_then(found)).collect()
+    }
+
+    fn load(&mut self, items: &[&LoadItem]) -> Vec<KeyResult<Loaded>> {
+        items.iter().map(|item| self.load_one(item)).collect()
+    }
+
+    fn delete(&mut self, keys: &[&Key]) -> Vec<KeyResult<Deleted>> {
+        keys.iter().map(|key| self.delete_one(key)).collect()
+    }
+
+    fn list(&mut self, request: &ListRequest) -> Result<ListPage, Failure> {
+        self.page(request)
+    }
+}
+
+/// Splits `0..len` into pieces; an empty object has none.
+fn ranges(len: usize, piece: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..len).step_by(piece).map(move |start| start..len.min(start + piece))
+}
+
+/// The size of the whole object a response speaks of.
+fn total(response: &Response) -> Option<u64> {
+    match response.header("content-range") {
+        Some(range) => range.rsplit_once('/')?.1.parse().ok(),
+        None => response.header("content-length")?.parse().ok(),
+    }
+}
+
+fn decode_seal(text: &str) -> Option<Seal> {
+    let bytes: Option<Vec<u8>> = (0..text.len() / 2)
+        .map(|index| text.get(index * 2..index * 2 + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok()))
+        .collect();
+    Seal::decode(&bytes?)
+}
+
+/// A name below the prefix; a salt in front must be the key's own.
+fn listed_key(name: &str, is_salted: bool, decoder: &KeyDecoder) -> Option<Key> {
+    let key = decoder.wire_name(name)?;
+    if !is_salted || key.cache_salt.is_empty() {
+        return Some(key);
+    }
+    let unsalted = name.strip_prefix(&*key.cache_salt)?.strip_prefix('/')?;
+    decoder.wire_name(unsalted)
+}
+
+fn unexpected(request: &Request, text: &str) -> Failure {
+    let text: String = text.chars().take(200).collect();
+    let text = format!("{} `{}`: unexpected answer `{}`", request.method, request.path, text.escape_debug());
+    Failure::retryable(FailureKind::Io, text)
+}
+
+/// What a status that is no success means to a caller.
+fn refused(request: &Request, response: &Response, text: &str) -> Failure {
+    let status = response.status;
+    let code = xml::text(text, "Code").unwrap_or_default();
+    let text = format!("{} `{}`: server answered {status} `{code}`", request.method, request.path);
+    match (status, code.as_str()) {
+        (507, _) | (_, "QuotaExceeded" | "XMinioStorageFull" | "ServiceQuotaExceededException") => {
+            Failure::permanent(FailureKind::Full, text)
+        }
+        (429 | 502..=504, _) | (_, "SlowDown") => Failure::retryable(FailureKind::Unavailable, text),
+        (408 | 500.., _) => Failure::retryable(FailureKind::Io, text),
+        _ => Failure::permanent(FailureKind::Io, text),
+    }
+}
