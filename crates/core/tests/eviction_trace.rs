@@ -4,7 +4,7 @@
 //! further turns. Each request looks its prompt up, uses the longest prefix that is there, and stores the rest. The same LRU list runs twice: with
 //! every prompt applied last chunk first, as its contract says, and first chunk first, as plain LRU would.
 
-use larder_core::eviction::{EntryId, Lru, Policy};
+use larder_core::eviction::{Arc, EntryId, Lru, Policy, Removal, S3Fifo};
 
 const CHUNK_TOKENS: usize = 256;
 const REQUESTS: usize = 2_000;
@@ -82,7 +82,7 @@ fn trace() -> Vec<Vec<u64>> {
 
 /// A cache of chunks of equal size under one policy.
 struct Cache {
-    policy: Lru,
+    policy: Box<dyn Policy>,
     /// Where each chunk is, by its number.
     ids: Vec<Option<EntryId>>,
     chunks: Vec<u64>,
@@ -93,9 +93,9 @@ struct Cache {
 }
 
 impl Cache {
-    fn new(capacity: usize, chunks: usize) -> Self {
+    fn new(policy: Box<dyn Policy>, capacity: usize, chunks: usize) -> Self {
         Self {
-            policy: Lru::new(),
+            policy,
             ids: vec![None; chunks],
             chunks: vec![0; capacity],
             free: (0..capacity as EntryId).collect(),
@@ -112,21 +112,21 @@ impl Cache {
             order.reverse();
         }
         self.request += 1;
-        self.touch(prompt, &order);
+        self.touch(prompt, &order, |policy, id| policy.touch(id));
         for (at, chunk) in prompt.iter().enumerate().skip(hit) {
             if self.ids[*chunk as usize].is_none() && !self.store(prompt[at]) {
                 break;
             }
         }
         // What was just added must be no hotter than what it hangs on.
-        self.touch(prompt, &order);
+        self.touch(prompt, &order, |policy, id| policy.refresh(id));
         hit * CHUNK_TOKENS
     }
 
-    fn touch(&mut self, prompt: &[u64], order: &[usize]) {
+    fn touch(&mut self, prompt: &[u64], order: &[usize], act: impl Fn(&mut dyn Policy, EntryId)) {
         for &at in order {
             if let Some(id) = self.ids[prompt[at] as usize] {
-                self.policy.touch(id);
+                act(&mut *self.policy, id);
                 self.leased_by[id as usize] = self.request;
             }
         }
@@ -137,14 +137,14 @@ impl Cache {
         self.chunks[id as usize] = chunk;
         self.leased_by[id as usize] = self.request;
         self.ids[chunk as usize] = Some(id);
-        self.policy.insert(id);
+        self.policy.insert(id, chunk);
         true
     }
 
     fn evict(&mut self) -> Option<EntryId> {
         let (leased_by, request) = (&self.leased_by, self.request);
         let victim = *self.policy.victims(&mut |id| leased_by[id as usize] != request, 1).first()?;
-        self.policy.remove(victim);
+        self.policy.remove(victim, Removal::Evicted);
         self.ids[self.chunks[victim as usize] as usize] = None;
         Some(victim)
     }
@@ -156,8 +156,8 @@ fn chunks_of(trace: &[Vec<u64>]) -> usize {
 }
 
 /// Share of all prompt tokens that need not be computed.
-fn saved(trace: &[Vec<u64>], capacity: usize, last_chunk_first: bool) -> f64 {
-    let mut cache = Cache::new(capacity, chunks_of(trace));
+fn saved(trace: &[Vec<u64>], policy: Box<dyn Policy>, capacity: usize, last_chunk_first: bool) -> f64 {
+    let mut cache = Cache::new(policy, capacity, chunks_of(trace));
     let hit: usize = trace.iter().map(|prompt| cache.serve(prompt, last_chunk_first)).sum();
     let asked: usize = trace.iter().map(|prompt| prompt.len() * CHUNK_TOKENS).sum();
     hit as f64 / asked as f64
@@ -171,9 +171,25 @@ fn evicting_later_chunks_first_saves_more_than_plain_lru() {
     println!("{:>8} {:>12} {:>12}", "chunks", "later first", "plain LRU");
     // The smaller the cache next to its prompts, the more of it plain LRU fills with chunks nothing can use.
     for (capacity, gain) in [(500, 1.25), (1_000, 1.1), (2_000, 1.02), (4_000, 1.0)] {
-        let (ours, plain) = (saved(&trace, capacity, true), saved(&trace, capacity, false));
+        let lru = || Box::new(Lru::new());
+        let (ours, plain) = (saved(&trace, lru(), capacity, true), saved(&trace, lru(), capacity, false));
         println!("{capacity:>8} {:>11.1}% {:>11.1}%", 100.0 * ours, 100.0 * plain);
         assert!(ours > gain * plain, "{capacity} chunks: {ours} against {plain}");
+    }
+}
+
+#[test]
+fn every_policy_saves_something_and_none_is_far_behind() {
+    let trace = trace();
+    println!("{:>8} {:>8} {:>8} {:>8}", "chunks", "LRU", "ARC", "S3FIFO");
+    for capacity in [500, 1_000, 2_000, 4_000] {
+        let policies: [Box<dyn Policy>; 3] =
+            [Box::new(Lru::new()), Box::new(Arc::new()), Box::new(S3Fifo::new())];
+        let [lru, arc, s3fifo] = policies.map(|policy| saved(&trace, policy, capacity, true));
+        println!("{capacity:>8} {:>7.1}% {:>7.1}% {:>7.1}%", 100.0 * lru, 100.0 * arc, 100.0 * s3fifo);
+        for (name, share) in [("ARC", arc), ("S3FIFO", s3fifo)] {
+            assert!(share > 0.6 * lru, "{name} at {capacity} chunks: {share} against {lru}");
+        }
     }
 }
 
@@ -181,7 +197,7 @@ fn evicting_later_chunks_first_saves_more_than_plain_lru() {
 #[test]
 fn what_is_left_of_a_prompt_is_its_beginning() {
     let trace = trace();
-    let mut cache = Cache::new(1_500, chunks_of(&trace));
+    let mut cache = Cache::new(Box::new(Lru::new()), 1_500, chunks_of(&trace));
     for prompt in trace.iter().take(1_000) {
         cache.serve(prompt, true);
         let present: Vec<bool> = prompt.iter().map(|chunk| cache.ids[*chunk as usize].is_some()).collect();

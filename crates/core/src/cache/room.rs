@@ -2,6 +2,7 @@
 
 use super::entry::{EntryRef, State};
 use super::table::Cache;
+use crate::eviction::Removal;
 use crate::hash::ChunkHash;
 use crate::key::Scope;
 
@@ -18,7 +19,7 @@ impl Cache {
         let victims =
             self.policy.victims(&mut |id| is_evictable(entries.at(id).state, entries.at(id).leases), count);
         for &id in &victims {
-            self.remove_resident(id);
+            self.remove_resident(id, Removal::Evicted);
         }
         self.stats.evicted_total += victims.len() as u64;
         victims.len()
@@ -82,7 +83,7 @@ impl Cache {
     }
 
     fn evict_for_store(&mut self, id: u32) {
-        self.remove_resident(id);
+        self.remove_resident(id, Removal::Evicted);
         self.stats.evicted_total += 1;
         self.stats.evicted_for_store_total += 1;
     }

@@ -11,7 +11,7 @@ use super::entry::{Entries, Entry, EntryRef, ScopeId, State};
 use super::scopes::Scopes;
 use super::stats::CacheStats;
 use crate::arena::Arena;
-use crate::eviction::Policy;
+use crate::eviction::{Policy, Removal};
 use crate::hash::ChunkHash;
 use crate::key::Scope;
 
@@ -200,7 +200,7 @@ impl Cache {
             let other = entries.at(id);
             slot_hash(other.scope, &other.hash)
         });
-        self.policy.insert(entry.id);
+        self.policy.insert(entry.id, slot_hash(scope, &hash));
         self.stats.stored_total += 1;
         Commit::Stored
     }
@@ -246,7 +246,7 @@ impl Cache {
         let removable = |found: &Entry| found.state == State::Resident && found.leases == 0;
         let removable = self.entries.get(entry).is_some_and(removable);
         if removable {
-            self.remove_resident(entry.id);
+            self.remove_resident(entry.id, Removal::Dropped);
         }
         removable
     }
@@ -285,12 +285,21 @@ impl Cache {
         }
     }
 
-    /// Marks the resident chunks of a prompt as just used, the first chunk as the most recent.
+    /// Counts a use of the resident chunks of a prompt, the first chunk as the most recent.
     pub fn touch(&mut self, scope: &Scope, prefix: &[ChunkHash]) {
+        self.for_resident(scope, prefix, |policy, id| policy.touch(id));
+    }
+
+    /// Marks the resident chunks of a prompt as still in use by the same request, the first chunk as the most recent.
+    pub fn refresh(&mut self, scope: &Scope, prefix: &[ChunkHash]) {
+        self.for_resident(scope, prefix, |policy, id| policy.refresh(id));
+    }
+
+    fn for_resident(&mut self, scope: &Scope, prefix: &[ChunkHash], act: impl Fn(&mut dyn Policy, u32)) {
         let Some(scope) = self.scopes.find(scope) else { return };
         for hash in prefix.iter().rev() {
             if let Some(id) = self.find_resident(scope, hash) {
-                self.policy.touch(id);
+                act(&mut *self.policy, id);
             }
         }
     }
@@ -303,9 +312,9 @@ impl Cache {
         for id in from..until {
             let entry = self.entries.at(id);
             match (entry.state, entry.leases) {
-                (State::Resident, 0) => self.remove_resident(id),
+                (State::Resident, 0) => self.remove_resident(id, Removal::Dropped),
                 (State::Resident, _) if force => {
-                    self.unlink_resident(id);
+                    self.unlink_resident(id, Removal::Dropped);
                     self.entries.at_mut(id).state = State::Condemned;
                     self.stats.condemned_objects += 1;
                 }
@@ -407,13 +416,13 @@ impl Cache {
         self.forget(id);
     }
 
-    fn unlink_resident(&mut self, id: u32) {
+    fn unlink_resident(&mut self, id: u32, removal: Removal) {
         let entry = self.entries.at(id);
         let (scope, hash) = (entry.scope, entry.hash);
         if let Ok(found) = self.resident.find_entry(slot_hash(scope, &hash), |&other| other == id) {
             found.remove();
         }
-        self.policy.remove(id);
+        self.policy.remove(id, removal);
         if self.record_removed {
             if self.removed.len() < REMOVED_LOG_MAX {
                 self.removed.push_back(Removed { scope: Arc::clone(self.scopes.get(scope)), hash });
@@ -424,8 +433,8 @@ impl Cache {
     }
 
     /// Takes an unleased resident object out of the index and frees its memory.
-    pub(super) fn remove_resident(&mut self, id: u32) {
-        self.unlink_resident(id);
+    pub(super) fn remove_resident(&mut self, id: u32, removal: Removal) {
+        self.unlink_resident(id, removal);
         self.free_memory(id);
         self.forget(id);
     }

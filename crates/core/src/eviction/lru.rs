@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{EntryId, Policy};
+use super::{EntryId, Policy, Removal};
 
 /// End of the list, in either direction.
 const NIL: EntryId = EntryId::MAX;
@@ -120,7 +120,7 @@ impl Policy for Lru {
         "LRU"
     }
 
-    fn insert(&mut self, id: EntryId) {
+    fn insert(&mut self, id: EntryId, _fingerprint: u64) {
         if self.links.len() <= id as usize {
             self.links.resize(id as usize + 1, Link { colder: NIL, hotter: NIL });
         }
@@ -135,7 +135,7 @@ impl Policy for Lru {
         }
     }
 
-    fn remove(&mut self, id: EntryId) {
+    fn remove(&mut self, id: EntryId, _removal: Removal) {
         self.unlink(id);
         self.len -= 1;
     }
@@ -183,9 +183,9 @@ mod tests {
             for (step, id) in steps {
                 let known = model.contains(&id);
                 match step {
-                    0 if !known => { lru.insert(id); model.push(id); }
+                    0 if !known => { lru.insert(id, 0); model.push(id); }
                     1 if known => { lru.touch(id); model.retain(|&other| other != id); model.push(id); }
-                    2 if known => { lru.remove(id); model.retain(|&other| other != id); }
+                    2 if known => { lru.remove(id, Removal::Evicted); model.retain(|&other| other != id); }
                     _ => {}
                 }
                 prop_assert_eq!(lru.victims(&mut |_| true, usize::MAX), model.clone());
@@ -203,9 +203,9 @@ mod tests {
             for (step, id) in steps {
                 let known = model.contains(&id);
                 match step {
-                    0 if !known => { lru.insert(id); model.push(id); }
+                    0 if !known => { lru.insert(id, 0); model.push(id); }
                     1 if known => { lru.touch(id); model.retain(|&other| other != id); model.push(id); }
-                    2 if known => { lru.remove(id); model.retain(|&other| other != id); }
+                    2 if known => { lru.remove(id, Removal::Evicted); model.retain(|&other| other != id); }
                     3 => { used.insert(id); }
                     4 => { used.remove(&id); }
                     _ => {}
@@ -221,7 +221,7 @@ mod tests {
 
     fn pinned_then_free(pinned: u32, free: u32) -> Lru {
         let mut lru = Lru::new();
-        (0..pinned + free).for_each(|id| lru.insert(id));
+        (0..pinned + free).for_each(|id| lru.insert(id, 0));
         lru
     }
 
@@ -239,7 +239,7 @@ mod tests {
                 1,
             );
             assert_eq!(victims, [expected]);
-            lru.remove(expected);
+            lru.remove(expected, Removal::Evicted);
         }
         assert!(looks <= 3 * (pinned + free), "{looks} looks");
     }
@@ -269,7 +269,7 @@ mod tests {
         assert_eq!(lru.victims(&mut |id| id >= 10, 1), [10]);
         let found = (0..20).position(|_| {
             let victim = lru.victims(&mut |_| true, 1)[0];
-            lru.remove(victim);
+            lru.remove(victim, Removal::Evicted);
             victim == 0
         });
         assert!(found.is_some_and(|searches| searches <= 10), "{found:?}");

@@ -1,6 +1,6 @@
 //! Never evicts.
 
-use super::{EntryId, Policy};
+use super::{EntryId, Policy, Removal};
 
 /// A full pool stays full; stores are refused.
 #[derive(Debug, Default)]
@@ -21,13 +21,13 @@ impl Policy for Noop {
         "noop"
     }
 
-    fn insert(&mut self, _id: EntryId) {
+    fn insert(&mut self, _id: EntryId, _fingerprint: u64) {
         self.len += 1;
     }
 
     fn touch(&mut self, _id: EntryId) {}
 
-    fn remove(&mut self, _id: EntryId) {
+    fn remove(&mut self, _id: EntryId, _removal: Removal) {
         self.len -= 1;
     }
 

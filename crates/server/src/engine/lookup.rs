@@ -146,7 +146,7 @@ impl Engine {
         let Some(session) = state.sessions.end(request_id) else { return false };
         if let Some(found) = &session.found {
             for scope in &found.scopes {
-                state.cache.touch(scope, &found.hashes);
+                state.cache.refresh(scope, &found.hashes);
             }
         }
         close(&mut state, session);

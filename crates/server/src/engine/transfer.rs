@@ -64,7 +64,7 @@ impl Engine {
         let transfer = self.transfer(&mut state, key, instance_id, connection, now_ms)?;
         let Transfer { key: transfer_key, layout, .. } = transfer;
         let prefix = &key.hashes[..transfer_key.end];
-        state.cache.touch(&transfer_key.scope, prefix);
+        state.cache.refresh(&transfer_key.scope, prefix);
         let range = transfer_key.start..transfer_key.end;
         let reservation = state.cache.reserve(&transfer_key.scope, prefix, range, now_ms as u32);
         self.counters.refused_chunks.add(reservation.refused as u64);
@@ -260,7 +260,7 @@ impl Engine {
         let mut commits: Vec<Commit> = entries.iter().rev().map(|&entry| state.cache.commit(entry)).collect();
         commits.reverse();
         let TransferKey { scope, start, end, .. } = &transfer.key;
-        state.cache.touch(scope, &key.hashes[..*end]);
+        state.cache.refresh(scope, &key.hashes[..*end]);
         let stored = commits.iter().filter(|&&commit| commit == Commit::Stored).count();
         self.counters.written_chunks.add(stored as u64);
         self.bus.publish(|| Event::Store {
