@@ -17,7 +17,7 @@ pub(super) fn scrape(admin: &Admin, plugins: &PluginSample) -> String {
     let mut scrape = Scrape::default();
     let status = admin.engine.status();
     let counters = admin.engine.counters();
-    l1(&mut scrape, &status, counters);
+    l1(&mut scrape, admin, &status);
     lookups(&mut scrape, counters);
     events(&mut scrape, &status);
     l2::metrics(&mut scrape, admin);
@@ -28,7 +28,8 @@ pub(super) fn scrape(admin: &Admin, plugins: &PluginSample) -> String {
     scrape.finish()
 }
 
-fn l1(scrape: &mut Scrape, status: &EngineStatus, counters: &Counters) {
+fn l1(scrape: &mut Scrape, admin: &Admin, status: &EngineStatus) {
+    let counters = admin.engine.counters();
     let cache = &status.cache;
     let ratio = cache.used_bytes as f64 / cache.capacity_bytes.max(1) as f64;
     let dram = [("backend", "dram"), L1];
@@ -59,6 +60,19 @@ fn l1(scrape: &mut Scrape, status: &EngineStatus, counters: &Counters) {
             "Chunks for which no room could be made.",
         )
         .sample(&[("during", "l1_store"), L1], counters.refused_chunks.get());
+    let ticks = admin
+        .tasks
+        .list()
+        .iter()
+        .filter(|task| task.name() == "l1-eviction")
+        .map(|task| task.runs())
+        .sum::<u64>();
+    scrape.single(
+        "lmcache_mp_l1_eviction_loop_ticks_total",
+        Counter,
+        "Times the eviction task looked.",
+        ticks,
+    );
     let passes = counters.eviction_passes.get();
     scrape.single(
         "lmcache_mp_l1_eviction_loop_triggered_total",

@@ -26,6 +26,8 @@ pub(crate) fn server_config(settings: &Settings, environment: &Environment) -> S
         eviction: EvictionConfig {
             policy: match settings.text("eviction-policy") {
                 Some("noop") => EvictionPolicy::Noop,
+                Some("ARC") => EvictionPolicy::Arc,
+                Some("S3FIFO") => EvictionPolicy::S3Fifo,
                 _ => EvictionPolicy::Lru,
             },
             trigger_watermark: settings.number("eviction-trigger-watermark"),

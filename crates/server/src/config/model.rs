@@ -204,6 +204,10 @@ pub struct EvictionConfig {
 pub enum EvictionPolicy {
     /// The least recently used.
     Lru,
+    /// Used once against used again, balanced by what is missed.
+    Arc,
+    /// New objects pass a small queue first; Larder's own.
+    S3Fifo,
     /// None: a full pool refuses stores.
     Noop,
 }
@@ -213,6 +217,8 @@ impl EvictionPolicy {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Lru => "LRU",
+            Self::Arc => "ARC",
+            Self::S3Fifo => "S3FIFO",
             Self::Noop => "noop",
         }
     }

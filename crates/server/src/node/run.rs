@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use larder_core::eviction::{Lru, Noop, Policy};
+use larder_core::eviction::{self, Lru, Noop, Policy, S3Fifo};
 use larder_core::hash::{ChunkHasher, HashAlgorithm};
 use larder_pool::{PoolError, Segment, SegmentOptions};
 use larder_supervise::{EventSink, Supervisor, SupervisorConfig};
@@ -203,6 +203,8 @@ fn tier_config(config: &ServerConfig) -> TierConfig {
 fn policy(config: &ServerConfig) -> Box<dyn Policy> {
     match config.eviction.policy {
         EvictionPolicy::Lru => Box::new(Lru::new()),
+        EvictionPolicy::Arc => Box::new(eviction::Arc::new()),
+        EvictionPolicy::S3Fifo => Box::new(S3Fifo::new()),
         EvictionPolicy::Noop => Box::new(Noop::new()),
     }
 }

@@ -104,7 +104,8 @@ pub(super) const FLAGS: &[Flag] = &[
         Kind::Choice(&[
             Choice::works("LRU"),
             Choice::works("noop"),
-            Choice::refused("ARC", "the ARC policy is not part of this build", POLICY_HINT),
+            Choice::works("ARC"),
+            Choice::works("S3FIFO"),
             Choice::refused("IsolatedLRU", "the IsolatedLRU policy is not part of this build", POLICY_HINT),
         ]),
         "Which objects leave the pool first; `noop` never evicts. Required.",
