@@ -34,7 +34,7 @@ async fn list(State(admin): State<Admin>) -> Json<Value> {
     let Some(supervisor) = admin.plugins.supervisor() else {
         return Json(json!({ "plugins": [], "skipped": [] }));
     };
-    Json(view::list(&supervisor.snapshot(), &usage, &supervisor.skipped()))
+    Json(view::list(&supervisor.snapshot(), &usage, &admin.plugins.skipped()))
 }
 
 async fn show(
