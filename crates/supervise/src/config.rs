@@ -2,7 +2,9 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use crate::clock::{Clock, SystemClock};
 use crate::eligibility::Host;
 use crate::interpreter::Interpreters;
 use crate::os::GuardianCommand;
@@ -36,6 +38,8 @@ pub struct SupervisorConfig {
     pub runtime_dir: PathBuf,
     /// Whether this process has no children besides the guardian, which makes the clean-up after a dead guardian complete.
     pub sole_parent: bool,
+    /// What tells the local time to plugins with calendar times.
+    pub clock: Arc<dyn Clock>,
     /// How to start the guardian.
     pub guardian: GuardianCommand,
 }
@@ -59,6 +63,7 @@ impl SupervisorConfig {
                 .filter(|dir| dir.is_dir())
                 .unwrap_or_else(std::env::temp_dir),
             sole_parent: false,
+            clock: Arc::new(SystemClock),
             guardian: GuardianCommand::this_binary(),
         }
     }

@@ -3,6 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
+use crate::clock::Clock;
 use crate::collect;
 use crate::environment;
 use crate::error::SuperviseError;
@@ -41,6 +43,8 @@ pub(crate) struct Shared<S> {
     /// Fixed point of all times given to lifecycles.
     pub(crate) epoch: Instant,
     pub(crate) launches: AtomicU64,
+    /// Local time.
+    pub(crate) clock: Arc<dyn Clock>,
 }
 
 impl<S> Shared<S> {

@@ -22,7 +22,9 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("plugin supervision relies on Linux: subreapers, process descriptors, parent-death signals");
 
+pub mod clock;
 pub mod confinement;
+pub mod cron;
 pub mod discovery;
 pub mod eligibility;
 pub mod environment;
@@ -36,6 +38,7 @@ pub mod redaction;
 pub mod shebang;
 pub mod spawner;
 
+mod alarm;
 mod collect;
 mod config;
 mod error;
@@ -59,7 +62,9 @@ mod supervisor;
 mod text;
 mod usage;
 
+pub use clock::{Clock, SystemClock};
 pub use config::SupervisorConfig;
+pub use cron::{Cron, CronError};
 pub use discovery::{SkipReason, Skipped};
 pub use eligibility::{Host, Role};
 pub use error::SuperviseError;

@@ -45,6 +45,8 @@ pub struct Lifecycle {
     started_at: Duration,
     last_exit: Option<Outcome>,
     seed: u64,
+    /// When the calendar wants the next run, for a plugin that has one.
+    turn: Option<Duration>,
 }
 
 impl Lifecycle {
@@ -61,6 +63,7 @@ impl Lifecycle {
             started_at: Duration::ZERO,
             last_exit: None,
             seed,
+            turn: None,
         }
     }
 
@@ -87,6 +90,15 @@ impl Lifecycle {
     /// Replaces the policy; it counts from the next decision.
     pub fn set_policy(&mut self, policy: Policy) {
         self.policy = policy;
+    }
+
+    /// Tells when the calendar wants the next run; `None` for a plugin without one. To be told before each step, since calendars move against
+    /// the clock that steps are timed by.
+    pub fn set_turn(&mut self, turn: Option<Duration>) {
+        self.turn = turn;
+        if let (Phase::Scheduled { until }, Some(turn)) = (&mut self.phase, turn) {
+            *until = turn;
+        }
     }
 
     /// When [`Event::Elapsed`] is due, if nothing else happens before.
@@ -126,19 +138,20 @@ impl Lifecycle {
         match event {
             Event::Enable if self.phase == Phase::Disabled => {
                 self.phase = Phase::Stopped;
-                self.begin_afresh(now)
+                self.arm(now)
             }
             Event::Enable => self.withdraw(Next::Disabled, Next::Run),
             _ if self.is_disabled() && event != Event::Disable => Vec::new(),
             Event::Start if self.is_up() => Vec::new(),
             Event::Start => match self.phase {
                 Phase::Stopping { .. } | Phase::Launching { .. } => self.withdraw(Next::Stopped, Next::Run),
+                Phase::Waiting => self.arm(now),
                 _ => self.begin_afresh(now),
             },
             Event::Restart => match self.phase {
                 Phase::Stopping { .. } => self.end_with(Next::Run, now),
                 _ if self.occupied => self.end_with(Next::Run, now),
-                _ => self.begin_afresh(now),
+                _ => self.arm(now),
             },
             Event::Stop => self.end_with(Next::Stopped, now),
             _ => self.end_with(Next::Disabled, now),
@@ -169,6 +182,14 @@ impl Lifecycle {
                 | Phase::Stopping { next: Next::Disabled, .. }
                 | Phase::Launching { next: Next::Disabled }
         )
+    }
+
+    /// Starts a run, or waits for its time where a calendar says when.
+    fn arm(&mut self, now: Duration) -> Vec<Action> {
+        let Some(until) = self.turn else { return self.begin_afresh(now) };
+        self.failures = 0;
+        self.phase = Phase::Scheduled { until };
+        Vec::new()
     }
 
     fn begin_afresh(&mut self, now: Duration) -> Vec<Action> {
@@ -277,7 +298,8 @@ impl Lifecycle {
             Restart::Always => true,
         };
         self.failures = if success { 0 } else { self.failures.saturating_add(1) };
-        let next_turn = self.policy.interval.filter(|_| !again).map(|interval| self.started_at + interval);
+        let by_interval = self.policy.interval.map(|interval| self.started_at + interval);
+        let next_turn = self.turn.or(by_interval).filter(|_| !again);
         self.phase = match (again, success) {
             _ if next_turn.is_some() => Phase::Scheduled { until: next_turn.unwrap_or(now).max(now) },
             (true, _) => Phase::Backoff { until: now + self.delay() },

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
+use crate::alarm::{Alarm, CLOCK_CHECK_AFTER};
 use crate::error::SuperviseError;
 use crate::feed::Feed;
 use crate::journal::Journal;
@@ -68,6 +69,7 @@ pub(crate) struct Plugin<S> {
     shared: Arc<Shared<S>>,
     lifecycle: Lifecycle,
     manifest: Manifest,
+    alarm: Alarm,
     commands: mpsc::Receiver<Event>,
     status: watch::Sender<Published>,
     published: Published,
@@ -117,6 +119,7 @@ impl<S: Spawner> Plugin<S> {
             shared,
             lifecycle,
             manifest,
+            alarm: Alarm::default(),
             commands,
             status,
             published,
@@ -132,13 +135,14 @@ impl<S: Spawner> Plugin<S> {
     pub(crate) async fn supervise(mut self) {
         let mut released = false;
         while !(released && self.published.at_rest()) {
-            let deadline = self.lifecycle.deadline().map(|at| self.shared.epoch + at);
+            let deadline = self.deadline();
             let watchdog = self.senses.as_ref().and_then(Senses::deadline);
             let event = tokio::select! {
                 biased;
                 command = self.commands.recv(), if !released => {
                     released = command.is_none();
                     self.published.commands += 1;
+                    self.read_policy(command);
                     Some(command.unwrap_or(Event::Stop))
                 }
                 event = next_event(&mut self.events) => {
@@ -173,10 +177,36 @@ impl<S: Spawner> Plugin<S> {
         self.finish_run();
     }
 
+    fn deadline(&self) -> Option<Instant> {
+        let deadline = self.shared.epoch + self.lifecycle.deadline()?;
+        let by_calendar =
+            matches!(self.lifecycle.phase(), Phase::Scheduled { .. }) && self.manifest.policy.cron.is_some();
+        Some(if by_calendar { deadline.min(Instant::now() + CLOCK_CHECK_AFTER) } else { deadline })
+    }
+
+    /// A plugin at rest is armed by its manifest as it is now; a mistake in that is told by the launch.
+    fn read_policy(&mut self, command: Option<Event>) {
+        let arms = matches!(command, Some(Event::Start | Event::Restart | Event::Enable));
+        if arms && !self.lifecycle.occupied() {
+            self.manifest =
+                Manifest::load(&self.path, &self.shared.bare).unwrap_or_else(|_| self.shared.bare.clone());
+            self.lifecycle.set_policy(self.manifest.policy.clone());
+        }
+    }
+
+    fn read_calendar(&mut self) {
+        let turn = self.manifest.policy.cron.as_ref().and_then(|cron| {
+            let waiting = matches!(self.lifecycle.phase(), Phase::Scheduled { .. });
+            self.alarm.turn(cron, &self.shared.clock.now(), self.shared.now(), waiting)
+        });
+        self.lifecycle.set_turn(turn);
+    }
+
     /// Takes an event, and those that its actions cause in turn.
     async fn apply(&mut self, event: Event) {
         let mut pending = vec![event];
         while let Some(event) = pending.pop() {
+            self.read_calendar();
             let (next, actions) = self.lifecycle.clone().step(event, self.shared.now());
             self.note_phase(next.phase());
             self.lifecycle = next;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cron::Cron;
 use crate::spawner::Outcome;
 
 /// When a run that ended by itself is followed by another.
@@ -50,6 +51,8 @@ pub struct Policy {
     pub start_limit_interval: Duration,
     /// Time from one start to the next of a plugin that does its work and ends; a run that takes longer delays the next.
     pub interval: Option<Duration>,
+    /// Calendar times, in local time, at which a plugin does its work and ends; a time that comes while it runs is left out.
+    pub cron: Option<Cron>,
     /// Longest run; what takes longer is ended as failed.
     pub run_timeout: Option<Duration>,
     /// Whether the plugin says when it is ready; otherwise it is ready once it runs.
@@ -75,6 +78,7 @@ impl Default for Policy {
             start_limit_burst: 5,
             start_limit_interval: Duration::from_secs(60),
             interval: None,
+            cron: None,
             run_timeout: None,
             awaits_ready: false,
             ready_timeout: None,

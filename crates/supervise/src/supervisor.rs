@@ -92,6 +92,7 @@ impl<S: Spawner> Supervisor<S> {
             sink: EventSink::default(),
             epoch: Instant::now(),
             launches: AtomicU64::new(1),
+            clock: config.clock,
         });
         let supervisor = Self {
             shared,

@@ -291,3 +291,44 @@ proptest! {
         prop_assert!(matches!(life.phase(), Phase::Stopped | Phase::Disabled), "at rest");
     }
 }
+
+/// What the task does for a plugin with a calendar: tells the next time before each step.
+fn with_turns(mut life: Lifecycle, events: &[(u32, u32, Event)]) -> (Lifecycle, Vec<Action>) {
+    let mut actions = Vec::new();
+    for (second, turn, event) in events {
+        life.set_turn(Some(S * *turn));
+        (life, actions) = life.step(*event, S * *second);
+    }
+    (life, actions)
+}
+
+#[test]
+fn a_calendar_decides_about_every_start_but_an_operators() {
+    let life = Lifecycle::new(policy(Restart::Never), 1);
+    let (life, actions) = with_turns(life, &[(0, 60, Event::Start)]);
+    assert_eq!((life.phase(), actions), (Phase::Scheduled { until: 60 * S }, vec![]));
+    let (life, actions) = with_turns(life, &[(30, 90, Event::Elapsed)]);
+    assert_eq!((life.phase(), actions), (Phase::Scheduled { until: 90 * S }, vec![]), "the clock was set");
+    let (life, actions) = with_turns(life.clone(), &[(90, 90, Event::Elapsed)]);
+    assert_eq!(actions, [Action::Launch]);
+    let (life, _) = with_turns(life, &[(90, 150, Event::Launched), (200, 210, FAILED)]);
+    assert_eq!(life.phase(), Phase::Scheduled { until: 210 * S }, "150 came while it ran");
+    let (life, actions) = with_turns(life, &[(201, 210, Event::Gone), (202, 210, Event::Restart)]);
+    assert_eq!((life.phase(), actions), (Phase::Scheduled { until: 210 * S }, vec![]));
+    let (_, actions) = with_turns(life, &[(203, 210, Event::Start)]);
+    assert_eq!(actions, [Action::Launch]);
+}
+
+#[test]
+fn failures_of_a_calendar_run_are_retried_before_the_next() {
+    let (life, _) = with_turns(
+        Lifecycle::new(policy(Restart::OnFailure), 1),
+        &[(0, 60, Event::Start), (60, 60, Event::Elapsed), (60, 120, Event::Launched), (61, 120, FAILED)],
+    );
+    assert!(matches!(life.phase(), Phase::Backoff { .. }));
+    let (life, _) = with_turns(
+        life,
+        &[(61, 120, Event::Gone), (70, 120, Event::Elapsed), (70, 120, Event::Launched), (71, 120, DONE)],
+    );
+    assert_eq!(life.phase(), Phase::Scheduled { until: 120 * S });
+}

@@ -67,6 +67,17 @@ impl Script {
     }
 }
 
+/// The first of May 2026, a Friday, from midnight on the runtime's clock.
+#[derive(Debug)]
+struct Midnight(Instant);
+
+impl crate::Clock for Midnight {
+    fn now(&self) -> jiff::Zoned {
+        let begin = jiff::civil::date(2026, 5, 1).to_zoned(jiff::tz::TimeZone::UTC).unwrap();
+        begin.checked_add(self.0.elapsed()).unwrap()
+    }
+}
+
 struct Rig {
     supervisor: Supervisor<Scripted>,
     script: Arc<Script>,
@@ -74,14 +85,20 @@ struct Rig {
 }
 
 fn rig(script: Script, policy: Policy) -> Rig {
+    rig_with(script, policy, "")
+}
+
+fn rig_with(script: Script, policy: Policy, manifest: &str) -> Rig {
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir(dir.path().join("plugins")).unwrap();
     std::fs::write(dir.path().join("plugins/x.sh"), "#!/bin/sh\n").unwrap();
+    std::fs::write(dir.path().join("plugins/x.sh.plugin.toml"), manifest).unwrap();
     let script = Arc::new(script);
     let mut config = SupervisorConfig::new(vec![dir.path().join("plugins")], "{}");
     config.runtime_dir = dir.path().to_path_buf();
     config.policy = policy;
     config.output = OutputLimits::default();
+    config.clock = Arc::new(Midnight(Instant::now()));
     let supervisor = Supervisor::start_with(config, |_| Scripted(script.clone())).unwrap();
     Rig { supervisor, script, _dir: dir }
 }
@@ -91,7 +108,7 @@ impl Rig {
         let handle = self.supervisor.find("x").unwrap();
         let mut status = handle.status.clone();
         let reached = status.wait_for(|s| wanted(&s.lifecycle.phase()));
-        timeout(Duration::from_secs(600), reached).await.unwrap().unwrap();
+        timeout(Duration::from_secs(86_400), reached).await.unwrap().unwrap();
     }
 }
 
@@ -165,4 +182,26 @@ async fn an_unusable_runtime_directory_is_no_obstacle() {
     config.runtime_dir = "/no/such/directory".into();
     let supervisor = Supervisor::start_with(config, |_| Scripted(Arc::default())).unwrap();
     assert!(supervisor.shared.scratch.is_dir());
+}
+
+#[tokio::test(start_paused = true)]
+async fn calendar_times_start_runs_that_never_overlap() {
+    let rig = rig_with(
+        Script::default(),
+        Policy::default(),
+        "cron = \"0 6,7 * * fri-sat\"\nrun_timeout_s = 9000\n",
+    );
+    rig.until(|p| matches!(p, Phase::Scheduled { .. })).await;
+    assert_eq!(rig.supervisor.snapshot()[0].due_in_ms, Some(6 * 3600 * 1000));
+    rig.until(|p| matches!(p, Phase::Ready { .. })).await;
+    // The run outlasts seven and ends at 08:30 with its time.
+    rig.until(|p| matches!(p, Phase::Scheduled { .. })).await;
+    let status = &rig.supervisor.snapshot()[0];
+    assert_eq!((status.starts, status.due_in_ms), (1, Some((21 * 60 + 30) * 60 * 1000)));
+    assert_eq!(rig.script.signals.lock().unwrap().len(), 1);
+    // By hand meanwhile, which moves nothing.
+    rig.supervisor.start_plugin("x").await.unwrap();
+    rig.supervisor.restart("x").await.unwrap();
+    let status = rig.supervisor.stop_plugin("x").await.unwrap();
+    assert_eq!((status.phase, status.starts), (Phase::Stopped, 3));
 }

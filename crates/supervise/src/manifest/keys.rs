@@ -1,0 +1,226 @@
+//! The manifest as written: its keys, the relations between them, and their effect.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::{Manifest, Readiness, Watchdog};
+use crate::confinement::{Confinement, Limits};
+use crate::cron::Cron;
+use crate::output::OutputLimits;
+use crate::policy::{Policy, Restart, StopSignal};
+use crate::rate::LineRate;
+use crate::severity::Severity;
+
+/// The manifest as written. Times carry their unit in the name.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Keys {
+    #[serde(rename = "description")]
+    _description: Option<String>,
+    enabled: Option<bool>,
+    after: Vec<String>,
+    restart: Option<Restart>,
+    restart_delay_ms: Option<u64>,
+    restart_delay_max_ms: Option<u64>,
+    restart_stable_after_s: Option<u64>,
+    start_limit_burst: Option<u32>,
+    start_limit_interval_s: Option<u64>,
+    interval_s: Option<u64>,
+    cron: Option<Cron>,
+    run_timeout_s: Option<u64>,
+    ready: Option<ReadyKind>,
+    ready_log: Option<String>,
+    ready_address: Option<String>,
+    ready_timeout_s: Option<u64>,
+    watchdog: Option<WatchdogKind>,
+    watchdog_s: Option<u64>,
+    stop_signal: Option<StopSignal>,
+    stop_timeout_s: Option<u64>,
+    success_codes: Option<Vec<i32>>,
+    stderr_level: Option<Severity>,
+    lines_per_second: Option<u32>,
+    lines_burst: Option<u32>,
+    line_max_bytes: Option<usize>,
+    events: Vec<String>,
+    metrics: bool,
+    secrets: bool,
+    inherit: Option<Vec<String>>,
+    environment: BTreeMap<String, String>,
+    user: Option<String>,
+    group: Option<String>,
+    umask: Option<u32>,
+    nice: Option<i32>,
+    no_new_privs: Option<bool>,
+    read_paths: Option<Vec<PathBuf>>,
+    write_paths: Option<Vec<PathBuf>>,
+    limits: Limits,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum ReadyKind {
+    Immediate,
+    FirstLine,
+    Log,
+    Notify,
+    Socket,
+    Http,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum WatchdogKind {
+    Notify,
+    Output,
+}
+
+/// A key, what is wrong with it, and what would be right.
+pub(super) type Mistake = (&'static str, &'static str, &'static str);
+
+impl Keys {
+    /// Relations between keys, which the format itself cannot express.
+    pub(super) fn check(&self) -> Result<(), Mistake> {
+        let ready = self.ready.unwrap_or(ReadyKind::Immediate);
+        if ready == ReadyKind::Log && self.ready_log.as_deref().is_none_or(str::is_empty) {
+            return Err(("ready", "is `log` without a text to wait for", "set `ready_log = \"listening\"`"));
+        }
+        let probes = matches!(ready, ReadyKind::Socket | ReadyKind::Http);
+        if probes && self.ready_address.is_none() {
+            return Err(("ready", "probes no address", "set `ready_address`"));
+        }
+        let http = self.ready_address.as_deref().is_some_and(|a| a.starts_with("http://"));
+        if ready == ReadyKind::Http && !http {
+            return Err((
+                "ready_address",
+                "is no `http://` address",
+                "write `http://127.0.0.1:8000/healthz`",
+            ));
+        }
+        if self.watchdog.is_some() != self.watchdog_s.is_some() {
+            let key = if self.watchdog.is_some() { "watchdog" } else { "watchdog_s" };
+            return Err((key, "needs the other half", "set both `watchdog` and `watchdog_s`"));
+        }
+        for (key, value) in [
+            ("watchdog_s", self.watchdog_s),
+            ("interval_s", self.interval_s),
+            ("run_timeout_s", self.run_timeout_s),
+        ] {
+            if value == Some(0) {
+                return Err((key, "is zero", "leave it out to switch it off"));
+            }
+        }
+        if let (Some(delay), Some(max)) = (self.restart_delay_ms, self.restart_delay_max_ms)
+            && delay > max
+        {
+            return Err(("restart_delay_ms", "exceeds `restart_delay_max_ms`", "raise the maximum"));
+        }
+        if self.interval_s.is_some() && self.cron.is_some() {
+            return Err(("cron", "stands beside `interval_s`", "leave one of them out"));
+        }
+        if (self.interval_s.is_some() || self.cron.is_some()) && self.restart == Some(Restart::Always) {
+            return Err((
+                "restart",
+                "is `always` for a plugin with `interval_s` or `cron`",
+                "leave one of them out",
+            ));
+        }
+        if self.start_limit_burst == Some(0) {
+            return Err(("start_limit_burst", "is zero, so it would never start", "use 1 or more"));
+        }
+        if self.line_max_bytes.is_some_and(|bytes| !(64..=1 << 20).contains(&bytes)) {
+            return Err(("line_max_bytes", "is out of range", "use 64 to 1048576"));
+        }
+        if self.umask.is_some_and(|mask| mask > 0o777) {
+            return Err(("umask", "has bits beyond permissions", "write it in octal: `umask = 0o077`"));
+        }
+        if self.nice.is_some_and(|nice| !(-20..=19).contains(&nice)) {
+            return Err(("nice", "is out of range", "use -20 to 19"));
+        }
+        if self
+            .environment
+            .iter()
+            .any(|(name, value)| name.is_empty() || name.contains(['=', '\0']) || value.contains('\0'))
+        {
+            return Err((
+                "environment",
+                "has a name or value that no variable can have",
+                "no `=` in names, no NUL",
+            ));
+        }
+        Ok(())
+    }
+
+    pub(super) fn apply(self, bare: &Manifest) -> Manifest {
+        let address = self.ready_address.unwrap_or_default();
+        let readiness = match self.ready {
+            None => bare.readiness.clone(),
+            Some(ReadyKind::Immediate) => Readiness::Immediate,
+            Some(ReadyKind::FirstLine) => Readiness::FirstLine,
+            Some(ReadyKind::Log) => Readiness::Log(self.ready_log.unwrap_or_default()),
+            Some(ReadyKind::Notify) => Readiness::Notify,
+            Some(ReadyKind::Socket) => Readiness::Socket(address),
+            Some(ReadyKind::Http) => Readiness::Http(address),
+        };
+        let seconds = |value: Option<u64>, default: Duration| value.map_or(default, Duration::from_secs);
+        let millis = |value: Option<u64>, default: Duration| value.map_or(default, Duration::from_millis);
+        let old = bare.policy.clone();
+        let delay = millis(self.restart_delay_ms, old.delay);
+        let policy = Policy {
+            restart: self.restart.unwrap_or(old.restart),
+            delay,
+            delay_max: millis(self.restart_delay_max_ms, old.delay_max).max(delay),
+            stable_after: seconds(self.restart_stable_after_s, old.stable_after),
+            start_limit_burst: self.start_limit_burst.unwrap_or(old.start_limit_burst),
+            start_limit_interval: seconds(self.start_limit_interval_s, old.start_limit_interval),
+            cron: self.cron.or(old.cron),
+            interval: self.interval_s.map(Duration::from_secs).or(old.interval),
+            run_timeout: self.run_timeout_s.map(Duration::from_secs).or(old.run_timeout),
+            awaits_ready: readiness != Readiness::Immediate,
+            ready_timeout: self.ready_timeout_s.map(Duration::from_secs).or(old.ready_timeout),
+            stop_timeout: seconds(self.stop_timeout_s, old.stop_timeout),
+            stop_signal: self.stop_signal.unwrap_or(old.stop_signal),
+            success_codes: self.success_codes.unwrap_or(old.success_codes),
+        };
+        let watchdog = match (self.watchdog, self.watchdog_s.map(Duration::from_secs)) {
+            (Some(WatchdogKind::Notify), Some(limit)) => Watchdog::Notify(limit),
+            (Some(WatchdogKind::Output), Some(limit)) => Watchdog::Output(limit),
+            _ => bare.watchdog.clone(),
+        };
+        let rate = bare.output.rate;
+        let output = OutputLimits {
+            line_max_bytes: self.line_max_bytes.unwrap_or(bare.output.line_max_bytes),
+            rate: LineRate {
+                per_second: self.lines_per_second.unwrap_or(rate.per_second),
+                burst: self.lines_burst.unwrap_or(rate.burst),
+            },
+            stderr_severity: self.stderr_level.unwrap_or(bare.output.stderr_severity),
+        };
+        let confinement = Confinement {
+            user: self.user,
+            group: self.group,
+            umask: self.umask,
+            nice: self.nice,
+            no_new_privs: self.no_new_privs.unwrap_or(false),
+            read_paths: self.read_paths,
+            write_paths: self.write_paths,
+            limits: self.limits,
+        };
+        Manifest {
+            enabled: self.enabled.unwrap_or(bare.enabled),
+            after: self.after,
+            policy,
+            readiness,
+            watchdog,
+            output,
+            confinement,
+            events: self.events,
+            metrics: self.metrics,
+            secrets: self.secrets,
+            inherit: self.inherit.or_else(|| bare.inherit.clone()),
+            environment: self.environment,
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! What manifests mean, and how mistakes in them are shown.
+
+use super::*;
+use crate::{Restart, Severity, StopSignal};
+
+fn bare() -> Manifest {
+    Manifest::bare(Policy::default(), OutputLimits::default())
+}
+
+fn mistake(text: &str) -> ManifestError {
+    Manifest::parse(text, &bare()).unwrap_err()
+}
+
+#[test]
+fn an_empty_manifest_changes_nothing() {
+    assert_eq!(Manifest::parse("", &bare()).unwrap(), bare());
+    assert_eq!(Manifest::parse("# only words\n", &bare()).unwrap(), bare());
+}
+
+#[test]
+fn every_key_has_its_effect() {
+    let text = r#"
+        description = "pushes metrics"
+        enabled = false
+        after = ["database"]
+        restart = "on-failure"
+        restart_delay_ms = 200
+        restart_delay_max_ms = 5000
+        restart_stable_after_s = 10
+        start_limit_burst = 3
+        start_limit_interval_s = 30
+        run_timeout_s = 60
+        ready = "log"
+        ready_log = "listening on *"
+        ready_timeout_s = 7
+        watchdog = "output"
+        watchdog_s = 9
+        stop_signal = "SIGINT"
+        stop_timeout_s = 2
+        success_codes = [3]
+        stderr_level = "info"
+        lines_per_second = 5
+        lines_burst = 6
+        line_max_bytes = 100
+        inherit = ["PATH"]
+        environment = { A = "1" }
+        user = "nobody"
+        umask = 0o077
+        nice = 5
+        no_new_privs = true
+        read_paths = ["/usr"]
+        limits = { open_files = 64, memory_bytes = 1000000 }
+    "#;
+    let m = Manifest::parse(text, &bare()).unwrap();
+    assert!(!m.enabled);
+    assert_eq!(m.after, ["database"]);
+    assert_eq!(m.policy.restart, Restart::OnFailure);
+    assert_eq!((m.policy.delay, m.policy.delay_max), (Duration::from_millis(200), Duration::from_secs(5)));
+    assert_eq!((m.policy.start_limit_burst, m.policy.run_timeout), (3, Some(Duration::from_secs(60))));
+    assert_eq!((m.policy.awaits_ready, m.policy.ready_timeout), (true, Some(Duration::from_secs(7))));
+    assert_eq!((m.policy.stop_signal, m.policy.stop_timeout), (StopSignal::SigInt, Duration::from_secs(2)));
+    assert_eq!(m.policy.success_codes, [3]);
+    assert_eq!(m.readiness, Readiness::Log("listening on *".into()));
+    assert_eq!(m.watchdog, Watchdog::Output(Duration::from_secs(9)));
+    assert_eq!((m.output.rate.per_second, m.output.rate.burst, m.output.line_max_bytes), (5, 6, 100));
+    assert_eq!(m.output.stderr_severity, Severity::Info);
+    assert_eq!((m.inherit, m.environment["A"].as_str()), (Some(vec!["PATH".into()]), "1"));
+    assert_eq!((m.confinement.umask, m.confinement.nice), (Some(0o077), Some(5)));
+    assert_eq!(m.confinement.limits.open_files, Some(64));
+}
+
+#[test]
+fn mistakes_are_shown_with_line_and_remedy() {
+    let error = mistake("restart = \"always\"\nrestrat_delay_ms = 3\n");
+    assert_eq!(error.line, 2);
+    assert!(error.message.contains("restrat_delay_ms"), "{error}");
+    let error = mistake("\nrestart = \"sometimes\"\n");
+    assert_eq!(error.line, 2);
+    assert!(error.message.contains("on-failure"), "{error}");
+    let error = mistake("after = []\n\nready = \"log\"\n");
+    assert_eq!((error.line, error.hint.as_deref()), (3, Some("set `ready_log = \"listening\"`")));
+    assert_eq!(mistake("x = ").line, 1);
+}
+
+#[test]
+fn relations_between_keys() {
+    for text in [
+        "ready = \"http\"",
+        "ready = \"http\"\nready_address = \"127.0.0.1:80\"",
+        "watchdog = \"notify\"",
+        "watchdog_s = 3",
+        "watchdog = \"output\"\nwatchdog_s = 0",
+        "restart_delay_ms = 5\nrestart_delay_max_ms = 4",
+        "interval_s = 5\nrestart = \"always\"",
+        "cron = \"* * * * *\"\nrestart = \"always\"",
+        "cron = \"* * * * *\"\ninterval_s = 5",
+        "start_limit_burst = 0",
+        "line_max_bytes = 3",
+        "umask = 4095",
+        "nice = 40",
+        "environment = { \"A=B\" = \"\" }",
+    ] {
+        let error = mistake(text);
+        assert!(error.hint.is_some(), "{text}: {error}");
+    }
+}
+
+#[test]
+fn calendar_times_are_checked_where_they_stand() {
+    let text = |cron: &str| format!("restart = \"never\"\ncron = \"{cron}\"\n");
+    let m = Manifest::parse(&text("*/5  8-18 * * mon-fri"), &bare()).unwrap();
+    assert_eq!(m.policy.cron.unwrap().to_string(), "*/5 8-18 * * mon-fri");
+    let error = mistake(&text("61 * * * *"));
+    assert_eq!(error.line, 2);
+    assert!(error.message.contains("`cron` has `61` as minute, which takes 0 to 59"), "{error}");
+}
