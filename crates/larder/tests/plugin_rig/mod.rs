@@ -1,6 +1,7 @@
 //! A real server or host with real plugins, for the tests beside this folder.
 
 #![expect(dead_code, unreachable_pub, reason = "every test binary uses a part of this module")]
+#![expect(clippy::panic, reason = "a wait that fails fails its test")]
 
 use std::ffi::OsStr;
 use std::fs;
