@@ -73,6 +73,7 @@ fn every_plugin_can_be_addressed() {
     assert_eq!(server.get(&format!("/plugins/{path}"))["name"], "same.sh");
     assert_eq!(server.get("/plugins/audit")["total"], 0);
     assert_eq!(server.request("GET", "/plugins/none", &[]).0, 404);
+    assert_eq!(server.get("/plugins/schema")["type"], "object");
 }
 
 #[test]

@@ -237,7 +237,7 @@ fn open(authority: &str, method: &str, path: &str, headers: &[&str]) -> TcpStrea
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
     let head = format!(
-        "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}Content-Length: 0\r\n\r\n"
+        "{method} {path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n{headers}Content-Length: 0\r\n\r\n"
     );
     stream.write_all(head.as_bytes()).unwrap();
     stream
