@@ -29,6 +29,9 @@ fn command_line_page() -> String {
 | `larder server [FLAGS]` | serves engines until SIGTERM or SIGINT |
 | `larder config show [--format toml\\|json] [FLAGS]` | prints every effective setting with its source; credentials are redacted |
 | `larder config check [FLAGS]` | checks a configuration and prints every mistake, starts nothing |
+| `larder plugin ls\\|show\\|logs\\|start\\|stop\\|restart\\|enable\\|disable\\|reload\\|audit` | sees and commands a server's plugins |
+| `larder plugin validate\\|new\\|run\\|test` | explains, writes, tries and tests plugin files |
+| `larder plugin host --role ROLE -- COMMAND` | runs plugins beside any process and passes its exit code on |
 | `larder version` | prints the version |
 
 `larder server` takes the flags of `lmcache server` 0.5.6 with the same meaning:

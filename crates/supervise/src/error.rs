@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::manifest::ManifestError;
+use crate::schema::Misfit;
 use crate::text::shown;
 
 /// Failures of discovery, launch and supervision.
@@ -32,6 +33,9 @@ pub enum SuperviseError {
     /// A plugin's manifest has a mistake.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
+    /// The plugin's own keys in the extra configuration are not as its manifest has them.
+    #[error("its configuration does not fit: {}", told(.0))]
+    Settings(Vec<Misfit>),
     /// The guardian process could not be started or did not answer.
     #[error("cannot start the plugin guardian: {0}")]
     Guardian(#[source] io::Error),
@@ -57,6 +61,10 @@ pub enum SuperviseError {
     /// The supervisor is stopping or has stopped.
     #[error("the plugin supervisor has stopped")]
     Stopped,
+}
+
+fn told(misfits: &[Misfit]) -> String {
+    misfits.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 fn listed(tried: &[String]) -> String {

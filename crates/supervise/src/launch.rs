@@ -19,12 +19,16 @@ use crate::feed::{EventSink, Feed};
 use crate::interpreter::{self, Interpreters, Invocation};
 use crate::manifest::Manifest;
 use crate::output::Output;
+use crate::schema;
 use crate::senses::Senses;
 use crate::spawner::{ChildStdio, EVENTS_MAX, LaunchId, LaunchSpec, ProcessEvent, Spawner};
 use crate::text::{escaped, shown};
 
 /// How long the guardian may take to start a program.
 const LAUNCH_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Bytes of the plugin's own keys that are passed in a variable.
+const SETTINGS_MAX_BYTES: usize = 64 * 1024;
 
 /// What all plugins of a supervisor share.
 #[derive(Debug)]
@@ -43,6 +47,10 @@ pub(crate) struct Shared<S> {
     /// Fixed point of all times given to lifecycles.
     pub(crate) epoch: Instant,
     pub(crate) launches: AtomicU64,
+    /// The extra configuration, for the check of plugins' own keys.
+    pub(crate) extra: serde_json::Value,
+    /// The same without secrets.
+    pub(crate) masked_extra: serde_json::Value,
     /// Local time.
     pub(crate) clock: Arc<dyn Clock>,
 }
@@ -72,6 +80,9 @@ pub(crate) async fn launch<S: Spawner>(
     manifest: &Manifest,
 ) -> Result<Launched, SuperviseError> {
     let mut environment = environment_for(shared, manifest);
+    if let Some(settings) = settings(shared, name, manifest)? {
+        set(&mut environment, schema::SETTINGS, &settings);
+    }
     let search_path = environment.iter().find(|(name, _)| name == "PATH").map(|(_, value)| value.clone());
     let search_path = search_path.as_deref().unwrap_or(OsStr::new("/usr/bin:/bin"));
     let chosen = interpreter::choose(path, &shared.interpreters, search_path)?;
@@ -124,6 +135,33 @@ fn environment_for<S>(shared: &Shared<S>, manifest: &Manifest) -> Vec<(OsString,
         set(&mut environment, name, value);
     }
     environment
+}
+
+/// The plugin's own keys, if its manifest has rules for them and they fit.
+fn settings<S>(
+    shared: &Shared<S>,
+    name: &str,
+    manifest: &Manifest,
+) -> Result<Option<String>, SuperviseError> {
+    let Some(schema) = &manifest.config else { return Ok(None) };
+    let checked = schema.settings(name, &shared.extra).map_err(SuperviseError::Settings)?;
+    let text = if manifest.secrets {
+        serde_json::Value::Object(checked).to_string()
+    } else {
+        // A mask need not fit where a number was.
+        let masked = |(key, value): (String, serde_json::Value)| {
+            let whole = format!("plugin.{name}.{key}");
+            let value = shared.masked_extra.get(whole).cloned().unwrap_or(value);
+            (key, value)
+        };
+        serde_json::Value::Object(checked.into_iter().map(masked).collect()).to_string()
+    };
+    if text.len() > SETTINGS_MAX_BYTES {
+        tracing::warn!(target: "larder_supervise",
+            "Runtime plugin {name}: `{}` left out, its {} bytes are too many", schema::SETTINGS, text.len());
+        return Ok(None);
+    }
+    Ok(Some(text))
 }
 
 fn set(environment: &mut Vec<(OsString, OsString)>, name: &str, value: &str) {

@@ -124,6 +124,7 @@ impl Lifecycle {
             }
             Event::Launched => self.launched(now),
             Event::LaunchFailed => self.launch_failed(now),
+            Event::Rejected => self.rejected(now),
             Event::BecameReady => self.became_ready(),
             Event::Hung => self.give_up_run(FailCause::Hung, now),
             Event::Exited(outcome) => self.exited(outcome, now),
@@ -258,6 +259,17 @@ impl Lifecycle {
         self.leader_gone = true;
         let next = if next == Next::Run { Next::Judge(FailCause::Launch) } else { next };
         self.go_on(next, now)
+    }
+
+    fn rejected(&mut self, now: Duration) -> Vec<Action> {
+        let Phase::Launching { next } = self.phase else { return Vec::new() };
+        self.occupied = false;
+        self.leader_gone = true;
+        if next != Next::Run {
+            return self.go_on(next, now);
+        }
+        self.phase = Phase::Failed { cause: FailCause::Config };
+        Vec::new()
     }
 
     fn became_ready(&mut self) -> Vec<Action> {

@@ -3,6 +3,7 @@
 //! Owns names, units, defaults and the explanation of mistakes. A plugin whose manifest is wrong is not started: its author asked for something
 //! that it would not get.
 
+mod document;
 mod keys;
 
 use std::collections::BTreeMap;
@@ -15,7 +16,9 @@ use crate::confinement::Confinement;
 use crate::discovery::MANIFEST_SUFFIX;
 use crate::output::OutputLimits;
 use crate::policy::Policy;
+use crate::schema::Schema;
 
+pub use self::document::manifest_schema;
 use self::keys::Keys;
 
 /// Bytes of a manifest that are read.
@@ -48,6 +51,8 @@ pub struct Manifest {
     pub inherit: Option<Vec<String>>,
     /// Variables set on top.
     pub environment: BTreeMap<String, String>,
+    /// Rules for the plugin's own keys in the extra configuration; without any, they are not looked at.
+    pub config: Option<Schema>,
 }
 
 /// How a plugin says that it is ready.
@@ -111,6 +116,7 @@ impl Manifest {
             secrets: false,
             inherit: None,
             environment: BTreeMap::new(),
+            config: None,
         }
     }
 
@@ -142,12 +148,16 @@ impl Manifest {
             let line = e.span().map_or(1, |span| line_at(text, span.start));
             ManifestError { file: None, line, message: e.message().replace('\n', " "), hint: None }
         })?;
-        keys.check().map_err(|(key, message, hint)| ManifestError {
+        let mistake = |key: &str, message: &str, hint: &str| ManifestError {
             file: None,
             line: line_of(text, key),
             message: format!("`{key}` {message}"),
             hint: Some(hint.to_owned()),
-        })?;
+        };
+        keys.check().map_err(|(key, message, hint)| mistake(key, message, hint))?;
+        if let Some((key, message, hint)) = keys.config.as_ref().and_then(Schema::contradiction) {
+            return Err(mistake(&key, &message, &hint));
+        }
         Ok(keys.apply(bare))
     }
 }
@@ -158,7 +168,9 @@ fn line_at(text: &str, offset: usize) -> usize {
 
 fn line_of(text: &str, key: &str) -> usize {
     let sets = |line: &str| {
-        line.trim_start().strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with('='))
+        let line = line.trim();
+        let as_table = line.strip_prefix("[config.").is_some_and(|rest| rest.trim_end_matches(']') == key);
+        as_table || line.strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with('='))
     };
     text.lines().position(sets).map_or(1, |index| index + 1)
 }

@@ -237,7 +237,11 @@ impl<S: Spawner> Plugin<S> {
             Err(error) => {
                 tracing::error!(target: "larder_supervise", "Failed to launch plugin {}: {error}", self.label);
                 self.published.last_error = Some(error.to_string());
-                Event::LaunchFailed
+                if matches!(error, SuperviseError::Settings(_)) {
+                    Event::Rejected
+                } else {
+                    Event::LaunchFailed
+                }
             }
         }
     }

@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -37,6 +38,9 @@ use crate::usage::{Usage, usage};
 const COMMANDS_MAX: usize = 16;
 /// How long the end of a stop waits for the last lines of one plugin.
 const LAST_LINES_MAX: Duration = Duration::from_millis(500);
+
+/// Members of a configuration that hold the extra configuration, with and without roles.
+const EXTRA_MEMBERS: [&str; 2] = ["runtime_plugin_extra_config", "extra_config"];
 
 /// Runs the plugins of one server. [`Supervisor::stop`] is the way to end them; dropping the supervisor asks them to stop and waits for nothing.
 #[derive(Debug)]
@@ -78,9 +82,10 @@ impl<S: Spawner> Supervisor<S> {
             Scratch::create(&std::env::temp_dir())
         })?;
         let unmasked = environment_from(&config, &scratch, "config.json")?;
-        let environment = match masked(&config) {
-            Some(masked) => environment_from(&masked, &scratch, "config-masked.json")?,
-            None => unmasked.clone(),
+        let extra = extra_of(&config);
+        let (environment, masked_extra) = match masked(&config) {
+            Some(masked) => (environment_from(&masked, &scratch, "config-masked.json")?, extra_of(&masked)),
+            None => (unmasked.clone(), extra.clone()),
         };
         let shared = Arc::new(Shared {
             spawner: spawner(scratch.path().to_path_buf()),
@@ -92,6 +97,8 @@ impl<S: Spawner> Supervisor<S> {
             sink: EventSink::default(),
             epoch: Instant::now(),
             launches: AtomicU64::new(1),
+            extra,
+            masked_extra,
             clock: config.clock,
         });
         let supervisor = Self {
@@ -245,6 +252,14 @@ impl<S: Spawner> Supervisor<S> {
         exposition::merge(&texts, reserved)
     }
 
+    /// The rules that a plugin's manifest has for its own keys, as a JSON Schema of the extra configuration; `None` where it has none. Reads the
+    /// manifest.
+    pub fn schema(&self, name: &str) -> Result<Option<Value>, SuperviseError> {
+        let plugin = self.find(name)?;
+        let manifest = Manifest::load(&plugin.path, &self.shared.bare)?;
+        Ok(manifest.config.map(|schema| schema.document(name)))
+    }
+
     /// What was found and not run, with reasons.
     pub fn skipped(&self) -> Vec<Skipped> {
         self.roster().skipped.clone()
@@ -370,6 +385,15 @@ fn environment_from(
         config_file: &config_file,
     };
     Ok(environment::build(config.environment.clone(), briefing))
+}
+
+/// The extra configuration: the text of its own, or else the member of the whole that holds it.
+fn extra_of(config: &SupervisorConfig) -> Value {
+    if let Some(extra) = &config.extra_config {
+        return serde_json::from_str(extra).unwrap_or_default();
+    }
+    let whole: Value = serde_json::from_str(&config.config).unwrap_or_default();
+    EXTRA_MEMBERS.iter().find_map(|member| whole.get(member)).cloned().unwrap_or_default()
 }
 
 /// The same configuration without secrets, if it has any and they are to be masked.

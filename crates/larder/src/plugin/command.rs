@@ -171,7 +171,7 @@ fn run_command() -> Command {
                 .long("events")
                 .value_name("FILE")
                 .value_parser(value_parser!(PathBuf))
-                .help("Send it these events, one JSON object with a `kind` a line"),
+                .help("Send it these events, one JSON object a line as in `/events`"),
         )
         .arg(
             Arg::new("event-interval-ms")

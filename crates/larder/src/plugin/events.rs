@@ -7,7 +7,7 @@ use larder_supervise::EventSink;
 use serde_json::Value;
 
 /// Kinds of events that a server publishes.
-const KINDS: [&str; 8] = ["store", "lookup", "retrieve", "evict", "l2", "instance", "health", "config"];
+const KINDS: [&str; 8] = ["store", "lookup", "retrieve", "evict", "l2_load", "instance", "clear", "health"];
 /// Bytes of a file of events.
 const FILE_MAX_BYTES: u64 = 4 * 1024 * 1024;
 
@@ -30,7 +30,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<Scripted>, String> {
 
 fn event(line: &str) -> Result<Scripted, String> {
     let document: Value = serde_json::from_str(line).map_err(|error| error.to_string())?;
-    let kind = document.get("kind").and_then(Value::as_str).unwrap_or_default();
+    let kind = document.get("event").and_then(Value::as_str).unwrap_or_default();
     let known = KINDS.into_iter().find(|known| *known == kind);
     let known =
         known.ok_or_else(|| format!("no event of kind `{kind}`\nhint: there are {}", KINDS.join(", ")))?;
@@ -56,16 +56,24 @@ pub(super) async fn publish(events: Vec<Scripted>, sink: EventSink, pause: Durat
 #[cfg(test)]
 mod tests {
     use super::*;
+    use larder_server::events::Event;
+
+    #[test]
+    fn a_server_s_events_are_known() {
+        for event in [Event::Clear { force: true }, Event::Evict { objects: 1, used_bytes: 2 }] {
+            assert_eq!(self::event(&serde_json::to_string(&event).unwrap()).unwrap().0, event.kind());
+        }
+    }
 
     #[test]
     fn kinds_are_checked_by_line() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("events");
-        std::fs::write(&file, "{\"kind\":\"store\",\"n\":1}\n\n{\"kind\": \"evict\"}\n").unwrap();
+        std::fs::write(&file, "{\"event\":\"store\",\"n\":1}\n\n{\"event\": \"evict\"}\n").unwrap();
         let events = read(&file).unwrap();
-        assert_eq!(events[0], ("store", "{\"kind\":\"store\",\"n\":1}".to_owned()));
+        assert_eq!(events[0], ("store", "{\"event\":\"store\",\"n\":1}".to_owned()));
         assert_eq!(events[1].0, "evict");
-        std::fs::write(&file, "{\"kind\":\"store\"}\n{\"kind\":\"x\"}\n").unwrap();
+        std::fs::write(&file, "{\"event\":\"store\"}\n{\"event\":\"x\"}\n").unwrap();
         assert!(read(&file).unwrap_err().contains("line 2: no event of kind `x`\nhint: there are store, "));
         std::fs::write(&file, "no json\n").unwrap();
         assert!(read(&file).unwrap_err().contains("line 1: "));

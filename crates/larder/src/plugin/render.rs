@@ -4,6 +4,9 @@ use std::fmt::Write as _;
 
 use serde_json::{Map, Value};
 
+/// Characters of one value of the manifest or the environment.
+const VALUE_CHARS_MAX: usize = 200;
+
 /// The table of `ls`.
 pub(super) fn list(answer: &Value) -> String {
     let plugins = items(answer, "plugins");
@@ -72,8 +75,14 @@ fn section(text: &mut String, title: &str, value: Option<&Value>) {
     let Some(Value::Object(parts)) = value else { return };
     _ = writeln!(text, "\n{title}:");
     for (name, value) in parts.iter().filter(|(_, value)| is_said(value)) {
-        let shown = if let Value::String(line) = value { line.clone() } else { value.to_string() };
-        _ = writeln!(text, "  {name} = {shown}");
+        _ = writeln!(text, "  {name} = {}", cut(&plain(value)));
+    }
+}
+
+fn cut(text: &str) -> String {
+    match text.char_indices().nth(VALUE_CHARS_MAX) {
+        Some((end, _)) => format!("{}... (all with --json)", &text[..end]),
+        None => text.to_owned(),
     }
 }
 
@@ -182,7 +191,7 @@ p/_x.py  name begins with an underscore
         let mut plugin = answer()["plugins"][1].clone();
         plugin["manifest"] =
             json!({"restart": "always", "after": [], "limits": {"cpu_s": null}, "file": null});
-        plugin["environment"] = json!({"A": "1"});
+        plugin["environment"] = json!({"A": "1", "LONG": "x".repeat(VALUE_CHARS_MAX + 1)});
         let expected = "\
 name: long_name
 path: p/long_name.py
@@ -197,7 +206,8 @@ manifest:
 environment:
   A = 1
 ";
-        assert_eq!(show(&plugin), expected);
+        let long = format!("  LONG = {}... (all with --json)\n", "x".repeat(VALUE_CHARS_MAX));
+        assert_eq!(show(&plugin), format!("{expected}{long}"));
     }
 
     #[test]

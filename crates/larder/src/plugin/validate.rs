@@ -126,7 +126,12 @@ fn summary(manifest: &Manifest) -> String {
     if !manifest.enabled {
         parts.push("not started without being asked".to_owned());
     }
+    if let Some(cron) = &policy.cron {
+        let times = serde_json::to_value(cron).unwrap_or_default();
+        parts.push(format!("runs at `{}`", times.as_str().unwrap_or_default()));
+    }
     parts.push(match (policy.interval, policy.restart) {
+        (None, Restart::Never) if policy.cron.is_some() => "once each time".to_owned(),
         (Some(interval), _) => format!("runs every {} s", interval.as_secs()),
         (None, Restart::Never) => "runs once".to_owned(),
         (None, Restart::OnFailure) => "restarted after a failure".to_owned(),

@@ -193,6 +193,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         Just(Event::Elapsed),
         Just(Event::Launched),
         Just(Event::LaunchFailed),
+        Just(Event::Rejected),
         Just(DONE),
         Just(FAILED),
         Just(Event::Gone),
@@ -210,7 +211,7 @@ struct World {
 impl World {
     fn allows(&self, event: Event) -> bool {
         match event {
-            Event::Launched | Event::LaunchFailed => self.launching,
+            Event::Launched | Event::LaunchFailed | Event::Rejected => self.launching,
             Event::Exited(_) => self.leader,
             Event::Gone => !self.leader && self.others,
             Event::BecameReady | Event::Hung => self.leader,
@@ -221,7 +222,7 @@ impl World {
     fn take(&mut self, event: Event) {
         match event {
             Event::Launched => *self = Self { launching: false, leader: true, others: true },
-            Event::LaunchFailed | Event::Gone | Event::Lost => *self = Self::default(),
+            Event::LaunchFailed | Event::Rejected | Event::Gone | Event::Lost => *self = Self::default(),
             Event::Exited(_) => self.leader = false,
             _ => {}
         }
@@ -331,4 +332,16 @@ fn failures_of_a_calendar_run_are_retried_before_the_next() {
         &[(61, 120, Event::Gone), (70, 120, Event::Elapsed), (70, 120, Event::Launched), (71, 120, DONE)],
     );
     assert_eq!(life.phase(), Phase::Scheduled { until: 120 * S });
+}
+
+#[test]
+fn what_is_rejected_is_not_tried_again() {
+    let (life, _) =
+        run(Lifecycle::new(policy(Restart::Always), 1), &[(0, Event::Start), (0, Event::Rejected)]);
+    assert_eq!((life.phase(), life.occupied()), (Phase::Failed { cause: FailCause::Config }, false));
+    let (life, _) = run(
+        Lifecycle::new(policy(Restart::Always), 1),
+        &[(0, Event::Start), (0, Event::Disable), (0, Event::Rejected)],
+    );
+    assert_eq!(life.phase(), Phase::Disabled);
 }

@@ -23,6 +23,8 @@ pub enum Event {
     Launched,
     /// The program could not be run.
     LaunchFailed,
+    /// It is not run, since it would not get what it needs; trying again changes nothing.
+    Rejected,
     /// It has declared itself ready.
     BecameReady,
     /// Its watchdog or a probe found it hanging.
@@ -114,6 +116,8 @@ pub enum Phase {
 pub enum FailCause {
     /// Its program could not be run.
     Launch,
+    /// Its configuration is not as its manifest has it.
+    Config,
     /// It ended without success and its policy says to leave it.
     Exit,
     /// It was started too often in too short a time.
@@ -130,6 +134,7 @@ impl std::fmt::Display for FailCause {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Launch => "its program cannot be run",
+            Self::Config => "its configuration does not fit",
             Self::Exit => "it failed",
             Self::CrashLoop => "it was started too often",
             Self::NotReady => "it did not become ready in time",

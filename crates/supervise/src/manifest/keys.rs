@@ -12,6 +12,7 @@ use crate::cron::Cron;
 use crate::output::OutputLimits;
 use crate::policy::{Policy, Restart, StopSignal};
 use crate::rate::LineRate;
+use crate::schema::Schema;
 use crate::severity::Severity;
 
 /// The manifest as written. Times carry their unit in the name.
@@ -49,6 +50,7 @@ pub(super) struct Keys {
     secrets: bool,
     inherit: Option<Vec<String>>,
     environment: BTreeMap<String, String>,
+    pub(super) config: Option<Schema>,
     user: Option<String>,
     group: Option<String>,
     umask: Option<u32>,
@@ -221,6 +223,7 @@ impl Keys {
             secrets: self.secrets,
             inherit: self.inherit.or_else(|| bare.inherit.clone()),
             environment: self.environment,
+            config: self.config,
         }
     }
 }

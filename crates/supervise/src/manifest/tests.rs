@@ -114,3 +114,16 @@ fn calendar_times_are_checked_where_they_stand() {
     assert_eq!(error.line, 2);
     assert!(error.message.contains("`cron` has `61` as minute, which takes 0 to 59"), "{error}");
 }
+
+#[test]
+fn rules_for_settings_are_checked_where_they_stand() {
+    let m = Manifest::parse("[config]\nport = { type = \"integer\", default = 80 }\n", &bare()).unwrap();
+    assert_eq!(m.config.unwrap().document("p")["properties"]["plugin.p.port"]["default"], 80);
+    let error = mistake("nice = 1\n[config]\nport = { type = \"integer\", default = \"http\" }\n");
+    assert_eq!(
+        (error.line, error.message.as_str()),
+        (3, "`port` has the default `\"http\"`, which it refuses")
+    );
+    assert_eq!(mistake("[config.a]\nenum = [1]\n[config.b]\nenum = []\n").line, 3);
+    assert_eq!(mistake("[config]\nport = { typ = \"integer\" }\n").line, 2);
+}

@@ -69,6 +69,7 @@ async fn serve(config: SupervisorConfig) {
             "reload" => Ok(serde_json::json!(supervisor.reload().await)),
             "publish" => Ok(serde_json::json!(supervisor.events().publish("test", name))),
             "tail" => supervisor.tail(name, 1000).map(|lines| serde_json::json!(lines)),
+            "schema" => supervisor.schema(name).map(|s| serde_json::json!(s)),
             "start" => supervisor.start_plugin(name).await.map(|s| serde_json::json!(s)),
             "stop" => supervisor.stop_plugin(name).await.map(|s| serde_json::json!(s)),
             "restart" => supervisor.restart(name).await.map(|s| serde_json::json!(s)),

@@ -165,3 +165,36 @@ fn what_others_come_after_ends_last() {
     assert!(launched[0].contains("c.sh") && launched[2].contains("a.sh"), "{launched:?}");
     assert_eq!(report["stopped"], serde_json::json!(["a", "b", "c"]));
 }
+
+#[test]
+fn a_configuration_that_does_not_fit_is_explained_and_the_plugin_not_run() {
+    let plugins = with(
+        "echo \"got $LMCACHE_RUNTIME_PLUGIN_SETTINGS\"\nread line\n",
+        "restart = \"always\"\n[config]\nport = { type = \"integer\", required = true }\nhost = { default = \"localhost\" }\n\
+         api_key = { type = \"string\" }\n",
+    );
+    plugins.add("y.sh", "echo ran\n").add(
+        "y.sh.plugin.toml",
+        "restart = \"always\"\n[config]\nmode = { enum = [\"a\"] }\nurl = { required = true }\n",
+    );
+    let dir = tempfile::tempdir().unwrap();
+    let config = serde_json::json!({"runtime_plugin_extra_config":
+        {"plugin.x.port": 81, "plugin.x.api_key": "hush", "plugin.y.mode": "b"}});
+    std::fs::write(dir.path().join("c.json"), config.to_string()).unwrap();
+    let mut host = plugins.host().env("HOST_CONFIG_FILE", dir.path().join("c.json")).start();
+    host.wait_for_all(&[r#"got {"port":81,"api_key":"***","host":"localhost"}"#]);
+    let status = host.wait_until("y", |s| s["state"] == "failed");
+    assert_eq!((&status["cause"], &status["starts"]), (&"config".into(), &1.into()));
+    let error = status["last_error"].as_str().unwrap();
+    assert_eq!(
+        error,
+        "its configuration does not fit: `plugin.y.mode` is `\"b\"`, wanted one of `\"a\"`; `plugin.y.url` is missing, wanted a value"
+    );
+    let schema = host.ask("schema x");
+    assert_eq!(schema["required"], serde_json::json!(["plugin.x.port"]));
+    let (_, log) = host.end();
+    assert!(
+        log.iter().any(|l| l.contains("plugin.y.url")) && !log.iter().any(|l| l.contains("ran")),
+        "{log:?}"
+    );
+}

@@ -1,9 +1,10 @@
 //! The handle through which the admin API reaches the supervisor, and the commands it passes on.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use larder_supervise::{PluginStatus, ReloadReport, SuperviseError, Supervisor, Usage};
+use larder_supervise::discovery::MANIFEST_SUFFIX;
+use larder_supervise::{PluginStatus, ReloadReport, Skipped, SuperviseError, Supervisor, Usage};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::audit::Audit;
@@ -109,6 +110,16 @@ impl Plugins {
             .or_else(|| all.iter().position(|plugin| plugin.path == name_or_path))
             .ok_or_else(|| SuperviseError::Unknown(name_or_path.to_owned()))?;
         Ok(all.swap_remove(index))
+    }
+
+    /// Files that were found and are not run. Manifests of plugins are where they belong.
+    pub(super) fn skipped(&self) -> Vec<Skipped> {
+        let Some(supervisor) = self.supervisor() else { return Vec::new() };
+        let manifests: HashSet<String> =
+            supervisor.snapshot().into_iter().map(|plugin| plugin.path + MANIFEST_SUFFIX).collect();
+        let mut skipped = supervisor.skipped();
+        skipped.retain(|skip| !manifests.contains(&skip.path));
+        skipped
     }
 
     /// What the running plugins use, by name. Reads the process table away from the control thread.

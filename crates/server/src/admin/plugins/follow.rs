@@ -18,8 +18,8 @@ use tokio::time::{sleep, timeout};
 
 /// Pause after each piece, so that a flood goes out in pieces and not line by line.
 const PIECE_PAUSE: Duration = Duration::from_millis(100);
-/// Silence after which a comment shows the reader, and proxies between, that the stream lives.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// Silence after which a comment shows the reader, and proxies between, that the stream lives. The removal of a silent plugin is noticed then.
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// A reader that takes nothing for this long is given up.
 const STALLED_AFTER: Duration = Duration::from_secs(300);
 

@@ -50,6 +50,7 @@ fn keys(manifest: &Manifest) -> Value {
         "start_limit_burst": policy.start_limit_burst,
         "start_limit_interval_s": policy.start_limit_interval.as_secs(),
         "interval_s": policy.interval.map(|limit| limit.as_secs()),
+        "cron": policy.cron,
         "run_timeout_s": policy.run_timeout.map(|limit| limit.as_secs()),
         "ready": ready,
         "ready_log": ready_log,
@@ -66,6 +67,7 @@ fn keys(manifest: &Manifest) -> Value {
         "line_max_bytes": output.line_max_bytes,
         "events": manifest.events,
         "metrics": manifest.metrics,
+        "secrets": manifest.secrets,
         "inherit": manifest.inherit,
         // Values may be credentials; the environment of the running process shows the harmless ones.
         "environment": manifest.environment.keys().collect::<Vec<_>>(),
@@ -84,9 +86,26 @@ fn ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// The keys a manifest may have, as its reader lists them when it meets another one.
+#[cfg(test)]
+pub(super) fn known_keys() -> Vec<String> {
+    let bare = Manifest::bare(Policy::default(), OutputLimits::default());
+    let error = Manifest::parse("no_such_key = 1", &bare).unwrap_err().message;
+    let (_, list) = error.split_once("expected one of ").unwrap();
+    list.split(", ").map(|key| key.trim_matches('`').to_owned()).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_key_of_the_manifest_is_shown() {
+        let view = effective(Path::new("/no/such/plugin.sh"));
+        for key in known_keys() {
+            assert!(key == "description" || view.get(&key).is_some(), "{key}");
+        }
+    }
 
     #[test]
     fn defaults_manifest_and_mistake() {

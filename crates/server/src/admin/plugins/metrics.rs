@@ -37,7 +37,7 @@ impl Plugins {
             all: supervisor.snapshot(),
             usage,
             offered,
-            skipped: supervisor.skipped().len(),
+            skipped: self.skipped().len(),
             commands: self.audit().total(),
         }
     }

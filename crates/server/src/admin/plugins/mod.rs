@@ -9,6 +9,7 @@ mod logs;
 mod manifest_view;
 mod metrics;
 mod routes;
+mod schema;
 mod view;
 mod watch;
 

@@ -1,6 +1,6 @@
 //! The routes under `/plugins`.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use axum::extract::{ConnectInfo, Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -11,7 +11,7 @@ use larder_supervise::SuperviseError;
 use serde_json::{Value, json};
 
 use super::control::{Action, Refusal};
-use super::{logs, view};
+use super::{logs, schema, view};
 use crate::admin::access;
 use crate::admin::routes::Admin;
 
@@ -24,6 +24,7 @@ pub(crate) fn router() -> Router<Admin> {
     Router::new()
         .route("/plugins", get(list))
         .route("/plugins/audit", get(audit))
+        .route("/plugins/schema", get(schema::schema))
         .route("/plugins/{name}", get(show))
         .route("/plugins/{name}/logs", get(logs::logs))
         .merge(mutating)
@@ -34,7 +35,7 @@ async fn list(State(admin): State<Admin>) -> Json<Value> {
     let Some(supervisor) = admin.plugins.supervisor() else {
         return Json(json!({ "plugins": [], "skipped": [] }));
     };
-    Json(view::list(&supervisor.snapshot(), &usage, &supervisor.skipped()))
+    Json(view::list(&supervisor.snapshot(), &usage, &admin.plugins.skipped()))
 }
 
 async fn show(
@@ -49,13 +50,24 @@ async fn show(
     };
     let usage = admin.plugins.usage().await;
     let mut body = view::plugin(&status, usage.get(&status.name));
-    // Even without credentials, an environment says much about a machine.
-    let local = caller.ip().to_canonical().is_loopback() && !headers.contains_key(header::ORIGIN);
+    let local = is_local(caller, &headers);
     let details = tokio::task::spawn_blocking(move || view::details(&status, local)).await;
     if let (Value::Object(fields), Ok(details)) = (&mut body, details) {
         fields.extend(details);
     }
     Json(body).into_response()
+}
+
+/// Whether the caller is a program on this machine. Even without credentials, an environment says much about a machine, so a
+/// web page must not get it: neither by asking across origins nor by a name of its own that leads here.
+fn is_local(caller: SocketAddr, headers: &HeaderMap) -> bool {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let name =
+        host.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok()).map_or(host, |(name, _)| name);
+    let is_address = name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
+    caller.ip().to_canonical().is_loopback()
+        && !headers.contains_key(header::ORIGIN)
+        && (is_address || name.eq_ignore_ascii_case("localhost"))
 }
 
 async fn audit(State(admin): State<Admin>) -> Json<Value> {
@@ -93,4 +105,26 @@ pub(super) fn refused(refusal: &Refusal) -> Response {
         Refusal::Supervise(_) => StatusCode::INTERNAL_SERVER_ERROR,
     };
     (status, Json(json!({ "detail": refusal.to_string() }))).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::http::HeaderValue;
+
+    #[test]
+    fn local_means_this_machine_and_no_web_page() {
+        let here = SocketAddr::from(([127, 0, 0, 1], 9));
+        let host = |host: &str| HeaderMap::from_iter([(header::HOST, HeaderValue::from_str(host).unwrap())]);
+        for name in ["127.0.0.1:8080", "localhost:8080", "LOCALHOST", "[::1]:8080", "10.0.0.7"] {
+            assert!(is_local(here, &host(name)), "{name}");
+        }
+        for name in ["rebound.example:8080", "127.0.0.1.example", "", "localhost.example:1"] {
+            assert!(!is_local(here, &host(name)), "{name}");
+        }
+        assert!(!is_local(SocketAddr::from(([10, 0, 0, 7], 9)), &host("localhost")));
+        let mut headers = host("localhost");
+        headers.insert(header::ORIGIN, HeaderValue::from_static("http://localhost"));
+        assert!(!is_local(here, &headers));
+    }
 }

@@ -1,0 +1,267 @@
+//! `larder plugin` from outside: against a real server, and the author's tools without one.
+
+#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+
+mod plugin_rig;
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Output, Stdio};
+
+use plugin_rig::{Place, Running, Server, WAITER, eventually, larder, masked, text, with};
+
+/// Standard output of a command that has to succeed.
+fn said(output: &Output) -> String {
+    assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
+    text(&output.stdout)
+}
+
+fn complained(output: &Output, code: i32) -> String {
+    assert_eq!(output.status.code(), Some(code), "{}{}", text(&output.stdout), text(&output.stderr));
+    text(&output.stderr)
+}
+
+#[test]
+fn a_server_s_plugins_are_listed() {
+    let place = Place::new();
+    place.plugin("beat.sh", WAITER).plugin("long_name.sh", "exit 3\n").plugin("_x.py", "");
+    let server = Server::start(&place);
+    server.process.line("beat.sh] up");
+    server.until("long_name", "exited");
+    let dir = format!("{}/", place.plugins.display());
+    let list = said(&server.plugin(&["ls"])).replace(&dir, "");
+    let lines: Vec<String> =
+        list.lines().map(|line| masked(&line.split_whitespace().collect::<Vec<_>>().join(" "))).collect();
+    assert_eq!(
+        lines,
+        [
+            "NAME STATE PID STARTS LAST EXIT LINES SUPPRESSED PATH",
+            "beat ready # # - # # beat.sh",
+            "long_name exited - # # # # long_name.sh",
+            "",
+            "not run:",
+            "_x.py name begins with an underscore",
+        ]
+    );
+    let json: serde_json::Value = serde_json::from_str(&said(&server.plugin(&["ls", "--json"]))).unwrap();
+    assert_eq!(json["plugins"][0]["name"], "beat");
+    let shown = said(&server.plugin(&["show", "beat"]));
+    assert!(shown.contains("\nstate: ready\n") && shown.contains("\n  restart = never\n"), "{shown}");
+}
+
+#[test]
+fn commands_print_the_state_they_led_to() {
+    let place = Place::new();
+    place.plugin("a.sh", WAITER).plugin("audit.sh", WAITER);
+    let server = Server::start(&place);
+    server.process.line("audit.sh] up");
+    for (action, state) in
+        [("stop", "stopped"), ("start", "ready"), ("restart", "ready"), ("disable", "disabled")]
+    {
+        // A plugin named like a route of its own is reached all the same.
+        assert_eq!(said(&server.plugin(&[action, "audit"])), format!("audit: {state}\n"));
+    }
+    assert_eq!(said(&server.plugin(&["enable", &with(&place.plugins, "audit.sh")])), "audit: ready\n");
+    assert_eq!(said(&server.plugin(&["reload"])), "nothing changed\n");
+    let trail = said(&server.plugin(&["audit"]));
+    assert_eq!(trail.lines().count(), 7, "{trail}");
+
+    place.plugin("a.sh", "#!/no/such/program\n").plugin("a.sh.plugin.toml", "restart = 7\n");
+    let output = server.plugin(&["restart", "a"]);
+    assert_eq!(text(&output.stdout), "a: failed (launch)\n");
+    assert!(complained(&output, 1).contains("a.sh.plugin.toml: line 1: "));
+}
+
+#[test]
+fn mistakes_name_a_way_out() {
+    let place = Place::new();
+    place.plugin("a.sh", WAITER);
+    let server = Server::start(&place);
+    server.process.line("a.sh] up");
+    let error = complained(&server.plugin(&["stop", "b"]), 1);
+    assert_eq!(error, "error: no plugin named `b`\nhint: there are `a`\n");
+    assert!(complained(&server.plugin(&["--nonsense"]), 2).contains("--nonsense"));
+    assert!(
+        complained(&server.plugin(&["ls", "--url", "localhost"]), 1).contains("hint: write it as `http://")
+    );
+    let url = server.url.clone();
+    drop(server);
+    let error = complained(&larder(["plugin", "ls", "--url", &url]).output().unwrap(), 1);
+    assert!(
+        error.starts_with(&format!("error: no server at `{url}`: ")) && error.contains("\nhint: "),
+        "{error}"
+    );
+}
+
+#[test]
+fn logs_are_printed_and_followed() {
+    let place = Place::new();
+    let pipe = place.fifo("pipe");
+    let script = format!(
+        "exec 3<>{}\necho up\necho oops >&2\nwhile read -r -u 3 line; do echo \"$line\"; done\n",
+        pipe.display()
+    );
+    place.plugin("parrot.sh", &script);
+    let server = Server::start(&place);
+    server.process.line("parrot.sh] up");
+    server.process.line("parrot.sh] oops");
+    let output = server.plugin(&["logs", "parrot"]);
+    assert_eq!((said(&output), text(&output.stderr)), ("up\n".into(), "oops\n".into()));
+
+    let mut command = larder(["plugin", "logs", "-f", "-n", "0", "parrot"]);
+    let mut following =
+        command.env("LARDER_URL", &server.url).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut lines = BufReader::new(following.stdout.take().unwrap()).lines();
+    let writer = fs::OpenOptions::new().read(true).write(true).open(&pipe).unwrap();
+    // Nothing says when the follower has arrived, so lines are sent until one comes through.
+    let (sender, arrived) = std::sync::mpsc::channel();
+    let reading = std::thread::spawn(move || {
+        let first = lines.next().map(Result::unwrap);
+        sender.send(()).unwrap();
+        (first, lines.next().map(Result::unwrap))
+    });
+    eventually("a line comes through", || {
+        std::io::Write::write_all(&mut &writer, b"word\n").unwrap();
+        arrived.try_recv().is_ok()
+    });
+    std::io::Write::write_all(&mut &writer, b"word\n").unwrap();
+    assert_eq!(reading.join().unwrap(), (Some("word".into()), Some("word".into())));
+    drop(server);
+    following.wait().unwrap();
+}
+
+#[test]
+fn validate_explains_without_running() {
+    let place = Place::new();
+    let witness = place.path("ran");
+    place.plugin("a.sh", &format!("touch {}\n", witness.display()));
+    let dir = place.plugins.to_str().unwrap();
+    let fine = larder(["plugin", "validate", dir]).output().unwrap();
+    assert!(said(&fine).ends_with("1 to run, 0 with mistakes\n"));
+    place.plugin("a.sh.plugin.toml", "restart = \"sometimes\"\n");
+    let wrong = larder(["plugin", "validate", dir]).output().unwrap();
+    assert_eq!(wrong.status.code(), Some(1));
+    assert!(text(&wrong.stdout).contains("mistake: "), "{}", text(&wrong.stdout));
+    assert!(!witness.exists());
+}
+
+#[test]
+fn a_new_plugin_passes_its_own_drills() {
+    let place = Place::new();
+    let dir = place.plugins.to_str().unwrap();
+    for (lang, extension) in [("bash", "sh"), ("python", "py")] {
+        said(&larder(["plugin", "new", "--lang", lang, "--dir", dir, "fresh"]).output().unwrap());
+        let file = with(&place.plugins, &format!("fresh.{extension}"));
+        let report = said(&larder(["plugin", "test", &file, "--seconds", "1"]).output().unwrap());
+        assert!(report.ends_with("10 drills, 0 failed\n"), "{report}");
+        let words: Vec<&str> = report.lines().filter_map(|line| line.get(8..27)).map(str::trim).collect();
+        assert_eq!(
+            words[..9],
+            [
+                "manifest",
+                "start",
+                "output",
+                "load",
+                "stop",
+                "empty configuration",
+                "bad configuration",
+                "fast stop",
+                "hanging"
+            ]
+        );
+    }
+    let again = larder(["plugin", "new", "--lang", "bash", "--dir", dir, "fresh"]).output().unwrap();
+    assert!(complained(&again, 1).ends_with("is there already\n"));
+}
+
+#[test]
+fn the_drills_find_what_is_wrong() {
+    let place = Place::new();
+    let cruel = "trap '' TERM\n(trap '' TERM; exec sleep 1000) &\nwhile :; do echo x; done\n";
+    place.plugin("cruel.sh", cruel).plugin("dies.sh", "exit 4\n");
+    place.plugin("cruel.sh.plugin.toml", "stop_timeout_s = 1\n");
+    let output =
+        larder(["plugin", "test", &with(&place.plugins, "cruel.sh"), "--seconds", "1"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let report = masked(&text(&output.stdout));
+    for line in [
+        "FAILED  output               # lines in # s, # of them suppressed\n",
+        "FAILED  stop                 had to be killed: ",
+        "FAILED  fast stop            had to be killed: ",
+        "ok      hanging              killed, nothing left\n",
+        "ok      killed server        nothing left after # ms\n",
+    ] {
+        assert!(report.contains(line), "{line}\n{report}");
+    }
+    let output =
+        larder(["plugin", "test", &with(&place.plugins, "dies.sh"), "--seconds", "1"]).output().unwrap();
+    let expected = "\
+ok      manifest             none
+FAILED  start                ended with code 4
+note    output               printed nothing: nobody can see what it does
+FAILED  empty configuration  gives up with code 4 without a word
+FAILED  bad configuration    gives up with code 4 without a word
+5 drills, 3 failed
+";
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(1), expected.into()));
+}
+
+#[test]
+fn a_plugin_in_the_foreground_gets_a_server_s_configuration() {
+    let place = Place::new();
+    let seen = place.path("seen");
+    let script =
+        format!("printf %s \"$LMCACHE_RUNTIME_PLUGIN_CONFIG\" > {}\necho done\nexit 6\n", seen.display());
+    place.plugin("a.sh", &script);
+    let file = with(&place.plugins, "a.sh");
+    let extra = "{\"plugin.a.url\": \"http://h\"}";
+    let output = larder(["plugin", "run", &file, "--extra-config", extra]).output().unwrap();
+    let log = complained(&output, 6);
+    assert!(log.contains(&format!("[{file}] done")), "{log}");
+    let config: serde_json::Value = serde_json::from_str(&fs::read_to_string(seen).unwrap()).unwrap();
+    assert_eq!(config["runtime_plugin_extra_config"]["plugin.a.url"], "http://h");
+    assert_eq!(config["mp_config"]["runtime_plugin_locations"][0], file.as_str());
+    assert!(config["storage_manager_config"].is_object() && config["obs_config"].is_object());
+
+    let missing = larder(["plugin", "run", "/no/such/plugin.sh"]).output().unwrap();
+    assert!(complained(&missing, 1).contains("`/no/such/plugin.sh` is not run: location does not exist"));
+    let bad = larder(["plugin", "run", &file, "--extra-config", "{"]).output().unwrap();
+    assert!(complained(&bad, 1).contains("runtime-plugin-config"));
+}
+
+#[test]
+fn a_plugin_in_the_foreground_hears_scripted_events() {
+    let place = Place::new();
+    place.plugin("ears.sh", "read -r a; read -r b; echo \"$a then $b\"\n");
+    place.plugin("ears.sh.plugin.toml", "events = [\"store\", \"evict\"]\n");
+    let script = place.path("events");
+    fs::write(
+        &script,
+        "{\"event\":\"store\",\"n\":1}\n{\"event\":\"lookup\"}\n{\"event\":\"evict\",\"n\":2}\n",
+    )
+    .unwrap();
+    let file = with(&place.plugins, "ears.sh");
+    let words = ["plugin", "run", &file, "--event-interval-ms", "1", "--events", script.to_str().unwrap()];
+    let output = larder(words).output().unwrap();
+    assert!(output.status.success());
+    let log = text(&output.stderr);
+    assert!(log.contains("{\"event\":\"store\",\"n\":1} then {\"event\":\"evict\",\"n\":2}"), "{log}");
+}
+
+#[test]
+fn a_foreground_run_that_is_interrupted_or_killed_leaves_nothing() {
+    for signal in ["INT", "TERM", "KILL"] {
+        let place = Place::new();
+        place.plugin("a.sh", "(trap '' TERM; exec sleep 1000) &\necho up\nread -r _\n");
+        place.plugin("a.sh.plugin.toml", "stop_timeout_s = 0\n");
+        let mut command = larder(["plugin", "run", &with(&place.plugins, "a.sh")]);
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        let mut running = Running::start(command);
+        running.line("a.sh] up");
+        assert!(!running.plugins_alive().is_empty());
+        running.signal(signal);
+        let status = running.wait();
+        assert_eq!(status.code(), (signal != "KILL").then_some(0), "{signal}");
+        running.wait_for_silence();
+    }
+}

@@ -1,0 +1,328 @@
+//! The plugins' HTTP API (`docs/reference/plugins-http.md`) of a real server with real plugins.
+
+#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+
+mod plugin_rig;
+
+use std::fs;
+use std::io::{BufReader, Read as _, Write as _};
+use std::net::UdpSocket;
+
+use plugin_rig::{Place, Server, WAITER, eventually, next_line, with};
+use serde_json::{Value, json};
+
+#[test]
+fn plugins_and_what_is_not_run_are_listed() {
+    let place = Place::new();
+    place.plugin("beat.sh", WAITER).plugin("_helper.py", "").plugin("notes.txt", "");
+    let server = Server::start(&place);
+    server.process.line("beat.sh] up");
+    let all = server.get("/plugins");
+    let beat = &all["plugins"][0];
+    assert_eq!(
+        (&beat["name"], &beat["state"], &beat["starts"]),
+        (&json!("beat"), &json!("ready"), &json!(1))
+    );
+    assert_eq!(beat["path"], with(&place.plugins, "beat.sh"));
+    assert!(beat["pid"].as_u64().unwrap() > 0 && beat["resources"]["processes"] == 1, "{beat}");
+    let skipped = |name: &str| {
+        let path = with(&place.plugins, name);
+        all["skipped"].as_array().unwrap().iter().find(|skip| skip["path"] == path).cloned().unwrap()
+    };
+    assert_eq!(skipped("_helper.py")["reason"], "underscore");
+    assert_eq!(skipped("_helper.py")["text"], "name begins with an underscore");
+    assert_eq!(skipped("notes.txt")["reason"], "not_a_program");
+}
+
+#[test]
+fn one_plugin_shows_its_manifest_and_a_redacted_environment() {
+    let place = Place::new();
+    place
+        .plugin("a.sh", WAITER)
+        .plugin("a.sh.plugin.toml", "stop_timeout_s = 9\nenvironment = { OWN = \"1\" }\n");
+    place.plugin("broken.sh", WAITER).plugin("broken.sh.plugin.toml", "\nrestrat = 1\n");
+    let server = Server::start_with(&place, &[], &[("SOME_API_TOKEN", "t0k3n"), ("PLAIN", "seen")]);
+    server.process.line("a.sh] up");
+    let plugin = server.get("/plugins/a");
+    assert_eq!(plugin["manifest"]["stop_timeout_s"], 9);
+    assert_eq!(plugin["manifest"]["file"], with(&place.plugins, "a.sh.plugin.toml"));
+    assert_eq!(plugin["environment"]["PLAIN"], "seen");
+    assert_eq!(plugin["environment"]["OWN"], "1");
+    assert_eq!(plugin["environment"]["SOME_API_TOKEN"], "<redacted>");
+    assert!(!plugin.to_string().contains("t0k3n"));
+    server.until("broken", "failed");
+    let broken = server.get("/plugins/broken");
+    assert_eq!((&broken["cause"], &broken["manifest"]["mistake"]["line"]), (&json!("launch"), &json!(2)));
+}
+
+#[test]
+fn every_plugin_can_be_addressed() {
+    let place = Place::new();
+    place.plugin("same.py", "input()\n").plugin("same.sh", WAITER).plugin("audit.sh", WAITER);
+    place.plugin("odd name?.sh", WAITER);
+    let server = Server::start(&place);
+    let all = server.get("/plugins");
+    let mut names = Vec::new();
+    for plugin in all["plugins"].as_array().unwrap() {
+        names.push(plugin["name"].as_str().unwrap());
+        let shown = server.get(plugin["url"].as_str().unwrap());
+        assert_eq!(shown["path"], plugin["path"]);
+    }
+    assert_eq!(names, ["same", "audit", "odd name?", "same.sh"]);
+    let path = with(&place.plugins, "same.sh").replace('/', "%2F");
+    assert_eq!(server.get(&format!("/plugins/{path}"))["name"], "same.sh");
+    assert_eq!(server.get("/plugins/audit")["total"], 0);
+    assert_eq!(server.request("GET", "/plugins/none", &[]).0, 404);
+    assert_eq!(server.get("/plugins/schema")["type"], "object");
+}
+
+#[test]
+fn commands_take_effect_before_they_answer_and_are_recorded() {
+    let place = Place::new();
+    place.plugin("a.sh", WAITER);
+    let server = Server::start(&place);
+    server.process.line("a.sh] up");
+    for (action, state, starts) in [
+        ("stop", "stopped", 1),
+        ("start", "ready", 2),
+        ("restart", "ready", 3),
+        ("disable", "disabled", 3),
+        ("start", "disabled", 3),
+        ("enable", "ready", 4),
+    ] {
+        let (status, plugin) = server.post(&format!("/plugins/a/{action}"));
+        assert_eq!(
+            (status, &plugin["state"], &plugin["starts"]),
+            (200, &json!(state), &json!(starts)),
+            "{action}"
+        );
+        assert_eq!(plugin["pid"].is_null(), state != "ready", "{action}");
+    }
+    assert_eq!(server.post("/plugins/none/stop").0, 404);
+    assert_eq!(server.post("/plugins/a/explode").0, 404);
+    assert_eq!(server.request("GET", "/plugins/a/stop", &[]).0, 405);
+
+    let trail = server.get("/plugins/audit");
+    assert_eq!(trail["total"], 7);
+    let entries = trail["entries"].as_array().unwrap();
+    let short: Vec<String> = entries
+        .iter()
+        .map(|entry| format!("{} {} {}", entry["action"], entry["plugin"], entry["outcome"]).replace('"', ""))
+        .collect();
+    assert_eq!(short[..2], ["stop a stopped", "start a ready"]);
+    assert_eq!(short[6], "stop none no plugin named `none`");
+    assert_eq!(entries[6]["done"], false);
+    assert!(entries[0]["caller"].as_str().unwrap().starts_with("127.0.0.1:"));
+    server.process.line("plugin stop of `a` for 127.0.0.1:");
+}
+
+#[test]
+fn web_pages_may_not_change_anything() {
+    let place = Place::new();
+    place.plugin("a.sh", WAITER);
+    let server = Server::start(&place);
+    server.process.line("a.sh] up");
+    for path in ["/plugins/a/stop", "/plugins/a/restart", "/plugins/reload"] {
+        let (status, body) = server.request("POST", path, &["Origin: http://127.0.0.1:8080"]);
+        assert_eq!(status, 403, "{path}: {body}");
+    }
+    assert_eq!(server.get("/plugins/audit")["total"], 0);
+    assert_eq!(server.get("/plugins/a")["starts"], 1);
+    let (_, body) = server.request("GET", "/plugins/a", &["Origin: http://x"]);
+    assert_eq!(serde_json::from_str::<Value>(&body).unwrap()["environment"], Value::Null);
+}
+
+#[test]
+fn other_machines_may_only_look() {
+    // The address this machine would use to reach others; nothing is sent.
+    let probe = UdpSocket::bind("0.0.0.0:0").unwrap();
+    let Some(address) = probe.connect("192.0.2.1:9").ok().and_then(|()| probe.local_addr().ok()) else {
+        eprintln!("skipped: this machine has no address but loopback");
+        return;
+    };
+    let place = Place::new();
+    place.plugin("a.sh", WAITER);
+    let server = Server::start_with(&place, &["--http-host", "0.0.0.0"], &[]);
+    server.process.line("a.sh] up");
+    let outside = format!("{}:{}", address.ip(), server.port());
+    let (status, body) = server.request_at(&outside, "POST", "/plugins/a/stop", &[]);
+    assert_eq!(status, 403, "{body}");
+    let (status, body) = server.request_at(&outside, "GET", "/plugins/a", &[]);
+    let plugin: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!((status, &plugin["state"], &plugin["environment"]), (200, &json!("ready"), &Value::Null));
+}
+
+#[test]
+fn a_command_goes_on_when_its_caller_leaves() {
+    let place = Place::new();
+    let release = place.path("release");
+    let script = format!(
+        "trap 'echo stopping; while [ ! -e {} ]; do sleep 0.02; done; exit 0' TERM\necho up\n\
+         while :; do sleep 0.02; done\n",
+        release.display()
+    );
+    place.plugin("slow.sh", &script).plugin("slow.sh.plugin.toml", "stop_timeout_s = 120\n");
+    let server = Server::start(&place);
+    server.process.line("slow.sh] up");
+    let caller = server.stream("POST", "/plugins/slow/stop", &[]);
+    server.process.line("slow.sh] stopping");
+    let stopping = server.get("/plugins/slow");
+    assert_eq!(stopping["state"], "stopping");
+    assert!(stopping["due_in_ms"].as_u64().unwrap() <= 120_000, "{stopping}");
+    drop(caller);
+    fs::write(release, "").unwrap();
+    assert!(server.process.line("plugin stop of `slow`").contains(": stopped"));
+    assert_eq!(server.get("/plugins/audit")["entries"][0]["outcome"], "stopped");
+}
+
+/// A plugin that prints what comes through a pipe, and the pipe's writing end.
+fn parrot(place: &Place) -> fs::File {
+    let pipe = place.fifo("pipe");
+    let script =
+        format!("exec 3<>{}\necho up\nwhile read -r -u 3 line; do echo \"$line\"; done\n", pipe.display());
+    place.plugin("parrot.sh", &script);
+    fs::OpenOptions::new().read(true).write(true).open(pipe).unwrap()
+}
+
+#[test]
+fn a_log_is_followed_as_events() {
+    let place = Place::new();
+    let mut pipe = parrot(&place);
+    let server = Server::start(&place);
+    server.process.line("parrot.sh] up");
+    let mut events = server.stream("GET", "/plugins/parrot/logs?follow=1&lines=1", &[]);
+    assert!(next_line(&mut events, "content-type").contains("text/event-stream"));
+    assert_eq!(next_line(&mut events, "id:"), "id: 1");
+    assert_eq!(next_line(&mut events, "event:"), "event: line");
+    assert!(next_line(&mut events, "data:").contains("\"text\":\"up\""));
+    writeln!(pipe, "one").unwrap();
+    assert_eq!(next_line(&mut events, "id:"), "id: 2");
+    assert!(next_line(&mut events, "data:").contains("\"text\":\"one\""));
+    drop(events);
+    writeln!(pipe, "two\nthree").unwrap();
+    server.process.line("parrot.sh] three");
+
+    let mut resumed = server.stream("GET", "/plugins/parrot/logs?follow=1", &["Last-Event-ID: 2"]);
+    assert_eq!(next_line(&mut resumed, "id:"), "id: 3");
+    assert!(next_line(&mut resumed, "data:").contains("\"text\":\"two\""));
+}
+
+#[test]
+fn a_log_is_read_as_json_and_as_text() {
+    let place = Place::new();
+    let mut pipe = parrot(&place);
+    place.plugin("err.sh", "echo out; echo bad >&2; read -r _\n");
+    let server = Server::start(&place);
+    server.process.line("err.sh] bad");
+    server.process.line("err.sh] out");
+    let log = server.get("/plugins/err/logs");
+    assert_eq!((&log["counts"]["stdout"], &log["counts"]["stderr"]), (&json!(1), &json!(1)));
+    let bad = log["lines"].as_array().unwrap().iter().find(|line| line["stream"] == "stderr").unwrap();
+    assert_eq!((&bad["text"], &bad["severity"]), (&json!("bad"), &json!("warn")));
+
+    writeln!(pipe, "a\nb").unwrap();
+    server.process.line("parrot.sh] b");
+    assert_eq!(server.request("GET", "/plugins/parrot/logs?format=text&lines=2", &[]).1, "a\nb\n");
+    assert_eq!(server.get("/plugins/parrot/logs?lines=0")["lines"], json!([]));
+    for query in ["lines=x", "lines=-1", "format=xml", "follow=yes"] {
+        let (status, _) = server.request("GET", &format!("/plugins/parrot/logs?{query}"), &[]);
+        assert_eq!(status, 400, "{query}");
+    }
+    let mut text = server.stream("GET", "/plugins/parrot/logs?follow=1&format=text&lines=0", &[]);
+    assert!(next_line(&mut text, "content-type").contains("text/plain"));
+    next_line(&mut text, "\r\n");
+    writeln!(pipe, "later").unwrap();
+    assert_eq!(next_line(&mut text, "later"), "later");
+}
+
+#[test]
+fn following_ends_when_the_plugin_is_removed() {
+    let place = Place::new();
+    place.plugin("a.sh", WAITER);
+    let server = Server::start(&place);
+    server.process.line("a.sh] up");
+    let mut events: BufReader<_> = server.stream("GET", "/plugins/a/logs?follow=1", &[]);
+    next_line(&mut events, "data:");
+    fs::remove_file(place.plugins.join("a.sh")).unwrap();
+    eventually("the plugin is gone", || server.get("/plugins")["plugins"] == json!([]));
+    assert_eq!(server.request("GET", "/plugins/a/logs", &[]).0, 404);
+    let mut rest = String::new();
+    events.read_to_string(&mut rest).unwrap();
+    assert!(rest.ends_with("\r\n0\r\n\r\n"), "{rest:?}");
+}
+
+#[test]
+fn the_locations_are_followed() {
+    let place = Place::new();
+    place.plugin("a.sh", WAITER);
+    let mut server = Server::start(&place);
+    server.process.line("a.sh] up");
+    place.plugin("b.sh", WAITER);
+    server.process.line("b.sh] up");
+    fs::remove_file(place.plugins.join("a.sh")).unwrap();
+    eventually("only b is left", || {
+        let all = server.get("/plugins");
+        all["plugins"].as_array().unwrap().len() == 1 && all["plugins"][0]["name"] == "b"
+    });
+    let (status, report) = server.post("/plugins/reload");
+    assert_eq!((status, report), (200, json!({"added": [], "changed": [], "removed": []})));
+    server.process.signal("HUP");
+    server.process.line("plugin reload for SIGHUP: 0 added, 0 changed, 0 removed");
+    assert_eq!(server.get("/plugins/audit")["entries"][1]["caller"], "SIGHUP");
+    server.process.signal("TERM");
+    assert!(server.process.wait().success());
+    server.process.wait_for_silence();
+}
+
+#[test]
+fn metrics_count_what_plugins_do() {
+    let place = Place::new();
+    let pushing = "echo \"queue_depth 7\" > \"$LMCACHE_RUNTIME_PLUGIN_METRICS_DIR/x.tmp\"\n\
+                   echo \"larder_plugin_up 5\" >> \"$LMCACHE_RUNTIME_PLUGIN_METRICS_DIR/x.tmp\"\n\
+                   mv \"$LMCACHE_RUNTIME_PLUGIN_METRICS_DIR/x.tmp\" \"$LMCACHE_RUNTIME_PLUGIN_METRICS_DIR/x.prom\"\n";
+    place.plugin("push.sh", &format!("{pushing}{WAITER}")).plugin("push.sh.plugin.toml", "metrics = true\n");
+    place.plugin("once.sh", "echo x; exit 3\n");
+    place.plugin("flood.sh", "for i in {1..300}; do echo $i; done; echo end >&2\nread -r _\n");
+    place.plugin("flood.sh.plugin.toml", "lines_per_second = 1\nlines_burst = 10\n");
+    place.plugin("_x.py", "");
+    let server = Server::start(&place);
+    server.process.line("push.sh] up");
+    server.until("once", "exited");
+    let count = |text: &str, name: &str| -> f64 {
+        let line = text.lines().find(|line| line.starts_with(&format!("{name} ")));
+        line.unwrap_or_else(|| panic!("no {name} in\n{text}")).rsplit(' ').next().unwrap().parse().unwrap()
+    };
+    let mut text = String::new();
+    eventually("the flood has been counted", || {
+        text = server.request("GET", "/metrics", &[]).1;
+        count(&text, "larder_plugin_lines_total{plugin=\"flood\",stream=\"stdout\"}") == 300.0
+    });
+    for (name, value) in [
+        ("larder_plugin_up{plugin=\"push\"}", 1.0),
+        ("larder_plugin_up{plugin=\"once\"}", 0.0),
+        ("larder_plugin_state{plugin=\"once\",state=\"exited\"}", 1.0),
+        ("larder_plugin_starts_total{plugin=\"once\"}", 1.0),
+        ("larder_plugin_last_exit_code{plugin=\"once\"}", 3.0),
+        ("larder_plugin_lines_total{plugin=\"once\",stream=\"stdout\"}", 1.0),
+        ("larder_plugin_processes{plugin=\"push\"}", 1.0),
+        ("larder_plugin_metric_lines_dropped{plugin=\"push\"}", 1.0),
+        ("queue_depth{plugin=\"push\"}", 7.0),
+        ("larder_plugins_skipped", 1.0),
+        ("larder_plugin_commands_total", 0.0),
+    ] {
+        assert_eq!(count(&text, name), value, "{name}");
+    }
+    assert!(count(&text, "larder_plugin_suppressed_lines_total{plugin=\"flood\"}") >= 280.0);
+    assert!(count(&text, "larder_plugin_resident_bytes{plugin=\"push\"}") > 0.0);
+}
+
+#[test]
+fn a_server_without_plugins_says_so() {
+    let place = Place::new();
+    let server = Server::start(&place);
+    assert_eq!(server.get("/plugins"), json!({"plugins": [], "skipped": []}));
+    assert_eq!(server.post("/plugins/a/stop").0, 404);
+    assert_eq!(server.request("GET", "/plugins/a/logs", &[]).0, 404);
+    let (_, metrics) = server.request("GET", "/metrics", &[]);
+    assert!(!metrics.contains("larder_plugin"));
+}
