@@ -31,7 +31,7 @@ def work(engine: Engine, turn: int, cleared: bool = False) -> bool:
     tokens = prompt(("good", turn), 4)
     request_id = f"good-{turn}"
     engine.lookup(tokens, request_id)
-    engine.store(tokens, request_id)
+    engine.store(tokens, request_id, cleared=cleared)
     engine.end(request_id)
     got = engine.fetch(tokens, 4)
     assert (cleared and got is None) or got == [content(tokens, chunk) for chunk in range(4)]

@@ -135,8 +135,9 @@ class Engine:
         key = self.worker_key(tokens, request_id, **fields)
         return self.worker.call("commit_store", key, self.instance_id, data)
 
-    def store(self, tokens: list[int], request_id: str | None = None, **fields: Any) -> int:
-        """Stores the whole chunks of the key's range with their own content; the number of chunks written."""
+    def store(self, tokens: list[int], request_id: str | None = None, cleared: bool = False, **fields: Any) -> int:
+        """Stores the whole chunks of the key's range with their own content; the number of chunks written. With `cleared`,
+        somebody may have emptied the cache by force before the commit."""
         request_id = request_id or self.request_id()
         context = self.prepare_store(tokens, request_id, **fields)
         key = self.worker_key(tokens, request_id, **fields)
@@ -153,7 +154,7 @@ class Engine:
             assert slot.keys() == {"offset", "length", "shape", "dtype"}
             self.pool.write(slot, content(tokens, first + index, self.rank))
         if slots:
-            assert self.commit_store(tokens, request_id, **fields) is True
+            assert self.commit_store(tokens, request_id, **fields) is True or cleared
         return len(slots)
 
     def prepare_retrieve(self, tokens: list[int], request_id: str, **fields: Any) -> dict[str, Any]:
