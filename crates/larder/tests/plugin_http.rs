@@ -73,7 +73,26 @@ fn every_plugin_can_be_addressed() {
     assert_eq!(server.get(&format!("/plugins/{path}"))["name"], "same.sh");
     assert_eq!(server.get("/plugins/audit")["total"], 0);
     assert_eq!(server.request("GET", "/plugins/none", &[]).0, 404);
-    assert_eq!(server.get("/plugins/schema")["type"], "object");
+    assert_eq!(server.get("/plugins/same/schema"), Value::Null);
+}
+
+#[test]
+fn schemas_of_manifests_and_of_own_keys_are_served() {
+    let place = Place::new();
+    place
+        .plugin("a.sh", WAITER)
+        .plugin("a.sh.plugin.toml", "[config]\nurl = { type = \"string\", required = true }\n");
+    let server = Server::start(&place);
+    server.until("a", "failed");
+    assert!(server.get("/plugins/schema")["properties"]["restart"].is_object());
+    let own = server.get("/plugins/a/schema").to_string();
+    assert!(own.contains("plugin.a.url") && own.contains("required"), "{own}");
+    let plugin = server.get("/plugins/a");
+    assert_eq!(
+        (&plugin["cause"], &plugin["manifest"]["config"]["url"]["type"]),
+        (&json!("config"), &json!("string"))
+    );
+    assert!(plugin["last_error"].as_str().unwrap().contains("`plugin.a.url` is missing"), "{plugin}");
 }
 
 #[test]

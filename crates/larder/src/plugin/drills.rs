@@ -161,6 +161,9 @@ impl Drills {
             (None, None, Some(Outcome::Code(code))) => {
                 Verdict::Failed(format!("gives up with code {code} without a word"))
             }
+            (None, None, None) if status.phase == Phase::Failed { cause: FailCause::Config } => {
+                Verdict::Ok("not started: it does not fit the manifest".into())
+            }
             (None, None, other) => Verdict::Failed(format!("ends with {}", outcome(other))),
         };
         Ok(match self.stop(watched).await {
@@ -259,7 +262,7 @@ impl Drills {
 fn started(status: &PluginStatus) -> Verdict {
     let with = status.interpreter.as_deref().unwrap_or("nothing");
     match (status.phase, status.last_exit) {
-        (Phase::Failed { cause: FailCause::Launch }, _) => {
+        (Phase::Failed { cause: FailCause::Launch | FailCause::Config }, _) => {
             Verdict::Failed(status.last_error.clone().unwrap_or_else(|| "cannot be run".into()))
         }
         (Phase::Ready { .. }, None) => Verdict::Ok(format!("runs with {with}")),

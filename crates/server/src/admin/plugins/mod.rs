@@ -9,7 +9,6 @@ mod logs;
 mod manifest_view;
 mod metrics;
 mod routes;
-mod schema;
 mod view;
 mod watch;
 

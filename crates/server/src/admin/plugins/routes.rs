@@ -11,7 +11,7 @@ use larder_supervise::SuperviseError;
 use serde_json::{Value, json};
 
 use super::control::{Action, Refusal};
-use super::{logs, schema, view};
+use super::{logs, view};
 use crate::admin::access;
 use crate::admin::routes::Admin;
 
@@ -24,7 +24,8 @@ pub(crate) fn router() -> Router<Admin> {
     Router::new()
         .route("/plugins", get(list))
         .route("/plugins/audit", get(audit))
-        .route("/plugins/schema", get(schema::schema))
+        .route("/plugins/schema", get(async || schema_answer(larder_supervise::manifest_schema())))
+        .route("/plugins/{name}/schema", get(schema))
         .route("/plugins/{name}", get(show))
         .route("/plugins/{name}/logs", get(logs::logs))
         .merge(mutating)
@@ -68,6 +69,22 @@ fn is_local(caller: SocketAddr, headers: &HeaderMap) -> bool {
     caller.ip().to_canonical().is_loopback()
         && !headers.contains_key(header::ORIGIN)
         && (is_address || name.eq_ignore_ascii_case("localhost"))
+}
+
+/// The rules a plugin's manifest has for its own keys; `null` where it has none.
+async fn schema(State(admin): State<Admin>, Path(name): Path<String>) -> Response {
+    let found = admin.plugins.find(&name).and_then(|status| {
+        let supervisor = admin.plugins.supervisor().ok_or(Refusal::NoPlugins)?;
+        Ok(supervisor.schema(&status.name)?)
+    });
+    match found {
+        Ok(schema) => schema_answer(schema.unwrap_or_default()),
+        Err(refusal) => refused(&refusal),
+    }
+}
+
+fn schema_answer(schema: Value) -> Response {
+    ([(header::CONTENT_TYPE, "application/schema+json")], schema.to_string()).into_response()
 }
 
 async fn audit(State(admin): State<Admin>) -> Json<Value> {
