@@ -11,12 +11,13 @@ use tokio::time::{Instant, sleep_until};
 use crate::alarm::{Alarm, CLOCK_CHECK_AFTER};
 use crate::error::SuperviseError;
 use crate::feed::Feed;
-use crate::journal::Journal;
 use crate::launch::{Launched, Shared, launch};
 use crate::lifecycle::{Action, Event, Lifecycle, Phase};
 use crate::manifest::{Manifest, Readiness};
+use crate::metric_lines::MetricLines;
 use crate::notify::Notice;
 use crate::output::{Awaited, LineLog, Output};
+use crate::roster::Records;
 use crate::senses::Senses;
 use crate::spawner::{LaunchId, Outcome, ProcessEvent, RunSignal, Spawner};
 use crate::text::shown;
@@ -70,6 +71,7 @@ pub(crate) struct Plugin<S> {
     lifecycle: Lifecycle,
     manifest: Manifest,
     alarm: Alarm,
+    records: Records,
     commands: mpsc::Receiver<Event>,
     status: watch::Sender<Published>,
     published: Published,
@@ -78,6 +80,7 @@ pub(crate) struct Plugin<S> {
     events: Option<mpsc::Receiver<ProcessEvent>>,
     run: Option<Run>,
     senses: Option<Senses>,
+    metrics: Option<MetricLines>,
     /// Standard input of the run, until it is closed.
     feed: Option<Feed>,
 }
@@ -104,12 +107,12 @@ impl<S: Spawner> Plugin<S> {
         path: PathBuf,
         shared: Arc<Shared<S>>,
         manifest: Manifest,
-        journal: Arc<Journal>,
+        records: Records,
         commands: mpsc::Receiver<Event>,
         status: watch::Sender<Published>,
     ) -> Self {
         let label = shown(&path);
-        let log = LineLog::new(label.clone(), journal, manifest.output);
+        let log = LineLog::new(label.clone(), records.journal.clone(), manifest.output);
         let published = status.borrow().clone();
         let lifecycle = published.lifecycle.clone();
         Self {
@@ -120,6 +123,7 @@ impl<S: Spawner> Plugin<S> {
             lifecycle,
             manifest,
             alarm: Alarm::default(),
+            records,
             commands,
             status,
             published,
@@ -127,6 +131,7 @@ impl<S: Spawner> Plugin<S> {
             events: None,
             run: None,
             senses: None,
+            metrics: None,
             feed: None,
         }
     }
@@ -160,6 +165,7 @@ impl<S: Spawner> Plugin<S> {
                     self.senses = None;
                     Some(Event::Hung)
                 }
+                () = metrics_turn(&mut self.metrics) => None,
                 () = feed_turn(&mut self.feed) => None,
                 () = output_turn(&mut self.run, &mut self.log) => {
                     if let Some(senses) = &mut self.senses {
@@ -256,12 +262,14 @@ impl<S: Spawner> Plugin<S> {
             _ => None,
         };
         self.log.begin(self.manifest.output, awaited);
-        let launched = launch(&self.shared, &self.name, &self.path, &self.manifest).await?;
-        let Launched { id, pid, interpreter, feed, output, senses, events } = launched;
+        let board = self.records.board.clone();
+        let launched = launch(&self.shared, &self.name, &self.path, &self.manifest, board).await?;
+        let Launched { id, pid, interpreter, feed, output, senses, metrics, events } = launched;
         tracing::info!(target: "larder_supervise", "Launched runtime plugin: {} with {interpreter}", self.label);
         self.published.interpreter = Some(interpreter);
         self.events = Some(events);
         self.senses = Some(senses);
+        self.metrics = metrics;
         self.feed = Some(feed);
         self.run = Some(Run { id, output, unlogged_exit: None });
         Ok(pid)
@@ -341,6 +349,9 @@ impl<S: Spawner> Plugin<S> {
     }
 
     fn finish_run(&mut self) {
+        if let Some(metrics) = self.metrics.take() {
+            metrics.close();
+        }
         if let Some(run) = &mut self.run {
             run.output.close(&mut self.log);
         }
@@ -377,6 +388,13 @@ async fn next_notice(senses: &mut Option<Senses>) -> Notice {
 async fn feed_turn(feed: &mut Option<Feed>) {
     match feed {
         Some(feed) => feed.turn().await,
+        None => pending().await,
+    }
+}
+
+async fn metrics_turn(metrics: &mut Option<MetricLines>) {
+    match metrics {
+        Some(metrics) => metrics.turn().await,
         None => pending().await,
     }
 }

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use crate::journal::LineCounts;
 use crate::lifecycle::Phase;
+use crate::metric_lines::MetricLineCounts;
 use crate::spawner::Outcome;
 
 /// One plugin at one moment.
@@ -36,6 +37,8 @@ pub struct PluginStatus {
     pub due_in_ms: Option<u64>,
     /// What it has printed.
     pub lines: LineCounts,
+    /// What it has written to its metrics descriptor.
+    pub metric_lines: MetricLineCounts,
 }
 
 /// How stopping all plugins went.

@@ -123,6 +123,7 @@ fn giving() -> Vec<Entry> {
     vec![
         ("events", texts(), "Kinds of events it gets; `*` is all."),
         ("metrics", switch(false), "Whether it has a folder for metrics."),
+        ("metrics_fd", switch(false), "Whether it can write metrics to a descriptor."),
         ("secrets", switch(false), "Whether it sees masked values of the configuration."),
         ("inherit", texts(), "Inherited variables it gets; all where left out."),
         (

@@ -198,3 +198,20 @@ fn a_configuration_that_does_not_fit_is_explained_and_the_plugin_not_run() {
         "{log:?}"
     );
 }
+
+#[test]
+fn metrics_on_a_descriptor() {
+    let plugins = with(
+        "fd=$LMCACHE_RUNTIME_PLUGIN_METRICS_FD\n\
+         echo 'jobs_total{kind=\"a\"} 1' >&$fd\necho 'jobs_total{kind=\"a\"} 2' >&$fd\necho 'larder_up 7' >&$fd\n\
+         echo garbage >&$fd\necho done\nread line\n",
+        "metrics_fd = true\n",
+    );
+    plugins.add("y.sh", "ls /proc/self/fd | tr '\\n' ' '; echo fds\n");
+    let mut host = plugins.host().start();
+    host.wait_until("x", |s| s["metric_lines"] == serde_json::json!({"taken": 3, "dropped": 1}));
+    assert_eq!(host.ask("metrics"), "jobs_total{plugin=\"x\",kind=\"a\"} 2\n");
+    // 3 is the listing itself: a plugin that asks for no descriptor gets none.
+    host.wait_for_all(&["] 0 1 2 3 fds"]);
+    host.end();
+}
