@@ -11,6 +11,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
+use crate::cgroup::{Cgroups, RunGroup};
 use crate::clock::Clock;
 use crate::collect;
 use crate::environment;
@@ -52,6 +53,8 @@ pub(crate) struct Shared<S> {
     pub(crate) extra: serde_json::Value,
     /// The same without secrets.
     pub(crate) masked_extra: serde_json::Value,
+    /// Control groups for plugins that ask.
+    pub(crate) cgroups: Cgroups,
     /// Local time.
     pub(crate) clock: Arc<dyn Clock>,
 }
@@ -71,6 +74,7 @@ pub(crate) struct Launched {
     pub(crate) output: Output,
     pub(crate) senses: Senses,
     pub(crate) metrics: Option<MetricLines>,
+    pub(crate) group: Option<RunGroup>,
     pub(crate) events: mpsc::Receiver<ProcessEvent>,
 }
 
@@ -121,18 +125,27 @@ pub(crate) async fn launch<S: Spawner>(
     }
     let feed = Feed::new(stdin, &shared.sink, &manifest.events).map_err(failed)?;
     let output = Output::new(stdout, stderr, &manifest.output).map_err(failed)?;
-    let spec = LaunchSpec {
-        program: chosen.program.clone(),
-        argv: chosen.argv.clone(),
-        environment,
-        confinement: manifest.confinement.clone(),
-    };
+    let group = shared.cgroups.group(id.0, manifest.confinement.cgroup);
+    let mut confinement = manifest.confinement.clone();
+    confinement.cgroup_procs = group.as_ref().and_then(RunGroup::procs);
+    let spec =
+        LaunchSpec { program: chosen.program.clone(), argv: chosen.argv.clone(), environment, confinement };
     let (sender, events) = mpsc::channel(EVENTS_MAX);
     let launching = shared.spawner.launch(id, spec, stdio, sender);
     let pid = timeout(LAUNCH_TIMEOUT, launching)
         .await
         .unwrap_or_else(|_| Err(SuperviseError::Guardian(std::io::ErrorKind::TimedOut.into())))?;
-    Ok(Launched { id, pid, interpreter: shown(&chosen.program), feed, output, senses, metrics, events })
+    Ok(Launched {
+        id,
+        pid,
+        interpreter: shown(&chosen.program),
+        feed,
+        output,
+        senses,
+        metrics,
+        group,
+        events,
+    })
 }
 
 fn environment_for<S>(shared: &Shared<S>, manifest: &Manifest) -> Vec<(OsString, OsString)> {

@@ -22,6 +22,7 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("plugin supervision relies on Linux: subreapers, process descriptors, parent-death signals");
 
+pub mod cgroup;
 pub mod clock;
 pub mod confinement;
 pub mod cron;
@@ -64,6 +65,7 @@ mod supervisor;
 mod text;
 mod usage;
 
+pub use cgroup::{CgroupLimits, CgroupStatus};
 pub use clock::{Clock, SystemClock};
 pub use config::SupervisorConfig;
 pub use cron::{Cron, CronError};

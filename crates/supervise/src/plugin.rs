@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
 use crate::alarm::{Alarm, CLOCK_CHECK_AFTER};
+use crate::cgroup::{CgroupStatus, RunGroup};
 use crate::error::SuperviseError;
 use crate::feed::Feed;
 use crate::launch::{Launched, Shared, launch};
@@ -34,6 +35,7 @@ pub(crate) struct Published {
     pub(crate) last_error: Option<String>,
     /// What the plugin last said about itself.
     pub(crate) status_text: Option<String>,
+    pub(crate) cgroup: Option<CgroupStatus>,
     pub(crate) kills: u64,
     /// Commands taken so far.
     pub(crate) commands: u64,
@@ -47,6 +49,7 @@ impl Published {
             interpreter: None,
             last_error: None,
             status_text: None,
+            cgroup: None,
             kills: 0,
             commands: 0,
         }
@@ -89,6 +92,8 @@ pub(crate) struct Plugin<S> {
 struct Run {
     id: LaunchId,
     output: Output,
+    /// Its control group, until it is gone.
+    group: Option<RunGroup>,
     unlogged_exit: Option<UnloggedExit>,
 }
 
@@ -264,14 +269,20 @@ impl<S: Spawner> Plugin<S> {
         self.log.begin(self.manifest.output, awaited);
         let board = self.records.board.clone();
         let launched = launch(&self.shared, &self.name, &self.path, &self.manifest, board).await?;
-        let Launched { id, pid, interpreter, feed, output, senses, metrics, events } = launched;
+        let Launched { id, pid, interpreter, feed, output, senses, metrics, group, events } = launched;
         tracing::info!(target: "larder_supervise", "Launched runtime plugin: {} with {interpreter}", self.label);
         self.published.interpreter = Some(interpreter);
         self.events = Some(events);
         self.senses = Some(senses);
         self.metrics = metrics;
         self.feed = Some(feed);
-        self.run = Some(Run { id, output, unlogged_exit: None });
+        if let Some(group) = &group {
+            for notice in &group.status().notices {
+                tracing::warn!(target: "larder_supervise", "Runtime plugin {}: {notice}", self.label);
+            }
+        }
+        self.published.cgroup = group.as_ref().map(|group| group.status().clone());
+        self.run = Some(Run { id, output, group, unlogged_exit: None });
         Ok(pid)
     }
 
@@ -280,6 +291,9 @@ impl<S: Spawner> Plugin<S> {
         self.senses = None;
         self.feed = None;
         let Some(run) = &self.run else { return };
+        if let (RunSignal::Kill, Some(group)) = (signal, &run.group) {
+            group.kill();
+        }
         self.shared.spawner.signal(run.id, signal).await;
     }
 
@@ -298,7 +312,12 @@ impl<S: Spawner> Plugin<S> {
         let (outcome, wait) = match event {
             ProcessEvent::Exited(outcome) => (outcome, LAST_OUTPUT_WAIT),
             ProcessEvent::Lost => (Outcome::Lost, Duration::ZERO),
-            ProcessEvent::Gone => return,
+            ProcessEvent::Gone => {
+                if let Some(run) = &mut self.run {
+                    run.group = None;
+                }
+                return;
+            }
         };
         self.published.pid = None;
         let asked = matches!(self.lifecycle.phase(), Phase::Stopping { .. });

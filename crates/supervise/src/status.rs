@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::cgroup::CgroupStatus;
 use crate::journal::LineCounts;
 use crate::lifecycle::Phase;
 use crate::metric_lines::MetricLineCounts;
@@ -31,6 +32,8 @@ pub struct PluginStatus {
     pub status_text: Option<String>,
     /// Whether processes are left although the first one has ended.
     pub lingering: bool,
+    /// What its control group amounts to, if its manifest asks for limits.
+    pub cgroup: Option<CgroupStatus>,
     /// Runs that had to be ended with SIGKILL.
     pub kills: u64,
     /// Milliseconds until the next step of a stop or a restart.

@@ -11,6 +11,7 @@ use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 
+use crate::cgroup::Cgroups;
 use crate::collect;
 use crate::config::SupervisorConfig;
 use crate::discovery::{self, Discovery, SkipReason, Skipped};
@@ -97,6 +98,7 @@ impl<S: Spawner> Supervisor<S> {
             sink: EventSink::default(),
             epoch: Instant::now(),
             launches: AtomicU64::new(1),
+            cgroups: Cgroups::new(config.cgroup_root),
             extra,
             masked_extra,
             clock: config.clock,
@@ -366,6 +368,7 @@ impl<S: Spawner> Supervisor<S> {
             last_error: published.last_error,
             status_text: published.status_text,
             lingering: lifecycle.occupied() && published.pid.is_none(),
+            cgroup: published.cgroup,
             kills: published.kills,
             due_in_ms: due_in.map(|d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX)),
             lines: plugin.records.journal.counts(),
