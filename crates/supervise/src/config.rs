@@ -38,6 +38,8 @@ pub struct SupervisorConfig {
     pub runtime_dir: PathBuf,
     /// Whether this process has no children besides the guardian, which makes the clean-up after a dead guardian complete.
     pub sole_parent: bool,
+    /// A control group (version 2) that is this process's to divide; `None` looks for one.
+    pub cgroup_root: Option<PathBuf>,
     /// What tells the local time to plugins with calendar times.
     pub clock: Arc<dyn Clock>,
     /// How to start the guardian.
@@ -63,6 +65,7 @@ impl SupervisorConfig {
                 .filter(|dir| dir.is_dir())
                 .unwrap_or_else(std::env::temp_dir),
             sole_parent: false,
+            cgroup_root: None,
             clock: Arc::new(SystemClock),
             guardian: GuardianCommand::this_binary(),
         }

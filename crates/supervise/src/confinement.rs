@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cgroup::CgroupLimits;
+
 /// Restrictions on one plugin; the default restricts nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Confinement {
@@ -23,6 +25,10 @@ pub struct Confinement {
     pub write_paths: Option<Vec<PathBuf>>,
     /// Kernel limits.
     pub limits: Limits,
+    /// Limits on everything it starts together, where the server has a control group of its own.
+    pub cgroup: CgroupLimits,
+    /// The `cgroup.procs` file of its group, once there is one.
+    pub cgroup_procs: Option<PathBuf>,
 }
 
 /// Kernel limits, soft and hard at once.

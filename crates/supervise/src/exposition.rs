@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 /// Series taken from one plugin.
 pub const SERIES_MAX: usize = 1_000;
 /// Bytes of one sample line.
-const LINE_MAX_BYTES: usize = 4_096;
+pub(crate) const LINE_MAX_BYTES: usize = 4_096;
 
 /// All plugins' metrics.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -144,6 +144,18 @@ impl Source<'_> {
         let rest = chars.all(|c| c.is_ascii_alphanumeric() || c == '_' || c == ':');
         first && rest && !self.reserved.iter().any(|prefix| name.starts_with(prefix))
     }
+}
+
+/// The series of a sample line as written, and its value; `None` if it is none.
+pub(crate) fn series_and_value(line: &str) -> Option<(&str, &str)> {
+    let name_end = line.find(|c: char| c == '{' || c.is_whitespace())?;
+    let rest = match line[name_end..].strip_prefix('{') {
+        Some(labels) => parse_labels(labels)?.1,
+        None => &line[name_end..],
+    };
+    let value = rest.split_whitespace().next()?;
+    value.trim_start_matches('+').parse::<f64>().ok()?;
+    (name_end > 0).then_some((&line[..line.len() - rest.len()], value))
 }
 
 /// Label pairs with their values as written, and what follows the closing brace.

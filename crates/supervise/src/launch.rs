@@ -11,6 +11,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
+use crate::cgroup::{Cgroups, RunGroup};
 use crate::clock::Clock;
 use crate::collect;
 use crate::environment;
@@ -18,10 +19,11 @@ use crate::error::SuperviseError;
 use crate::feed::{EventSink, Feed};
 use crate::interpreter::{self, Interpreters, Invocation};
 use crate::manifest::Manifest;
+use crate::metric_lines::{Board, METRICS_FD, MetricLines};
 use crate::output::Output;
 use crate::schema;
 use crate::senses::Senses;
-use crate::spawner::{ChildStdio, EVENTS_MAX, LaunchId, LaunchSpec, ProcessEvent, Spawner};
+use crate::spawner::{ChildStdio, EVENTS_MAX, FIRST_EXTRA_FD, LaunchId, LaunchSpec, ProcessEvent, Spawner};
 use crate::text::{escaped, shown};
 
 /// How long the guardian may take to start a program.
@@ -51,6 +53,8 @@ pub(crate) struct Shared<S> {
     pub(crate) extra: serde_json::Value,
     /// The same without secrets.
     pub(crate) masked_extra: serde_json::Value,
+    /// Control groups for plugins that ask.
+    pub(crate) cgroups: Cgroups,
     /// Local time.
     pub(crate) clock: Arc<dyn Clock>,
 }
@@ -69,6 +73,8 @@ pub(crate) struct Launched {
     pub(crate) feed: Feed,
     pub(crate) output: Output,
     pub(crate) senses: Senses,
+    pub(crate) metrics: Option<MetricLines>,
+    pub(crate) group: Option<RunGroup>,
     pub(crate) events: mpsc::Receiver<ProcessEvent>,
 }
 
@@ -78,6 +84,7 @@ pub(crate) async fn launch<S: Spawner>(
     name: &str,
     path: &Path,
     manifest: &Manifest,
+    board: Arc<Board>,
 ) -> Result<Launched, SuperviseError> {
     let mut environment = environment_for(shared, manifest);
     if let Some(settings) = settings(shared, name, manifest)? {
@@ -103,21 +110,42 @@ pub(crate) async fn launch<S: Spawner>(
         collect::prepare(&folder).map_err(failed)?;
         set(&mut environment, collect::METRICS_DIR, folder.to_string_lossy().as_ref());
     }
-    let (stdio, stdin, stdout, stderr) = pipes().map_err(failed)?;
+    let (mut stdio, stdin, stdout, stderr) = pipes().map_err(failed)?;
+    let mut offer = |variable: &str, descriptor: OwnedFd| {
+        let number = FIRST_EXTRA_FD as usize + stdio.extra.len();
+        set(&mut environment, variable, &number.to_string());
+        stdio.extra.push(descriptor);
+    };
+    let mut metrics = None;
+    if manifest.metrics_fd {
+        let (ours, theirs) = pipe_with(PipeFlags::CLOEXEC).map_err(|e| failed(e.into()))?;
+        rustix::io::ioctl_fionbio(&ours, true).map_err(|e| failed(e.into()))?;
+        metrics = Some(MetricLines::new(ours, board).map_err(failed)?);
+        offer(METRICS_FD, theirs);
+    }
     let feed = Feed::new(stdin, &shared.sink, &manifest.events).map_err(failed)?;
     let output = Output::new(stdout, stderr, &manifest.output).map_err(failed)?;
-    let spec = LaunchSpec {
-        program: chosen.program.clone(),
-        argv: chosen.argv.clone(),
-        environment,
-        confinement: manifest.confinement.clone(),
-    };
+    let group = shared.cgroups.group(id.0, manifest.confinement.cgroup);
+    let mut confinement = manifest.confinement.clone();
+    confinement.cgroup_procs = group.as_ref().and_then(RunGroup::procs);
+    let spec =
+        LaunchSpec { program: chosen.program.clone(), argv: chosen.argv.clone(), environment, confinement };
     let (sender, events) = mpsc::channel(EVENTS_MAX);
     let launching = shared.spawner.launch(id, spec, stdio, sender);
     let pid = timeout(LAUNCH_TIMEOUT, launching)
         .await
         .unwrap_or_else(|_| Err(SuperviseError::Guardian(std::io::ErrorKind::TimedOut.into())))?;
-    Ok(Launched { id, pid, interpreter: shown(&chosen.program), feed, output, senses, events })
+    Ok(Launched {
+        id,
+        pid,
+        interpreter: shown(&chosen.program),
+        feed,
+        output,
+        senses,
+        metrics,
+        group,
+        events,
+    })
 }
 
 fn environment_for<S>(shared: &Shared<S>, manifest: &Manifest) -> Vec<(OsString, OsString)> {
@@ -186,5 +214,10 @@ fn pipes() -> std::io::Result<(ChildStdio, OwnedFd, OwnedFd, OwnedFd)> {
     for ours in [&stdin, &stdout, &stderr] {
         rustix::io::ioctl_fionbio(ours, true)?;
     }
-    Ok((ChildStdio { stdin: child_in, stdout: child_out, stderr: child_err }, stdin, stdout, stderr))
+    Ok((
+        ChildStdio { stdin: child_in, stdout: child_out, stderr: child_err, extra: Vec::new() },
+        stdin,
+        stdout,
+        stderr,
+    ))
 }

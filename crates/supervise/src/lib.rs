@@ -22,6 +22,7 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("plugin supervision relies on Linux: subreapers, process descriptors, parent-death signals");
 
+pub mod cgroup;
 pub mod clock;
 pub mod confinement;
 pub mod cron;
@@ -48,6 +49,7 @@ mod ignore;
 mod journal;
 mod launch;
 mod line;
+mod metric_lines;
 mod notify;
 mod output;
 mod plugin;
@@ -63,6 +65,7 @@ mod supervisor;
 mod text;
 mod usage;
 
+pub use cgroup::{CgroupLimits, CgroupStatus};
 pub use clock::{Clock, SystemClock};
 pub use config::SupervisorConfig;
 pub use cron::{Cron, CronError};
@@ -73,6 +76,7 @@ pub use feed::EventSink;
 pub use interpreter::Interpreters;
 pub use journal::{LineCounts, LogLine, Stream};
 pub use manifest::{Manifest, ManifestError, Readiness, Watchdog, manifest_schema};
+pub use metric_lines::MetricLineCounts;
 pub use os::{GuardianCommand, run_guardian_if_asked};
 pub use output::OutputLimits;
 pub use policy::{Policy, Restart, StopSignal};

@@ -45,6 +45,8 @@ pub struct Manifest {
     pub events: Vec<String>,
     /// Whether it leaves metrics in a folder of its own.
     pub metrics: bool,
+    /// Whether it can write metrics to a descriptor.
+    pub metrics_fd: bool,
     /// Whether it sees secrets in the configuration that are masked for others.
     pub secrets: bool,
     /// Names of inherited variables it gets; `None` is all.
@@ -113,6 +115,7 @@ impl Manifest {
             confinement: Confinement::default(),
             events: Vec::new(),
             metrics: false,
+            metrics_fd: false,
             secrets: false,
             inherit: None,
             environment: BTreeMap::new(),

@@ -9,14 +9,16 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
 use crate::alarm::{Alarm, CLOCK_CHECK_AFTER};
+use crate::cgroup::{CgroupStatus, RunGroup};
 use crate::error::SuperviseError;
 use crate::feed::Feed;
-use crate::journal::Journal;
 use crate::launch::{Launched, Shared, launch};
 use crate::lifecycle::{Action, Event, Lifecycle, Phase};
 use crate::manifest::{Manifest, Readiness};
+use crate::metric_lines::MetricLines;
 use crate::notify::Notice;
 use crate::output::{Awaited, LineLog, Output};
+use crate::roster::Records;
 use crate::senses::Senses;
 use crate::spawner::{LaunchId, Outcome, ProcessEvent, RunSignal, Spawner};
 use crate::text::shown;
@@ -33,6 +35,7 @@ pub(crate) struct Published {
     pub(crate) last_error: Option<String>,
     /// What the plugin last said about itself.
     pub(crate) status_text: Option<String>,
+    pub(crate) cgroup: Option<CgroupStatus>,
     pub(crate) kills: u64,
     /// Commands taken so far.
     pub(crate) commands: u64,
@@ -46,6 +49,7 @@ impl Published {
             interpreter: None,
             last_error: None,
             status_text: None,
+            cgroup: None,
             kills: 0,
             commands: 0,
         }
@@ -70,6 +74,7 @@ pub(crate) struct Plugin<S> {
     lifecycle: Lifecycle,
     manifest: Manifest,
     alarm: Alarm,
+    records: Records,
     commands: mpsc::Receiver<Event>,
     status: watch::Sender<Published>,
     published: Published,
@@ -78,6 +83,7 @@ pub(crate) struct Plugin<S> {
     events: Option<mpsc::Receiver<ProcessEvent>>,
     run: Option<Run>,
     senses: Option<Senses>,
+    metrics: Option<MetricLines>,
     /// Standard input of the run, until it is closed.
     feed: Option<Feed>,
 }
@@ -86,6 +92,8 @@ pub(crate) struct Plugin<S> {
 struct Run {
     id: LaunchId,
     output: Output,
+    /// Its control group, until it is gone.
+    group: Option<RunGroup>,
     unlogged_exit: Option<UnloggedExit>,
 }
 
@@ -104,12 +112,12 @@ impl<S: Spawner> Plugin<S> {
         path: PathBuf,
         shared: Arc<Shared<S>>,
         manifest: Manifest,
-        journal: Arc<Journal>,
+        records: Records,
         commands: mpsc::Receiver<Event>,
         status: watch::Sender<Published>,
     ) -> Self {
         let label = shown(&path);
-        let log = LineLog::new(label.clone(), journal, manifest.output);
+        let log = LineLog::new(label.clone(), records.journal.clone(), manifest.output);
         let published = status.borrow().clone();
         let lifecycle = published.lifecycle.clone();
         Self {
@@ -120,6 +128,7 @@ impl<S: Spawner> Plugin<S> {
             lifecycle,
             manifest,
             alarm: Alarm::default(),
+            records,
             commands,
             status,
             published,
@@ -127,6 +136,7 @@ impl<S: Spawner> Plugin<S> {
             events: None,
             run: None,
             senses: None,
+            metrics: None,
             feed: None,
         }
     }
@@ -160,6 +170,7 @@ impl<S: Spawner> Plugin<S> {
                     self.senses = None;
                     Some(Event::Hung)
                 }
+                () = metrics_turn(&mut self.metrics) => None,
                 () = feed_turn(&mut self.feed) => None,
                 () = output_turn(&mut self.run, &mut self.log) => {
                     if let Some(senses) = &mut self.senses {
@@ -256,14 +267,22 @@ impl<S: Spawner> Plugin<S> {
             _ => None,
         };
         self.log.begin(self.manifest.output, awaited);
-        let launched = launch(&self.shared, &self.name, &self.path, &self.manifest).await?;
-        let Launched { id, pid, interpreter, feed, output, senses, events } = launched;
+        let board = self.records.board.clone();
+        let launched = launch(&self.shared, &self.name, &self.path, &self.manifest, board).await?;
+        let Launched { id, pid, interpreter, feed, output, senses, metrics, group, events } = launched;
         tracing::info!(target: "larder_supervise", "Launched runtime plugin: {} with {interpreter}", self.label);
         self.published.interpreter = Some(interpreter);
         self.events = Some(events);
         self.senses = Some(senses);
+        self.metrics = metrics;
         self.feed = Some(feed);
-        self.run = Some(Run { id, output, unlogged_exit: None });
+        if let Some(group) = &group {
+            for notice in &group.status().notices {
+                tracing::warn!(target: "larder_supervise", "Runtime plugin {}: {notice}", self.label);
+            }
+        }
+        self.published.cgroup = group.as_ref().map(|group| group.status().clone());
+        self.run = Some(Run { id, output, group, unlogged_exit: None });
         Ok(pid)
     }
 
@@ -272,6 +291,9 @@ impl<S: Spawner> Plugin<S> {
         self.senses = None;
         self.feed = None;
         let Some(run) = &self.run else { return };
+        if let (RunSignal::Kill, Some(group)) = (signal, &run.group) {
+            group.kill();
+        }
         self.shared.spawner.signal(run.id, signal).await;
     }
 
@@ -290,7 +312,12 @@ impl<S: Spawner> Plugin<S> {
         let (outcome, wait) = match event {
             ProcessEvent::Exited(outcome) => (outcome, LAST_OUTPUT_WAIT),
             ProcessEvent::Lost => (Outcome::Lost, Duration::ZERO),
-            ProcessEvent::Gone => return,
+            ProcessEvent::Gone => {
+                if let Some(run) = &mut self.run {
+                    run.group = None;
+                }
+                return;
+            }
         };
         self.published.pid = None;
         let asked = matches!(self.lifecycle.phase(), Phase::Stopping { .. });
@@ -341,6 +368,9 @@ impl<S: Spawner> Plugin<S> {
     }
 
     fn finish_run(&mut self) {
+        if let Some(metrics) = self.metrics.take() {
+            metrics.close();
+        }
         if let Some(run) = &mut self.run {
             run.output.close(&mut self.log);
         }
@@ -377,6 +407,13 @@ async fn next_notice(senses: &mut Option<Senses>) -> Notice {
 async fn feed_turn(feed: &mut Option<Feed>) {
     match feed {
         Some(feed) => feed.turn().await,
+        None => pending().await,
+    }
+}
+
+async fn metrics_turn(metrics: &mut Option<MetricLines>) {
+    match metrics {
+        Some(metrics) => metrics.turn().await,
         None => pending().await,
     }
 }

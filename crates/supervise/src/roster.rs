@@ -12,6 +12,7 @@ use crate::discovery::Skipped;
 use crate::journal::Journal;
 use crate::lifecycle::Event;
 use crate::manifest::Manifest;
+use crate::metric_lines::Board;
 use crate::plugin::Published;
 use crate::text::shown;
 
@@ -34,9 +35,16 @@ pub(crate) struct Handle {
     pub(crate) orders: Mutex<Orders>,
     pub(crate) commands: mpsc::Sender<Event>,
     pub(crate) status: watch::Receiver<Published>,
-    pub(crate) journal: Arc<Journal>,
+    pub(crate) records: Records,
     /// Ends after the last line of output, once this handle is gone.
     pub(crate) task: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What a plugin has said, kept for whoever asks.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Records {
+    pub(crate) journal: Arc<Journal>,
+    pub(crate) board: Arc<Board>,
 }
 
 /// What the manifest says about starting, and the state of the files it was read from.

@@ -17,6 +17,11 @@ use crate::policy::StopSignal;
 /// Events of one run that can be waiting to be read: exit, gone, lost.
 pub const EVENTS_MAX: usize = 4;
 
+/// Descriptors that a program can get besides its standard streams.
+pub const EXTRA_FDS_MAX: usize = 2;
+/// The number of the first of them; the others follow.
+pub const FIRST_EXTRA_FD: i32 = 3;
+
 /// Names one run of one plugin for the life of a supervisor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LaunchId(pub u64);
@@ -66,6 +71,8 @@ pub struct ChildStdio {
     pub stdout: OwnedFd,
     /// Written by the plugin.
     pub stderr: OwnedFd,
+    /// Further descriptors, [`EXTRA_FDS_MAX`] at most, which the plugin finds from [`FIRST_EXTRA_FD`] on.
+    pub extra: Vec<OwnedFd>,
 }
 
 /// What becomes of a run.

@@ -2,8 +2,10 @@
 
 use serde::Serialize;
 
+use crate::cgroup::CgroupStatus;
 use crate::journal::LineCounts;
 use crate::lifecycle::Phase;
+use crate::metric_lines::MetricLineCounts;
 use crate::spawner::Outcome;
 
 /// One plugin at one moment.
@@ -30,12 +32,16 @@ pub struct PluginStatus {
     pub status_text: Option<String>,
     /// Whether processes are left although the first one has ended.
     pub lingering: bool,
+    /// What its control group amounts to, if its manifest asks for limits.
+    pub cgroup: Option<CgroupStatus>,
     /// Runs that had to be ended with SIGKILL.
     pub kills: u64,
     /// Milliseconds until the next step of a stop or a restart.
     pub due_in_ms: Option<u64>,
     /// What it has printed.
     pub lines: LineCounts,
+    /// What it has written to its metrics descriptor.
+    pub metric_lines: MetricLineCounts,
 }
 
 /// How stopping all plugins went.

@@ -11,6 +11,7 @@ use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 
+use crate::cgroup::Cgroups;
 use crate::collect;
 use crate::config::SupervisorConfig;
 use crate::discovery::{self, Discovery, SkipReason, Skipped};
@@ -19,14 +20,14 @@ use crate::environment::{self, Briefing};
 use crate::error::SuperviseError;
 use crate::exposition::{self, Merged};
 use crate::feed::EventSink;
-use crate::journal::{Journal, LogLine};
+use crate::journal::LogLine;
 use crate::launch::Shared;
 use crate::lifecycle::{Event, Lifecycle, Phase};
 use crate::manifest::Manifest;
 use crate::os::{FolderWatch, GuardianSpawner};
 use crate::plugin::{Plugin, Published};
 use crate::redaction::redacted;
-use crate::roster::{Fingerprint, Handle, Orders, ReloadReport, Roster};
+use crate::roster::{Fingerprint, Handle, Orders, Records, ReloadReport, Roster};
 use crate::scratch::Scratch;
 use crate::spawner::Spawner;
 use crate::start_order;
@@ -97,6 +98,7 @@ impl<S: Spawner> Supervisor<S> {
             sink: EventSink::default(),
             epoch: Instant::now(),
             launches: AtomicU64::new(1),
+            cgroups: Cgroups::new(config.cgroup_root),
             extra,
             masked_extra,
             clock: config.clock,
@@ -185,18 +187,18 @@ impl<S: Spawner> Supervisor<S> {
         // Plugins that fail together do not come back together.
         let seed = orders.fingerprint.number() ^ (u64::from(std::process::id()) << 32);
         let (sender, status) = watch::channel(Published::new(Lifecycle::new(manifest.policy.clone(), seed)));
-        let journal = Arc::new(Journal::default());
+        let records = Records::default();
         let plugin = Plugin::new(
             name.clone(),
             path.clone(),
             self.shared.clone(),
             manifest,
-            journal.clone(),
+            records.clone(),
             inbox,
             sender,
         );
         let task = Mutex::new(Some(tokio::spawn(plugin.supervise())));
-        Handle { name, path, orders: Mutex::new(orders), commands, status, journal, task }
+        Handle { name, path, orders: Mutex::new(orders), commands, status, records, task }
     }
 
     /// A mistake in the manifest is found again, and told, by the launch.
@@ -247,8 +249,11 @@ impl<S: Spawner> Supervisor<S> {
     /// The metrics that plugins offer, under `plugin="<name>"`. Names beginning with one of `reserved` are refused. Reads files.
     pub fn plugin_metrics(&self, reserved: &[&str]) -> Merged {
         let plugins = self.roster().plugins.clone();
-        let text = |name: &str| collect::read(&collect::folder(&self.shared.scratch, name));
-        let texts: Vec<_> = plugins.iter().map(|p| (p.name.clone(), text(&p.name))).collect();
+        let text = |plugin: &Handle| {
+            let files = collect::read(&collect::folder(&self.shared.scratch, &plugin.name));
+            files + &plugin.records.board.text()
+        };
+        let texts: Vec<_> = plugins.iter().map(|p| (p.name.clone(), text(p))).collect();
         exposition::merge(&texts, reserved)
     }
 
@@ -272,13 +277,13 @@ impl<S: Spawner> Supervisor<S> {
 
     /// The newest `count` lines that a plugin printed.
     pub fn tail(&self, name: &str, count: usize) -> Result<Vec<LogLine>, SuperviseError> {
-        Ok(self.find(name)?.journal.tail(count))
+        Ok(self.find(name)?.records.journal.tail(count))
     }
 
     /// The lines that a plugin prints after the one with this number, as soon as there are any. Lines that have left the journal are skipped; the
     /// numbers show it.
     pub async fn follow(&self, name: &str, after: u64) -> Result<Vec<LogLine>, SuperviseError> {
-        let journal = self.find(name)?.journal.clone();
+        let journal = self.find(name)?.records.journal.clone();
         Ok(journal.after(after).await)
     }
 
@@ -363,9 +368,11 @@ impl<S: Spawner> Supervisor<S> {
             last_error: published.last_error,
             status_text: published.status_text,
             lingering: lifecycle.occupied() && published.pid.is_none(),
+            cgroup: published.cgroup,
             kills: published.kills,
             due_in_ms: due_in.map(|d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX)),
-            lines: plugin.journal.counts(),
+            lines: plugin.records.journal.counts(),
+            metric_lines: plugin.records.board.counts(),
         }
     }
 }

@@ -123,6 +123,7 @@ fn giving() -> Vec<Entry> {
     vec![
         ("events", texts(), "Kinds of events it gets; `*` is all."),
         ("metrics", switch(false), "Whether it has a folder for metrics."),
+        ("metrics_fd", switch(false), "Whether it can write metrics to a descriptor."),
         ("secrets", switch(false), "Whether it sees masked values of the configuration."),
         ("inherit", texts(), "Inherited variables it gets; all where left out."),
         (
@@ -157,6 +158,8 @@ fn rule() -> Value {
 fn confining() -> Vec<Entry> {
     let limits = ["open_files", "memory_bytes", "processes", "file_size_bytes", "cpu_s", "core_bytes"];
     let limits: Map<String, Value> = limits.iter().map(|key| ((*key).to_owned(), count(0))).collect();
+    let cgroup: Map<String, Value> =
+        ["memory_bytes", "cpu_percent", "pids"].iter().map(|key| ((*key).to_owned(), count(1))).collect();
     vec![
         ("user", text(), "User it runs as, by name or number."),
         ("group", text(), "Group it runs as."),
@@ -173,6 +176,11 @@ fn confining() -> Vec<Entry> {
             "limits",
             json!({ "type": "object", "additionalProperties": false, "properties": limits }),
             "Kernel limits of a process.",
+        ),
+        (
+            "cgroup",
+            json!({ "type": "object", "additionalProperties": false, "properties": cgroup }),
+            "Limits on everything it starts together, where the server has a control group of its own.",
         ),
     ]
 }
@@ -208,6 +216,7 @@ mod tests {
         assert_eq!(keys(&schema["properties"]), offered(&parse("no_such_key = 1").unwrap_err()));
         for (table, text, properties) in [
             ("limits", "limits = { no_such_key = 1 }", &schema["properties"]["limits"]["properties"]),
+            ("cgroup", "cgroup = { no_such_key = 1 }", &schema["properties"]["cgroup"]["properties"]),
             ("config", "[config]\nx = { no_such_key = 1 }", &rule()["properties"]),
         ] {
             assert_eq!(keys(properties), offered(&parse(text).unwrap_err()), "{table}");

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::{Manifest, Readiness, Watchdog};
+use crate::cgroup::CgroupLimits;
 use crate::confinement::{Confinement, Limits};
 use crate::cron::Cron;
 use crate::output::OutputLimits;
@@ -47,6 +48,7 @@ pub(super) struct Keys {
     line_max_bytes: Option<usize>,
     events: Vec<String>,
     metrics: bool,
+    metrics_fd: bool,
     secrets: bool,
     inherit: Option<Vec<String>>,
     environment: BTreeMap<String, String>,
@@ -59,6 +61,7 @@ pub(super) struct Keys {
     read_paths: Option<Vec<PathBuf>>,
     write_paths: Option<Vec<PathBuf>>,
     limits: Limits,
+    cgroup: CgroupLimits,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -135,6 +138,16 @@ impl Keys {
         if self.line_max_bytes.is_some_and(|bytes| !(64..=1 << 20).contains(&bytes)) {
             return Err(("line_max_bytes", "is out of range", "use 64 to 1048576"));
         }
+        if self.cgroup.memory_bytes == Some(0)
+            || self.cgroup.cpu_percent == Some(0)
+            || self.cgroup.pids == Some(0)
+        {
+            return Err((
+                "cgroup",
+                "has a limit of zero, with which nothing can run",
+                "leave it out to switch it off",
+            ));
+        }
         if self.umask.is_some_and(|mask| mask > 0o777) {
             return Err(("umask", "has bits beyond permissions", "write it in octal: `umask = 0o077`"));
         }
@@ -209,6 +222,8 @@ impl Keys {
             read_paths: self.read_paths,
             write_paths: self.write_paths,
             limits: self.limits,
+            cgroup: self.cgroup,
+            cgroup_procs: None,
         };
         Manifest {
             enabled: self.enabled.unwrap_or(bare.enabled),
@@ -220,6 +235,7 @@ impl Keys {
             confinement,
             events: self.events,
             metrics: self.metrics,
+            metrics_fd: self.metrics_fd,
             secrets: self.secrets,
             inherit: self.inherit.or_else(|| bare.inherit.clone()),
             environment: self.environment,

@@ -97,6 +97,7 @@ fn relations_between_keys() {
         "start_limit_burst = 0",
         "line_max_bytes = 3",
         "umask = 4095",
+        "cgroup = { pids = 0 }",
         "nice = 40",
         "environment = { \"A=B\" = \"\" }",
     ] {

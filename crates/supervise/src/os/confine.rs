@@ -2,6 +2,7 @@
 //!
 //! What can fail or allocate is done in the guardian before the fork; afterwards only system calls are left.
 
+use std::fs::File;
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -25,6 +26,7 @@ pub(super) struct Prepared {
     nice: Option<i32>,
     no_new_privs: bool,
     limits: Vec<(Resource, u64)>,
+    cgroup: Option<File>,
     /// Taken by the first, and only, process that applies it.
     files: Mutex<Option<RulesetCreated>>,
 }
@@ -40,17 +42,24 @@ impl Prepared {
             command.gid(lookup("/etc/group", group, false)?.0);
         }
         let files = if confinement.restricts_files() { Some(ruleset(confinement)?) } else { None };
+        let join = |path| File::options().append(true).create(true).open(path);
+        let cgroup = confinement.cgroup_procs.as_ref().map(join).transpose()?;
         Ok(Self {
             umask: confinement.umask.map(Mode::from_raw_mode),
             nice: confinement.nice,
             no_new_privs: confinement.no_new_privs || files.is_some(),
             limits: limits(&confinement.limits),
+            cgroup,
             files: Mutex::new(files),
         })
     }
 
     /// To be called in the new process.
     pub(super) fn apply(&self) -> io::Result<()> {
+        if let Some(procs) = &self.cgroup {
+            // Zero is whoever writes it.
+            rustix::io::write(procs, b"0")?;
+        }
         if let Some(mask) = self.umask {
             umask(mask);
         }

@@ -22,11 +22,14 @@ use rustix::process::{Signal, set_child_subreaper};
 use self::children::Children;
 use super::packet::{PACKET_BYTES, Report, Request};
 use super::raw;
+use crate::spawner::{EXTRA_FDS_MAX, FIRST_EXTRA_FD};
 
 /// First argument with which the binary becomes the guardian.
 pub const GUARDIAN_ARGUMENT: &str = "__guardian";
-/// Descriptors that come with one packet: description, stdin, stdout, stderr.
-pub(super) const HANDED_FDS: usize = 4;
+/// Descriptors that come with every launch: description, stdin, stdout, stderr.
+pub(super) const STANDARD_FDS: usize = 4;
+/// Descriptors that come with one packet at most.
+pub(super) const HANDED_FDS: usize = STANDARD_FDS + EXTRA_FDS_MAX;
 
 /// Between SIGTERM and SIGKILL once the server is gone.
 const ORPHAN_GRACE: Duration = Duration::from_millis(500);
@@ -76,6 +79,8 @@ fn remove_scratch(path: &Path) {
 
 struct Guardian {
     socket: OwnedFd,
+    /// Keeps the numbers that plugins' further descriptors get.
+    _reserved: Vec<OwnedFd>,
     child_ended: File,
     children: Children,
 }
@@ -83,7 +88,9 @@ struct Guardian {
 impl Guardian {
     fn set_up() -> io::Result<Self> {
         raw::close_descriptors_from(3);
-        let socket = rustix::io::fcntl_dupfd_cloexec(io::stdin().as_fd(), 3)?;
+        // Plugins' further descriptors get the first numbers, so nothing of the guardian may have those.
+        let first_own = FIRST_EXTRA_FD + EXTRA_FDS_MAX as i32;
+        let socket = rustix::io::fcntl_dupfd_cloexec(io::stdin().as_fd(), first_own)?;
         let null = File::options().read(true).write(true).open("/dev/null")?;
         rustix::stdio::dup2_stdin(&null)?;
         rustix::stdio::dup2_stdout(&null)?;
@@ -92,8 +99,12 @@ impl Guardian {
         set_child_subreaper(Some(rustix::process::getpid()))?;
         let name = CString::new("larder-guardian").unwrap_or_default();
         _ = rustix::thread::set_name(&name);
+        let mut reserved = vec![OwnedFd::from(null)];
+        for _ in 1..EXTRA_FDS_MAX {
+            reserved.push(rustix::io::fcntl_dupfd_cloexec(&reserved[0], FIRST_EXTRA_FD)?);
+        }
         let child_ended = raw::block_all_and_watch_children()?.into();
-        Ok(Self { socket, child_ended, children: Children::new() })
+        Ok(Self { socket, _reserved: reserved, child_ended, children: Children::new() })
     }
 
     /// Takes requests and reports exits until the server is gone.

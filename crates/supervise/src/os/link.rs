@@ -30,7 +30,9 @@ use super::remains::Remains;
 use crate::error::SuperviseError;
 use crate::os::MARK_NAME;
 use crate::policy::StopSignal;
-use crate::spawner::{ChildStdio, LaunchId, LaunchSpec, Outcome, ProcessEvent, RunSignal, Spawner};
+use crate::spawner::{
+    ChildStdio, EXTRA_FDS_MAX, LaunchId, LaunchSpec, Outcome, ProcessEvent, RunSignal, Spawner,
+};
 
 /// How long a closed guardian may take to end everything below it before the server stops waiting.
 pub(crate) const GUARDIAN_EXIT_MAX: Duration = Duration::from_secs(2);
@@ -125,7 +127,9 @@ impl Spawner for GuardianSpawner {
             }
             state.runs.insert(id.0, RunEntry { reply: Some(reply), events });
         }
-        let fds = [description.as_fd(), stdio.stdin.as_fd(), stdio.stdout.as_fd(), stdio.stderr.as_fd()];
+        let mut fds =
+            vec![description.as_fd(), stdio.stdin.as_fd(), stdio.stdout.as_fd(), stdio.stderr.as_fd()];
+        fds.extend(stdio.extra.iter().take(EXTRA_FDS_MAX).map(AsFd::as_fd));
         if let Err(error) = link.send(Request::Launch { id: id.0 }, &fds).await {
             lock(&link.state).runs.remove(&id.0);
             return Err(SuperviseError::Guardian(error));

@@ -10,7 +10,8 @@ pub(super) type Packet = [u8; PACKET_BYTES];
 /// Server to guardian.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Request {
-    /// Run the program described by the first descriptor, with the next three as its standard streams.
+    /// Run the program described by the first descriptor, with the next three as its standard streams and
+    /// the rest as further ones.
     Launch { id: u64 },
     /// Send a signal to every process of a run.
     Signal { id: u64, signal: i32 },

@@ -6,12 +6,14 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+
+use crate::spawner::FIRST_EXTRA_FD;
 
 /// Blocks every signal that can be blocked and returns a descriptor that becomes readable when a child ends.
 ///
@@ -54,12 +56,14 @@ pub(super) fn close_descriptors_from(first: u32) {
     }
 }
 
-/// Makes `command` start its program with default signal handling, after `prepare` has run in the new process.
+/// Makes `command` start its program with default signal handling and with `extra` from [`FIRST_EXTRA_FD`] on, after `prepare` has run in the
+/// new process. The caller sees to it that nothing in use has one of those numbers.
 ///
 /// `prepare` runs between `fork` and `exec`. It may make system calls and must not allocate; this process being
 /// single-threaded, no lock can be held by a thread that does not exist in the child.
 pub(super) fn prepare_child(
     command: &mut Command,
+    extra: Vec<OwnedFd>,
     prepare: impl Fn() -> io::Result<()> + Send + Sync + 'static,
 ) {
     let hook = move || {
@@ -73,6 +77,10 @@ pub(super) fn prepare_child(
             libc::sigemptyset(none.as_mut_ptr());
             libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut())
         })?;
+        for (fd, number) in extra.iter().zip(FIRST_EXTRA_FD..) {
+            // SAFETY: the caller keeps the number free, so nothing that anybody owns is closed by this.
+            check(unsafe { libc::dup2(fd.as_raw_fd(), number) })?;
+        }
         prepare()
     };
     // SAFETY: the hook makes async-signal-safe system calls only, as required of `prepare` above.
@@ -98,7 +106,7 @@ mod tests {
     fn children_start_with_default_signals() {
         let mut command = Command::new("sh");
         command.args(["-c", "grep -E '^Sig(Blk|Ign)' /proc/self/status"]);
-        prepare_child(&mut command, || Ok(()));
+        prepare_child(&mut command, Vec::new(), || Ok(()));
         let output = command.output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
         let mask = |line: &str| u64::from_str_radix(line.split_whitespace().nth(1).unwrap(), 16).unwrap();
@@ -110,7 +118,7 @@ mod tests {
     #[test]
     fn a_failing_hook_fails_the_launch() {
         let mut command = Command::new("true");
-        prepare_child(&mut command, || Err(io::Error::from_raw_os_error(libc::EPERM)));
+        prepare_child(&mut command, Vec::new(), || Err(io::Error::from_raw_os_error(libc::EPERM)));
         assert_eq!(command.spawn().unwrap_err().raw_os_error(), Some(libc::EPERM));
     }
 }

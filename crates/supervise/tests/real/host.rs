@@ -21,6 +21,7 @@ fn main() {
     if let Some(dir) = std::env::var_os("HOST_RUNTIME_DIR") {
         config.runtime_dir = dir.into();
     }
+    config.cgroup_root = std::env::var_os("HOST_CGROUP_ROOT").map(Into::into);
     config.sole_parent = true;
     config.redact_secrets = true;
     if let Ok(role) = std::env::var("HOST_ROLE") {

@@ -198,3 +198,50 @@ fn a_configuration_that_does_not_fit_is_explained_and_the_plugin_not_run() {
         "{log:?}"
     );
 }
+
+#[test]
+fn metrics_on_a_descriptor() {
+    let plugins = with(
+        "fd=$LMCACHE_RUNTIME_PLUGIN_METRICS_FD\n\
+         echo 'jobs_total{kind=\"a\"} 1' >&$fd\necho 'jobs_total{kind=\"a\"} 2' >&$fd\necho 'larder_up 7' >&$fd\n\
+         echo garbage >&$fd\necho done\nread line\n",
+        "metrics_fd = true\n",
+    );
+    plugins.add("y.sh", "ls /proc/self/fd | tr '\\n' ' '; echo fds\n");
+    let mut host = plugins.host().start();
+    host.wait_until("x", |s| s["metric_lines"] == serde_json::json!({"taken": 3, "dropped": 1}));
+    assert_eq!(host.ask("metrics"), "jobs_total{plugin=\"x\",kind=\"a\"} 2\n");
+    // 3 is the listing itself: a plugin that asks for no descriptor gets none.
+    host.wait_for_all(&["] 0 1 2 3 fds"]);
+    host.end();
+}
+
+#[test]
+fn control_group_limits_are_in_force_or_said_not_to_be() {
+    let root = tempfile::tempdir().unwrap();
+    std::fs::write(root.path().join("cgroup.controllers"), "cpu memory pids\n").unwrap();
+    let limits = "cgroup = { memory_bytes = 1048576, pids = 9 }\nstop_timeout_s = 0\n";
+    let plugins = with("trap '' TERM\necho up\nread line\nexec sleep 1000\n", limits);
+    let mut host = plugins.host().env("HOST_CGROUP_ROOT", root.path()).start();
+    host.wait_for("up");
+    let status = host.wait_until("x", |s| s["state"] == "ready");
+    assert_eq!(
+        (&status["cgroup"]["in_force"]["pids"], &status["cgroup"]["notices"]),
+        (&9.into(), &serde_json::json!([]))
+    );
+    let group = std::path::PathBuf::from(status["cgroup"]["path"].as_str().unwrap());
+    let text = |file: &str| std::fs::read_to_string(group.join(file)).unwrap();
+    assert_eq!(
+        (text("memory.max").as_str(), text("cgroup.procs").as_str()),
+        ("1048576", "0"),
+        "it joined by itself"
+    );
+    host.ask("stop x");
+    assert!(text("cgroup.kill").starts_with('1'));
+    host.end();
+
+    let mut host = plugins.host().env("HOST_CGROUP_ROOT", "/no/such/group").start();
+    host.wait_for("no control group is delegated to this process: `/no/such/group/cgroup.controllers`");
+    assert_eq!(host.wait_until("x", |s| s["state"] == "ready")["cgroup"]["path"], serde_json::Value::Null);
+    host.end();
+}

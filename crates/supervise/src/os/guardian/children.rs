@@ -49,8 +49,9 @@ impl Children {
     }
 
     /// Starts a program from the descriptors that came with its request.
-    pub(super) fn launch(&mut self, id: u64, fds: Vec<OwnedFd>) -> io::Result<i32> {
-        let Ok([description, stdin, stdout, stderr]) = <[OwnedFd; super::HANDED_FDS]>::try_from(fds) else {
+    pub(super) fn launch(&mut self, id: u64, mut fds: Vec<OwnedFd>) -> io::Result<i32> {
+        let extra = fds.split_off(fds.len().min(super::STANDARD_FDS));
+        let Ok([description, stdin, stdout, stderr]) = <[OwnedFd; super::STANDARD_FDS]>::try_from(fds) else {
             return Err(io::ErrorKind::InvalidInput.into());
         };
         let spec = handover::from_memory_file(description)?;
@@ -62,7 +63,7 @@ impl Children {
         command.stdin(stdin).stdout(stdout).stderr(stderr);
         let guardian = self.this;
         let confinement = Prepared::new(&spec.confinement, &mut command)?;
-        raw::prepare_child(&mut command, move || {
+        raw::prepare_child(&mut command, extra, move || {
             setsid()?;
             set_parent_process_death_signal(Some(Signal::KILL))?;
             // The guardian may have died before the signal was armed.
