@@ -67,6 +67,7 @@ fn keys(manifest: &Manifest) -> Value {
         "line_max_bytes": output.line_max_bytes,
         "events": manifest.events,
         "metrics": manifest.metrics,
+        "metrics_fd": manifest.metrics_fd,
         "secrets": manifest.secrets,
         "config": manifest.config,
         "inherit": manifest.inherit,
