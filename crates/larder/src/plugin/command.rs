@@ -134,6 +134,7 @@ fn validate_command() -> Command {
                 .value_parser(value_parser!(PathBuf))
                 .help("Plugin files and folders"),
         )
+        .arg(extra_config().help("Hold these keys against the rules in the manifests"))
         .arg(role().help("As beside a process of this role [default: as in the server, which has none]"))
         .arg(worker_id())
 }

@@ -12,6 +12,8 @@ use larder_supervise::{
     Host, Interpreters, Manifest, OutputLimits, Policy, Readiness, Restart, SkipReason, Watchdog, interpreter,
 };
 
+use serde_json::Value;
+
 use super::rig;
 use crate::exit;
 
@@ -19,7 +21,15 @@ use crate::exit;
 pub(super) fn run(matches: &ArgMatches) -> ExitCode {
     let paths: Vec<PathBuf> = matches.get_many("path").into_iter().flatten().cloned().collect();
     let search_path = std::env::var_os("PATH").unwrap_or_default();
-    let report = explain(&paths, &rig::host(matches), &search_path);
+    let extra = match matches.get_one::<String>("extra-config").map(|text| serde_json::from_str(text)) {
+        None => None,
+        Some(Ok(extra @ Value::Object(_))) => Some(extra),
+        Some(_) => {
+            eprintln!("error: `--extra-config` is no JSON object\nhint: write `{{\"plugin.NAME.key\": 1}}`");
+            return ExitCode::from(exit::USAGE);
+        }
+    };
+    let report = explain(&paths, &rig::host(matches), &search_path, extra.as_ref());
     // Nothing can be done when nobody reads; the exit code says it too.
     _ = io::stdout().write_all(report.text.as_bytes());
     if report.mistakes == 0 { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) }
@@ -49,7 +59,7 @@ impl Report {
 }
 
 /// Explains what a process like `host` would do with `paths`.
-fn explain(paths: &[PathBuf], host: &Host, search_path: &OsStr) -> Report {
+fn explain(paths: &[PathBuf], host: &Host, search_path: &OsStr, extra: Option<&Value>) -> Report {
     let table = Interpreters::default();
     let Discovery { plugins, skipped, .. } = discovery::discover(paths, host, &table);
     let mut report = Report::default();
@@ -58,7 +68,7 @@ fn explain(paths: &[PathBuf], host: &Host, search_path: &OsStr) -> Report {
     for plugin in &plugins {
         _ = writeln!(report.text, "{}", plugin.display().to_string().escape_debug());
         command(&mut report, plugin, &table, search_path);
-        manifest(&mut report, plugin, &bare, &stems);
+        manifest(&mut report, plugin, &bare, &stems, extra);
     }
     let named: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
     for skip in &skipped {
@@ -107,7 +117,7 @@ fn command(report: &mut Report, plugin: &Path, table: &Interpreters, search_path
     }
 }
 
-fn manifest(report: &mut Report, plugin: &Path, bare: &Manifest, stems: &[String]) {
+fn manifest(report: &mut Report, plugin: &Path, bare: &Manifest, stems: &[String], extra: Option<&Value>) {
     let manifest = match Manifest::load(plugin, bare) {
         Ok(manifest) => manifest,
         Err(error) => return report.mistake(&error.to_string()),
@@ -116,6 +126,13 @@ fn manifest(report: &mut Report, plugin: &Path, bare: &Manifest, stems: &[String
     report.say(if present { "manifest" } else { "no manifest" }, &summary(&manifest));
     for name in manifest.after.iter().filter(|name| !stems.contains(name)) {
         report.say("note", &format!("it starts after `{name}`, which is not among these files"));
+    }
+    if let Some((rules, extra)) = manifest.config.as_ref().zip(extra)
+        && let Err(misfits) = rules.settings(&stem(plugin), extra)
+    {
+        for misfit in misfits {
+            report.mistake(&misfit.to_string());
+        }
     }
 }
 
@@ -173,7 +190,7 @@ mod tests {
         let programs = folder.join("bin");
         fs::create_dir_all(&programs).unwrap();
         std::os::unix::fs::symlink("/bin/sh", programs.join("bash")).unwrap();
-        let Report { text, mistakes } = explain(&[folder.join("plugins")], host, programs.as_os_str());
+        let Report { text, mistakes } = explain(&[folder.join("plugins")], host, programs.as_os_str(), None);
         (text.replace(&format!("{}/", folder.display()), ""), mistakes)
     }
 
@@ -221,6 +238,23 @@ plugins/gone.sh.plugin.toml
     }
 
     #[test]
+    fn own_keys_are_held_against_the_manifest() {
+        let folder = tempfile::tempdir().unwrap();
+        let plugin = folder.path().join("a.sh");
+        fs::write(&plugin, "").unwrap();
+        let rules = "[config]\nurl = { type = \"string\", required = true }\nn = { type = \"integer\" }\n";
+        fs::write(Manifest::path_for(&plugin), rules).unwrap();
+        let host = Host { role: None, worker_id: 0 };
+        let mistakes = |extra: Option<Value>| {
+            explain(std::slice::from_ref(&plugin), &host, OsStr::new("/bin:/usr/bin"), extra.as_ref())
+                .mistakes
+        };
+        assert_eq!(mistakes(Some(serde_json::json!({"plugin.a.n": "x", "plugin.b.n": "x"}))), 2);
+        assert_eq!(mistakes(Some(serde_json::json!({"plugin.a.url": "u"}))), 0);
+        assert_eq!(mistakes(None), 0);
+    }
+
+    #[test]
     fn a_role_leaves_files_out_without_blame() {
         let folder = tempfile::tempdir().unwrap();
         let plugins = folder.path().join("plugins");
@@ -238,7 +272,7 @@ plugins/gone.sh.plugin.toml
     #[test]
     fn a_path_that_was_named_must_run() {
         let missing = [PathBuf::from("/no/such/place.sh")];
-        let report = explain(&missing, &Host { role: None, worker_id: 0 }, OsStr::new(""));
+        let report = explain(&missing, &Host { role: None, worker_id: 0 }, OsStr::new(""), None);
         assert_eq!(report.mistakes, 1);
         assert!(report.text.contains("location does not exist"), "{}", report.text);
     }
