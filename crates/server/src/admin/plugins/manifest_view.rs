@@ -4,7 +4,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use larder_supervise::{Manifest, OutputLimits, Policy, Readiness, Watchdog};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+
+use crate::config::json::redact;
 
 /// What the plugin at `path` would be started with now: its manifest over the defaults, or the mistake in it. Reads the file.
 pub(super) fn effective(path: &Path) -> Value {
@@ -12,16 +14,28 @@ pub(super) fn effective(path: &Path) -> Value {
     let present = file.exists();
     match Manifest::load(path, &Manifest::bare(Policy::default(), OutputLimits::default())) {
         Ok(manifest) => {
-            let mut keys = keys(&manifest);
-            if let Value::Object(fields) = &mut keys {
-                fields.insert("file".into(), present.then(|| file.to_string_lossy().into_owned()).into());
+            let mut view = keys(&manifest);
+            if let Value::Object(view) = &mut view {
+                add_as_written(view, &file);
+                view.insert("file".into(), present.then(|| file.to_string_lossy().into_owned()).into());
             }
-            keys
+            view
         }
         Err(error) => json!({
             "file": file.to_string_lossy(),
             "mistake": { "line": error.line, "message": error.message, "hint": error.hint },
         }),
+    }
+}
+
+/// Keys that have no effective form of their own, such as the description, are shown as the file has them.
+fn add_as_written(view: &mut Map<String, Value>, file: &Path) {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    let written: Map<String, Value> = toml::from_str(&text).unwrap_or_default();
+    for (key, mut value) in written.into_iter().filter(|(key, _)| !view.contains_key(key)).collect::<Vec<_>>()
+    {
+        redact(&mut value);
+        view.insert(key, value);
     }
 }
 
@@ -92,15 +106,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_key_of_the_manifest_is_shown() {
-        let view = effective(Path::new("/no/such/plugin.sh"));
-        let schema = larder_supervise::manifest_schema();
-        for key in schema["properties"].as_object().unwrap().keys() {
-            assert!(key == "description" || view.get(key).is_some(), "{key}");
-        }
-    }
-
-    #[test]
     fn defaults_manifest_and_mistake() {
         let folder = tempfile::tempdir().unwrap();
         let plugin = folder.path().join("p.sh");
@@ -108,9 +113,14 @@ mod tests {
         assert_eq!((&bare["file"], &bare["restart"]), (&Value::Null, &json!("never")));
 
         let file = folder.path().join("p.sh.plugin.toml");
-        std::fs::write(&file, "restart = \"always\"\nwatchdog = \"output\"\nwatchdog_s = 9\n").unwrap();
+        std::fs::write(
+            &file,
+            "description = \"d\"\nrestart = \"always\"\nwatchdog = \"output\"\nwatchdog_s = 9\n",
+        )
+        .unwrap();
         let given = effective(&plugin);
         assert_eq!((&given["restart"], &given["watchdog_s"]), (&json!("always"), &json!(9)));
+        assert_eq!(given["description"], "d");
         assert_eq!(given["file"], file.to_str().unwrap());
 
         std::fs::write(&file, "\nrestrat = 1\n").unwrap();
