@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::clock::{Clock, SystemClock};
+use crate::control::ControlHost;
 use crate::eligibility::Host;
 use crate::interpreter::Interpreters;
 use crate::os::GuardianCommand;
@@ -38,6 +39,8 @@ pub struct SupervisorConfig {
     pub runtime_dir: PathBuf,
     /// Whether this process has no children besides the guardian, which makes the clean-up after a dead guardian complete.
     pub sole_parent: bool,
+    /// Who answers plugins' questions on their control channels; without one `status` is not offered.
+    pub control: Option<Arc<dyn ControlHost>>,
     /// A control group (version 2) that is this process's to divide; `None` looks for one.
     pub cgroup_root: Option<PathBuf>,
     /// What tells the local time to plugins with calendar times.
@@ -65,6 +68,7 @@ impl SupervisorConfig {
                 .filter(|dir| dir.is_dir())
                 .unwrap_or_else(std::env::temp_dir),
             sole_parent: false,
+            control: None,
             cgroup_root: None,
             clock: Arc::new(SystemClock),
             guardian: GuardianCommand::this_binary(),

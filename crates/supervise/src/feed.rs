@@ -16,9 +16,9 @@ pub(crate) const EVENT_MAX_BYTES: usize = 64 * 1024;
 
 /// One event: its kind, for filters, and its line.
 #[derive(Debug, Clone)]
-struct Event {
-    kind: &'static str,
-    line: Arc<str>,
+pub(crate) struct Event {
+    pub(crate) kind: &'static str,
+    pub(crate) line: Arc<str>,
 }
 
 /// Where the server publishes events. Cheap to clone, usable from any thread.
@@ -49,7 +49,7 @@ impl EventSink {
         true
     }
 
-    fn subscribe(&self) -> broadcast::Receiver<Event> {
+    pub(crate) fn subscribe(&self) -> broadcast::Receiver<Event> {
         self.0.subscribe()
     }
 }

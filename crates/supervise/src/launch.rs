@@ -14,13 +14,15 @@ use tokio::time::{Instant, timeout};
 use crate::cgroup::{Cgroups, RunGroup};
 use crate::clock::Clock;
 use crate::collect;
+use crate::control::{API_VERSION, API_VERSION_NAME, CONTROL_FD, Channel, ControlHost, Grants, Session};
 use crate::environment;
 use crate::error::SuperviseError;
 use crate::feed::{EventSink, Feed};
 use crate::interpreter::{self, Interpreters, Invocation};
 use crate::manifest::Manifest;
-use crate::metric_lines::{Board, METRICS_FD, MetricLines};
+use crate::metric_lines::{METRICS_FD, MetricLines};
 use crate::output::Output;
+use crate::roster::Records;
 use crate::schema;
 use crate::senses::Senses;
 use crate::spawner::{ChildStdio, EVENTS_MAX, FIRST_EXTRA_FD, LaunchId, LaunchSpec, ProcessEvent, Spawner};
@@ -55,6 +57,12 @@ pub(crate) struct Shared<S> {
     pub(crate) masked_extra: serde_json::Value,
     /// Control groups for plugins that ask.
     pub(crate) cgroups: Cgroups,
+    /// The configuration text, and the same without secrets.
+    pub(crate) config: Arc<str>,
+    pub(crate) masked_config: Arc<str>,
+    pub(crate) redact_secrets: bool,
+    /// Who answers on control channels.
+    pub(crate) control: Option<Arc<dyn ControlHost>>,
     /// Local time.
     pub(crate) clock: Arc<dyn Clock>,
 }
@@ -74,6 +82,7 @@ pub(crate) struct Launched {
     pub(crate) output: Output,
     pub(crate) senses: Senses,
     pub(crate) metrics: Option<MetricLines>,
+    pub(crate) control: Option<Channel>,
     pub(crate) group: Option<RunGroup>,
     pub(crate) events: mpsc::Receiver<ProcessEvent>,
 }
@@ -84,7 +93,7 @@ pub(crate) async fn launch<S: Spawner>(
     name: &str,
     path: &Path,
     manifest: &Manifest,
-    board: Arc<Board>,
+    records: &Records,
 ) -> Result<Launched, SuperviseError> {
     let mut environment = environment_for(shared, manifest);
     if let Some(settings) = settings(shared, name, manifest)? {
@@ -120,10 +129,20 @@ pub(crate) async fn launch<S: Spawner>(
     if manifest.metrics_fd {
         let (ours, theirs) = pipe_with(PipeFlags::CLOEXEC).map_err(|e| failed(e.into()))?;
         rustix::io::ioctl_fionbio(&ours, true).map_err(|e| failed(e.into()))?;
-        metrics = Some(MetricLines::new(ours, board).map_err(failed)?);
+        metrics = Some(MetricLines::new(ours, records.board.clone()).map_err(failed)?);
         offer(METRICS_FD, theirs);
     }
-    let feed = Feed::new(stdin, &shared.sink, &manifest.events).map_err(failed)?;
+    let mut control = None;
+    if manifest.control {
+        let session = Session::new(grants(shared, name, manifest));
+        let (channel, theirs) =
+            Channel::new(session, shared.sink.clone(), records.control.clone()).map_err(failed)?;
+        control = Some(channel);
+        offer(CONTROL_FD, theirs);
+        set(&mut environment, API_VERSION_NAME, &API_VERSION.to_string());
+    }
+    let fed: &[String] = if manifest.control { &[] } else { &manifest.events };
+    let feed = Feed::new(stdin, &shared.sink, fed).map_err(failed)?;
     let output = Output::new(stdout, stderr, &manifest.output).map_err(failed)?;
     let group = shared.cgroups.group(id.0, manifest.confinement.cgroup);
     let mut confinement = manifest.confinement.clone();
@@ -143,6 +162,7 @@ pub(crate) async fn launch<S: Spawner>(
         output,
         senses,
         metrics,
+        control,
         group,
         events,
     })
@@ -163,6 +183,16 @@ fn environment_for<S>(shared: &Shared<S>, manifest: &Manifest) -> Vec<(OsString,
         set(&mut environment, name, value);
     }
     environment
+}
+
+fn grants<S>(shared: &Shared<S>, name: &str, manifest: &Manifest) -> Grants {
+    Grants {
+        plugin: name.to_owned(),
+        events: manifest.events.clone(),
+        masked: shared.redact_secrets && !manifest.secrets,
+        config: if manifest.secrets { shared.config.clone() } else { shared.masked_config.clone() },
+        host: shared.control.clone(),
+    }
 }
 
 /// The plugin's own keys, if its manifest has rules for them and they fit.

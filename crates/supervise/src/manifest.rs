@@ -47,6 +47,8 @@ pub struct Manifest {
     pub metrics: bool,
     /// Whether it can write metrics to a descriptor.
     pub metrics_fd: bool,
+    /// Whether it has a control channel; its events then come through that.
+    pub control: bool,
     /// Whether it sees secrets in the configuration that are masked for others.
     pub secrets: bool,
     /// Names of inherited variables it gets; `None` is all.
@@ -116,6 +118,7 @@ impl Manifest {
             events: Vec::new(),
             metrics: false,
             metrics_fd: false,
+            control: false,
             secrets: false,
             inherit: None,
             environment: BTreeMap::new(),

@@ -158,7 +158,7 @@ impl MetricLines {
         // An error shows again when reading.
         _ = pipe.readable().await;
         let before = self.board.counts().dropped;
-        self.read();
+        self.read(pipe::Receiver::try_read);
         if self.board.counts().dropped > before {
             self.rest_until = Some(Instant::now() + FLOOD_PAUSE);
         }
@@ -167,17 +167,18 @@ impl MetricLines {
     /// Takes what the pipe still holds, up to what a pipe can hold.
     pub(crate) fn close(mut self) {
         for _ in 0..5 {
-            self.read();
+            // Past the runtime, which may not have seen yet that there is something.
+            self.read(|pipe, bytes| Ok(rustix::io::read(pipe, bytes)?));
         }
     }
 
-    fn read(&mut self) {
+    fn read(&mut self, read: impl FnOnce(&pipe::Receiver, &mut [u8]) -> io::Result<usize>) {
         let Some(pipe) = &self.pipe else { return };
         let mut bytes = [0; READ_BYTES];
         let now = self.begun.elapsed();
         let (board, bucket) = (&self.board, &mut self.bucket);
         let mut take = |line: Line<'_>| board.take(&line, bucket.take(now));
-        match pipe.try_read(&mut bytes) {
+        match read(pipe, &mut bytes) {
             Ok(count @ 1..) => self.splitter.push(&bytes[..count], take),
             Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
             _ => {
@@ -215,6 +216,15 @@ mod tests {
         let (read, _write) = pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC).unwrap();
         MetricLines::new(read, board.clone()).unwrap();
         assert_eq!((board.text().as_str(), board.counts().taken), ("", 5), "a new run begins empty");
+    }
+
+    #[tokio::test]
+    async fn the_last_lines_of_a_run_count() {
+        let (board, lines, mut write) = rig();
+        write.write_all(b"up 1").unwrap();
+        drop(write);
+        lines.close();
+        assert_eq!(board.text(), "up 1\n");
     }
 
     #[tokio::test(start_paused = true)]

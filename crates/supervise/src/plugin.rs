@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::alarm::{Alarm, CLOCK_CHECK_AFTER};
 use crate::cgroup::{CgroupStatus, RunGroup};
+use crate::control::{Alert, Channel};
 use crate::error::SuperviseError;
 use crate::feed::Feed;
 use crate::launch::{Launched, Shared, launch};
@@ -20,6 +21,7 @@ use crate::notify::Notice;
 use crate::output::{Awaited, LineLog, Output};
 use crate::roster::Records;
 use crate::senses::Senses;
+use crate::severity::Severity;
 use crate::spawner::{LaunchId, Outcome, ProcessEvent, RunSignal, Spawner};
 use crate::text::shown;
 
@@ -84,6 +86,7 @@ pub(crate) struct Plugin<S> {
     run: Option<Run>,
     senses: Option<Senses>,
     metrics: Option<MetricLines>,
+    control: Option<Channel>,
     /// Standard input of the run, until it is closed.
     feed: Option<Feed>,
 }
@@ -137,6 +140,7 @@ impl<S: Spawner> Plugin<S> {
             run: None,
             senses: None,
             metrics: None,
+            control: None,
             feed: None,
         }
     }
@@ -171,6 +175,10 @@ impl<S: Spawner> Plugin<S> {
                     Some(Event::Hung)
                 }
                 () = metrics_turn(&mut self.metrics) => None,
+                alert = control_turn(&mut self.control) => {
+                    self.log_alert(alert);
+                    None
+                }
                 () = feed_turn(&mut self.feed) => None,
                 () = output_turn(&mut self.run, &mut self.log) => {
                     if let Some(senses) = &mut self.senses {
@@ -267,14 +275,15 @@ impl<S: Spawner> Plugin<S> {
             _ => None,
         };
         self.log.begin(self.manifest.output, awaited);
-        let board = self.records.board.clone();
-        let launched = launch(&self.shared, &self.name, &self.path, &self.manifest, board).await?;
-        let Launched { id, pid, interpreter, feed, output, senses, metrics, group, events } = launched;
+        let launched = launch(&self.shared, &self.name, &self.path, &self.manifest, &self.records).await?;
+        let Launched { id, pid, interpreter, feed, output, senses, metrics, control, group, events } =
+            launched;
         tracing::info!(target: "larder_supervise", "Launched runtime plugin: {} with {interpreter}", self.label);
         self.published.interpreter = Some(interpreter);
         self.events = Some(events);
         self.senses = Some(senses);
         self.metrics = metrics;
+        self.control = control;
         self.feed = Some(feed);
         if let Some(group) = &group {
             for notice in &group.status().notices {
@@ -367,7 +376,21 @@ impl<S: Spawner> Plugin<S> {
         }
     }
 
+    fn log_alert(&self, alert: Option<Alert>) {
+        let Some(Alert { severity, text }) = alert else { return };
+        let label = &self.label;
+        match severity {
+            Severity::Debug => tracing::debug!(target: "larder_supervise", "[{label}] alert: {text}"),
+            Severity::Info => tracing::info!(target: "larder_supervise", "[{label}] alert: {text}"),
+            Severity::Warn => tracing::warn!(target: "larder_supervise", "[{label}] alert: {text}"),
+            Severity::Error => tracing::error!(target: "larder_supervise", "[{label}] alert: {text}"),
+        }
+    }
+
     fn finish_run(&mut self) {
+        for alert in self.control.take().map(Channel::close).unwrap_or_default() {
+            self.log_alert(Some(alert));
+        }
         if let Some(metrics) = self.metrics.take() {
             metrics.close();
         }
@@ -400,6 +423,13 @@ async fn next_event(events: &mut Option<mpsc::Receiver<ProcessEvent>>) -> Proces
 async fn next_notice(senses: &mut Option<Senses>) -> Notice {
     match senses {
         Some(senses) => senses.next().await,
+        None => pending().await,
+    }
+}
+
+async fn control_turn(control: &mut Option<Channel>) -> Option<Alert> {
+    match control {
+        Some(control) => control.turn().await,
         None => pending().await,
     }
 }

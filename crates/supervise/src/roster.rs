@@ -8,6 +8,7 @@ use serde::Serialize;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
+use crate::control::ControlRecord;
 use crate::discovery::Skipped;
 use crate::journal::Journal;
 use crate::lifecycle::Event;
@@ -45,6 +46,7 @@ pub(crate) struct Handle {
 pub(crate) struct Records {
     pub(crate) journal: Arc<Journal>,
     pub(crate) board: Arc<Board>,
+    pub(crate) control: Arc<ControlRecord>,
 }
 
 /// What the manifest says about starting, and the state of the files it was read from.

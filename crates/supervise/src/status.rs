@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::cgroup::CgroupStatus;
+use crate::control::{Alert, ControlCounts};
 use crate::journal::LineCounts;
 use crate::lifecycle::Phase;
 use crate::metric_lines::MetricLineCounts;
@@ -42,6 +43,10 @@ pub struct PluginStatus {
     pub lines: LineCounts,
     /// What it has written to its metrics descriptor.
     pub metric_lines: MetricLineCounts,
+    /// The latest alert that its latest run raised.
+    pub alert: Option<Alert>,
+    /// What has passed through its control channel.
+    pub control: ControlCounts,
 }
 
 /// How stopping all plugins went.

@@ -84,9 +84,13 @@ impl<S: Spawner> Supervisor<S> {
         })?;
         let unmasked = environment_from(&config, &scratch, "config.json")?;
         let extra = extra_of(&config);
-        let (environment, masked_extra) = match masked(&config) {
-            Some(masked) => (environment_from(&masked, &scratch, "config-masked.json")?, extra_of(&masked)),
-            None => (unmasked.clone(), extra.clone()),
+        let text: Arc<str> = config.config.as_str().into();
+        let (environment, masked_extra, masked_config) = match masked(&config) {
+            Some(masked) => {
+                let environment = environment_from(&masked, &scratch, "config-masked.json")?;
+                (environment, extra_of(&masked), masked.config.into())
+            }
+            None => (unmasked.clone(), extra.clone(), text.clone()),
         };
         let shared = Arc::new(Shared {
             spawner: spawner(scratch.path().to_path_buf()),
@@ -101,6 +105,10 @@ impl<S: Spawner> Supervisor<S> {
             cgroups: Cgroups::new(config.cgroup_root),
             extra,
             masked_extra,
+            config: text,
+            masked_config,
+            redact_secrets: config.redact_secrets,
+            control: config.control,
             clock: config.clock,
         });
         let supervisor = Self {
@@ -373,6 +381,8 @@ impl<S: Spawner> Supervisor<S> {
             due_in_ms: due_in.map(|d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX)),
             lines: plugin.records.journal.counts(),
             metric_lines: plugin.records.board.counts(),
+            alert: plugin.records.control.alert(),
+            control: plugin.records.control.counts(),
         }
     }
 }

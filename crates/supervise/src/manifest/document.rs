@@ -124,6 +124,7 @@ fn giving() -> Vec<Entry> {
         ("events", texts(), "Kinds of events it gets; `*` is all."),
         ("metrics", switch(false), "Whether it has a folder for metrics."),
         ("metrics_fd", switch(false), "Whether it can write metrics to a descriptor."),
+        ("control", switch(false), "Whether it has a control channel; its events then come through that."),
         ("secrets", switch(false), "Whether it sees masked values of the configuration."),
         ("inherit", texts(), "Inherited variables it gets; all where left out."),
         (

@@ -73,3 +73,30 @@ fn the_shell_example_works_without_jq() {
     host.wait_for("heartbeat #0");
     host.end();
 }
+
+#[test]
+fn an_example_watches_through_the_control_channel() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/runtime_plugins");
+    let plugins = Plugins::new();
+    for name in ["watch_evictions.py", "watch_evictions.py.plugin.toml"] {
+        std::fs::copy(folder.join(name), plugins.path(name)).unwrap();
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let config = serde_json::json!({"runtime_plugin_extra_config": {"plugin.watch_evictions.evictions_per_minute": 3}});
+    std::fs::write(dir.path().join("c.json"), config.to_string()).unwrap();
+    let mut host = plugins.host().env("HOST_CONFIG_FILE", dir.path().join("c.json")).start();
+    host.wait_for("[watch_evictions] hello: ['config', 'alert', 'status', 'subscribe']");
+    host.wait_for("[watch_evictions] subscribed: ['evict']");
+    for n in 0..3 {
+        assert_eq!(host.ask(&format!("evict {{\"n\": {n}}}")), true);
+    }
+    host.wait_until("watch_evictions", |s| s["alert"]["text"] == "3 evictions within a minute");
+    host.wait_for("ERROR [");
+    let status = host.status("watch_evictions");
+    assert_eq!((&status["alert"]["severity"], &status["control"]["events"]), (&"error".into(), &3.into()));
+    let (_, log) = host.end();
+    assert!(
+        log.iter().any(|l| l.starts_with("ERROR [") && l.ends_with("alert: 3 evictions within a minute")),
+        "{log:?}"
+    );
+}

@@ -22,6 +22,7 @@ fn main() {
         config.runtime_dir = dir.into();
     }
     config.cgroup_root = std::env::var_os("HOST_CGROUP_ROOT").map(Into::into);
+    config.control = Some(std::sync::Arc::new(Answers));
     config.sole_parent = true;
     config.redact_secrets = true;
     if let Ok(role) = std::env::var("HOST_ROLE") {
@@ -42,6 +43,16 @@ fn main() {
 
 fn number(name: &str, default: u64) -> Duration {
     Duration::from_millis(std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default))
+}
+
+/// Answers on control channels.
+#[derive(Debug)]
+struct Answers;
+
+impl larder_supervise::ControlHost for Answers {
+    fn status(&self, plugin: &str) -> serde_json::Value {
+        serde_json::json!({ "healthy": true, "asked_by": plugin })
+    }
 }
 
 async fn serve(config: SupervisorConfig) {
@@ -68,6 +79,7 @@ async fn serve(config: SupervisorConfig) {
             "usage" => Ok(serde_json::json!(supervisor.usage())),
             "metrics" => Ok(serde_json::json!(supervisor.plugin_metrics(&["larder_"]).text)),
             "reload" => Ok(serde_json::json!(supervisor.reload().await)),
+            "evict" => Ok(serde_json::json!(supervisor.events().publish("evict", name))),
             "publish" => Ok(serde_json::json!(supervisor.events().publish("test", name))),
             "tail" => supervisor.tail(name, 1000).map(|lines| serde_json::json!(lines)),
             "schema" => supervisor.schema(name).map(|s| serde_json::json!(s)),

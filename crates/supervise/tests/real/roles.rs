@@ -26,7 +26,10 @@ fn launched(role: &str, worker: &str) -> Vec<String> {
 
 #[test]
 fn examples_run_where_their_names_say() {
-    assert_eq!(launched("SCHEDULER", "-1"), ["scheduler_foo_plugin", "all_plugin", "event_log"]);
-    assert_eq!(launched("WORKER", "0"), ["all_plugin", "event_log", "worker_0_test"]);
-    assert_eq!(launched("worker", "1"), ["all_plugin", "event_log"]);
+    assert_eq!(
+        launched("SCHEDULER", "-1"),
+        ["scheduler_foo_plugin", "watch_evictions", "all_plugin", "event_log"]
+    );
+    assert_eq!(launched("WORKER", "0"), ["watch_evictions", "all_plugin", "event_log", "worker_0_test"]);
+    assert_eq!(launched("worker", "1"), ["watch_evictions", "all_plugin", "event_log"]);
 }

@@ -1,0 +1,200 @@
+//! What requests on a control channel mean: the handshake, the methods, and the errors. No I/O.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::{API_VERSION, Alert, ControlHost};
+use crate::redaction::redacted;
+use crate::severity::Severity;
+use crate::text::escaped;
+
+/// Characters of an alert; the rest is cut off.
+const ALERT_CHARS_MAX: usize = 1_000;
+
+const PARSE_ERROR: i64 = -32_700;
+const INVALID_REQUEST: i64 = -32_600;
+const NO_SUCH_METHOD: i64 = -32_601;
+const INVALID_PARAMS: i64 = -32_602;
+const NO_COMMON_VERSION: i64 = -32_000;
+const TOO_MANY: i64 = -32_001;
+const HELLO_FIRST: i64 = -32_002;
+const NOT_GRANTED: i64 = -32_003;
+
+/// What a plugin may do, and what it is told.
+#[derive(Debug, Clone)]
+pub(crate) struct Grants {
+    /// Its name.
+    pub(crate) plugin: String,
+    /// Kinds of events it may subscribe to; `*` is all.
+    pub(crate) events: Vec<String>,
+    /// Whether secrets are masked for it.
+    pub(crate) masked: bool,
+    /// The configuration text, masked where it has to be.
+    pub(crate) config: Arc<str>,
+    /// Who knows more.
+    pub(crate) host: Option<Arc<dyn ControlHost>>,
+}
+
+/// One run's conversation.
+#[derive(Debug)]
+pub(crate) struct Session {
+    grants: Grants,
+    greeted: bool,
+}
+
+/// What follows a line.
+#[derive(Debug, Default)]
+pub(super) struct Reply {
+    /// The answer; a notification gets none.
+    pub(super) text: Option<String>,
+    pub(super) effect: Option<Effect>,
+    pub(super) malformed: bool,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Effect {
+    /// These kinds of events instead of those before.
+    Subscribe(Vec<String>),
+    Alert(Alert),
+}
+
+/// A code, a text, and data.
+type Refusal = (i64, String, Value);
+
+impl Session {
+    pub(crate) fn new(grants: Grants) -> Self {
+        Self { grants, greeted: false }
+    }
+
+    /// Takes one line; `None` is one that was too long. Requests that are not `allowed` are refused.
+    pub(super) fn take(&mut self, line: Option<&str>, allowed: bool) -> Reply {
+        let malformed = |code, text: &str, id: &Value| Reply {
+            text: Some(failure(id, &(code, text.to_owned(), Value::Null))),
+            malformed: true,
+            ..Reply::default()
+        };
+        let Some(line) = line else { return malformed(PARSE_ERROR, "line too long", &Value::Null) };
+        let Ok(request) = serde_json::from_str::<Value>(line) else {
+            return malformed(PARSE_ERROR, "not JSON", &Value::Null);
+        };
+        let id = request.get("id");
+        let id_is_valid = id.is_none_or(|id| id.is_string() || id.is_number() || id.is_null());
+        let shown = id.filter(|_| id_is_valid).cloned().unwrap_or_default();
+        let method = request.get("method").and_then(Value::as_str);
+        let versioned = request.get("jsonrpc").is_some_and(|v| v == "2.0");
+        let (Some(method), true, true) = (method, versioned, id_is_valid) else {
+            return malformed(INVALID_REQUEST, "not a JSON-RPC 2.0 request", &shown);
+        };
+        let params = request.get("params").cloned().unwrap_or_default();
+        let result = match allowed {
+            true => self.call(method, &params),
+            false => Err(refusal(TOO_MANY, "too many requests")),
+        };
+        let wants_answer = id.is_some();
+        let (text, effect) = match result {
+            Ok((result, effect)) => {
+                (json!({"jsonrpc": "2.0", "id": shown, "result": result}).to_string(), effect)
+            }
+            Err(refusal) => (failure(&shown, &refusal), None),
+        };
+        Reply { text: wants_answer.then_some(text), effect, malformed: false }
+    }
+
+    fn call(&mut self, method: &str, params: &Value) -> Result<(Value, Option<Effect>), Refusal> {
+        match method {
+            "hello" => self.hello(params).map(|result| (result, None)),
+            "status" | "config" | "subscribe" | "alert" if !self.greeted => {
+                Err(refusal(HELLO_FIRST, "say `hello` first"))
+            }
+            "status" => match &self.grants.host {
+                Some(host) => Ok((host.status(&self.grants.plugin), None)),
+                None => Err(refusal(NO_SUCH_METHOD, "this server offers no `status`")),
+            },
+            "config" => Ok((self.config(), None)),
+            "subscribe" => self.subscribe(params),
+            "alert" => alert(params).map(|alert| (Value::Bool(true), Some(Effect::Alert(alert)))),
+            _ => Err(refusal(NO_SUCH_METHOD, "no such method")),
+        }
+    }
+
+    fn hello(&mut self, params: &Value) -> Result<Value, Refusal> {
+        let wanted = params.get("versions").and_then(Value::as_array);
+        let Some(wanted) = wanted else {
+            return Err(refusal(INVALID_PARAMS, "`versions` is no list of numbers"));
+        };
+        if !wanted.iter().any(|version| version.as_u64() == Some(API_VERSION)) {
+            let data = json!({"versions": [API_VERSION]});
+            return Err((NO_COMMON_VERSION, "no common version".to_owned(), data));
+        }
+        self.greeted = true;
+        let mut capabilities = vec!["config", "alert"];
+        if self.grants.host.is_some() {
+            capabilities.push("status");
+        }
+        if !self.grants.events.is_empty() {
+            capabilities.push("subscribe");
+        }
+        Ok(json!({
+            "version": API_VERSION,
+            "plugin": self.grants.plugin,
+            "capabilities": capabilities,
+            "events": self.grants.events,
+        }))
+    }
+
+    fn config(&self) -> Value {
+        let given = self.grants.host.as_ref().and_then(|host| host.config(&self.grants.plugin));
+        let Some(given) = given else {
+            // A text that is no JSON is told as it is.
+            return serde_json::from_str(&self.grants.config)
+                .unwrap_or_else(|_| Value::from(self.grants.config.as_ref()));
+        };
+        if !self.grants.masked {
+            return given;
+        }
+        serde_json::from_str(&redacted(&given.to_string())).unwrap_or_default()
+    }
+
+    fn subscribe(&self, params: &Value) -> Result<(Value, Option<Effect>), Refusal> {
+        let kinds = params.get("kinds").and_then(Value::as_array);
+        let kinds: Option<Vec<String>> =
+            kinds.and_then(|kinds| kinds.iter().map(|kind| kind.as_str().map(str::to_owned)).collect());
+        let Some(kinds) = kinds else {
+            return Err(refusal(INVALID_PARAMS, "`kinds` is no list of texts"));
+        };
+        let granted = &self.grants.events;
+        let ungranted = kinds.iter().find(|kind| !granted.iter().any(|own| own == "*" || own == *kind));
+        match ungranted {
+            Some(kind) => {
+                let text = format!("`{}` is not among the `events` of the manifest", escaped(kind));
+                Err((NOT_GRANTED, text, json!({"events": granted})))
+            }
+            None => Ok((json!({"kinds": kinds}), Some(Effect::Subscribe(kinds)))),
+        }
+    }
+}
+
+fn alert(params: &Value) -> Result<Alert, Refusal> {
+    let text = params.get("text").and_then(Value::as_str).filter(|text| !text.is_empty());
+    let Some(text) = text else { return Err(refusal(INVALID_PARAMS, "`text` is missing")) };
+    let severity = match params.get("severity") {
+        None => Severity::Warn,
+        Some(name) => serde_json::from_value(name.clone())
+            .map_err(|_| refusal(INVALID_PARAMS, "`severity` is none of debug, info, warn, error"))?,
+    };
+    let text: String = text.chars().take(ALERT_CHARS_MAX).collect();
+    Ok(Alert { severity, text: escaped(&text).into_owned() })
+}
+
+fn refusal(code: i64, text: &str) -> Refusal {
+    (code, text.to_owned(), Value::Null)
+}
+
+fn failure(id: &Value, (code, text, data): &Refusal) -> String {
+    let mut error = json!({"code": code, "message": text});
+    if let (Value::Object(error), false) = (&mut error, data.is_null()) {
+        error.insert("data".to_owned(), data.clone());
+    }
+    json!({"jsonrpc": "2.0", "id": id, "error": error}).to_string()
+}
