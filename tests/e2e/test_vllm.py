@@ -119,3 +119,16 @@ def test_a_second_process_gets_the_cache_of_the_first(own_server, run_engine, re
     # With the engine's own prefix cache on, only what it lacks comes from us.
     assert third["branch"]["local_hits"] == 3 * CHUNK
     assert third["branch"]["external_hits"] == CHUNK
+
+
+def test_the_cache_outlives_server_and_engine(own_server, run_engine, reference, tmp_path):
+    adapter = json.dumps({"type": "fs", "base_path": str(tmp_path / "kv")})
+    before = own_server(*FLAGS, "--l2-adapter", adapter, base=False)
+    cold = run_engine("cold", [("main", "main", None)], before.port)
+    before.stop()
+    after = own_server(*FLAGS, "--l2-adapter", adapter, base=False)
+    warm = run_engine("warm", [("main", "main", None), ("other", "other", None)], after.port)
+    for rows in (cold, warm):
+        assert all(row["tokens"] == reference[name] for name, row in rows.items())
+    assert cold["main"]["external_hits"] == 0
+    assert (warm["main"]["external_hits"], warm["other"]["external_hits"]) == (5 * CHUNK, 0)
