@@ -120,27 +120,11 @@ pub(crate) async fn launch<S: Spawner>(
         set(&mut environment, collect::METRICS_DIR, folder.to_string_lossy().as_ref());
     }
     let (mut stdio, stdin, stdout, stderr) = pipes().map_err(failed)?;
-    let mut offer = |variable: &str, descriptor: OwnedFd| {
-        let number = FIRST_EXTRA_FD as usize + stdio.extra.len();
-        set(&mut environment, variable, &number.to_string());
-        stdio.extra.push(descriptor);
-    };
-    let mut metrics = None;
-    if manifest.metrics_fd {
-        let (ours, theirs) = pipe_with(PipeFlags::CLOEXEC).map_err(|e| failed(e.into()))?;
-        rustix::io::ioctl_fionbio(&ours, true).map_err(|e| failed(e.into()))?;
-        metrics = Some(MetricLines::new(ours, records.board.clone()).map_err(failed)?);
-        offer(METRICS_FD, theirs);
+    let offers = offers(shared, name, manifest, records).map_err(failed)?;
+    for (name, value) in offers.variables {
+        set(&mut environment, name, &value);
     }
-    let mut control = None;
-    if manifest.control {
-        let session = Session::new(grants(shared, name, manifest));
-        let (channel, theirs) =
-            Channel::new(session, shared.sink.clone(), records.control.clone()).map_err(failed)?;
-        control = Some(channel);
-        offer(CONTROL_FD, theirs);
-        set(&mut environment, API_VERSION_NAME, &API_VERSION.to_string());
-    }
+    stdio.extra = offers.descriptors;
     let fed: &[String] = if manifest.control { &[] } else { &manifest.events };
     let feed = Feed::new(stdin, &shared.sink, fed).map_err(failed)?;
     let output = Output::new(stdout, stderr, &manifest.output).map_err(failed)?;
@@ -161,8 +145,8 @@ pub(crate) async fn launch<S: Spawner>(
         feed,
         output,
         senses,
-        metrics,
-        control,
+        metrics: offers.metrics,
+        control: offers.control,
         group,
         events,
     })
@@ -183,6 +167,47 @@ fn environment_for<S>(shared: &Shared<S>, manifest: &Manifest) -> Vec<(OsString,
         set(&mut environment, name, value);
     }
     environment
+}
+
+/// Descriptors besides the standard streams, and how the plugin finds them.
+#[derive(Default)]
+struct Offers {
+    metrics: Option<MetricLines>,
+    control: Option<Channel>,
+    descriptors: Vec<OwnedFd>,
+    variables: Vec<(&'static str, String)>,
+}
+
+impl Offers {
+    fn add(&mut self, variable: &'static str, descriptor: OwnedFd) {
+        let number = FIRST_EXTRA_FD as usize + self.descriptors.len();
+        self.variables.push((variable, number.to_string()));
+        self.descriptors.push(descriptor);
+    }
+}
+
+/// What the manifest asks for of these.
+fn offers<S>(
+    shared: &Shared<S>,
+    name: &str,
+    manifest: &Manifest,
+    records: &Records,
+) -> std::io::Result<Offers> {
+    let mut offers = Offers::default();
+    if manifest.metrics_fd {
+        let (ours, theirs) = pipe_with(PipeFlags::CLOEXEC)?;
+        rustix::io::ioctl_fionbio(&ours, true)?;
+        offers.metrics = Some(MetricLines::new(ours, records.board.clone())?);
+        offers.add(METRICS_FD, theirs);
+    }
+    if manifest.control {
+        let session = Session::new(grants(shared, name, manifest));
+        let (channel, theirs) = Channel::new(session, shared.sink.clone(), records.control.clone())?;
+        offers.control = Some(channel);
+        offers.add(CONTROL_FD, theirs);
+        offers.variables.push((API_VERSION_NAME, API_VERSION.to_string()));
+    }
+    Ok(offers)
 }
 
 fn grants<S>(shared: &Shared<S>, name: &str, manifest: &Manifest) -> Grants {
