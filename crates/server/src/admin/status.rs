@@ -1,10 +1,18 @@
 //! The body of `/status`, key by key as the peer's (`spec/http-api.md` 2), with `larder` for what only this server knows.
 
+use larder_supervise::ControlHost;
 use serde_json::{Value, json};
 
 use super::l2;
 use super::routes::Admin;
 use crate::engine::EngineStatus;
+
+/// What plugins are told on their control channels is what anybody is told.
+impl ControlHost for Admin {
+    fn status(&self, _plugin: &str) -> Value {
+        body(self)
+    }
+}
 
 /// The node now.
 pub(super) fn body(admin: &Admin) -> Value {

@@ -135,11 +135,12 @@ impl Node {
             adapters: self.tier.as_ref().map(|tier| Arc::clone(tier.adapters())).unwrap_or_default(),
             plugins: control.clone(),
         };
+        let teller = Arc::new(Admin { plugins: Plugins::default(), ..admin.clone() });
         let (listener, url) = listen_http(&config).await?;
         tracing::info!("LMCache cache server is running... (HTTP on {url})");
         let app = admin::router(admin).into_make_service_with_connect_info::<std::net::SocketAddr>();
         let http = tokio::task::spawn_local(async move { axum::serve(listener, app).await });
-        let plugins = start_plugins(&config, &resolved).map(Arc::new);
+        let plugins = start_plugins(&config, &resolved, teller).map(Arc::new);
         if let Some(plugins) = &plugins {
             control.attach(Arc::clone(plugins));
             tokio::task::spawn_local(admin::keep_current(control, Arc::clone(plugins)));
@@ -269,7 +270,7 @@ async fn listen_http(config: &ServerConfig) -> Result<(TcpListener, String), Sta
 }
 
 /// Starts the plugins. A server whose plugins can't be supervised serves all the same, and says so.
-fn start_plugins(config: &ServerConfig, resolved: &Resolved) -> Option<Supervisor> {
+fn start_plugins(config: &ServerConfig, resolved: &Resolved, teller: Arc<Admin>) -> Option<Supervisor> {
     if config.plugins.locations.is_empty() {
         return None;
     }
@@ -277,6 +278,7 @@ fn start_plugins(config: &ServerConfig, resolved: &Resolved) -> Option<Superviso
     let plugins = SupervisorConfig {
         extra_config: plugin_extra_config_json(config),
         sole_parent: true,
+        control: Some(teller),
         output: OutputLimits { rate: PLUGIN_LINES, ..OutputLimits::default() },
         ..SupervisorConfig::new(locations, plugin_config_json(config, resolved))
     };
