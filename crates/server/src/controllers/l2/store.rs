@@ -12,8 +12,9 @@ use crate::engine::StoreWork;
 /// Bytes handed to the adapters at a time.
 const BATCH_BYTES: u64 = 64 << 20;
 
-/// Stores batch after batch until the queue is empty.
+/// Stores batch after batch until the queue is empty and everything taken from it is stored: by whoever took it.
 pub(super) async fn drain(shared: &Arc<Shared>) {
+    let _turn = shared.storing.lock().await;
     loop {
         let batch = shared.engine.take_stores(BATCH_BYTES);
         if batch.is_empty() {

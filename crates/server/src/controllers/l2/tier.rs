@@ -8,7 +8,7 @@ use larder_core::hash::ChunkHash;
 use larder_core::key::Scope;
 use larder_storage::{Adapter, AdapterConfig, Built, ConfigError, Failure, Key, build};
 use serde_json::Value as Json;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Mutex, Semaphore, oneshot};
 
 use super::{prefetch, store};
 use crate::controllers::tasks::{Task, TaskLevel, Tasks};
@@ -69,6 +69,8 @@ pub enum TierError {
 pub(super) struct Shared {
     pub(super) engine: Arc<Engine>,
     pub(super) store_policy: StorePolicy,
+    /// Held by who empties the store queue, so that a stop waits for what is under way.
+    pub(super) storing: Mutex<()>,
     adapters: Vec<Arc<dyn Adapter>>,
 }
 
@@ -113,6 +115,7 @@ impl Tier {
         let shared = Arc::new(Shared {
             engine,
             store_policy: config.store_policy,
+            storing: Mutex::new(()),
             adapters: built.iter().map(|built| Arc::clone(&built.adapter)).collect(),
         });
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
