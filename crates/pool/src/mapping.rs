@@ -2,8 +2,9 @@
 #![expect(unsafe_code, reason = "memory shared with other processes is reached through raw pointers only")]
 
 use std::ffi::c_void;
+use std::io;
 use std::ops::Range;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::ptr::{self, NonNull};
 
 use rustix::io::Errno;
@@ -109,6 +110,53 @@ impl Mapping {
         Ok(())
     }
 
+    /// Has the kernel fill part of the mapping from a file, once; returns the bytes read, 0 at its end.
+    pub(crate) fn pread(
+        &self,
+        offset: u64,
+        len: usize,
+        fd: BorrowedFd<'_>,
+        file_offset: u64,
+    ) -> io::Result<usize> {
+        let (at, file_offset) = (self.check(offset, len).map_err(invalid)?, position(file_offset)?);
+        // SAFETY: `check` proved that the range lies within the mapping, which lives as long as `self`. The kernel writes there
+        // as any other process may; no reference to the range exists.
+        let count =
+            unsafe { libc::pread(fd.as_raw_fd(), self.base.as_ptr().add(at).cast(), len, file_offset) };
+        counted(count)
+    }
+
+    /// Has the kernel write part of the mapping to a file, once; returns the bytes written.
+    pub(crate) fn pwrite(
+        &self,
+        offset: u64,
+        len: usize,
+        fd: BorrowedFd<'_>,
+        file_offset: u64,
+    ) -> io::Result<usize> {
+        let (at, file_offset) = (self.check(offset, len).map_err(invalid)?, position(file_offset)?);
+        // SAFETY: as in `pread`; the kernel only reads the range.
+        let count =
+            unsafe { libc::pwrite(fd.as_raw_fd(), self.base.as_ptr().add(at).cast(), len, file_offset) };
+        counted(count)
+    }
+
+    /// Has the kernel fill part of the mapping from a stream, once; returns the bytes read, 0 at its end.
+    pub(crate) fn recv(&self, offset: u64, len: usize, fd: BorrowedFd<'_>) -> io::Result<usize> {
+        let at = self.check(offset, len).map_err(invalid)?;
+        // SAFETY: as in `pread`.
+        let count = unsafe { libc::read(fd.as_raw_fd(), self.base.as_ptr().add(at).cast(), len) };
+        counted(count)
+    }
+
+    /// Has the kernel write part of the mapping to a stream, once; returns the bytes written.
+    pub(crate) fn send(&self, offset: u64, len: usize, fd: BorrowedFd<'_>) -> io::Result<usize> {
+        let at = self.check(offset, len).map_err(invalid)?;
+        // SAFETY: as in `pwrite`.
+        let count = unsafe { libc::write(fd.as_raw_fd(), self.base.as_ptr().add(at).cast(), len) };
+        counted(count)
+    }
+
     /// Has the kernel back private pages now. Kernels that can't are left to do it on first use.
     pub(crate) fn populate(&self, range: Range<usize>) -> Result<(), PoolError> {
         let Range { start, end } = range;
@@ -151,6 +199,19 @@ impl Drop for Mapping {
     }
 }
 
+/// What a transfer of the kernel's returned.
+fn counted(count: isize) -> io::Result<usize> {
+    usize::try_from(count).map_err(|_| io::Error::last_os_error())
+}
+
+fn position(file_offset: u64) -> io::Result<libc::off_t> {
+    libc::off_t::try_from(file_offset).map_err(|_| io::Error::from_raw_os_error(libc::EOVERFLOW))
+}
+
+fn invalid(error: PoolError) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, error)
+}
+
 fn map_anonymous(len: usize, flags: MapFlags) -> rustix::io::Result<*mut c_void> {
     // SAFETY: a fresh mapping at an address the kernel chooses replaces nothing.
     unsafe { rustix::mm::mmap_anonymous(ptr::null_mut(), len, ProtFlags::READ | ProtFlags::WRITE, flags) }
@@ -158,6 +219,10 @@ fn map_anonymous(len: usize, flags: MapFlags) -> rustix::io::Result<*mut c_void>
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::os::fd::AsFd as _;
+    use std::os::unix::net::UnixStream;
+
     use super::*;
 
     #[test]
@@ -177,6 +242,49 @@ mod tests {
         }
         assert_eq!(out.len(), 5);
         assert!(mapping.write(8192, b"").is_ok());
+    }
+
+    #[test]
+    fn the_kernel_moves_bytes_of_the_range_and_no_others() {
+        let mapping = Mapping::private(8192, false).unwrap();
+        mapping.write(0, &[7; 8192]).unwrap();
+        mapping.write(4090, b"pool").unwrap();
+        let file = tempfile::tempfile().unwrap();
+        assert_eq!(mapping.pwrite(4090, 4, file.as_fd(), 100).unwrap(), 4);
+        assert_eq!(mapping.pread(8190, 2, file.as_fd(), 100).unwrap(), 2);
+        assert_eq!(mapping.pread(0, 8, file.as_fd(), 104).unwrap(), 0, "the end of the file");
+
+        let (mut here, there) = UnixStream::pair().unwrap();
+        assert_eq!(mapping.send(8190, 2, there.as_fd()).unwrap(), 2);
+        let mut sent = [0; 2];
+        here.read_exact(&mut sent).unwrap();
+        assert_eq!(&sent, b"po");
+        here.write_all(b"xy").unwrap();
+        assert_eq!(mapping.recv(0, 2, there.as_fd()).unwrap(), 2);
+        let mut all = Vec::new();
+        mapping.append_to(0, 8192, &mut all).unwrap();
+        assert_eq!((&all[..3], &all[8188..]), (b"xy\x07".as_slice(), b"\x07\x07po".as_slice()));
+    }
+
+    #[test]
+    fn transfers_outside_are_refused_before_the_kernel_is_asked() {
+        let mapping = Mapping::private(8192, false).unwrap();
+        let file = tempfile::tempfile().unwrap();
+        let fd = file.as_fd();
+        for (offset, len) in [(8190, 3), (8192, 1), (u64::MAX, 1)] {
+            let kinds = [
+                mapping.pread(offset, len, fd, 0),
+                mapping.pwrite(offset, len, fd, 0),
+                mapping.recv(offset, len, fd),
+                mapping.send(offset, len, fd),
+            ]
+            .map(|done| done.unwrap_err().kind());
+            assert_eq!(kinds, [io::ErrorKind::InvalidInput; 4], "{offset}+{len}");
+        }
+        assert!(mapping.pwrite(0, 1, fd, u64::MAX).is_err());
+        assert_eq!(file.metadata().unwrap().len(), 0);
+        let read_only = std::fs::File::open("/dev/null").unwrap();
+        assert!(mapping.pwrite(0, 1, read_only.as_fd(), 0).is_err(), "what the kernel refuses is an error");
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! The pool's segment: created under its name, prepared in slices, gone with its server.
 
 use std::fs::File;
+use std::io;
 use std::ops::Range;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -146,12 +147,61 @@ impl Segment {
         self.mapping.append_to(offset, len, out)
     }
 
+    /// Fills `range` from a file, once; returns the bytes read, 0 at the end of the file. The kernel moves the bytes, so direct
+    /// I/O is possible.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a range outside the pool, [`PoolError::Exhausted`] as a cause, and what the kernel reports.
+    pub fn pread_from(&self, fd: BorrowedFd<'_>, file_offset: u64, range: Range<u64>) -> io::Result<usize> {
+        let (offset, len) = self.backed_range(range)?;
+        self.mapping.pread(offset, len, fd, file_offset)
+    }
+
+    /// Writes `range` to a file, once; returns the bytes written.
+    ///
+    /// # Errors
+    /// As [`Segment::pread_from`].
+    pub fn pwrite_to(&self, fd: BorrowedFd<'_>, file_offset: u64, range: Range<u64>) -> io::Result<usize> {
+        let (offset, len) = self.backed_range(range)?;
+        self.mapping.pwrite(offset, len, fd, file_offset)
+    }
+
+    /// Fills `range` from a stream, once; returns the bytes read, 0 at its end.
+    ///
+    /// # Errors
+    /// As [`Segment::pread_from`].
+    pub fn recv_from(&self, fd: BorrowedFd<'_>, range: Range<u64>) -> io::Result<usize> {
+        let (offset, len) = self.backed_range(range)?;
+        self.mapping.recv(offset, len, fd)
+    }
+
+    /// Writes `range` to a stream, once; returns the bytes written.
+    ///
+    /// # Errors
+    /// As [`Segment::pread_from`].
+    pub fn send_to(&self, fd: BorrowedFd<'_>, range: Range<u64>) -> io::Result<usize> {
+        let (offset, len) = self.backed_range(range)?;
+        self.mapping.send(offset, len, fd)
+    }
+
     /// Removes the name now; the memory stays until the segment is dropped. Further calls do nothing.
     ///
     /// A name that somebody else has taken over meanwhile is left alone.
     pub fn unlink(&self) {
         if let Some(shared) = &self.shared {
             shared.unlink();
+        }
+    }
+
+    /// A range the kernel may be handed.
+    fn backed_range(&self, range: Range<u64>) -> io::Result<(u64, usize)> {
+        let len = usize::try_from(range.end.saturating_sub(range.start)).unwrap_or(usize::MAX);
+        match self.ensure_backed(range.start, len) {
+            Ok(()) => Ok((range.start, len)),
+            Err(error @ PoolError::OutOfRange { .. }) => {
+                Err(io::Error::new(io::ErrorKind::InvalidInput, error))
+            }
+            Err(error) => Err(io::Error::other(error)),
         }
     }
 

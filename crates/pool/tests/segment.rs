@@ -4,7 +4,9 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Read};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -73,6 +75,33 @@ fn preparation_backs_the_range_and_nothing_else() {
     segment.append_to(0, 4, &mut copy).unwrap();
     assert_eq!(copy, b"kept");
     assert!(matches!(segment.prepare(8 * MIB..8 * MIB + 1), Err(PoolError::OutOfRange { .. })));
+}
+
+#[test]
+fn files_and_streams_are_moved_by_the_kernel() {
+    let name = unique("kernel");
+    let segment = shared(&name, 4 * MIB).unwrap();
+    let bytes: Vec<u8> = (0..MIB).map(|i| (i % 251) as u8).collect();
+    segment.write_at(MIB, &bytes).unwrap();
+
+    let file = tempfile::tempfile().unwrap();
+    assert_eq!(segment.pwrite_to(file.as_fd(), 0, MIB..2 * MIB).unwrap() as u64, MIB);
+    assert_eq!(segment.pread_from(file.as_fd(), 0, 3 * MIB..4 * MIB).unwrap() as u64, MIB);
+    let mut copy = Vec::new();
+    segment.append_to(3 * MIB, MIB as usize, &mut copy).unwrap();
+    assert_eq!(copy, bytes);
+
+    let (here, there) = UnixStream::pair().unwrap();
+    assert_eq!(segment.send_to(here.as_fd(), MIB + 1..MIB + 5).unwrap(), 4);
+    assert_eq!(segment.recv_from(there.as_fd(), 0..MIB).unwrap(), 4);
+    let mut head = [0; 5];
+    segment.read_at(0, &mut head).unwrap();
+    assert_eq!(head, [1, 2, 3, 4, 0]);
+
+    for range in [4 * MIB - 1..4 * MIB + 1, u64::MAX - 1..u64::MAX] {
+        let refused = segment.pread_from(file.as_fd(), 0, range.clone()).unwrap_err();
+        assert_eq!(refused.kind(), std::io::ErrorKind::InvalidInput, "{range:?}: {refused}");
+    }
 }
 
 #[test]

@@ -112,8 +112,18 @@ async fn read_back(engine: &Engine, seed: u32, chunks: u32) -> usize {
 
 #[tokio::test]
 async fn a_cache_outlives_its_server() {
+    outlives_its_server(false).await;
+}
+
+/// The kernel moves bytes between the device and the pool, with nothing in between.
+#[tokio::test]
+async fn a_cache_outlives_its_server_without_the_page_cache() {
+    outlives_its_server(true).await;
+}
+
+async fn outlives_its_server(use_odirect: bool) {
     let directory = tempfile::tempdir().unwrap();
-    let fs = json!({ "type": "fs", "base_path": directory.path() });
+    let fs = json!({ "type": "fs", "base_path": directory.path(), "use_odirect": use_odirect });
     let first = engine(32);
     let running = tier(&first, vec![fs.clone()], StorePolicy::Default);
     store(&first, 1, 3);

@@ -1,6 +1,8 @@
 //! Pool memory as adapters are lent it.
 
 use std::io;
+use std::ops::Range;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -61,6 +63,13 @@ impl PoolBuffer {
         self.entry
     }
 
+    /// A range of the pool for one of the buffer.
+    fn range(&self, range: Range<usize>) -> io::Result<Range<u64>> {
+        let length = range.len();
+        let start = self.at(range.start, length)?;
+        Ok(start..start + length as u64)
+    }
+
     fn at(&self, offset: usize, length: usize) -> io::Result<u64> {
         match offset.checked_add(length) {
             Some(end) if end <= self.length => Ok(self.offset + offset as u64),
@@ -91,6 +100,22 @@ impl LentBuffer for PoolBuffer {
     fn write_at(&self, offset: usize, from: &[u8]) -> io::Result<()> {
         let at = self.at(offset, from.len())?;
         self.engine.pool().write_at(at, from).map_err(io::Error::other)
+    }
+
+    fn pread_into(&self, fd: BorrowedFd<'_>, file_offset: u64, range: Range<usize>) -> io::Result<usize> {
+        self.engine.pool().pread_from(fd, file_offset, self.range(range)?)
+    }
+
+    fn pwrite_from(&self, fd: BorrowedFd<'_>, file_offset: u64, range: Range<usize>) -> io::Result<usize> {
+        self.engine.pool().pwrite_to(fd, file_offset, self.range(range)?)
+    }
+
+    fn recv_into(&self, fd: BorrowedFd<'_>, range: Range<usize>) -> io::Result<usize> {
+        self.engine.pool().recv_from(fd, self.range(range)?)
+    }
+
+    fn send_from(&self, fd: BorrowedFd<'_>, range: Range<usize>) -> io::Result<usize> {
+        self.engine.pool().send_to(fd, self.range(range)?)
     }
 }
 
