@@ -11,7 +11,7 @@ use larder_core::key::TokenRange;
 use larder_pool::{Segment, SegmentOptions};
 use larder_server::controllers::Tasks;
 use larder_server::controllers::l2::{StorePolicy, Tier, TierConfig};
-use larder_server::engine::{Engine, EngineConfig, Geometry, PromptKey};
+use larder_server::engine::{Engine, EngineConfig, Geometry, LeaseTotals, PromptKey, WarmError, WarmStatus};
 use serde_json::{Value, json};
 
 const CHUNK: u32 = 16;
@@ -204,4 +204,33 @@ fn a_backlog_sheds_the_oldest_instead_of_pinning_memory() {
     assert_eq!(waiting as u64, engine.status().cache.leases);
     assert!(waiting <= 4, "{waiting} of 16 pages are pinned");
     assert_eq!(engine.counters().l2_shed_chunks.get(), 80 - waiting as u64);
+}
+
+#[tokio::test]
+async fn a_warm_prefetch_leaves_objects_without_leases() {
+    let directory = tempfile::tempdir().unwrap();
+    let fs = json!({ "type": "fs", "base_path": directory.path() });
+    let first = engine(32);
+    let running = tier(&first, vec![fs.clone()], StorePolicy::Default);
+    store(&first, 1, 3);
+    running.stop();
+    let second = engine(32);
+    let running = tier(&second, vec![fs], StorePolicy::Default);
+    let id = second.warm("m", 1, "", key("", &prompt(1, 4), None).hashes).unwrap();
+    let finished = async {
+        loop {
+            match second.warm_status(&id) {
+                Some(WarmStatus::Pending) => tokio::time::sleep(Duration::from_millis(1)).await,
+                status => break status,
+            }
+        }
+    };
+    let status = tokio::time::timeout(Duration::from_secs(20), finished).await.unwrap();
+    assert_eq!(status, Some(WarmStatus::Completed { found_keys: 3, total_keys: 4 }));
+    assert_eq!(second.warm_status(&id), None, "the end is told once");
+    assert_eq!(second.lease_totals(), LeaseTotals::default());
+    assert_eq!(second.status().cache.resident_objects, 3);
+    let unknown = second.warm("nobody", 1, "", key("", &prompt(1, 4), None).hashes);
+    assert!(matches!(unknown, Err(WarmError::NoLayout { .. })));
+    running.stop();
 }

@@ -21,6 +21,8 @@ const CHECKSUM_THREADS: usize = 2;
 pub struct Built {
     /// The adapter, decorated.
     pub adapter: Arc<dyn Adapter>,
+    /// Whether others write to the same storage, as configured.
+    pub is_shared: bool,
     /// What passed through it.
     pub counters: Arc<Counters>,
     /// Its circuit breaker, when it has one.
@@ -60,7 +62,7 @@ pub fn build(config: &AdapterConfig) -> Result<Built, Failure> {
     }
     let counting = Counting::new(adapter);
     let counters = counting.counters();
-    Ok(Built { adapter: Arc::new(counting), counters, breaker, checksum })
+    Ok(Built { adapter: Arc::new(counting), is_shared: common.is_shared, counters, breaker, checksum })
 }
 
 fn backend(config: &AdapterConfig) -> Result<Arc<dyn Adapter>, Failure> {

@@ -19,6 +19,7 @@
 //! serialise access, and everything long (eviction of many objects, clearing) is offered in bounded steps.
 
 mod entry;
+mod inventory;
 mod lookup;
 mod room;
 mod scopes;
@@ -29,6 +30,7 @@ mod table;
 mod tests;
 
 pub use entry::{EntryRef, ScopeId};
+pub use inventory::{Listed, NamedRemoval, ObjectName};
 pub use lookup::{Lookup, Row};
 pub use stats::CacheStats;
 pub use table::{Cache, CacheConfig, Commit, Removed, Reservation, Reserved};

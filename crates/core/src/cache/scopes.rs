@@ -5,6 +5,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use super::entry::ScopeId;
+use super::inventory::ObjectName;
 use crate::key::Scope;
 
 /// Scopes that have objects, counted; a scope without objects is forgotten, so that hostile salts cost nothing.
@@ -60,6 +61,17 @@ impl Scopes {
     pub(super) fn get(&self, id: ScopeId) -> &Arc<Scope> {
         let (scope, _) = self.slots[id.0 as usize].as_ref().expect("a scope id lives as long as its objects");
         scope
+    }
+
+    /// The scopes an object of this name may be in: one per layout.
+    pub(super) fn named(&self, name: &ObjectName<'_>) -> Vec<ScopeId> {
+        let same = |scope: &Scope| {
+            *scope.model_name == *name.model_name
+                && scope.kv_rank == name.kv_rank
+                && scope.object_group_id == name.object_group_id
+                && *scope.cache_salt == *name.cache_salt
+        };
+        self.ids.iter().filter(|(scope, _)| same(scope)).map(|(_, &id)| id).collect()
     }
 
     /// Number of scopes with objects.

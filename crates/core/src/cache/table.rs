@@ -313,11 +313,7 @@ impl Cache {
             let entry = self.entries.at(id);
             match (entry.state, entry.leases) {
                 (State::Resident, 0) => self.remove_resident(id, Removal::Dropped),
-                (State::Resident, _) if force => {
-                    self.unlink_resident(id, Removal::Dropped);
-                    self.entries.at_mut(id).state = State::Condemned;
-                    self.stats.condemned_objects += 1;
-                }
+                (State::Resident, _) if force => self.condemn(id),
                 (State::Staging, _) if force => {
                     self.unlink_staging(id);
                     self.entries.at_mut(id).state = State::Condemned;
@@ -430,6 +426,13 @@ impl Cache {
                 self.removed_lost += 1;
             }
         }
+    }
+
+    /// Takes a leased resident object out of the index; the last reader frees its memory.
+    pub(super) fn condemn(&mut self, id: u32) {
+        self.unlink_resident(id, Removal::Dropped);
+        self.entries.at_mut(id).state = State::Condemned;
+        self.stats.condemned_objects += 1;
     }
 
     /// Takes an unleased resident object out of the index and frees its memory.

@@ -281,3 +281,39 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn objects_are_listed_once_and_removed_by_name() {
+    let (mut cache, plain, other) = (cache(16), scope("", 1), scope("", 2));
+    let hashes = prompt(1, 3);
+    store(&mut cache, &plain, &hashes);
+    store(&mut cache, &other, &hashes[..1]);
+    let mut listed = Vec::new();
+    let mut next = Some(0);
+    while let Some(from) = next {
+        let (page, after) = cache.list_step(from, 1);
+        listed.extend(page.into_iter().map(|object| (object.scope.layout.bytes(), object.hash)));
+        next = after;
+    }
+    let expected = [(ALIGN, hashes[0]), (ALIGN, hashes[1]), (ALIGN, hashes[2]), (2 * ALIGN, hashes[0])];
+    assert_eq!(listed.len(), 4);
+    assert!(expected.iter().all(|object| listed.contains(object)), "{listed:?}");
+
+    let name = |hash| ObjectName {
+        model_name: "m",
+        kv_rank: kv_rank(1, 0),
+        object_group_id: 0,
+        cache_salt: "",
+        hash,
+    };
+    let held = cache.lookup(&row(&plain), &hashes, 1);
+    assert_eq!(cache.remove_named(&name(hashes[0]), false), NamedRemoval::InUse);
+    assert_eq!(hit(&mut cache, &other, &hashes), 0, "the same name in another layout is gone");
+    assert_eq!(cache.remove_named(&name(hashes[0]), true), NamedRemoval::Yes);
+    assert_eq!(cache.remove_named(&name(hashes[0]), true), NamedRemoval::Absent);
+    assert_eq!((cache.stats().condemned_objects, cache.stats().used_bytes), (1, 3 * ALIGN));
+    cache.release_all(held.leases);
+    assert_eq!(cache.stats().used_bytes, 2 * ALIGN);
+    let stranger = ObjectName { cache_salt: "s", ..name(hashes[1]) };
+    assert_eq!(cache.remove_named(&stranger, true), NamedRemoval::Absent);
+}

@@ -22,10 +22,23 @@ pub(super) fn scrape(admin: &Admin, plugins: &PluginSample) -> String {
     events(&mut scrape, &status);
     l2::metrics(&mut scrape, admin);
     larder(&mut scrape, &status, counters);
+    leases(&mut scrape, admin);
     rpc(&mut scrape, admin);
     node(&mut scrape, admin);
     write_metrics(&mut scrape, plugins);
     scrape.finish()
+}
+
+/// Who holds leases; a leak is one nobody owns.
+fn leases(scrape: &mut Scrape, admin: &Admin) {
+    let totals = admin.engine.lease_totals();
+    let owners =
+        [("request", totals.requests), ("retrieve", totals.retrieves), ("l2_store", totals.l2_stores)];
+    let mut family = scrape.family("larder_leases", Gauge, "Leases on objects by owner.");
+    for (owner, leases) in owners {
+        family.sample(&[("owner", owner)], leases);
+    }
+    scrape.single("larder_leaked_leases", Gauge, "Leases nobody owns: a defect.", totals.leaked());
 }
 
 fn l1(scrape: &mut Scrape, admin: &Admin, status: &EngineStatus) {
@@ -181,6 +194,7 @@ fn larder(scrape: &mut Scrape, status: &EngineStatus, counters: &Counters) {
             "Leases whose holder was gone or silent.",
             counters.expired_leases.get(),
         ),
+        ("larder_forced_leases_total", "Leases an operator took back.", counters.forced_leases.get()),
         (
             "larder_expired_stores_total",
             "Reservations whose writer was gone or silent.",

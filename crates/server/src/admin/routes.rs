@@ -5,16 +5,17 @@ use std::sync::Arc;
 use axum::extract::{Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
-use axum::{Json, Router, middleware};
+use axum::routing::get;
+use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{access, events, l2, metrics, plugins, status};
+use super::{cache, events, l2, metrics, plugins, status};
 use crate::config::ServerConfig;
 use crate::controllers::{Preparation, Tasks};
 use crate::engine::Engine;
 use crate::rpc::RpcStats;
+use larder_core::hash::ChunkHasher;
 use larder_storage::Built;
 
 /// The peer's release whose interface this server has.
@@ -35,6 +36,8 @@ pub struct Admin {
     pub tasks: Tasks,
     /// The pool's preparation.
     pub preparation: Arc<Preparation>,
+    /// Names chunks, for prompts that operators give.
+    pub hasher: ChunkHasher,
     /// The second tier's adapters, highest priority first.
     pub adapters: Arc<[Built]>,
     /// The runtime plugins.
@@ -43,9 +46,6 @@ pub struct Admin {
 
 /// All routes.
 pub fn router(admin: Admin) -> Router {
-    let mutating = Router::new()
-        .route("/cache/clear", post(clear))
-        .layer(middleware::from_fn(access::local_callers_only));
     Router::new()
         .route("/", get(async || Json(json!({ "status": "ok", "service": "LMCache HTTP API" }))))
         .route("/healthcheck", get(healthcheck))
@@ -60,7 +60,7 @@ pub fn router(admin: Admin) -> Router {
         .route("/events", get(events::follow))
         .route("/metrics", get(scrape))
         .route("/periodic-threads", get(tasks))
-        .merge(mutating)
+        .merge(cache::router())
         .merge(plugins::router())
         .fallback(async || (StatusCode::NOT_FOUND, Json(json!({ "detail": "Not Found" }))))
         .method_not_allowed_fallback(async || {
@@ -126,40 +126,4 @@ async fn tasks(State(admin): State<Admin>, Query(filter): Query<TaskFilter>) -> 
         "summary": { "total_count": tasks.len(), "running_count": running, "active_count": running },
         "threads": threads,
     }))
-}
-
-#[derive(Deserialize)]
-#[serde(default)]
-struct ClearRequest {
-    tier: String,
-    force: bool,
-}
-
-impl Default for ClearRequest {
-    fn default() -> Self {
-        Self { tier: "l1".into(), force: false }
-    }
-}
-
-/// Clearing goes on to its end even if the caller leaves.
-async fn clear(State(admin): State<Admin>, body: axum::body::Bytes) -> Response {
-    let request: ClearRequest = match body.is_empty() {
-        true => ClearRequest::default(),
-        false => match serde_json::from_slice(&body) {
-            Ok(request) => request,
-            Err(error) => return detail(StatusCode::UNPROCESSABLE_ENTITY, &format!("body: {error}")),
-        },
-    };
-    if request.tier != "l1" {
-        return detail(StatusCode::BAD_REQUEST, &format!("tier '{}' not supported; only 'l1'", request.tier));
-    }
-    let cleared = tokio::task::spawn_blocking(move || admin.engine.clear(request.force)).await;
-    match cleared {
-        Ok(()) => Json(json!({ "status": "ok", "cleared": { "tier": "l1" } })).into_response(),
-        Err(error) => detail(StatusCode::INTERNAL_SERVER_ERROR, &format!("clear failed: {error}")),
-    }
-}
-
-fn detail(status: StatusCode, text: &str) -> Response {
-    (status, Json(json!({ "detail": text }))).into_response()
 }

@@ -83,6 +83,7 @@ pub(super) struct State {
     pub(super) events: KvEventLog,
     pub(super) heard: super::members::Heard,
     pub(super) tier: super::tier::TierQueues,
+    pub(super) warm: super::warm::WarmPrefetches,
 }
 
 impl Engine {
@@ -100,6 +101,7 @@ impl Engine {
             events: KvEventLog::new(config.incarnation_ns, config.kv_event_log_size),
             heard: super::members::Heard::default(),
             tier: super::tier::TierQueues::default(),
+            warm: super::warm::WarmPrefetches::default(),
         };
         Self {
             config,

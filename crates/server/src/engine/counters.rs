@@ -72,6 +72,8 @@ pub struct Counters {
     pub refused_chunks: Counter,
     /// Leases given back because their holder was gone or silent.
     pub expired_leases: Counter,
+    /// Leases an operator took back.
+    pub forced_leases: Counter,
     /// Reservations taken back because their writer was gone or silent.
     pub expired_stores: Counter,
     /// Workers dropped for their silence.

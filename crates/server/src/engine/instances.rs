@@ -114,6 +114,11 @@ impl Instance {
         self.stores.len() + self.retrieves.values().map(Vec::len).sum::<usize>()
     }
 
+    /// Leases it reads under.
+    pub(super) fn reading(&self) -> u64 {
+        self.retrieves.values().flatten().map(|batch| batch.len() as u64).sum()
+    }
+
     /// Takes everything the worker may be copying: memory it writes, and leases it reads under.
     pub(super) fn take_pending(&mut self) -> Abandoned {
         Abandoned {

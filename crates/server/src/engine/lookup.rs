@@ -9,7 +9,7 @@ use super::core::{ConnectionId, Engine, State};
 use super::error::EngineError;
 use super::key::PromptKey;
 use super::sessions::{Found, Session};
-use super::tier::PrefetchWork;
+use super::tier::{PrefetchWork, Purpose};
 use crate::events::Event;
 
 /// Most readers one lookup leases for; the peer clamps at the same number.
@@ -46,6 +46,7 @@ impl Engine {
         let pending = if answer.hit_chunks < hashes.len() {
             let work = PrefetchWork {
                 request_id: key.request_id.into(),
+                purpose: Purpose::Lookup,
                 generation: 0,
                 rows: Arc::clone(&rows),
                 hashes: hashes.into(),

@@ -97,6 +97,11 @@ impl Sessions {
         }
     }
 
+    /// All sessions.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &Session)> {
+        self.by_request.iter().map(|(request_id, session)| (&**request_id, session))
+    }
+
     /// Number of sessions.
     pub(super) fn len(&self) -> usize {
         self.by_request.len()

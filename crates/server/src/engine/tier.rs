@@ -35,11 +35,21 @@ pub struct StoreWork {
     pub offset: u64,
 }
 
-/// A lookup that the second tier may extend.
+/// What a prefetch is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// A lookup that waits for its answer.
+    Lookup,
+    /// An operator who wants the objects in memory.
+    Warm,
+}
+
+/// A lookup that the second tier may extend, or a warm prefetch.
 #[derive(Clone, Debug)]
 pub struct PrefetchWork {
-    /// The request that waits.
+    /// The request that waits, or the id of the warm prefetch.
     pub request_id: Box<str>,
+    pub(super) purpose: Purpose,
     /// Which of its lookups: a later one makes this one void.
     pub generation: u64,
     /// Ranks and groups.
@@ -73,9 +83,18 @@ pub(super) struct TierQueues {
     stores: VecDeque<VecDeque<StoreWork>>,
     store_count: usize,
     store_bytes: u64,
+    /// Leases on objects in the store queue, and on those taken from it that are not released yet.
+    pub(super) store_leases: u64,
     prefetches: VecDeque<PrefetchWork>,
     generation: u64,
     pub(super) prefetching: usize,
+}
+
+impl TierQueues {
+    /// Whether there is a second tier.
+    pub(super) fn is_enabled(&self) -> bool {
+        self.enabled
+    }
 }
 
 impl Engine {
@@ -130,7 +149,9 @@ impl Engine {
 
     /// Gives a lease back that came with a [`StoreWork`].
     pub fn release_store(&self, entry: EntryRef) {
-        self.state().cache.release(entry, 1);
+        let mut state = self.state();
+        state.cache.release(entry, 1);
+        state.tier.store_leases -= 1;
     }
 
     /// Drops an object from memory after it was stored elsewhere, unless somebody holds it.
@@ -189,14 +210,24 @@ impl Engine {
         self.state().cache.abort(entry);
     }
 
-    /// Publishes what was loaded and answers the lookup with what is in memory now; the lookup may be void by then.
+    /// Publishes what was loaded and answers whoever asked with what is in memory now; a lookup may be void by then.
     pub fn finish_prefetch(&self, work: &PrefetchWork, loaded: &[EntryRef]) {
         let mut state = self.state();
         let committed =
             loaded.iter().rev().filter(|&&entry| state.cache.commit(entry) == Commit::Stored).count();
         self.counters.l2_loaded_chunks.add(committed as u64);
         state.tier.prefetching -= 1;
-        let State { sessions, cache, .. } = &mut *state;
+        match work.purpose {
+            Purpose::Lookup => self.answer_lookup(&mut state, work, committed),
+            Purpose::Warm => self.complete_warm(&mut state, work),
+        }
+        self.after_change(&mut state);
+        drop(state);
+        self.answered.notify_waiters();
+    }
+
+    fn answer_lookup(&self, state: &mut State, work: &PrefetchWork, committed: usize) {
+        let State { sessions, cache, .. } = state;
         let found = sessions.peek(&work.request_id).and_then(|session| session.found.as_mut());
         if let Some(found) = found.filter(|found| found.pending == Some(work.generation)) {
             let answer = cache.lookup(&work.rows, &work.hashes, work.readers);
@@ -220,9 +251,6 @@ impl Engine {
             let superseded = std::mem::replace(&mut found.leases, answer.leases);
             cache.release_all(superseded);
         }
-        self.after_change(&mut state);
-        drop(state);
-        self.answered.notify_waiters();
     }
 
     /// Queues committed objects for the second tier.
@@ -246,6 +274,7 @@ impl Engine {
             commit.push_back(StoreWork { entry, scope: Arc::clone(&scope), hash, offset });
         }
         state.tier.store_count += commit.len();
+        state.tier.store_leases += commit.len() as u64;
         state.tier.store_bytes += bytes * commit.len() as u64;
         state.tier.stores.push_back(commit);
         let (_, capacity) = state.cache.usage();
@@ -257,6 +286,7 @@ impl Engine {
             };
             state.tier.store_count -= 1;
             state.tier.store_bytes -= shed.scope.layout.bytes();
+            state.tier.store_leases -= 1;
             state.cache.release(shed.entry, 1);
             self.counters.l2_shed_chunks.add(1);
         }

@@ -95,7 +95,8 @@ impl Node {
             },
         };
         let address = format!("tcp://{}:{}", config.mp.host, config.mp.port);
-        let rpc = serve_rpc(&address, Arc::clone(&engine), hasher, front, Arc::clone(&stats), &tasks)?;
+        let rpc =
+            serve_rpc(&address, Arc::clone(&engine), hasher.clone(), front, Arc::clone(&stats), &tasks)?;
         for endpoint in rpc.endpoints() {
             tracing::info!("LMCache ZMQ cache server is running on {endpoint}");
         }
@@ -106,7 +107,7 @@ impl Node {
         let preparation = Arc::new(Preparation::default());
         let preparing = prepare_pool(&config, &engine, &preparation)?;
         let node = Self { engine, tier, rpc, preparation, preparing };
-        let served = node.serve(config, tasks, stats, &mut shutdown).await;
+        let served = node.serve(config, hasher, tasks, stats, &mut shutdown).await;
         node.stop();
         served
     }
@@ -115,6 +116,7 @@ impl Node {
     async fn serve(
         &self,
         config: ServerConfig,
+        hasher: ChunkHasher,
         tasks: Tasks,
         rpc: Arc<RpcStats>,
         shutdown: &mut Shutdown,
@@ -132,6 +134,7 @@ impl Node {
             rpc,
             tasks,
             preparation: Arc::clone(&self.preparation),
+            hasher,
             adapters: self.tier.as_ref().map(|tier| Arc::clone(tier.adapters())).unwrap_or_default(),
             plugins: control.clone(),
         };

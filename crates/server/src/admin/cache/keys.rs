@@ -1,0 +1,128 @@
+//! Tiers, adapters and object keys as requests name them.
+
+use larder_core::cache::ObjectName;
+use larder_core::hash::ChunkHash;
+use larder_storage::{Built, Key};
+use serde::{Deserialize, Serialize};
+
+use super::super::routes::Admin;
+use super::reply::Refusal;
+
+/// Where objects are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Tier {
+    /// Memory.
+    L1,
+    /// Storage.
+    L2,
+    /// Both.
+    All,
+}
+
+impl Tier {
+    pub(super) fn has_l1(self) -> bool {
+        self != Self::L2
+    }
+
+    pub(super) fn has_l2(self) -> bool {
+        self != Self::L1
+    }
+
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::L1 => "l1",
+            Self::L2 => "l2",
+            Self::All => "all",
+        }
+    }
+}
+
+/// An object key in JSON.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct EncodedKey {
+    pub(super) chunk_hash_hex: String,
+    pub(super) model_name: String,
+    pub(super) kv_rank: u64,
+    #[serde(default)]
+    pub(super) object_group_id: u32,
+    #[serde(default)]
+    pub(super) cache_salt: String,
+}
+
+impl EncodedKey {
+    /// The key, if it can name an object.
+    pub(super) fn decode(&self) -> Result<Key, String> {
+        let hash = decode_hash(&self.chunk_hash_hex).ok_or_else(|| {
+            format!("`{}` is not 64 hexadecimal digits", self.chunk_hash_hex.escape_debug())
+        })?;
+        let (model_name, cache_salt) = (self.model_name.as_str(), self.cache_salt.as_str());
+        Key::new(hash, model_name, self.kv_rank, self.object_group_id, cache_salt)
+            .map_err(|error| error.to_string())
+    }
+}
+
+impl From<&Key> for EncodedKey {
+    fn from(key: &Key) -> Self {
+        Self {
+            chunk_hash_hex: key.hash_hex(),
+            model_name: key.model_name.to_string(),
+            kv_rank: key.kv_rank,
+            object_group_id: key.object_group_id,
+            cache_salt: key.cache_salt.to_string(),
+        }
+    }
+}
+
+/// The name of the same object in memory.
+pub(super) fn name(key: &Key) -> ObjectName<'_> {
+    ObjectName {
+        model_name: &key.model_name,
+        kv_rank: key.kv_rank,
+        object_group_id: key.object_group_id,
+        cache_salt: &key.cache_salt,
+        hash: ChunkHash(key.chunk_hash),
+    }
+}
+
+fn decode_hash(text: &str) -> Option<[u8; 32]> {
+    let digits = text.as_bytes();
+    if digits.len() != 64 {
+        return None;
+    }
+    let mut hash = [0; 32];
+    for (byte, pair) in hash.iter_mut().zip(digits.chunks_exact(2)) {
+        let digit = |at: usize| char::from(pair[at]).to_digit(16);
+        *byte = u8::try_from(digit(0)? << 4 | digit(1)?).ok()?;
+    }
+    Some(hash)
+}
+
+/// The adapter of a type, or the one of highest priority.
+pub(super) fn adapter(admin: &Admin, type_name: Option<&str>) -> Result<Built, Refusal> {
+    let found = match type_name {
+        None => admin.adapters.first(),
+        Some(name) => admin.adapters.iter().find(|built| built.adapter.kind() == name),
+    };
+    match (found, type_name) {
+        (Some(built), _) => Ok(built.clone()),
+        (None, Some(name)) if !admin.adapters.is_empty() => {
+            Err(Refusal::not_found(format!("no L2 adapter with type_name='{}'", name.escape_debug())))
+        }
+        (None, _) => Err(Refusal::unavailable("no L2 adapters configured")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hashes_are_64_digits_and_nothing_else() {
+        assert_eq!(decode_hash(&"0f".repeat(32)), Some([0x0f; 32]));
+        assert_eq!(decode_hash(&"Ff".repeat(32)), Some([0xff; 32]));
+        for text in ["", "0f", &"0g".repeat(32), &"0f".repeat(33), &"+1".repeat(32), &"é".repeat(32)] {
+            assert_eq!(decode_hash(text), None, "{text}");
+        }
+    }
+}

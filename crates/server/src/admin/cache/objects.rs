@@ -1,0 +1,172 @@
+//! `/cache/objects`: listing and deleting by name.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use larder_storage::{Adapter, DeleteMode, Error, FailureKind, Key, ListRequest};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::super::routes::Admin;
+use super::keys::{EncodedKey, Tier, adapter, name};
+use super::reply::{Refusal, blocking, read, to_the_end};
+
+/// Objects on a page, at most.
+const PAGE_SIZE_MAX: usize = 5_000;
+
+/// Objects on a page unless the caller says otherwise.
+const PAGE_SIZE_DEFAULT: usize = 500;
+
+/// Keys in one deletion, at most.
+const DELETED_KEYS_MAX: usize = 10_000;
+
+#[derive(Debug, Deserialize)]
+pub(super) struct ListQuery {
+    tier: Option<Tier>,
+    adapter: Option<String>,
+    model_name: Option<String>,
+    page_size: Option<usize>,
+    page_token: Option<String>,
+}
+
+/// One page of what a tier holds.
+pub(super) async fn list(
+    State(admin): State<Admin>,
+    query: Result<Query<ListQuery>, QueryRejection>,
+) -> Result<Json<Value>, Refusal> {
+    let Query(query) = query.map_err(|error| Refusal::unprocessable(error.body_text()))?;
+    let page_size = query.page_size.unwrap_or(PAGE_SIZE_DEFAULT);
+    if !(1..=PAGE_SIZE_MAX).contains(&page_size) {
+        return Err(Refusal::unprocessable(format!(
+            "page_size `{page_size}` is out of range 1..={PAGE_SIZE_MAX}"
+        )));
+    }
+    match query.tier.unwrap_or(Tier::L2) {
+        Tier::L1 => list_l1(admin, query, page_size).await,
+        Tier::L2 => list_l2(&admin, query, page_size).await,
+        Tier::All => Err(Refusal::bad_request("a listing is of one tier: 'l1' or 'l2'")),
+    }
+}
+
+async fn list_l1(admin: Admin, query: ListQuery, page_size: usize) -> Result<Json<Value>, Refusal> {
+    let from = match query.page_token.as_deref().map(str::parse::<u32>) {
+        None => 0,
+        Some(Ok(from)) => from,
+        Some(Err(_)) => return Err(Refusal::bad_request("page_token is not one this server gave")),
+    };
+    let engine = Arc::clone(&admin.engine);
+    let page = blocking(move || engine.list_objects(from, page_size, query.model_name.as_deref())).await?;
+    let entries = page.objects.iter().map(|object| {
+        let key = EncodedKey {
+            chunk_hash_hex: object.hash.to_string(),
+            model_name: object.scope.model_name.to_string(),
+            kv_rank: object.scope.kv_rank,
+            object_group_id: object.scope.object_group_id,
+            cache_salt: object.scope.cache_salt.to_string(),
+        };
+        json!({ "key": key, "size_bytes": object.scope.layout.bytes(), "leases": object.leases })
+    });
+    Ok(Json(json!({
+        "adapter": null,
+        "shared": false,
+        "entries": entries.collect::<Vec<_>>(),
+        "next_page_token": page.next.map(|next| next.to_string()),
+    })))
+}
+
+async fn list_l2(admin: &Admin, query: ListQuery, page_size: usize) -> Result<Json<Value>, Refusal> {
+    let built = adapter(admin, query.adapter.as_deref())?;
+    let request =
+        ListRequest { model_name: query.model_name, page_token: query.page_token, entries_max: page_size };
+    let page = built.adapter.list(request).await.map_err(|failure| match failure.kind {
+        FailureKind::Invalid => Refusal::bad_request(failure.text.to_string()),
+        _ => Refusal::unavailable(format!("adapter `{}`: {}", built.adapter.kind(), failure.text)),
+    })?;
+    let entries = page
+        .entries
+        .iter()
+        .map(|entry| json!({ "key": EncodedKey::from(&entry.key), "size_bytes": entry.bytes }));
+    Ok(Json(json!({
+        "adapter": built.adapter.kind(),
+        "shared": built.is_shared,
+        "entries": entries.collect::<Vec<_>>(),
+        "next_page_token": page.next_page_token,
+    })))
+}
+
+#[derive(Debug, Deserialize)]
+struct DeleteRequest {
+    keys: Vec<EncodedKey>,
+    tier: Option<Tier>,
+    #[serde(default)]
+    force: bool,
+    adapter: Option<String>,
+}
+
+/// Deletes objects by name. Counts what was there and is gone, unlike the peer, which counts what it was asked for.
+pub(super) async fn delete(State(admin): State<Admin>, body: Bytes) -> Result<Json<Value>, Refusal> {
+    let request: DeleteRequest = read(&body, None)?;
+    if request.keys.len() > DELETED_KEYS_MAX {
+        let keys = request.keys.len();
+        return Err(Refusal::bad_request(format!("{keys} keys are more than {DELETED_KEYS_MAX}")));
+    }
+    let keys = request.keys.iter().enumerate().map(|(index, key)| {
+        key.decode().map_err(|error| Refusal::bad_request(format!("keys[{index}]: {error}")))
+    });
+    let keys: Vec<Key> = keys.collect::<Result<_, _>>()?;
+    let tier = request.tier.unwrap_or(Tier::L2);
+    let storage = match tier.has_l2() {
+        true => Some(adapter(&admin, request.adapter.as_deref())?.adapter),
+        false => None,
+    };
+    tracing::info!("deleting {} objects from {}, force={}", keys.len(), tier.word(), request.force);
+    let outcome = to_the_end(delete_from(admin, tier, storage, keys, request.force)).await??;
+    let mut answer = json!({
+        "deleted": outcome.deleted, "skipped": outcome.skipped, "ok": outcome.error.is_none(),
+    });
+    if let Some(error) = outcome.error {
+        answer["error"] = error.into();
+    }
+    Ok(Json(answer))
+}
+
+#[derive(Debug, Default)]
+struct DeleteOutcome {
+    deleted: usize,
+    skipped: usize,
+    error: Option<String>,
+}
+
+async fn delete_from(
+    admin: Admin,
+    tier: Tier,
+    storage: Option<Arc<dyn Adapter>>,
+    keys: Vec<Key>,
+    force: bool,
+) -> Result<DeleteOutcome, Refusal> {
+    let mut outcome = DeleteOutcome::default();
+    if tier.has_l1() {
+        let (engine, keys) = (Arc::clone(&admin.engine), keys.clone());
+        let removed = blocking(move || {
+            let names: Vec<_> = keys.iter().map(name).collect();
+            engine.remove_objects(&names, force)
+        });
+        let removed = removed.await?;
+        (outcome.deleted, outcome.skipped) = (removed.deleted, removed.skipped);
+    }
+    if let Some(storage) = storage {
+        let mode = if force { DeleteMode::Forced } else { DeleteMode::IfUnlocked };
+        for result in storage.delete(keys, mode).await {
+            match result {
+                Ok(_) => outcome.deleted += 1,
+                Err(Error::Absent) => {}
+                Err(Error::Busy(_)) => outcome.skipped += 1,
+                Err(Error::Failed(failure)) => outcome.error = Some(failure.text.to_string()),
+            }
+        }
+    }
+    Ok(outcome)
+}
