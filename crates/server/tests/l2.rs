@@ -14,6 +14,9 @@ use larder_server::controllers::l2::{StorePolicy, Tier, TierConfig};
 use larder_server::engine::{Engine, EngineConfig, Geometry, LeaseTotals, PromptKey, WarmError, WarmStatus};
 use serde_json::{Value, json};
 
+#[path = "l2/control.rs"]
+mod control;
+
 const CHUNK: u32 = 16;
 const PAGE: u64 = 4096;
 const WORKER: i64 = 7;
@@ -196,7 +199,7 @@ async fn a_tier_may_replace_memory() {
 #[test]
 fn a_backlog_sheds_the_oldest_instead_of_pinning_memory() {
     let engine = engine(16);
-    engine.enable_tier();
+    engine.set_tier_enabled(true);
     for seed in 0..40 {
         store(&engine, seed, 2);
     }

@@ -1,34 +1,48 @@
 //! What status pages and metrics say of the second tier.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use larder_storage::{Built, Op};
 use serde_json::{Value, json};
 
 use super::routes::Admin;
 use super::text::{Kind, Scrape};
+use crate::controllers::l2::{Attached, Phase};
 
-/// The body of `/config/adapters`.
-pub(super) fn list(admin: &Admin) -> Value {
-    let adapters = admin.adapters.iter().enumerate().map(|(index, built)| {
-        json!({
-            "index": index,
-            "type_name": built.adapter.kind(),
-            "tier": "l2",
-            "primary": index == 0,
-            "reconfigurable": false,
-        })
-    });
-    json!({ "adapters": adapters.collect::<Vec<_>>() })
-}
-
-/// The adapters in `/status`.
-pub(super) fn status(admin: &Admin) -> Vec<Value> {
-    admin.adapters.iter().map(adapter_status).collect()
-}
-
-fn adapter_status(built: &Built) -> Value {
-    let (usage, health) = (built.adapter.usage(), built.adapter.health());
+/// An adapter in `/config/adapters`: the peer's keys, then ours.
+pub(super) fn listed(index: usize, attached: &Attached) -> Value {
+    let built = attached.built();
+    let health = built.adapter.health();
     json!({
-        "type": built.adapter.kind(),
+        "index": index,
+        "type_name": built.adapter.kind(),
+        "tier": "l2",
+        "primary": index == 0,
+        "reconfigurable": false,
+        "id": attached.id(),
+        "phase": attached.phase().label(),
+        "paused": attached.phase() == Phase::Paused,
+        "draining": attached.phase() == Phase::Draining,
+        "in_use_by": attached.users(),
+        "state": health.state.label(),
+        "reason": health.reason,
+        "breaker": built.breaker.as_ref().map(|breaker| json!({
+            "state": breaker.state().label(),
+            "openings": breaker.openings(),
+        })),
+        "config": attached.config(),
+    })
+}
+
+/// An adapter in `/status`.
+pub(super) fn status(attached: &Attached) -> Value {
+    let adapter = &attached.built().adapter;
+    let (usage, health) = (adapter.usage(), adapter.health());
+    json!({
+        "type": adapter.kind(),
+        "id": attached.id(),
+        "phase": attached.phase().label(),
         "state": health.state.label(),
         "reason": health.reason,
         "details": health.details,
@@ -56,10 +70,8 @@ pub(super) fn metrics(scrape: &mut Scrape, admin: &Admin) {
     let (stores, lookups) = admin.engine.tier_backlog();
     scrape.single("larder_l2_waiting_stores", Kind::Gauge, "Objects waiting to be stored in L2.", stores);
     scrape.single("larder_l2_waiting_lookups", Kind::Gauge, "Lookups waiting to ask L2.", lookups);
-    let mut family = scrape.family("lmcache_mp_l2_usage_bytes", Kind::Gauge, "Bytes an adapter holds.");
-    for built in admin.adapters.iter() {
-        family.sample(&[("l2_name", built.adapter.kind())], built.adapter.usage().bytes_used);
-    }
+    let adapters = admin.tier.adapters();
+    usage(scrape, &adapters);
     let families: [(&'static str, &str, Count); 4] = [
         ("larder_l2_keys_total", "Keys an adapter was asked for.", |built, op| built.counters.of(op).keys),
         ("larder_l2_ok_keys_total", "Keys that went well.", |built, op| built.counters.of(op).ok),
@@ -70,13 +82,37 @@ pub(super) fn metrics(scrape: &mut Scrape, admin: &Admin) {
     ];
     for (name, help, value) in families {
         let mut family = scrape.family(name, Kind::Counter, help);
-        for (index, built) in admin.adapters.iter().enumerate() {
-            let index = index.to_string();
+        for attached in adapters.iter() {
+            let built = attached.built();
             for op in Op::ALL {
                 let labels =
-                    [("adapter_index", &*index), ("l2_name", built.adapter.kind()), ("op", op.label())];
+                    [("adapter", attached.id()), ("l2_name", built.adapter.kind()), ("op", op.label())];
                 family.sample(&labels, value(built, op));
             }
         }
+    }
+}
+
+/// Bytes by type, as the peer has it, and by adapter: several may be of one type.
+fn usage(scrape: &mut Scrape, adapters: &[Arc<Attached>]) {
+    let used: Vec<_> = adapters.iter().map(|attached| attached.built().adapter.usage().bytes_used).collect();
+    let mut by_type: BTreeMap<&str, u64> = BTreeMap::new();
+    for (attached, used) in adapters.iter().zip(&used) {
+        *by_type.entry(attached.built().adapter.kind()).or_default() += used;
+    }
+    let mut family =
+        scrape.family("lmcache_mp_l2_usage_bytes", Kind::Gauge, "Bytes adapters of a type hold.");
+    for (kind, used) in by_type {
+        family.sample(&[("l2_name", kind)], used);
+    }
+    let mut family = scrape.family("larder_l2_adapter_usage_bytes", Kind::Gauge, "Bytes an adapter holds.");
+    for (attached, used) in adapters.iter().zip(&used) {
+        let labels = [("adapter", attached.id()), ("l2_name", attached.built().adapter.kind())];
+        family.sample(&labels, used);
+    }
+    let mut family =
+        scrape.family("larder_l2_adapter_active", Kind::Gauge, "Whether an adapter gets new work.");
+    for attached in adapters {
+        family.sample(&[("adapter", attached.id())], u8::from(attached.phase() == Phase::Active));
     }
 }

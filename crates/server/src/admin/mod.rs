@@ -4,6 +4,7 @@
 //! state is for callers on this machine that are no web page.
 
 mod access;
+mod adapters;
 mod cache;
 mod events;
 mod l2;

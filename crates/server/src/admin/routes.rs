@@ -10,13 +10,13 @@ use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{cache, events, l2, metrics, plugins, status};
+use super::{adapters, cache, events, metrics, plugins, status};
 use crate::config::ServerConfig;
+use crate::controllers::l2::Tier;
 use crate::controllers::{Preparation, Tasks};
 use crate::engine::Engine;
 use crate::rpc::RpcStats;
 use larder_core::hash::ChunkHasher;
-use larder_storage::Built;
 
 /// The peer's release whose interface this server has.
 const PEER_VERSION: &str = "0.5.6";
@@ -38,8 +38,8 @@ pub struct Admin {
     pub preparation: Arc<Preparation>,
     /// Names chunks, for prompts that operators give.
     pub hasher: ChunkHasher,
-    /// The second tier's adapters, highest priority first.
-    pub adapters: Arc<[Built]>,
+    /// The second tier.
+    pub tier: Arc<Tier>,
     /// The runtime plugins.
     pub plugins: plugins::Plugins,
 }
@@ -56,11 +56,11 @@ pub fn router(admin: Admin) -> Router {
         .route("/version", get(async || Json(format!("{PEER_VERSION}-larder-{}", env!("CARGO_PKG_VERSION")))))
         .route("/lmc_version", get(async || Json(PEER_VERSION)))
         .route("/commit_id", get(async || Json(format!("larder-{}", env!("CARGO_PKG_VERSION")))))
-        .route("/config/adapters", get(async |State(admin): State<Admin>| Json(l2::list(&admin))))
         .route("/events", get(events::follow))
         .route("/metrics", get(scrape))
         .route("/periodic-threads", get(tasks))
         .merge(cache::router())
+        .merge(adapters::router())
         .merge(plugins::router())
         .fallback(async || (StatusCode::NOT_FOUND, Json(json!({ "detail": "Not Found" }))))
         .method_not_allowed_fallback(async || {

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::l2;
 use super::routes::Admin;
+use crate::controllers::l2::Phase;
 use crate::engine::EngineStatus;
 
 /// What plugins are told on their control channels is what anybody is told.
@@ -56,13 +57,15 @@ fn storage_manager(admin: &Admin, status: &EngineStatus, healthy: bool) -> Value
         "trigger_watermark": admin.config.eviction.trigger_watermark,
         "eviction_ratio": admin.config.eviction.ratio,
     });
-    let adapters = admin.adapters.len();
+    let attached = admin.tier.adapters();
+    let in_phase = |phase| attached.iter().filter(|adapter| adapter.phase() == phase).count();
+    let (adapters, active, draining) = (attached.len(), in_phase(Phase::Active), in_phase(Phase::Draining));
     let alive = |task: &str| adapters == 0 || admin.tasks.is_alive(task);
     let (waiting_stores, waiting_lookups) = admin.engine.tier_backlog();
     let store = json!({
         "is_healthy": alive("l2-store"), "thread_alive": alive("l2-store"), "pending_keys_count": waiting_stores,
-        "in_flight_task_count": 0, "num_l2_adapters": adapters, "num_active_adapters": adapters,
-        "num_draining_adapters": 0,
+        "in_flight_task_count": 0, "num_l2_adapters": adapters, "num_active_adapters": active,
+        "num_draining_adapters": draining,
     });
     json!({
         "is_healthy": healthy,
@@ -74,11 +77,12 @@ fn storage_manager(admin: &Admin, status: &EngineStatus, healthy: bool) -> Value
             "max_in_flight": admin.config.l2.prefetch_max_in_flight, "submission_queue_size": waiting_lookups,
             "pending_queue_size": waiting_lookups, "in_flight_request_count": status.prefetching,
             "lookup_phase_count": 0, "load_phase_count": 0, "completed_results_count": 0,
-            "num_l2_adapters": adapters, "num_active_adapters": adapters, "num_draining_adapters": 0,
+            "num_l2_adapters": adapters, "num_active_adapters": active,
+            "num_draining_adapters": draining,
         },
         "l2_eviction_controller": { "is_healthy": true, "thread_alive": true, "adapters": [] },
-        "l2_adapters": l2::status(admin),
-        "num_l2_adapters": admin.adapters.len(),
+        "l2_adapters": attached.iter().map(|adapter| l2::status(adapter)).collect::<Vec<_>>(),
+        "num_l2_adapters": adapters,
         "l1_usage": [status.cache.used_bytes, status.cache.capacity_bytes],
         "l1_capacity_bytes_by_backend": { "dram": status.cache.capacity_bytes },
         "l1_manager": l1,

@@ -98,9 +98,9 @@ impl TierQueues {
 }
 
 impl Engine {
-    /// Starts filling the queues; to be called once, when there is a second tier to drain them.
-    pub fn enable_tier(&self) {
-        self.state().tier.enabled = true;
+    /// Starts filling the queues, or stops. What is queued already stays for whoever drains them.
+    pub fn set_tier_enabled(&self, enabled: bool) {
+        self.state().tier.enabled = enabled;
     }
 
     /// Resolves when there may be objects to store.

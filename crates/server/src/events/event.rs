@@ -79,6 +79,13 @@ pub enum Event<'a> {
         /// Whether objects in use were cleared, too.
         force: bool,
     },
+    /// The list of second-tier adapters changed.
+    Adapter {
+        /// Its id.
+        adapter: &'a str,
+        /// `attached`, `paused`, `resumed`, `breaker_reset`, `draining` or `detached`.
+        change: &'a str,
+    },
     /// Readiness changed.
     Health {
         /// Whether everything critical runs.
@@ -100,6 +107,7 @@ impl Event<'_> {
             Self::L2Load { .. } => "l2_load",
             Self::Instance { .. } => "instance",
             Self::Clear { .. } => "clear",
+            Self::Adapter { .. } => "adapter",
             Self::Health { .. } => "health",
         }
     }

@@ -60,7 +60,7 @@ fn raise_open_files() {
 /// The parts of a running server.
 struct Node {
     engine: Arc<Engine>,
-    tier: Option<Tier>,
+    tier: Arc<Tier>,
     rpc: RpcServer,
     preparation: Arc<Preparation>,
     preparing: thread::JoinHandle<()>,
@@ -100,10 +100,7 @@ impl Node {
         for endpoint in rpc.endpoints() {
             tracing::info!("LMCache ZMQ cache server is running on {endpoint}");
         }
-        let tier = match config.l2.adapters.is_empty() {
-            true => None,
-            false => Some(Tier::start(&tier_config(&config), Arc::clone(&engine), &tasks)?),
-        };
+        let tier = Arc::new(Tier::start(&tier_config(&config), Arc::clone(&engine), &tasks)?);
         let preparation = Arc::new(Preparation::default());
         let preparing = prepare_pool(&config, &engine, &preparation)?;
         let node = Self { engine, tier, rpc, preparation, preparing };
@@ -135,7 +132,7 @@ impl Node {
             tasks,
             preparation: Arc::clone(&self.preparation),
             hasher,
-            adapters: self.tier.as_ref().map(|tier| Arc::clone(tier.adapters())).unwrap_or_default(),
+            tier: Arc::clone(&self.tier),
             plugins: control.clone(),
         };
         let teller = Arc::new(Admin { plugins: Plugins::default(), ..admin.clone() });
@@ -165,9 +162,7 @@ impl Node {
         self.preparation.stop();
         self.preparing.thread().unpark();
         self.rpc.stop();
-        if let Some(tier) = self.tier {
-            tier.stop();
-        }
+        self.tier.stop();
         self.engine.pool().unlink();
         if self.preparing.join().is_err() {
             tracing::error!("the pool's preparation failed");

@@ -32,7 +32,7 @@ impl Default for ClearRequest {
 /// Empties a tier, or both. Goes on to its end even if the caller leaves.
 pub(super) async fn clear(State(admin): State<Admin>, body: Bytes) -> Result<Json<Value>, Refusal> {
     let ClearRequest { tier, force } = read(&body, Some(ClearRequest::default()))?;
-    if tier == Tier::L2 && admin.adapters.is_empty() {
+    if tier == Tier::L2 && admin.tier.adapters().is_empty() {
         return Err(Refusal::unavailable("no L2 adapters configured"));
     }
     let mut cleared = json!({ "tier": tier.word() });
@@ -41,7 +41,8 @@ pub(super) async fn clear(State(admin): State<Admin>, body: Bytes) -> Result<Jso
         blocking(move || engine.clear(force)).await?;
     }
     if tier.has_l2() {
-        let adapters: Vec<_> = admin.adapters.iter().map(|built| Arc::clone(&built.adapter)).collect();
+        let adapters: Vec<_> =
+            admin.tier.adapters().iter().map(|attached| Arc::clone(&attached.built().adapter)).collect();
         let counts = to_the_end(async move {
             let mut counts = Vec::new();
             for adapter in adapters {

@@ -98,15 +98,19 @@ fn decode_hash(text: &str) -> Option<[u8; 32]> {
     Some(hash)
 }
 
-/// The adapter of a type, or the one of highest priority.
-pub(super) fn adapter(admin: &Admin, type_name: Option<&str>) -> Result<Built, Refusal> {
-    let found = match type_name {
-        None => admin.adapters.first(),
-        Some(name) => admin.adapters.iter().find(|built| built.adapter.kind() == name),
+/// The adapter of an id or of a type, or the one of highest priority.
+pub(super) fn adapter(admin: &Admin, id_or_type: Option<&str>) -> Result<Built, Refusal> {
+    let adapters = admin.tier.adapters();
+    let found = match id_or_type {
+        None => adapters.first(),
+        Some(name) => adapters
+            .iter()
+            .find(|attached| attached.id() == name)
+            .or_else(|| adapters.iter().find(|attached| attached.built().adapter.kind() == name)),
     };
-    match (found, type_name) {
-        (Some(built), _) => Ok(built.clone()),
-        (None, Some(name)) if !admin.adapters.is_empty() => {
+    match (found, id_or_type) {
+        (Some(attached), _) => Ok(attached.built().clone()),
+        (None, Some(name)) if !adapters.is_empty() => {
             Err(Refusal::not_found(format!("no L2 adapter with type_name='{}'", name.escape_debug())))
         }
         (None, _) => Err(Refusal::unavailable("no L2 adapters configured")),

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use larder_core::cache::EntryRef;
-use larder_storage::{Adapter, Error, Key, Lent, LoadItem};
+use larder_storage::{Error, Key, Lent, LoadItem};
 use tokio::task::JoinSet;
 
 use super::buffer::{PoolBuffer, Purpose};
+use super::roster::InUse;
 use super::tier::Shared;
 use crate::engine::{LoadSlot, PrefetchWork};
 
@@ -19,7 +20,7 @@ const JOIN_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Which chunks an adapter holds and keeps locked for this lookup: one list per row, from the first missing chunk on.
 struct Holding {
-    adapter: Arc<dyn Adapter>,
+    adapter: InUse,
     held: Vec<Vec<bool>>,
 }
 
@@ -47,21 +48,19 @@ fn keys(shared: &Shared, work: &PrefetchWork) -> Vec<Vec<Key>> {
 /// Asks all adapters at once.
 async fn look_up(shared: &Shared, keys: &[Vec<Key>]) -> Vec<Holding> {
     let mut running = JoinSet::new();
-    for (priority, adapter) in shared.adapters().iter().enumerate() {
-        let (adapter, wanted) = (Arc::clone(adapter), keys.concat());
+    let adapters = shared.roster.in_use().into_iter();
+    let mut holdings: Vec<Holding> = adapters.map(|adapter| Holding { adapter, held: Vec::new() }).collect();
+    for (priority, holding) in holdings.iter().enumerate() {
+        let (adapter, wanted) = (Arc::clone(holding.adapter.adapter()), keys.concat());
         running.spawn_local(async move { (priority, adapter.lookup_and_lock(wanted).await) });
     }
-    let mut holdings: Vec<Holding> = Vec::new();
-    holdings.extend(
-        shared.adapters().iter().map(|adapter| Holding { adapter: Arc::clone(adapter), held: Vec::new() }),
-    );
     while let Some(answer) = running.join_next().await {
         let Ok((priority, found)) = answer else { continue };
         if let Some(failure) = found.iter().find_map(|outcome| match outcome {
             Err(error) if *error != Error::Absent => Some(error),
             _ => None,
         }) {
-            tracing::warn!("lookup in `{}`: {failure}", holdings[priority].adapter.kind());
+            tracing::warn!("lookup in `{}`: {failure}", holdings[priority].adapter.attached().id());
         }
         let held: Vec<bool> = found.iter().map(Result::is_ok).collect();
         let width = keys.first().map_or(1, Vec::len).max(1);
@@ -113,7 +112,7 @@ async fn load(
     }
     let mut running = JoinSet::new();
     for (holding, batch) in holdings.iter().zip(batches).filter(|(_, batch)| !batch.is_empty()) {
-        running.spawn_local(load_from(Arc::clone(&holding.adapter), batch));
+        running.spawn_local(load_from(holding.adapter.clone(), batch));
     }
     let mut loaded = Vec::new();
     while let Some(arrived) = running.join_next().await {
@@ -122,16 +121,20 @@ async fn load(
     loaded
 }
 
-async fn load_from(adapter: Arc<dyn Adapter>, batch: Vec<(Key, Arc<PoolBuffer>)>) -> Vec<EntryRef> {
+async fn load_from(adapter: InUse, batch: Vec<(Key, Arc<PoolBuffer>)>) -> Vec<EntryRef> {
     let items = batch.iter().map(|(key, buffer)| {
         let buffer: Lent = Arc::clone(buffer) as Lent;
         LoadItem { key: key.clone(), buffer }
     });
-    let outcomes = adapter.load(items.collect()).await;
+    let outcomes = adapter.adapter().load(items.collect()).await;
     let mut loaded = Vec::with_capacity(batch.len());
     let mut failures = outcomes.iter().filter_map(|outcome| outcome.as_ref().err());
     if let Some(first) = failures.next() {
-        tracing::warn!("{} objects not loaded from `{}`: {first}", 1 + failures.count(), adapter.kind());
+        tracing::warn!(
+            "{} objects not loaded from `{}`: {first}",
+            1 + failures.count(),
+            adapter.attached().id()
+        );
     }
     for ((_, buffer), outcome) in batch.iter().zip(&outcomes) {
         if outcome.is_ok() {
@@ -151,7 +154,7 @@ fn unlock(keys: &[Vec<Key>], holdings: &[Holding]) {
             })
             .collect();
         if !locked.is_empty() {
-            holding.adapter.unlock(&locked);
+            holding.adapter.adapter().unlock(&locked);
         }
     }
 }

@@ -1,11 +1,12 @@
-//! Write-through: every committed object goes to every adapter.
+//! Write-through: every committed object goes to every adapter that is active.
 
 use std::sync::Arc;
 
-use larder_storage::{Adapter, Key, Lent, StoreItem};
+use larder_storage::{Key, Lent, StoreItem};
 use tokio::task::JoinSet;
 
 use super::buffer::{PoolBuffer, Purpose};
+use super::roster::InUse;
 use super::tier::{Shared, StorePolicy};
 use crate::engine::StoreWork;
 
@@ -34,14 +35,15 @@ async fn store(shared: &Arc<Shared>, batch: Vec<StoreWork>) {
         })
         .collect();
     let mut running = JoinSet::new();
-    for adapter in shared.adapters() {
+    let adapters = shared.roster.in_use();
+    let mut stored_everywhere = !adapters.is_empty();
+    for adapter in adapters {
         let batch = items.iter().map(|(key, buffer)| {
             let buffer: Lent = Arc::clone(buffer) as Lent;
             StoreItem { key: key.clone(), buffer, seal: None }
         });
-        running.spawn_local(store_in(Arc::clone(adapter), batch.collect()));
+        running.spawn_local(store_in(adapter, batch.collect()));
     }
-    let mut stored_everywhere = true;
     while let Some(stored) = running.join_next().await {
         stored_everywhere &= stored.unwrap_or(false);
     }
@@ -55,15 +57,15 @@ async fn store(shared: &Arc<Shared>, batch: Vec<StoreWork>) {
 }
 
 /// Whether all of the batch is held by the adapter now.
-async fn store_in(adapter: Arc<dyn Adapter>, batch: Vec<StoreItem>) -> bool {
-    let outcomes = adapter.store(batch).await;
+async fn store_in(adapter: InUse, batch: Vec<StoreItem>) -> bool {
+    let outcomes = adapter.adapter().store(batch).await;
     let failed: Vec<_> = outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).collect();
     if let Some(first) = failed.first() {
         tracing::warn!(
             "{} of {} objects not stored in `{}`: {first}",
             failed.len(),
             outcomes.len(),
-            adapter.kind()
+            adapter.attached().id()
         );
     }
     failed.is_empty()

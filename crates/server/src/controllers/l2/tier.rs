@@ -1,15 +1,16 @@
 //! The second tier as a whole: its adapters, its thread, its end.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use larder_core::hash::ChunkHash;
 use larder_core::key::Scope;
-use larder_storage::{Adapter, AdapterConfig, Built, ConfigError, Failure, Key, build};
+use larder_storage::{ConfigError, Failure, Key};
 use serde_json::Value as Json;
-use tokio::sync::{Mutex, Semaphore, oneshot};
+use tokio::sync::{Semaphore, oneshot};
 
+use super::roster::{Attached, Roster, RosterError};
 use super::{prefetch, store};
 use crate::controllers::tasks::{Task, TaskLevel, Tasks};
 use crate::engine::Engine;
@@ -18,7 +19,10 @@ use crate::engine::Engine;
 const FLUSH_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long adapters get to close.
-const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Attachments and detachments under way at once.
+const CHANGES_MAX: usize = 8;
 
 /// What happens to an object in memory once every adapter holds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,28 +44,44 @@ pub struct TierConfig {
     pub prefetches_max: usize,
 }
 
-/// Why there is no second tier.
+/// Why the second tier can't be had as asked.
 #[derive(Debug, thiserror::Error)]
 pub enum TierError {
     /// A configuration an adapter can't work with.
-    #[error("adapter {index}: {source}")]
-    Config {
-        /// Position in the list.
-        index: usize,
-        /// What is wrong.
-        source: ConfigError,
-    },
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// An adapter that could never work.
+    #[error("{0}")]
+    Adapter(Failure),
+    /// The list of adapters does not allow it.
+    #[error("{0}")]
+    Roster(RosterError),
+    /// One of the adapters of the start.
     #[error("adapter {index}: {source}")]
-    Adapter {
+    At {
         /// Position in the list.
         index: usize,
         /// What is wrong.
-        source: Failure,
+        source: Box<TierError>,
     },
     /// The system gives no thread or runtime.
     #[error("thread: {0}")]
     Thread(#[from] std::io::Error),
+    /// The adapter was configured without a circuit breaker.
+    #[error("adapter `{0}` has no breaker")]
+    NoBreaker(String),
+    /// Too much is being attached and detached.
+    #[error("{CHANGES_MAX} adapters are being attached or detached already")]
+    Busy,
+    /// The tier was stopped.
+    #[error("the server is stopping")]
+    Stopping,
+}
+
+impl From<Failure> for TierError {
+    fn from(failure: Failure) -> Self {
+        Self::Adapter(failure)
+    }
 }
 
 /// What the tier's tasks share.
@@ -70,14 +90,17 @@ pub(super) struct Shared {
     pub(super) engine: Arc<Engine>,
     pub(super) store_policy: StorePolicy,
     /// Held by who empties the store queue, so that a stop waits for what is under way.
-    pub(super) storing: Mutex<()>,
-    adapters: Vec<Arc<dyn Adapter>>,
+    pub(super) storing: tokio::sync::Mutex<()>,
+    pub(super) roster: Roster,
+    prefetches: Arc<Semaphore>,
+    switching: Mutex<()>,
 }
 
 impl Shared {
-    /// The adapters, highest priority first.
-    pub(super) fn adapters(&self) -> &[Arc<dyn Adapter>] {
-        &self.adapters
+    /// Lets the engine queue work if there is an adapter for it. Of two changes, the later one decides.
+    pub(super) fn note_roster_change(&self) {
+        let _turn = lock(&self.switching);
+        self.engine.set_tier_enabled(self.roster.has_active());
     }
 
     /// The name of an object outside memory.
@@ -92,12 +115,21 @@ impl Shared {
     }
 }
 
-/// A running second tier.
+/// The second tier. Without adapters it has no thread and costs nothing.
 #[derive(Debug)]
 pub struct Tier {
-    built: Arc<[Built]>,
-    stop: oneshot::Sender<()>,
-    thread: thread::JoinHandle<()>,
+    pub(super) shared: Arc<Shared>,
+    tasks: Tasks,
+    /// A place for everybody who attaches or detaches.
+    pub(super) changes: Semaphore,
+    thread: Mutex<Thread>,
+}
+
+#[derive(Debug)]
+enum Thread {
+    NotStarted,
+    Running { stop: oneshot::Sender<()>, handle: thread::JoinHandle<()> },
+    Stopped,
 }
 
 impl Tier {
@@ -106,67 +138,84 @@ impl Tier {
     /// # Errors
     /// [`TierError`] if an adapter can never work as configured. A backend that does not answer yet is no error.
     pub fn start(config: &TierConfig, engine: Arc<Engine>, tasks: &Tasks) -> Result<Self, TierError> {
-        let built = config.adapters.iter().enumerate().map(|(index, adapter)| {
-            let parsed = AdapterConfig::from_value(adapter, &|name| std::env::var(name).ok())
-                .map_err(|source| TierError::Config { index, source })?;
-            build(&parsed).map_err(|source| TierError::Adapter { index, source })
-        });
-        let built: Arc<[Built]> = built.collect::<Result<Vec<_>, TierError>>()?.into();
         let shared = Arc::new(Shared {
             engine,
             store_policy: config.store_policy,
-            storing: Mutex::new(()),
-            adapters: built.iter().map(|built| Arc::clone(&built.adapter)).collect(),
+            storing: tokio::sync::Mutex::default(),
+            roster: Roster::default(),
+            prefetches: Arc::new(Semaphore::new(config.prefetches_max.max(1))),
+            switching: Mutex::default(),
         });
+        let tier = Self {
+            shared,
+            tasks: tasks.clone(),
+            changes: Semaphore::new(CHANGES_MAX),
+            thread: Mutex::new(Thread::NotStarted),
+        };
+        for (index, adapter) in config.adapters.iter().enumerate() {
+            tier.attach(adapter, None).map_err(|source| TierError::At { index, source: Box::new(source) })?;
+        }
+        Ok(tier)
+    }
+
+    /// The adapters, highest priority first.
+    pub fn adapters(&self) -> Arc<[Arc<Attached>]> {
+        self.shared.roster.list()
+    }
+
+    /// Starts the thread if there is none yet.
+    pub(super) fn ensure_running(&self) -> Result<(), TierError> {
+        let mut thread = lock(&self.thread);
+        match *thread {
+            Thread::Running { .. } => return Ok(()),
+            Thread::Stopped => return Err(TierError::Stopping),
+            Thread::NotStarted => {}
+        }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let storing = tasks.register("l2-store", TaskLevel::High);
-        let loading = tasks.register("l2-prefetch", TaskLevel::High);
-        let prefetches = Arc::new(Semaphore::new(config.prefetches_max.max(1)));
+        let storing = self.tasks.register("l2-store", TaskLevel::High);
+        let loading = self.tasks.register("l2-prefetch", TaskLevel::High);
         let (stop, stopped) = oneshot::channel();
-        shared.engine.enable_tier();
-        let thread = thread::Builder::new().name("larder-l2".into()).spawn(move || {
+        let shared = Arc::clone(&self.shared);
+        let handle = thread::Builder::new().name("larder-l2".into()).spawn(move || {
             let local = tokio::task::LocalSet::new();
-            runtime.block_on(local.run_until(run(shared, storing, loading, prefetches, stopped)));
+            runtime.block_on(local.run_until(run(shared, storing, loading, stopped)));
             runtime.shutdown_background();
         })?;
-        Ok(Self { built, stop, thread })
+        *thread = Thread::Running { stop, handle };
+        Ok(())
     }
 
-    /// The adapters with their counters and breakers, highest priority first.
-    pub fn adapters(&self) -> &Arc<[Built]> {
-        &self.built
-    }
-
-    /// Stores what waits, closes the adapters and ends; each within its patience.
-    pub fn stop(self) {
-        drop(self.stop);
-        if self.thread.join().is_err() {
+    /// Stores what waits, closes the adapters and ends; each within its patience. Nothing can be attached from then on.
+    pub fn stop(&self) {
+        let running = std::mem::replace(&mut *lock(&self.thread), Thread::Stopped);
+        let Thread::Running { stop, handle } = running else { return };
+        drop(stop);
+        if handle.join().is_err() {
             tracing::error!("the second tier's thread failed");
         }
     }
 }
 
-async fn run(
-    shared: Arc<Shared>,
-    storing: Arc<Task>,
-    loading: Arc<Task>,
-    prefetches: Arc<Semaphore>,
-    stopped: oneshot::Receiver<()>,
-) {
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn run(shared: Arc<Shared>, storing: Arc<Task>, loading: Arc<Task>, stopped: oneshot::Receiver<()>) {
     let stores = Arc::clone(&shared);
     tokio::task::spawn_local(Tasks::keep_running(storing, move |task| store_all(Arc::clone(&stores), task)));
     let loads = Arc::clone(&shared);
     tokio::task::spawn_local(Tasks::keep_running(loading, move |task| {
-        prefetch_all(Arc::clone(&loads), task, Arc::clone(&prefetches))
+        prefetch_all(Arc::clone(&loads), task)
     }));
     // An error means that the sender is gone, which is how a stop is told.
     _ = stopped.await;
     if tokio::time::timeout(FLUSH_PATIENCE, store::drain(&shared)).await.is_err() {
         tracing::warn!("{} objects were not stored in L2: no time left", shared.engine.tier_backlog().0);
     }
-    for adapter in shared.adapters() {
+    for attached in shared.roster.list().iter() {
+        let adapter = &attached.built().adapter;
         if tokio::time::timeout(CLOSE_PATIENCE, adapter.close()).await.is_err() {
-            tracing::warn!("adapter `{}` did not close in time", adapter.kind());
+            tracing::warn!("adapter `{}` did not close in time", attached.id());
         }
     }
 }
@@ -179,12 +228,12 @@ async fn store_all(shared: Arc<Shared>, task: Arc<Task>) {
     }
 }
 
-async fn prefetch_all(shared: Arc<Shared>, task: Arc<Task>, prefetches: Arc<Semaphore>) {
+async fn prefetch_all(shared: Arc<Shared>, task: Arc<Task>) {
     loop {
         shared.engine.prefetches_due().await;
         task.count_run();
         loop {
-            let Ok(permit) = Arc::clone(&prefetches).acquire_owned().await else { return };
+            let Ok(permit) = Arc::clone(&shared.prefetches).acquire_owned().await else { return };
             let Some(work) = shared.engine.take_prefetch() else { break };
             let shared = Arc::clone(&shared);
             tokio::task::spawn_local(async move {

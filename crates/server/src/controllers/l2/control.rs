@@ -1,0 +1,115 @@
+//! Changing the list of adapters while the tier runs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use larder_storage::{AdapterConfig, build};
+use serde_json::Value as Json;
+
+use super::roster::{Attached, Phase, RosterError};
+use super::tier::{CLOSE_PATIENCE, Tier, TierError};
+use crate::config::json::redact;
+use crate::events::Event;
+
+/// How a detachment ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Detachment {
+    /// Whether everything that used the adapter came to its end in time.
+    pub is_drained: bool,
+    /// Stores and prefetches that still used it when it was closed.
+    pub users_left: usize,
+    /// Whether it closed in time; if not, it goes on closing by itself.
+    pub is_closed: bool,
+}
+
+impl Tier {
+    /// Builds an adapter and adds it in a place of the list, or as the last one. May block while it builds.
+    ///
+    /// # Errors
+    /// [`TierError`] if the configuration is wrong, the adapter can't work or there is no such place. Nothing has changed then.
+    pub fn attach(&self, config: &Json, index: Option<usize>) -> Result<Arc<Attached>, TierError> {
+        let _place = self.changes.try_acquire().map_err(|_| TierError::Busy)?;
+        let roster = &self.shared.roster;
+        roster.check_place(index)?;
+        let parsed = AdapterConfig::from_value(config, &|name| std::env::var(name).ok())?;
+        let built = build(&parsed)?;
+        for warning in &parsed.warnings {
+            tracing::warn!("adapter `{}`: {warning}", parsed.kind);
+        }
+        let mut shown = config.clone();
+        redact(&mut shown);
+        self.ensure_running()?;
+        let attached = roster.add(built, shown, index)?;
+        self.note(&attached, "attached");
+        Ok(attached)
+    }
+
+    /// Takes an adapter away: no new work for it from now on, then a wait of at most `patience` for what uses it, then it is closed.
+    ///
+    /// To be run to its end: a call that is dropped leaves the adapter draining.
+    ///
+    /// # Errors
+    /// [`TierError::Roster`] if there is no such adapter or somebody else is detaching it.
+    pub async fn detach(&self, id_or_index: &str, patience: Duration) -> Result<Detachment, TierError> {
+        let _place = self.changes.try_acquire().map_err(|_| TierError::Busy)?;
+        let roster = &self.shared.roster;
+        let attached = roster.find(id_or_index)?;
+        roster.enter(&attached, Phase::Draining)?;
+        self.note(&attached, "draining");
+        let is_drained = attached.drained(patience).await;
+        let users_left = attached.users();
+        roster.remove(&attached);
+        let closing = tokio::time::timeout(CLOSE_PATIENCE, attached.built().adapter.close());
+        let is_closed = closing.await.is_ok();
+        self.note(&attached, "detached");
+        Ok(Detachment { is_drained, users_left, is_closed })
+    }
+
+    /// Keeps new work from an adapter, or lets it have some again.
+    ///
+    /// # Errors
+    /// [`TierError::Roster`] if there is no such adapter or it is being detached.
+    pub fn set_paused(&self, id_or_index: &str, is_paused: bool) -> Result<Arc<Attached>, TierError> {
+        let attached = self.shared.roster.find(id_or_index)?;
+        let phase = if is_paused { Phase::Paused } else { Phase::Active };
+        self.shared.roster.enter(&attached, phase)?;
+        self.note(&attached, if is_paused { "paused" } else { "resumed" });
+        Ok(attached)
+    }
+
+    /// Closes an adapter's circuit breaker, so that the next call is tried.
+    ///
+    /// # Errors
+    /// [`TierError`] if there is no such adapter or it has no breaker.
+    pub fn reset_breaker(&self, id_or_index: &str) -> Result<Arc<Attached>, TierError> {
+        let attached = self.find(id_or_index)?;
+        let Some(breaker) = &attached.built().breaker else {
+            return Err(TierError::NoBreaker(attached.id().to_owned()));
+        };
+        breaker.reset();
+        self.note(&attached, "breaker_reset");
+        Ok(attached)
+    }
+
+    /// The adapter of this id, or else in this place of the list.
+    ///
+    /// # Errors
+    /// [`TierError::Roster`] if there is none.
+    pub fn find(&self, id_or_index: &str) -> Result<Arc<Attached>, TierError> {
+        Ok(self.shared.roster.find(id_or_index)?)
+    }
+
+    /// Tells the log, the event stream and the engine, which has no second tier while nothing is active.
+    fn note(&self, attached: &Attached, change: &str) {
+        tracing::info!("adapter `{}`: {change}", attached.id());
+        let engine = &self.shared.engine;
+        engine.bus().publish(|| Event::Adapter { adapter: attached.id(), change });
+        self.shared.note_roster_change();
+    }
+}
+
+impl From<RosterError> for TierError {
+    fn from(error: RosterError) -> Self {
+        Self::Roster(error)
+    }
+}
