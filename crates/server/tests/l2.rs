@@ -11,7 +11,9 @@ use larder_core::key::TokenRange;
 use larder_pool::{Segment, SegmentOptions};
 use larder_server::controllers::Tasks;
 use larder_server::controllers::l2::{StorePolicy, Tier, TierConfig};
-use larder_server::engine::{Engine, EngineConfig, Geometry, LeaseTotals, PromptKey, WarmError, WarmStatus};
+use larder_server::engine::{
+    Engine, EngineConfig, Geometry, LeaseTotals, Limits, PromptKey, WarmError, WarmStatus,
+};
 use serde_json::{Value, json};
 
 #[path = "l2/control.rs"]
@@ -27,13 +29,15 @@ fn engine(pages: u64) -> Arc<Engine> {
         chunk_size: CHUNK,
         hash_algorithm: HashAlgorithm::Blake3,
         align_bytes: PAGE,
-        eviction_watermark: 0.8,
-        eviction_ratio: 0.2,
-        write_ttl_ms: 600_000,
-        read_ttl_ms: 300_000,
-        session_ttl_ms: 600_000,
-        reap_timeout_ms: 0,
-        registration_grace_ms: 0,
+        limits: Limits {
+            eviction_watermark: 0.8,
+            eviction_ratio: 0.2,
+            write_ttl_ms: 600_000,
+            read_ttl_ms: 300_000,
+            session_ttl_ms: 600_000,
+            reap_timeout_ms: 0,
+            registration_grace_ms: 0,
+        },
         kv_event_log_size: 0,
         incarnation_ns: 1,
     };

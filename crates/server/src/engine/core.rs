@@ -23,15 +23,9 @@ pub type ConnectionId = u64;
 /// than this has most likely given up.
 const STAGING_FRESH_MS: u32 = 30_000;
 
-/// What the engine needs to know at start. Durations are in milliseconds.
-#[derive(Clone, Debug)]
-pub struct EngineConfig {
-    /// Tokens per chunk.
-    pub chunk_size: u32,
-    /// How chunks are named.
-    pub hash_algorithm: HashAlgorithm,
-    /// Alignment of allocations in the pool, in bytes.
-    pub align_bytes: u64,
+/// Watermarks and times, which may change while the engine runs. Durations are in milliseconds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Limits {
     /// Share of the pool in use above which eviction starts, 0 to 1.
     pub eviction_watermark: f64,
     /// Share of the objects evicted in one pass, 0 to 1.
@@ -46,6 +40,19 @@ pub struct EngineConfig {
     pub reap_timeout_ms: u64,
     /// The same for a worker that never pinged.
     pub registration_grace_ms: u64,
+}
+
+/// What the engine needs to know at start. Durations are in milliseconds.
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    /// Tokens per chunk.
+    pub chunk_size: u32,
+    /// How chunks are named.
+    pub hash_algorithm: HashAlgorithm,
+    /// Alignment of allocations in the pool, in bytes.
+    pub align_bytes: u64,
+    /// What may change while it runs, as it is at first.
+    pub limits: Limits,
     /// Records kept for KV event subscribers; 0 switches the stream off.
     pub kv_event_log_size: usize,
     /// Identifies this run of the server to KV event subscribers, in nanoseconds since 1970.
@@ -78,6 +85,7 @@ pub struct Engine {
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) cache: Cache,
+    pub(super) limits: Limits,
     pub(super) sessions: Sessions,
     pub(super) instances: Instances,
     pub(super) events: KvEventLog,
@@ -92,10 +100,12 @@ impl Engine {
         let cache = CacheConfig {
             capacity_bytes: 0,
             align_bytes: config.align_bytes,
-            staging_fresh_ms: STAGING_FRESH_MS.min(u32::try_from(config.write_ttl_ms).unwrap_or(u32::MAX)),
+            staging_fresh_ms: STAGING_FRESH_MS
+                .min(u32::try_from(config.limits.write_ttl_ms).unwrap_or(u32::MAX)),
         };
         let state = State {
             cache: Cache::new(cache, policy),
+            limits: config.limits.clone(),
             sessions: Sessions::default(),
             instances: Instances::default(),
             events: KvEventLog::new(config.incarnation_ns, config.kv_event_log_size),
@@ -125,6 +135,19 @@ impl Engine {
     /// The configuration it was made with.
     pub fn config(&self) -> &EngineConfig {
         &self.config
+    }
+
+    /// The limits now.
+    pub fn limits(&self) -> Limits {
+        self.state().limits.clone()
+    }
+
+    /// Changes the limits. What is over the new ones is evicted or given back by the passes that follow.
+    pub fn set_limits(&self, limits: Limits) {
+        let mut state = self.state();
+        state.limits = limits;
+        self.after_change(&mut state);
+        self.wake_sweep.notify_one();
     }
 
     /// The memory it hands out.

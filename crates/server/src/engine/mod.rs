@@ -29,7 +29,7 @@ mod warm;
 #[cfg(test)]
 mod tests;
 
-pub use self::core::{ConnectionId, Engine, EngineConfig};
+pub use self::core::{ConnectionId, Engine, EngineConfig, Limits};
 pub use counters::{Counters, LookupCounts, LookupLabels};
 pub use error::EngineError;
 pub use inventory::{ObjectPage, RemovalCount};

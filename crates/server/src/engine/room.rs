@@ -64,13 +64,13 @@ impl Engine {
         let state = self.state();
         let stats = state.cache.stats();
         if self.growing.load(Ordering::Relaxed)
-            || !above_watermark(stats.used_bytes, stats.capacity_bytes, self.config.eviction_watermark)
+            || !above_watermark(stats.used_bytes, stats.capacity_bytes, state.limits.eviction_watermark)
         {
             return 0;
         }
         self.counters.eviction_passes.add(1);
-        let share = stats.resident_objects as f64 * self.config.eviction_ratio;
-        if self.config.eviction_ratio > 0.0 { (share as usize).max(1) } else { 0 }
+        let share = stats.resident_objects as f64 * state.limits.eviction_ratio;
+        if state.limits.eviction_ratio > 0.0 { (share as usize).max(1) } else { 0 }
     }
 
     /// Evicts up to `quota` objects, a bounded number of them, and returns how many; 0 when nothing more can go.
@@ -99,7 +99,7 @@ impl Engine {
     /// To be called after anything that fills the pool or removes objects.
     pub(super) fn after_change(&self, state: &mut State) {
         let (used, capacity) = state.cache.usage();
-        if above_watermark(used, capacity, self.config.eviction_watermark) {
+        if above_watermark(used, capacity, state.limits.eviction_watermark) {
             self.wake_eviction.notify_one();
         }
         self.record_removals(state);

@@ -5,7 +5,7 @@
 
 use larder_core::cache::EntryRef;
 
-use super::core::{Engine, State};
+use super::core::{Engine, Limits, State};
 use super::instances::Instance;
 use super::lookup::close;
 use super::members::{Heard, clean_up};
@@ -37,8 +37,8 @@ impl Engine {
     }
 
     fn sweep_sessions(&self, state: &mut State, now_ms: u64) {
-        let State { sessions, heard, .. } = &mut *state;
-        let expired = sessions.take_expired(|session| self.session_is_over(session, heard, now_ms));
+        let State { sessions, heard, limits, .. } = &mut *state;
+        let expired = sessions.take_expired(|session| session_is_over(session, heard, limits, now_ms));
         for (request_id, session) in expired {
             let held = session.found.as_ref().map_or(0, |found| found.leases.held());
             if held > 0 {
@@ -51,21 +51,10 @@ impl Engine {
         }
     }
 
-    fn session_is_over(&self, session: &Session, heard: &Heard, now_ms: u64) -> bool {
-        if session.orphaned_ms.is_some_and(|since| now_ms.saturating_sub(since) > ORPHAN_GRACE_MS) {
-            return true;
-        }
-        let idle_ms = now_ms.saturating_sub(session.used_ms);
-        let holds = session.found.as_ref().is_some_and(|found| found.leases.held() > 0);
-        let ttl_ms = if holds { self.config.read_ttl_ms } else { self.config.session_ttl_ms };
-        let last_ms = session.owner.and_then(|owner| heard.at_ms(owner)).unwrap_or(session.used_ms);
-        let silent_ms = now_ms.saturating_sub(last_ms);
-        idle_ms > SESSION_IDLE_MAX_MS.max(ttl_ms) || (idle_ms > ttl_ms && silent_ms > ttl_ms)
-    }
-
     fn sweep_transfers(&self, state: &mut State, now_ms: u64) {
         let mut over: Vec<EntryRef> = Vec::new();
         let mut abandoned = Vec::new();
+        let write_ttl_ms = state.limits.write_ttl_ms;
         for (id, instance) in state.instances.iter_mut() {
             if instance.orphaned_ms.is_some_and(|since| now_ms.saturating_sub(since) > ORPHAN_GRACE_MS) {
                 if instance.pending() > 0 {
@@ -77,7 +66,7 @@ impl Engine {
                 }
                 continue;
             }
-            over.extend(expire_stores(instance, self.config.write_ttl_ms, now_ms));
+            over.extend(expire_stores(instance, write_ttl_ms, now_ms));
         }
         let staged: usize = abandoned.iter().map(|left| left.staging.len()).sum();
         self.counters.expired_stores.add((staged + over.len()) as u64);
@@ -88,12 +77,12 @@ impl Engine {
     }
 
     fn reap(&self, state: &mut State, now_ms: u64) {
-        if self.config.reap_timeout_ms == 0 {
+        let Limits { reap_timeout_ms, registration_grace_ms, .. } = state.limits;
+        if reap_timeout_ms == 0 {
             return;
         }
         let silent = |instance: &Instance| {
-            let limit =
-                if instance.pinged { self.config.reap_timeout_ms } else { self.config.registration_grace_ms };
+            let limit = if instance.pinged { reap_timeout_ms } else { registration_grace_ms };
             instance.connections.is_empty() && now_ms.saturating_sub(instance.seen_ms) > limit
         };
         let dead: Vec<i64> = state.instances.iter().filter(|(_, i)| silent(i)).map(|(id, _)| id).collect();
@@ -106,6 +95,18 @@ impl Engine {
             }
         }
     }
+}
+
+fn session_is_over(session: &Session, heard: &Heard, limits: &Limits, now_ms: u64) -> bool {
+    if session.orphaned_ms.is_some_and(|since| now_ms.saturating_sub(since) > ORPHAN_GRACE_MS) {
+        return true;
+    }
+    let idle_ms = now_ms.saturating_sub(session.used_ms);
+    let holds = session.found.as_ref().is_some_and(|found| found.leases.held() > 0);
+    let ttl_ms = if holds { limits.read_ttl_ms } else { limits.session_ttl_ms };
+    let last_ms = session.owner.and_then(|owner| heard.at_ms(owner)).unwrap_or(session.used_ms);
+    let silent_ms = now_ms.saturating_sub(last_ms);
+    idle_ms > SESSION_IDLE_MAX_MS.max(ttl_ms) || (idle_ms > ttl_ms && silent_ms > ttl_ms)
 }
 
 /// Marks stores whose time to commit is over, and takes back those whose worker has begun another transfer since: it is not

@@ -18,7 +18,7 @@ use crate::config::json::{Resolved, http_config_json, plugin_config_json, plugin
 use crate::config::{EvictionPolicy, ServerConfig, SharedMemory};
 use crate::controllers::l2::{StorePolicy, Tier, TierConfig};
 use crate::controllers::{self, Preparation, Tasks};
-use crate::engine::{Engine, EngineConfig};
+use crate::engine::{Engine, EngineConfig, Limits};
 use crate::events::EventBus;
 use crate::rpc::{FrontConfig, RpcStats};
 
@@ -171,13 +171,10 @@ impl Node {
     }
 }
 
-fn engine_config(config: &ServerConfig, hash_algorithm: HashAlgorithm) -> EngineConfig {
+/// What of the configuration the engine takes over while it runs.
+pub(super) fn limits(config: &ServerConfig) -> Limits {
     let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    EngineConfig {
-        chunk_size: config.mp.chunk_size,
-        hash_algorithm,
-        align_bytes: config.l1.align_bytes,
+    Limits {
         eviction_watermark: config.eviction.trigger_watermark,
         eviction_ratio: config.eviction.ratio,
         write_ttl_ms: config.l1.write_ttl_seconds.saturating_mul(1000),
@@ -185,6 +182,16 @@ fn engine_config(config: &ServerConfig, hash_algorithm: HashAlgorithm) -> Engine
         session_ttl_ms: ms(config.mp.session_ttl()),
         reap_timeout_ms: config.mp.worker_reap_timeout().map_or(0, ms),
         registration_grace_ms: ms(config.mp.worker_registration_grace()),
+    }
+}
+
+fn engine_config(config: &ServerConfig, hash_algorithm: HashAlgorithm) -> EngineConfig {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    EngineConfig {
+        chunk_size: config.mp.chunk_size,
+        hash_algorithm,
+        align_bytes: config.l1.align_bytes,
+        limits: limits(config),
         kv_event_log_size: config.mp.kv_event_log_size,
         incarnation_ns: u64::try_from(since_1970.as_nanos()).unwrap_or(u64::MAX),
     }
