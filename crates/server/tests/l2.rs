@@ -201,6 +201,21 @@ async fn a_tier_may_replace_memory() {
 }
 
 #[test]
+fn a_backlog_keeps_everything_while_memory_has_room() {
+    let engine = engine(64);
+    engine.set_tier_enabled(true);
+    for seed in 0..24 {
+        store(&engine, seed, 2);
+    }
+    assert_eq!((engine.tier_backlog().0, engine.counters().l2_shed_chunks.get()), (48, 0));
+    for seed in 24..60 {
+        store(&engine, seed, 2);
+    }
+    assert!(engine.tier_backlog().0 <= 16, "{:?}", engine.tier_backlog());
+    assert_eq!(engine.counters().refused_chunks.get(), 0);
+}
+
+#[test]
 fn a_backlog_sheds_the_oldest_instead_of_pinning_memory() {
     let engine = engine(16);
     engine.set_tier_enabled(true);

@@ -106,6 +106,7 @@ impl Engine {
     }
 }
 
-fn above_watermark(used: u64, capacity: u64, watermark: f64) -> bool {
+/// Whether that much of the pool is in use that eviction is due.
+pub(super) fn above_watermark(used: u64, capacity: u64, watermark: f64) -> bool {
     capacity > 0 && used as f64 >= capacity as f64 * watermark
 }

@@ -13,11 +13,16 @@ use larder_core::hash::ChunkHash;
 use larder_core::key::Scope;
 
 use super::core::{Engine, State};
+use super::room::above_watermark;
 use crate::events::Event;
 
-/// Share of the pool that objects waiting for their store may hold. Beyond it the last chunks of the oldest store are given
-/// up, so that a slow backend never keeps stores into memory from succeeding.
+/// Share of the pool that objects waiting for their store may hold once the pool is above its watermark; below, nobody else
+/// needs the memory. Beyond it the last chunks of the oldest stores are given up, so that a slow backend never keeps stores
+/// into memory from succeeding.
 const STORE_QUEUE_SHARE: u64 = 4;
+
+/// Chunks given up at a time for each that is queued: the queue shrinks, and no commit pays for all of it.
+const SHED_PER_QUEUED: usize = 4;
 
 /// Most lookups that wait for the second tier; further ones are answered from memory alone.
 const PREFETCH_QUEUE_MAX: usize = 1_024;
@@ -273,24 +278,35 @@ impl Engine {
             state.cache.lease(entry, 1);
             commit.push_back(StoreWork { entry, scope: Arc::clone(&scope), hash, offset });
         }
+        let queued = commit.len();
         state.tier.store_count += commit.len();
         state.tier.store_leases += commit.len() as u64;
         state.tier.store_bytes += bytes * commit.len() as u64;
         state.tier.stores.push_back(commit);
-        let (_, capacity) = state.cache.usage();
-        while state.tier.store_bytes > capacity / STORE_QUEUE_SHARE {
+        self.shed_stores(state, SHED_PER_QUEUED * queued);
+        self.wake_stores.notify_one();
+    }
+
+    /// Gives up to `most` chunks up if they hold memory that others need.
+    fn shed_stores(&self, state: &mut State, most: usize) {
+        let (used, capacity) = state.cache.usage();
+        if !above_watermark(used, capacity, state.limits.eviction_watermark) {
+            return;
+        }
+        let mut shed_count = 0;
+        while shed_count < most && state.tier.store_bytes > capacity / STORE_QUEUE_SHARE {
             let Some(oldest) = state.tier.stores.front_mut() else { break };
             let Some(shed) = oldest.pop_back() else {
                 state.tier.stores.pop_front();
                 continue;
             };
+            shed_count += 1;
             state.tier.store_count -= 1;
             state.tier.store_bytes -= shed.scope.layout.bytes();
             state.tier.store_leases -= 1;
             state.cache.release(shed.entry, 1);
-            self.counters.l2_shed_chunks.add(1);
         }
-        self.wake_stores.notify_one();
+        self.counters.l2_shed_chunks.add(shed_count as u64);
     }
 
     /// Queues a lookup for the second tier; `None` if there is none or it has too much to do.

@@ -11,21 +11,37 @@ use super::tier::{Shared, StorePolicy};
 use crate::engine::StoreWork;
 
 /// Bytes handed to the adapters at a time.
-const BATCH_BYTES: u64 = 64 << 20;
+const BATCH_BYTES: u64 = 16 << 20;
+
+/// Batches under way at once: while one is hashed the next is written, and a slow object holds up only its own batch.
+const BATCHES_MAX: usize = 4;
 
 /// Stores batch after batch until the queue is empty and everything taken from it is stored: by whoever took it.
 pub(super) async fn drain(shared: &Arc<Shared>) {
     let _turn = shared.storing.lock().await;
+    let mut running = JoinSet::new();
     loop {
-        let batch = shared.engine.take_stores(BATCH_BYTES);
-        if batch.is_empty() {
-            return;
+        while running.len() < BATCHES_MAX {
+            let batch = shared.engine.take_stores(BATCH_BYTES);
+            if batch.is_empty() {
+                break;
+            }
+            running.spawn_local(store(Arc::clone(shared), batch));
         }
-        store(shared, batch).await;
+        let stored = tokio::select! {
+            stored = running.join_next() => stored,
+            () = shared.engine.stores_due(), if (1..BATCHES_MAX).contains(&running.len()) => continue,
+        };
+        match stored {
+            Some(Ok(())) => {}
+            // A failure of the task that stores is the controller's own: it is counted, and the controller restarted.
+            Some(Err(failed)) => std::panic::resume_unwind(failed.into_panic()),
+            None => return,
+        }
     }
 }
 
-async fn store(shared: &Arc<Shared>, batch: Vec<StoreWork>) {
+async fn store(shared: Arc<Shared>, batch: Vec<StoreWork>) {
     let items: Vec<(Key, Arc<PoolBuffer>)> = batch
         .iter()
         .map(|work| {
