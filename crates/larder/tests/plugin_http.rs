@@ -56,6 +56,49 @@ fn one_plugin_shows_its_manifest_and_a_redacted_environment() {
 }
 
 #[test]
+fn server_wide_defaults_hold_where_manifests_are_silent() {
+    let place = Place::new();
+    let report = "echo \"$(basename \"$0\") ${PLAIN-none} ${SHORT-none} $LMCACHE_RUNTIME_PLUGIN_EXTRA_CONFIG\"\nread -r _\n";
+    place.plugin("bare.sh", report);
+    place.plugin("own.sh", report);
+    place.plugin(
+        "own.sh.plugin.toml",
+        "inherit = [\"PATH\", \"SHORT\"]\nsecrets = true\nrestart = \"never\"\n",
+    );
+    place.plugin("script.awk", "{ exit }\n");
+    let server = Server::start_with(
+        &place,
+        &[
+            "--runtime-plugin-defaults",
+            r#"{"inherit": ["PATH", "PLAIN"], "restart": "on-failure", "stop_timeout_s": 9}"#,
+            "--runtime-plugin-interpreters",
+            r#"{"awk": "bash"}"#,
+            "--runtime-plugin-config",
+            r#"{"plugin.x.token": "t0k"}"#,
+            "--runtime-plugin-redact-secrets",
+        ],
+        &[("PLAIN", "plain"), ("SHORT", "short")],
+    );
+    server.process.line(r#"bare.sh] bare.sh plain none {"plugin.x.token":"***"}"#);
+    server.process.line(r#"own.sh] own.sh none short {"plugin.x.token": "t0k"}"#);
+    server.process.line("script.awk with /");
+    let manifest = |name: &str| server.get(&format!("/plugins/{name}"))["manifest"].take();
+    let (bare, own) = (manifest("bare"), manifest("own"));
+    assert_eq!((&bare["restart"], &own["restart"]), (&json!("on-failure"), &json!("never")));
+    assert_eq!((&bare["stop_timeout_s"], &own["stop_timeout_s"]), (&json!(9), &json!(9)));
+    assert_eq!(bare["lines_burst"], 250_000, "the server's own limit");
+    assert_eq!((&bare["file"], &bare["inherit"]), (&Value::Null, &json!(["PATH", "PLAIN"])));
+}
+
+#[test]
+fn secrets_are_given_to_plugins_unless_the_operator_masks_them() {
+    let place = Place::new();
+    place.plugin("a.sh", "echo \"got $LMCACHE_RUNTIME_PLUGIN_EXTRA_CONFIG\"\nread -r _\n");
+    let server = Server::start_with(&place, &["--runtime-plugin-config", r#"{"token": "t0k"}"#], &[]);
+    server.process.line(r#"a.sh] got {"token": "t0k"}"#);
+}
+
+#[test]
 fn every_plugin_can_be_addressed() {
     let place = Place::new();
     place.plugin("same.py", "input()\n").plugin("same.sh", WAITER).plugin("audit.sh", WAITER);

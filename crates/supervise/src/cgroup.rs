@@ -46,6 +46,15 @@ impl CgroupLimits {
         *self == Self::default()
     }
 
+    /// These limits, and those of `other` where these are silent.
+    pub(crate) fn or(self, other: Self) -> Self {
+        Self {
+            memory_bytes: self.memory_bytes.or(other.memory_bytes),
+            cpu_percent: self.cpu_percent.or(other.cpu_percent),
+            pids: self.pids.or(other.pids),
+        }
+    }
+
     /// Controller, file and text of each limit.
     fn writes(&self) -> [(&'static str, &'static str, Option<String>); 3] {
         let quota = |percent: u32| format!("{} {CPU_PERIOD_US}", u64::from(percent) * CPU_PERIOD_US / 100);

@@ -8,9 +8,8 @@ use crate::clock::{Clock, SystemClock};
 use crate::control::ControlHost;
 use crate::eligibility::Host;
 use crate::interpreter::Interpreters;
+use crate::manifest::Manifest;
 use crate::os::GuardianCommand;
-use crate::output::OutputLimits;
-use crate::policy::Policy;
 
 /// Everything given to [`crate::Supervisor::start`].
 #[derive(Debug, Clone)]
@@ -31,10 +30,8 @@ pub struct SupervisorConfig {
     pub environment: Vec<(OsString, OsString)>,
     /// Programs for scripts without a usable `#!` line.
     pub interpreters: Interpreters,
-    /// Limits on what plugins print.
-    pub output: OutputLimits,
-    /// Rules for plugins without a manifest.
-    pub policy: Policy,
+    /// What a plugin without a manifest gets, and every other where its manifest is silent.
+    pub defaults: Manifest,
     /// Where the private directory is made.
     pub runtime_dir: PathBuf,
     /// Whether this process has no children besides the guardian, which makes the clean-up after a dead guardian complete.
@@ -61,8 +58,7 @@ impl SupervisorConfig {
             redact_secrets: false,
             environment: std::env::vars_os().collect(),
             interpreters: Interpreters::default(),
-            output: OutputLimits::default(),
-            policy: Policy::default(),
+            defaults: Manifest::default(),
             runtime_dir: std::env::var_os("XDG_RUNTIME_DIR")
                 .map(PathBuf::from)
                 .filter(|dir| dir.is_dir())

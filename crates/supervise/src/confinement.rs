@@ -49,6 +49,20 @@ pub struct Limits {
     pub core_bytes: Option<u64>,
 }
 
+impl Limits {
+    /// These limits, and those of `other` where these are silent.
+    pub(crate) fn or(self, other: Self) -> Self {
+        Self {
+            open_files: self.open_files.or(other.open_files),
+            memory_bytes: self.memory_bytes.or(other.memory_bytes),
+            processes: self.processes.or(other.processes),
+            file_size_bytes: self.file_size_bytes.or(other.file_size_bytes),
+            cpu_s: self.cpu_s.or(other.cpu_s),
+            core_bytes: self.core_bytes.or(other.core_bytes),
+        }
+    }
+}
+
 impl Confinement {
     /// Whether it restricts nothing.
     pub fn is_none(&self) -> bool {

@@ -77,7 +77,9 @@ pub use error::SuperviseError;
 pub use feed::EventSink;
 pub use interpreter::Interpreters;
 pub use journal::{LineCounts, LogLine, Stream};
-pub use manifest::{Manifest, ManifestError, Readiness, Watchdog, manifest_schema};
+pub use manifest::{
+    DefaultsError, EffectiveManifest, Manifest, ManifestError, Readiness, Watchdog, manifest_schema,
+};
 pub use metric_lines::MetricLineCounts;
 pub use os::{GuardianCommand, run_guardian_if_asked};
 pub use output::OutputLimits;

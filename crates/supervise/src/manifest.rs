@@ -27,6 +27,8 @@ const MANIFEST_MAX_BYTES: u64 = 256 * 1024;
 /// What a plugin's manifest, or the lack of one, asks for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Manifest {
+    /// What the plugin is for, in its author's words.
+    pub description: Option<String>,
     /// Whether the plugin is started without being asked.
     pub enabled: bool,
     /// Plugins that are ready, or have ended, before this one starts.
@@ -89,6 +91,15 @@ pub enum Watchdog {
     Output(Duration),
 }
 
+/// What a plugin would be started with.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EffectiveManifest {
+    /// The manifest beside the plugin, where there is one.
+    pub file: Option<PathBuf>,
+    /// The manifest over the defaults, or the mistake that keeps the plugin from being started.
+    pub manifest: Result<Manifest, ManifestError>,
+}
+
 /// A mistake in a manifest.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}line {line}: {message}{}", file.as_deref().map(|f| format!("{f}: ")).unwrap_or_default(),
@@ -104,16 +115,38 @@ pub struct ManifestError {
     pub hint: Option<String>,
 }
 
-impl Manifest {
-    /// What a plugin without a manifest gets.
-    pub fn bare(policy: Policy, output: OutputLimits) -> Self {
+/// A mistake in the defaults for all plugins.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DefaultsError {
+    /// The text is no object, or a key or the kind of its value is unknown.
+    #[error("{0}")]
+    Key(String),
+    /// A value that the key does not take.
+    #[error("`{key}` {message}\nhint: {hint}")]
+    Value {
+        /// The key.
+        key: String,
+        /// What is wrong with it.
+        message: String,
+        /// What would be right.
+        hint: String,
+    },
+    /// A key that says something about one plugin only.
+    #[error("`{0}` cannot hold for all plugins\nhint: write it into the manifest of the plugin it is for")]
+    OnePlugin(&'static str),
+}
+
+impl Default for Manifest {
+    /// The bare contract (spec/runtime-plugins.md 7): what a plugin without a manifest gets.
+    fn default() -> Self {
         Self {
+            description: None,
             enabled: true,
             after: Vec::new(),
-            policy,
+            policy: Policy::default(),
             readiness: Readiness::Immediate,
             watchdog: Watchdog::Off,
-            output,
+            output: OutputLimits::default(),
             confinement: Confinement::default(),
             events: Vec::new(),
             metrics: false,
@@ -124,6 +157,27 @@ impl Manifest {
             environment: BTreeMap::new(),
             config: None,
         }
+    }
+}
+
+impl Manifest {
+    /// Defaults for all plugins, from a JSON object with the keys of a manifest; what it leaves out is as in `self`.
+    pub fn with_defaults(self, keys: &serde_json::Value) -> Result<Self, DefaultsError> {
+        // A list would be taken for the keys in their order.
+        if !keys.is_object() {
+            return Err(DefaultsError::Key("no object of manifest keys".to_owned()));
+        }
+        let keys: Keys =
+            serde_json::from_value(keys.clone()).map_err(|e| DefaultsError::Key(e.to_string()))?;
+        keys.check().map_err(|(key, message, hint)| DefaultsError::Value {
+            key: key.to_owned(),
+            message: message.to_owned(),
+            hint: hint.to_owned(),
+        })?;
+        if let Some(key) = keys.of_one_plugin() {
+            return Err(DefaultsError::OnePlugin(key));
+        }
+        Ok(keys.apply(&self))
     }
 
     /// Where the manifest of `plugin` would be.
@@ -139,12 +193,16 @@ impl Manifest {
         let path = Self::path_for(plugin);
         let mut text = String::new();
         let read = match std::fs::File::open(&path) {
-            Ok(file) => file.take(MANIFEST_MAX_BYTES).read_to_string(&mut text),
+            Ok(file) => file.take(MANIFEST_MAX_BYTES + 1).read_to_string(&mut text),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(bare.clone()),
             Err(e) => Err(e),
         };
         let in_file = |error: ManifestError| ManifestError { file: Some(crate::text::shown(&path)), ..error };
-        read.map_err(|e| in_file(ManifestError { file: None, line: 1, message: e.to_string(), hint: None }))?;
+        let broken = |message| in_file(ManifestError { file: None, line: 1, message, hint: None });
+        let length = read.map_err(|e| broken(e.to_string()))?;
+        if length as u64 > MANIFEST_MAX_BYTES {
+            return Err(broken(format!("longer than {MANIFEST_MAX_BYTES} bytes")));
+        }
         Self::parse(&text, bare).map_err(in_file)
     }
 

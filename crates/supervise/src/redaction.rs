@@ -8,12 +8,14 @@ use serde_json::Value;
 pub const MASK: &str = "***";
 /// Parts of key names, in lower case, behind which a secret is assumed.
 const SECRET_PARTS: [&str; 8] =
-    ["secret", "passw", "credential", "api_key", "apikey", "access_key", "private_key", "auth_token"];
+    ["secret", "passw", "credential", "api_key", "apikey", "access_key", "private_key", "authorization"];
 
 /// Whether a key's name suggests that its value is a secret.
 pub fn looks_secret(key: &str) -> bool {
     let key = key.to_lowercase().replace('-', "_");
-    SECRET_PARTS.iter().any(|part| key.contains(part))
+    // `token_count` and `max_tokens` are none.
+    let is_token = key.rsplit(|c: char| !c.is_alphanumeric()).next() == Some("token");
+    is_token || SECRET_PARTS.iter().any(|part| key.contains(part))
 }
 
 /// The text with the values of secret-looking keys masked. A text without any, or that is no JSON, is returned as it is, byte for byte.
@@ -49,8 +51,8 @@ mod tests {
 
     #[test]
     fn secrets_at_any_depth() {
-        let text = r#"{"a": 1, "l2": [{"secret_access_key": "s3", "region": "x"}], "plugin.x.API-Key": "k", "password": 7}"#;
-        let expected = r#"{"a":1,"l2":[{"secret_access_key":"***","region":"x"}],"plugin.x.API-Key":"***","password":"***"}"#;
+        let text = r#"{"a": 1, "l2": [{"secret_access_key": "s3", "region": "x"}], "plugin.x.API-Key": "k", "plugin.x.token": "t", "password": 7}"#;
+        let expected = r#"{"a":1,"l2":[{"secret_access_key":"***","region":"x"}],"plugin.x.API-Key":"***","plugin.x.token":"***","password":"***"}"#;
         assert_eq!(redacted(text), expected);
     }
 

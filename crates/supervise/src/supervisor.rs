@@ -23,7 +23,7 @@ use crate::feed::EventSink;
 use crate::journal::LogLine;
 use crate::launch::Shared;
 use crate::lifecycle::{Event, Lifecycle, Phase};
-use crate::manifest::Manifest;
+use crate::manifest::{EffectiveManifest, Manifest};
 use crate::os::{FolderWatch, GuardianSpawner};
 use crate::plugin::{Plugin, Published};
 use crate::redaction::redacted;
@@ -97,7 +97,7 @@ impl<S: Spawner> Supervisor<S> {
             environment,
             unmasked,
             interpreters: config.interpreters,
-            bare: Manifest::bare(config.policy, config.output),
+            bare: config.defaults,
             scratch: scratch.path().to_path_buf(),
             sink: EventSink::default(),
             epoch: Instant::now(),
@@ -263,6 +263,16 @@ impl<S: Spawner> Supervisor<S> {
         };
         let texts: Vec<_> = plugins.iter().map(|p| (p.name.clone(), text(p))).collect();
         exposition::merge(&texts, reserved)
+    }
+
+    /// What a plugin would be started with now. Reads the manifest.
+    pub fn manifest(&self, name: &str) -> Result<EffectiveManifest, SuperviseError> {
+        let plugin = self.find(name)?;
+        let file = Manifest::path_for(&plugin.path);
+        Ok(EffectiveManifest {
+            file: file.exists().then_some(file),
+            manifest: Manifest::load(&plugin.path, &self.shared.bare),
+        })
     }
 
     /// The rules that a plugin's manifest has for its own keys, as a JSON Schema of the extra configuration; `None` where it has none. Reads the

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use clap::ArgMatches;
 use larder_supervise::lifecycle::{FailCause, Phase};
 use larder_supervise::spawner::Outcome;
-use larder_supervise::{Manifest, OutputLimits, PluginStatus, Policy, Supervisor, SupervisorConfig};
+use larder_supervise::{Manifest, PluginStatus, Supervisor, SupervisorConfig};
 use tokio::time::sleep;
 
 use super::foreground::{STOP_BUDGET, runtime};
@@ -91,7 +91,7 @@ impl Drills {
 
     /// Without a usable manifest nothing else can be tried.
     fn manifest(&mut self) -> Result<(), String> {
-        let bare = Manifest::bare(Policy::default(), OutputLimits::default());
+        let bare = Manifest::default();
         Manifest::load(&self.rig.file, &bare).map_err(|error| error.to_string())?;
         let present = Manifest::path_for(&self.rig.file).exists();
         self.tell("manifest", Verdict::Ok(if present { "valid" } else { "none" }.into()));
@@ -180,7 +180,7 @@ impl Drills {
     /// A plugin that can do nothing any more is ended all the same.
     async fn hung(&self) -> Result<Verdict, String> {
         let mut settings = self.rig.supervisor_config();
-        settings.policy.stop_timeout = HUNG_STOP_TIMEOUT;
+        settings.defaults.policy.stop_timeout = HUNG_STOP_TIMEOUT;
         let Watched { supervisor, status, mark } = self.start(settings).await?;
         let stopped = status.pid.is_some_and(processes::freeze);
         supervisor.stop(STOP_BUDGET).await;

@@ -65,12 +65,11 @@ fn create(path: &Path, text: &str, mode: u32) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use larder_supervise::{OutputLimits, Policy};
 
     #[test]
     fn both_languages_with_a_valid_manifest() {
         let folder = tempfile::tempdir().unwrap();
-        let bare = Manifest::bare(Policy::default(), OutputLimits::default());
+        let bare = Manifest::default();
         for lang in ["python", "bash"] {
             let plugin = write(folder.path(), &format!("my-{lang}"), lang).unwrap();
             let text = std::fs::read_to_string(&plugin).unwrap();

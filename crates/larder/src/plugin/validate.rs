@@ -8,9 +8,7 @@ use std::process::ExitCode;
 
 use clap::ArgMatches;
 use larder_supervise::discovery::{self, Discovery, MANIFEST_SUFFIX};
-use larder_supervise::{
-    Host, Interpreters, Manifest, OutputLimits, Policy, Readiness, Restart, SkipReason, Watchdog, interpreter,
-};
+use larder_supervise::{Host, Interpreters, Manifest, Readiness, Restart, SkipReason, Watchdog, interpreter};
 
 use serde_json::Value;
 
@@ -63,7 +61,7 @@ fn explain(paths: &[PathBuf], host: &Host, search_path: &OsStr, extra: Option<&V
     let table = Interpreters::default();
     let Discovery { plugins, skipped, .. } = discovery::discover(paths, host, &table);
     let mut report = Report::default();
-    let bare = Manifest::bare(Policy::default(), OutputLimits::default());
+    let bare = Manifest::default();
     let stems: Vec<String> = plugins.iter().map(|plugin| stem(plugin)).collect();
     for plugin in &plugins {
         _ = writeln!(report.text, "{}", plugin.display().to_string().escape_debug());

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use super::model::{
     CoordinatorConfig, EvictionConfig, EvictionPolicy, GcMonitorConfig, HttpConfig, L1Config, L2Config,
-    LogConfig, LogFormat, LookupHashLogConfig, MpConfig, ObservabilityConfig, P2pConfig, PluginsConfig,
-    ServerConfig, SharedMemory, TransferMode,
+    LogConfig, LogFormat, LookupHashLogConfig, MpConfig, ObservabilityConfig, P2pConfig, ServerConfig,
+    SharedMemory, TransferMode,
 };
+use super::plugins;
 use super::settings::{Environment, Settings};
 
 /// The peer's defaults behind coordinator flags that are absent (spec/config-and-cli.md 5).
@@ -18,10 +19,7 @@ const GIB: u64 = 1 << 30;
 pub(crate) fn server_config(settings: &Settings, environment: &Environment) -> ServerConfig {
     let mp = mp(settings, environment);
     ServerConfig {
-        plugins: PluginsConfig {
-            locations: settings.list("runtime-plugin-locations"),
-            extra_config: settings.json("runtime-plugin-config"),
-        },
+        plugins: plugins::plugins(settings),
         l1: l1(settings, &mp),
         eviction: EvictionConfig {
             policy: match settings.text("eviction-policy") {

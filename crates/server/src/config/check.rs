@@ -6,7 +6,7 @@ use super::flag::{Group, Support};
 use super::load::Capabilities;
 use super::mistake::Mistake;
 use super::settings::{Settings, Source, default_value};
-use super::{build, flags, quoted};
+use super::{build, flags, plugins, quoted};
 
 pub(crate) fn check(
     settings: &Settings,
@@ -21,6 +21,7 @@ pub(crate) fn check(
     check_ports(settings, mistakes, notices);
     check_observability(settings, mistakes);
     check_adapters(settings, capabilities, mistakes);
+    check_plugins(settings, mistakes);
 }
 
 fn at(settings: &Settings, name: &str, problem: impl Into<String>) -> Mistake {
@@ -184,5 +185,22 @@ fn check_adapters(settings: &Settings, capabilities: &Capabilities, mistakes: &m
             let source = settings.get("l2-adapter").source.clone();
             mistakes.push(Mistake::new(format!("l2_adapter[{index}].type"), source, problem));
         }
+    }
+}
+
+fn check_plugins(settings: &Settings, mistakes: &mut Vec<Mistake>) {
+    let name = "runtime-plugin-defaults";
+    if let Err(error) = plugins::defaults(&settings.json(name)) {
+        let text = error.to_string();
+        let (problem, hint) = text.split_once("\nhint: ").unwrap_or((&text, ""));
+        let mistake = at(settings, name, problem);
+        mistakes.push(if hint.is_empty() { mistake } else { mistake.hint(hint) });
+    }
+    let name = "runtime-plugin-interpreters";
+    if plugins::interpreters(&settings.json(name)).is_none() {
+        mistakes.push(
+            at(settings, name, "is no table of programs")
+                .accepted("a JSON object of extensions and programs, such as `{\"rb\": [\"ruby\"]}`"),
+        );
     }
 }

@@ -14,6 +14,7 @@ pub mod json;
 mod load;
 mod mistake;
 mod model;
+mod plugins;
 pub mod reference;
 mod settings;
 pub mod show;

@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use larder_supervise::{Interpreters, Manifest};
 use serde_json::Value as Json;
 
 /// Configuration of one server.
@@ -143,6 +144,12 @@ pub struct PluginsConfig {
     pub locations: Vec<String>,
     /// Settings handed to every plugin: any JSON value, usually an object.
     pub extra_config: Json,
+    /// What plugins get where their manifests are silent.
+    pub defaults: Manifest,
+    /// Programs for scripts without a `#!` line, by extension.
+    pub interpreters: Interpreters,
+    /// Whether secrets among the settings are masked for plugins that were not granted them.
+    pub redact_secrets: bool,
 }
 
 /// Memory of the first tier.

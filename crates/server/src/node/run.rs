@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use larder_core::eviction::{self, Lru, Noop, Policy, S3Fifo};
 use larder_core::hash::{ChunkHasher, HashAlgorithm};
 use larder_pool::{PoolError, Segment, SegmentOptions};
-use larder_supervise::{EventSink, LineRate, OutputLimits, Supervisor, SupervisorConfig};
+use larder_supervise::{EventSink, Supervisor, SupervisorConfig};
 use tokio::net::TcpListener;
 
 use super::error::{StartError, http_url};
@@ -44,9 +44,6 @@ const EVENTS_WANTED_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Events passed to plugins at a time.
 const EVENTS_AT_ONCE: usize = 256;
-
-/// Lines a plugin may log: all of what a script prints that means it, not all of what one prints in a loop.
-const PLUGIN_LINES: LineRate = LineRate { per_second: 20_000, burst: 250_000 };
 
 /// Allows as many open files as the system lets a process ask for: every connection is one.
 fn raise_open_files() {
@@ -284,7 +281,9 @@ fn start_plugins(config: &ServerConfig, resolved: &Resolved, teller: Arc<Admin>)
         extra_config: plugin_extra_config_json(config),
         sole_parent: true,
         control: Some(teller),
-        output: OutputLimits { rate: PLUGIN_LINES, ..OutputLimits::default() },
+        defaults: config.plugins.defaults.clone(),
+        interpreters: config.plugins.interpreters.clone(),
+        redact_secrets: config.plugins.redact_secrets,
         ..SupervisorConfig::new(locations, plugin_config_json(config, resolved))
     };
     Supervisor::start(plugins).inspect_err(|error| tracing::error!("no plugin runs: {error}")).ok()

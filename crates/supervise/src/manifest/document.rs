@@ -190,11 +190,9 @@ fn confining() -> Vec<Entry> {
 mod tests {
     use super::super::Manifest;
     use super::*;
-    use crate::{OutputLimits, Policy};
 
     fn parse(text: &str) -> Result<Manifest, String> {
-        let bare = Manifest::bare(Policy::default(), OutputLimits::default());
-        Manifest::parse(text, &bare).map_err(|error| error.message)
+        Manifest::parse(text, &Manifest::default()).map_err(|error| error.message)
     }
 
     /// The names that a message about an unknown one lists.

@@ -20,10 +20,9 @@ use crate::severity::Severity;
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Keys {
-    #[serde(rename = "description")]
-    _description: Option<String>,
+    description: Option<String>,
     enabled: Option<bool>,
-    after: Vec<String>,
+    after: Option<Vec<String>>,
     restart: Option<Restart>,
     restart_delay_ms: Option<u64>,
     restart_delay_max_ms: Option<u64>,
@@ -46,11 +45,11 @@ pub(super) struct Keys {
     lines_per_second: Option<u32>,
     lines_burst: Option<u32>,
     line_max_bytes: Option<usize>,
-    events: Vec<String>,
-    metrics: bool,
-    metrics_fd: bool,
-    control: bool,
-    secrets: bool,
+    events: Option<Vec<String>>,
+    metrics: Option<bool>,
+    metrics_fd: Option<bool>,
+    control: Option<bool>,
+    secrets: Option<bool>,
     inherit: Option<Vec<String>>,
     environment: BTreeMap<String, String>,
     pub(super) config: Option<Schema>,
@@ -169,6 +168,22 @@ impl Keys {
         Ok(())
     }
 
+    /// The first key that says something about one plugin only, so that no default can be made of it.
+    pub(super) fn of_one_plugin(&self) -> Option<&'static str> {
+        let given = [
+            ("description", self.description.is_some()),
+            ("after", self.after.is_some()),
+            ("interval_s", self.interval_s.is_some()),
+            ("cron", self.cron.is_some()),
+            ("ready", self.ready.is_some()),
+            ("ready_log", self.ready_log.is_some()),
+            ("ready_address", self.ready_address.is_some()),
+            ("config", self.config.is_some()),
+        ];
+        given.into_iter().find(|(_, given)| *given).map(|(key, _)| key)
+    }
+
+    /// What a plugin gets whose manifest this is; what it leaves out is as in `bare`.
     pub(super) fn apply(self, bare: &Manifest) -> Manifest {
         let address = self.ready_address.unwrap_or_default();
         let readiness = match self.ready {
@@ -184,8 +199,14 @@ impl Keys {
         let millis = |value: Option<u64>, default: Duration| value.map_or(default, Duration::from_millis);
         let old = bare.policy.clone();
         let delay = millis(self.restart_delay_ms, old.delay);
+        let is_scheduled = self.interval_s.is_some() || self.cron.is_some();
+        let restart = match old.restart {
+            // The schedule says when it runs again, whatever holds for plugins without one.
+            Restart::Always if is_scheduled => Restart::OnFailure,
+            restart => restart,
+        };
         let policy = Policy {
-            restart: self.restart.unwrap_or(old.restart),
+            restart: self.restart.unwrap_or(restart),
             delay,
             delay_max: millis(self.restart_delay_max_ms, old.delay_max).max(delay),
             stable_after: seconds(self.restart_stable_after_s, old.stable_after),
@@ -214,33 +235,37 @@ impl Keys {
             },
             stderr_severity: self.stderr_level.unwrap_or(bare.output.stderr_severity),
         };
+        let around = bare.confinement.clone();
         let confinement = Confinement {
-            user: self.user,
-            group: self.group,
-            umask: self.umask,
-            nice: self.nice,
-            no_new_privs: self.no_new_privs.unwrap_or(false),
-            read_paths: self.read_paths,
-            write_paths: self.write_paths,
-            limits: self.limits,
-            cgroup: self.cgroup,
+            user: self.user.or(around.user),
+            group: self.group.or(around.group),
+            umask: self.umask.or(around.umask),
+            nice: self.nice.or(around.nice),
+            no_new_privs: self.no_new_privs.unwrap_or(around.no_new_privs),
+            read_paths: self.read_paths.or(around.read_paths),
+            write_paths: self.write_paths.or(around.write_paths),
+            limits: self.limits.or(around.limits),
+            cgroup: self.cgroup.or(around.cgroup),
             cgroup_procs: None,
         };
+        let mut environment = bare.environment.clone();
+        environment.extend(self.environment);
         Manifest {
+            description: self.description,
             enabled: self.enabled.unwrap_or(bare.enabled),
-            after: self.after,
+            after: self.after.unwrap_or_default(),
             policy,
             readiness,
             watchdog,
             output,
             confinement,
-            events: self.events,
-            metrics: self.metrics,
-            metrics_fd: self.metrics_fd,
-            control: self.control,
-            secrets: self.secrets,
+            events: self.events.unwrap_or_else(|| bare.events.clone()),
+            metrics: self.metrics.unwrap_or(bare.metrics),
+            metrics_fd: self.metrics_fd.unwrap_or(bare.metrics_fd),
+            control: self.control.unwrap_or(bare.control),
+            secrets: self.secrets.unwrap_or(bare.secrets),
             inherit: self.inherit.or_else(|| bare.inherit.clone()),
-            environment: self.environment,
+            environment,
             config: self.config,
         }
     }

@@ -4,7 +4,7 @@ use super::*;
 use crate::{Restart, Severity, StopSignal};
 
 fn bare() -> Manifest {
-    Manifest::bare(Policy::default(), OutputLimits::default())
+    Manifest::default()
 }
 
 fn mistake(text: &str) -> ManifestError {
@@ -127,4 +127,47 @@ fn rules_for_settings_are_checked_where_they_stand() {
     );
     assert_eq!(mistake("[config.a]\nenum = [1]\n[config.b]\nenum = []\n").line, 3);
     assert_eq!(mistake("[config]\nport = { typ = \"integer\" }\n").line, 2);
+}
+
+#[test]
+fn defaults_hold_where_a_manifest_is_silent() {
+    let defaults = serde_json::json!({
+        "enabled": false, "restart": "always", "stop_timeout_s": 9, "inherit": ["PATH"], "environment": { "A": "1", "B": "1" },
+        "limits": { "open_files": 64, "cpu_s": 5 }, "cgroup": { "pids": 9 }, "no_new_privs": true, "events": ["store"],
+    });
+    let bare = bare().with_defaults(&defaults).unwrap();
+    assert_eq!(Manifest::parse("", &bare).unwrap(), bare);
+    let text = "enabled = true\nenvironment = { B = \"2\" }\nlimits = { open_files = 8 }\nevents = []\nno_new_privs = false\n";
+    let own = Manifest::parse(text, &bare).unwrap();
+    assert!(own.enabled && !own.confinement.no_new_privs && own.events.is_empty());
+    assert_eq!((own.policy.restart, own.policy.stop_timeout.as_secs()), (Restart::Always, 9));
+    let limits = own.confinement.limits;
+    assert_eq!((limits.open_files, limits.cpu_s, own.confinement.cgroup.pids), (Some(8), Some(5), Some(9)));
+    assert_eq!(own.environment, [("A", "1"), ("B", "2")].map(|(n, v)| (n.into(), v.into())).into());
+}
+
+#[test]
+fn a_schedule_goes_before_a_default_restart() {
+    let bare = bare().with_defaults(&serde_json::json!({ "restart": "always" })).unwrap();
+    let scheduled = Manifest::parse("interval_s = 5\n", &bare).unwrap();
+    assert_eq!(scheduled.policy.restart, Restart::OnFailure);
+}
+
+#[test]
+fn what_describes_one_plugin_is_no_default() {
+    for key in ["description", "cron", "ready_log", "ready_address"] {
+        let value = if key == "cron" { "* * * * *" } else { "x" };
+        let error = bare().with_defaults(&serde_json::json!({ key: value })).unwrap_err();
+        assert!(matches!(error, DefaultsError::OnePlugin(named) if named == key), "{error}");
+    }
+}
+
+#[test]
+fn an_endless_manifest_is_refused_and_not_cut() {
+    let dir = tempfile::tempdir().unwrap();
+    let plugin = dir.path().join("p.sh");
+    let text = format!("enabled = false\n{}", "#\n".repeat(200 * 1024));
+    std::fs::write(Manifest::path_for(&plugin), text).unwrap();
+    let error = Manifest::load(&plugin, &bare()).unwrap_err();
+    assert!(error.message.starts_with("longer than "), "{error}");
 }

@@ -96,8 +96,8 @@ fn rig_with(script: Script, policy: Policy, manifest: &str) -> Rig {
     let script = Arc::new(script);
     let mut config = SupervisorConfig::new(vec![dir.path().join("plugins")], "{}");
     config.runtime_dir = dir.path().to_path_buf();
-    config.policy = policy;
-    config.output = OutputLimits::default();
+    config.defaults.policy = policy;
+    config.defaults.output = OutputLimits::default();
     config.clock = Arc::new(Midnight(Instant::now()));
     let supervisor = Supervisor::start_with(config, |_| Scripted(script.clone())).unwrap();
     Rig { supervisor, script, _dir: dir }

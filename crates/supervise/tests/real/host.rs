@@ -30,7 +30,8 @@ fn main() {
         config.host = Host { role: Some(Role::new(role)), worker_id };
         config.worker_count = 8;
     }
-    config.policy = Policy { stop_timeout: number("HOST_STOP_TIMEOUT_MS", 5_000), ..Policy::default() };
+    config.defaults.policy =
+        Policy { stop_timeout: number("HOST_STOP_TIMEOUT_MS", 5_000), ..Policy::default() };
     if let Err(error) = tracing::subscriber::set_global_default(Printer) {
         eprintln!("{error}");
     }

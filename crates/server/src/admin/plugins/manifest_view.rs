@@ -1,42 +1,20 @@
 //! The effective manifest, in the words of the manifest file.
 
-use std::path::Path;
 use std::time::Duration;
 
-use larder_supervise::{Manifest, OutputLimits, Policy, Readiness, Watchdog};
-use serde_json::{Map, Value, json};
+use larder_supervise::{EffectiveManifest, Manifest, Readiness, Watchdog};
+use serde_json::{Value, json};
 
-use crate::config::json::redact;
-
-/// What the plugin at `path` would be started with now: its manifest over the defaults, or the mistake in it. Reads the file.
-pub(super) fn effective(path: &Path) -> Value {
-    let file = Manifest::path_for(path);
-    let present = file.exists();
-    match Manifest::load(path, &Manifest::bare(Policy::default(), OutputLimits::default())) {
-        Ok(manifest) => {
-            let mut view = keys(&manifest);
-            if let Value::Object(view) = &mut view {
-                add_as_written(view, &file);
-                view.insert("file".into(), present.then(|| file.to_string_lossy().into_owned()).into());
-            }
-            view
+/// Every key with the value that holds now, or the mistake that keeps the plugin from being started.
+pub(super) fn view(effective: &EffectiveManifest) -> Value {
+    let mut view = match &effective.manifest {
+        Ok(manifest) => keys(manifest),
+        Err(error) => {
+            json!({ "mistake": { "line": error.line, "message": error.message, "hint": error.hint } })
         }
-        Err(error) => json!({
-            "file": file.to_string_lossy(),
-            "mistake": { "line": error.line, "message": error.message, "hint": error.hint },
-        }),
-    }
-}
-
-/// Keys that have no effective form of their own, such as the description, are shown as the file has them.
-fn add_as_written(view: &mut Map<String, Value>, file: &Path) {
-    let text = std::fs::read_to_string(file).unwrap_or_default();
-    let written: Map<String, Value> = toml::from_str(&text).unwrap_or_default();
-    for (key, mut value) in written.into_iter().filter(|(key, _)| !view.contains_key(key)).collect::<Vec<_>>()
-    {
-        redact(&mut value);
-        view.insert(key, value);
-    }
+    };
+    view["file"] = effective.file.as_ref().map(|file| file.to_string_lossy().into_owned()).into();
+    view
 }
 
 fn keys(manifest: &Manifest) -> Value {
@@ -55,6 +33,7 @@ fn keys(manifest: &Manifest) -> Value {
         Watchdog::Output(limit) => (Some("output"), Some(limit.as_secs())),
     };
     let mut view = json!({
+        "description": manifest.description,
         "enabled": manifest.enabled,
         "after": manifest.after,
         "restart": policy.restart,
@@ -82,16 +61,18 @@ fn keys(manifest: &Manifest) -> Value {
         "events": manifest.events,
         "metrics": manifest.metrics,
         "metrics_fd": manifest.metrics_fd,
+        "control": manifest.control,
         "secrets": manifest.secrets,
         "config": manifest.config,
         "inherit": manifest.inherit,
         // Values may be credentials; the environment of the running process shows the harmless ones.
         "environment": manifest.environment.keys().collect::<Vec<_>>(),
     });
-    // Confinement keeps the manifest's names.
-    if let (Value::Object(view), Ok(Value::Object(confinement))) =
+    // Confinement keeps the manifest's names; `cgroup_procs` belongs to one run.
+    if let (Value::Object(view), Ok(Value::Object(mut confinement))) =
         (&mut view, serde_json::to_value(&manifest.confinement))
     {
+        confinement.remove("cgroup_procs");
         view.extend(confinement);
     }
     view
@@ -103,27 +84,54 @@ fn ms(duration: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use larder_supervise::{ManifestError, manifest_schema};
+
     use super::*;
 
+    fn shown(text: &str) -> Value {
+        view(&EffectiveManifest { file: None, manifest: Manifest::parse(text, &Manifest::default()) })
+    }
+
     #[test]
-    fn defaults_manifest_and_mistake() {
-        let folder = tempfile::tempdir().unwrap();
-        let plugin = folder.path().join("p.sh");
-        let bare = effective(&plugin);
-        assert_eq!((&bare["file"], &bare["restart"]), (&Value::Null, &json!("never")));
+    fn every_key_of_a_manifest_is_there() {
+        let names = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
+        let mut known = names(&manifest_schema()["properties"]);
+        known.insert("file".to_owned());
+        assert_eq!(names(&shown("")), known);
+    }
 
-        let file = folder.path().join("p.sh.plugin.toml");
-        std::fs::write(
-            &file,
-            "description = \"d\"\nrestart = \"always\"\nwatchdog = \"output\"\nwatchdog_s = 9\n",
-        )
-        .unwrap();
-        let given = effective(&plugin);
-        assert_eq!((&given["restart"], &given["watchdog_s"]), (&json!("always"), &json!(9)));
-        assert_eq!(given["description"], "d");
-        assert_eq!(given["file"], file.to_str().unwrap());
+    #[test]
+    fn defaults_are_those_of_the_schema() {
+        let bare = shown("");
+        for (key, rule) in manifest_schema()["properties"].as_object().unwrap() {
+            if let Some(default) = rule.get("default") {
+                assert_eq!(bare[key], *default, "{key}");
+            }
+        }
+    }
 
-        std::fs::write(&file, "\nrestrat = 1\n").unwrap();
-        assert_eq!(effective(&plugin)["mistake"]["line"], 2);
+    #[test]
+    fn values_are_the_effective_ones() {
+        let text = "description = \"d\"\ncron = \"0 6 * * 1\"\nmetrics_fd = true\ncontrol = true\n\
+             watchdog = \"output\"\nwatchdog_s = 9\ncgroup = { pids = 7 }\nenvironment = { TOKEN = \"t0k\" }\n\
+             [config]\nx = { type = \"integer\", default = 3 }\n";
+        let view = shown(text);
+        assert_eq!(view["description"], "d");
+        assert_eq!(view["cron"], "0 6 * * 1");
+        assert_eq!((&view["metrics_fd"], &view["control"]), (&json!(true), &json!(true)));
+        assert_eq!((&view["watchdog"], &view["watchdog_s"]), (&json!("output"), &json!(9)));
+        assert_eq!(view["cgroup"], json!({ "memory_bytes": null, "cpu_percent": null, "pids": 7 }));
+        assert_eq!(view["config"], json!({ "x": { "type": "integer", "default": 3 } }));
+        assert_eq!(view["environment"], json!(["TOKEN"]));
+    }
+
+    #[test]
+    fn a_mistake_is_shown_instead() {
+        let error = ManifestError { file: None, line: 2, message: "m".into(), hint: Some("h".into()) };
+        let view = view(&EffectiveManifest { file: Some("/p.sh.plugin.toml".into()), manifest: Err(error) });
+        assert_eq!(view["mistake"], json!({ "line": 2, "message": "m", "hint": "h" }));
+        assert_eq!(view["file"], "/p.sh.plugin.toml");
     }
 }

@@ -45,14 +45,15 @@ async fn show(
     ConnectInfo(caller): ConnectInfo<SocketAddr>,
     headers: HeaderMap,
 ) -> Response {
-    let status = match admin.plugins.find(&name) {
-        Ok(status) => status,
-        Err(refusal) => return refused(&refusal),
+    let (status, supervisor) = match (admin.plugins.find(&name), admin.plugins.supervisor().cloned()) {
+        (Ok(status), Some(supervisor)) => (status, supervisor),
+        (Err(refusal), _) => return refused(&refusal),
+        (_, None) => return refused(&Refusal::NoPlugins),
     };
     let usage = admin.plugins.usage().await;
     let mut body = view::plugin(&status, usage.get(&status.name));
     let local = is_local(caller, &headers);
-    let details = tokio::task::spawn_blocking(move || view::details(&status, local)).await;
+    let details = tokio::task::spawn_blocking(move || view::details(&supervisor, &status, local)).await;
     if let (Value::Object(fields), Ok(details)) = (&mut body, details) {
         fields.extend(details);
     }

@@ -2,9 +2,8 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::path::PathBuf;
 
-use larder_supervise::{PluginStatus, Skipped, Usage};
+use larder_supervise::{PluginStatus, Skipped, Supervisor, Usage};
 use serde_json::{Map, Value, json};
 
 use super::manifest_view;
@@ -40,16 +39,18 @@ pub(super) fn list(all: &[PluginStatus], usage: &HashMap<String, Usage>, skipped
 
 /// What needs a look at files and processes: the effective manifest, and for callers on this machine the environment.
 /// Blocks.
-pub(super) fn details(status: &PluginStatus, with_environment: bool) -> Map<String, Value> {
-    let path = PathBuf::from(&status.path);
+pub(super) fn details(
+    supervisor: &Supervisor,
+    status: &PluginStatus,
+    with_environment: bool,
+) -> Map<String, Value> {
+    // A plugin that is gone by now has none.
+    let manifest = supervisor.manifest(&status.name).map_or(Value::Null, |found| manifest_view::view(&found));
     let environment = match status.pid.filter(|_| with_environment) {
         Some(pid) => environment(pid).map_or(Value::Null, Value::Object),
         None => Value::Null,
     };
-    Map::from_iter([
-        ("manifest".to_owned(), manifest_view::effective(&path)),
-        ("environment".to_owned(), environment),
-    ])
+    Map::from_iter([("manifest".to_owned(), manifest), ("environment".to_owned(), environment)])
 }
 
 fn skip(skipped: &Skipped) -> Value {
