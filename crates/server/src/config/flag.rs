@@ -30,6 +30,8 @@ pub struct Flag {
     pub hidden: bool,
     /// Where the flag comes from.
     pub origin: Origin,
+    /// Whether it can be changed while the server runs.
+    pub is_hot: bool,
 }
 
 /// Where a flag comes from.
@@ -223,6 +225,7 @@ impl Flag {
             support: Support::Full,
             hidden: false,
             origin: Origin::Peer,
+            is_hot: false,
         }
     }
 
@@ -263,6 +266,12 @@ impl Flag {
 
     pub(crate) const fn ours(mut self) -> Self {
         self.origin = Origin::Larder;
+        self
+    }
+
+    /// It can be changed while the server runs; see [`Live`](super::Live).
+    pub(crate) const fn hot(mut self) -> Self {
+        self.is_hot = true;
         self
     }
 

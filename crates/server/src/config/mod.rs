@@ -11,6 +11,7 @@ mod file;
 pub mod flag;
 pub mod flags;
 pub mod json;
+pub mod live;
 mod load;
 mod mistake;
 mod model;
@@ -22,6 +23,7 @@ mod value;
 
 pub use command::with_server_flags;
 pub use file::FILE_BYTES_MAX;
+pub use live::Live;
 pub use load::{Capabilities, Loaded, load};
 pub use mistake::{InvalidConfig, Mistake};
 pub use model::{

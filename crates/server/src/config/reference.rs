@@ -106,6 +106,9 @@ fn meaning_column(flag: &Flag) -> String {
     if flag.origin == Origin::Larder {
         text.push_str(" Larder's own.");
     }
+    if flag.is_hot {
+        text.push_str(" Can be changed while the server runs.");
+    }
     match flag.support {
         Support::Full => {}
         Support::NoEffect(why) => {

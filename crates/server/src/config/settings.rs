@@ -27,6 +27,11 @@ pub enum Source {
     Environment(String),
     /// A flag on the command line.
     CommandLine,
+    /// A change while the server ran.
+    Runtime {
+        /// The version it made.
+        version: u64,
+    },
 }
 
 impl fmt::Display for Source {
@@ -37,6 +42,7 @@ impl fmt::Display for Source {
             Self::File { path, line } => write!(formatter, "file {path}:{line}"),
             Self::Environment(name) => write!(formatter, "environment {name}"),
             Self::CommandLine => formatter.write_str("command line"),
+            Self::Runtime { version } => write!(formatter, "run time, version {version}"),
         }
     }
 }
@@ -89,6 +95,11 @@ impl Settings {
                 self.by_name.insert(flag.name, Setting { value: default_value(flag), source });
             }
         }
+    }
+
+    /// Fixes a value that the server chose for itself.
+    pub(crate) fn pin(&mut self, name: &'static str, value: Value) {
+        self.by_name.insert(name, Setting { value, source: Source::Default });
     }
 
     /// The setting of the flag called `name`.

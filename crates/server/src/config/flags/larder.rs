@@ -52,7 +52,8 @@ pub(super) const FLAGS: &[Flag] = &[
     )
     .default("info")
     .peer_environment(&["LMCACHE_LOG_LEVEL"])
-    .ours(),
+    .ours()
+    .hot(),
     Flag::new(
         "log-format",
         Group::Larder,

@@ -116,16 +116,19 @@ pub(super) const FLAGS: &[Flag] = &[
         Kind::Float(Range::zero_or_at_least(30.0)),
         "Silence after which an engine worker that has pinged before is unregistered; 0 never does.",
     )
-    .default("120"),
+    .default("120")
+    .hot(),
     Flag::new(
         "worker-registration-grace-seconds",
         G,
         Kind::Float(Range::at_least(0.0)),
         "Silence allowed to an engine worker that registered and has not pinged yet; at least the reap timeout.",
     )
-    .default("3600"),
+    .default("3600")
+    .hot(),
     Flag::new("session-ttl-seconds", G, Kind::Float(Range::positive(f64::MAX)), "Idle time after which a request session is dropped.")
-        .default("600"),
+        .default("600")
+        .hot(),
     Flag::new(
         "kv-event-log-size",
         G,

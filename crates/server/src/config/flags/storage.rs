@@ -56,14 +56,16 @@ pub(super) const FLAGS: &[Flag] = &[
         Kind::Int { min: 1, max: TTL_SECONDS_MAX },
         "Longest time a writer may hold a reserved slot.",
     )
-    .default("600"),
+    .default("600")
+    .hot(),
     Flag::new(
         "l1-read-ttl-seconds",
         L1,
         Kind::Int { min: 1, max: TTL_SECONDS_MAX },
         "Longest time a silent reader keeps an object from eviction.",
     )
-    .default("300"),
+    .default("300")
+    .hot(),
     Flag::new(
         "l1-manager",
         L1,
@@ -109,21 +111,24 @@ pub(super) const FLAGS: &[Flag] = &[
             Choice::refused("IsolatedLRU", "the IsolatedLRU policy is not part of this build", POLICY_HINT),
         ]),
         "Which objects leave the pool first; `noop` never evicts. Required.",
-    ),
+    )
+    .hot(),
     Flag::new(
         "eviction-trigger-watermark",
         Group::Eviction,
         Kind::Float(Range::within(0.0, 1.0)),
         "Share of the pool in use at which eviction starts.",
     )
-    .default("0.8"),
+    .default("0.8")
+    .hot(),
     Flag::new(
         "eviction-ratio",
         Group::Eviction,
         Kind::Float(Range::within(0.0, 1.0)),
         "Share of the pool freed by one round of eviction.",
     )
-    .default("0.2"),
+    .default("0.2")
+    .hot(),
     Flag::new(
         "l2-adapter",
         L2,
@@ -136,7 +141,8 @@ pub(super) const FLAGS: &[Flag] = &[
         Kind::Choice(&[Choice::works("default"), Choice::works("skip_l1")]),
         "Whether an object stays in L1 after it was written to L2.",
     )
-    .default("default"),
+    .default("default")
+    .hot(),
     Flag::new(
         "l2-prefetch-policy",
         L2,
@@ -150,7 +156,8 @@ pub(super) const FLAGS: &[Flag] = &[
         Kind::Int { min: 1, max: 65_536 },
         "Prefetches from L2 that run at the same time.",
     )
-    .default("8"),
+    .default("8")
+    .hot(),
     Flag::new(
         "periodic-notifier-interval-ms",
         L2,
