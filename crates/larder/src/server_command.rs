@@ -3,34 +3,36 @@
 use std::process::ExitCode;
 
 use clap::ArgMatches;
-use larder_server::config::{Capabilities, ServerConfig, load, process_environment};
-use larder_server::telemetry::install_log;
+use larder_server::config::{Capabilities, Live, load, process_environment};
+use larder_server::telemetry::{LogHandle, install_log};
 
 use crate::exit;
 
 /// Runs a server until it is told to stop.
 pub(crate) fn run(matches: &ArgMatches) -> ExitCode {
-    let loaded = load(matches, &process_environment(), &Capabilities::default());
-    let config = match loaded.config {
-        Ok(config) => config,
+    let (environment, capabilities) = (process_environment(), Capabilities::default());
+    let mut loaded = load(matches, &environment, &capabilities);
+    let notices = std::mem::take(&mut loaded.notices);
+    let live = match Live::start(loaded, environment, capabilities) {
+        Ok(live) => live,
         Err(error) => return exit::from_invalid(&error),
     };
-    let _log = match install_log(&config.log) {
+    let log = match install_log(&live.config().log) {
         Ok(log) => log,
         Err(error) => {
             eprintln!("error: {error}");
             return ExitCode::from(exit::FAILED);
         }
     };
-    for notice in &loaded.notices {
+    for notice in &notices {
         tracing::info!("{notice}");
     }
-    serve(config)
+    serve(live, log.handle().clone())
 }
 
 /// The only place where the binary meets the node.
-fn serve(config: ServerConfig) -> ExitCode {
-    match larder_server::node::run(config) {
+fn serve(live: Live, log: LogHandle) -> ExitCode {
+    match larder_server::node::run(live, Some(log)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // A hint is a line of its own.

@@ -252,5 +252,5 @@ fn node(scrape: &mut Scrape, admin: &Admin) {
     }
     scrape
         .family("target_info", Gauge, "Target metadata")
-        .sample(&[("service_instance_id", &*admin.config.mp.instance_id), ("service_name", "larder")], 1);
+        .sample(&[("service_instance_id", &*admin.config().mp.instance_id), ("service_name", "larder")], 1);
 }

@@ -11,6 +11,7 @@ mod l2;
 mod metrics;
 mod plugins;
 mod routes;
+mod settings;
 mod status;
 mod text;
 

@@ -10,10 +10,11 @@ use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{adapters, cache, events, metrics, plugins, status};
-use crate::config::ServerConfig;
+use super::{adapters, cache, events, metrics, plugins, settings, status};
+use crate::config::json::Resolved;
+use crate::config::{Live, ServerConfig};
 use crate::controllers::l2::Tier;
-use crate::controllers::{Preparation, Tasks};
+use crate::controllers::{Effects, Preparation, Tasks};
 use crate::engine::Engine;
 use crate::rpc::RpcStats;
 use larder_core::hash::ChunkHasher;
@@ -26,10 +27,12 @@ const PEER_VERSION: &str = "0.5.6";
 pub struct Admin {
     /// The cache.
     pub engine: Arc<Engine>,
-    /// The effective configuration.
-    pub config: Arc<ServerConfig>,
-    /// The body of `/config`, with secrets redacted.
-    pub config_json: Arc<str>,
+    /// The configuration, its history, and changes of it.
+    pub live: Arc<Live>,
+    /// What of it is only known once memory is prepared.
+    pub resolved: Arc<Resolved>,
+    /// What carries changes out.
+    pub effects: Effects,
     /// The RPC front's counters.
     pub rpc: Arc<RpcStats>,
     /// Background work.
@@ -44,6 +47,13 @@ pub struct Admin {
     pub plugins: plugins::Plugins,
 }
 
+impl Admin {
+    /// The configuration now.
+    pub(super) fn config(&self) -> Arc<ServerConfig> {
+        self.live.config()
+    }
+}
+
 /// All routes.
 pub fn router(admin: Admin) -> Router {
     Router::new()
@@ -52,7 +62,6 @@ pub fn router(admin: Admin) -> Router {
         .route("/livez", get(async || "ok"))
         .route("/readyz", get(readyz))
         .route("/status", get(async |State(admin): State<Admin>| Json(status::body(&admin))))
-        .route("/config", get(config))
         .route("/version", get(async || Json(format!("{PEER_VERSION}-larder-{}", env!("CARGO_PKG_VERSION")))))
         .route("/lmc_version", get(async || Json(PEER_VERSION)))
         .route("/commit_id", get(async || Json(format!("larder-{}", env!("CARGO_PKG_VERSION")))))
@@ -61,6 +70,7 @@ pub fn router(admin: Admin) -> Router {
         .route("/periodic-threads", get(tasks))
         .merge(cache::router())
         .merge(adapters::router())
+        .merge(settings::router())
         .merge(plugins::router())
         .fallback(async || (StatusCode::NOT_FOUND, Json(json!({ "detail": "Not Found" }))))
         .method_not_allowed_fallback(async || {
@@ -86,10 +96,6 @@ async fn readyz(State(admin): State<Admin>) -> Response {
         return "ok".into_response();
     }
     (StatusCode::SERVICE_UNAVAILABLE, format!("not running: {}", missing.join(", "))).into_response()
-}
-
-async fn config(State(admin): State<Admin>) -> Response {
-    ([(header::CONTENT_TYPE, "application/json")], admin.config_json.to_string()).into_response()
 }
 
 async fn scrape(State(admin): State<Admin>) -> Response {

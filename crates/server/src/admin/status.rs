@@ -22,8 +22,8 @@ pub(super) fn body(admin: &Admin) -> Value {
     json!({
         "is_healthy": missing.is_empty(),
         "engine_type": "MPCacheServer",
-        "chunk_size": admin.config.mp.chunk_size,
-        "hash_algorithm": admin.config.mp.hash_algorithm,
+        "chunk_size": admin.config().mp.chunk_size,
+        "hash_algorithm": admin.config().mp.hash_algorithm,
         "active_sessions": status.sessions,
         "storage_manager": storage_manager(admin, &status, missing.is_empty()),
         "active_prefetch_jobs": status.prefetching,
@@ -33,9 +33,9 @@ pub(super) fn body(admin: &Admin) -> Value {
         "p2p_peer_count": 0,
         "p2p_peers": [],
         "worker_liveness": {
-            "enabled": admin.config.mp.worker_reap_timeout_seconds > 0.0,
-            "reap_timeout_seconds": admin.config.mp.worker_reap_timeout_seconds,
-            "registration_grace_seconds": admin.config.mp.worker_registration_grace_seconds,
+            "enabled": admin.config().mp.worker_reap_timeout_seconds > 0.0,
+            "reap_timeout_seconds": admin.config().mp.worker_reap_timeout_seconds,
+            "registration_grace_seconds": admin.config().mp.worker_registration_grace_seconds,
             "tracked_instances": status.instances.len(),
         },
         "kv_events": kv_events(admin, &status),
@@ -53,9 +53,9 @@ fn storage_manager(admin: &Admin, status: &EngineStatus, healthy: bool) -> Value
     let eviction = json!({
         "is_healthy": admin.tasks.is_alive("l1-eviction"),
         "thread_alive": admin.tasks.is_alive("l1-eviction"),
-        "eviction_policy": admin.config.eviction.policy.as_str(),
-        "trigger_watermark": admin.config.eviction.trigger_watermark,
-        "eviction_ratio": admin.config.eviction.ratio,
+        "eviction_policy": admin.config().eviction.policy.as_str(),
+        "trigger_watermark": admin.config().eviction.trigger_watermark,
+        "eviction_ratio": admin.config().eviction.ratio,
     });
     let attached = admin.tier.adapters();
     let in_phase = |phase| attached.iter().filter(|adapter| adapter.phase() == phase).count();
@@ -74,7 +74,7 @@ fn storage_manager(admin: &Admin, status: &EngineStatus, healthy: bool) -> Value
         "l1_eviction_controllers": { "_default": eviction },
         "prefetch_controller": {
             "is_healthy": alive("l2-prefetch"), "thread_alive": alive("l2-prefetch"),
-            "max_in_flight": admin.config.l2.prefetch_max_in_flight, "submission_queue_size": waiting_lookups,
+            "max_in_flight": admin.config().l2.prefetch_max_in_flight, "submission_queue_size": waiting_lookups,
             "pending_queue_size": waiting_lookups, "in_flight_request_count": status.prefetching,
             "lookup_phase_count": 0, "load_phase_count": 0, "completed_results_count": 0,
             "num_l2_adapters": adapters, "num_active_adapters": active,
@@ -103,11 +103,11 @@ fn l1_manager(admin: &Admin, status: &EngineStatus, healthy: bool) -> Value {
         "staging_bytes": cache.staging_bytes,
         "memory_used_bytes": cache.used_bytes,
         "memory_total_bytes": cache.capacity_bytes,
-        "memory_configured_bytes": admin.config.l1.size_bytes,
+        "memory_configured_bytes": admin.config().l1.size_bytes,
         "capacity_bytes_by_backend": { "dram": cache.capacity_bytes },
         "memory_usage_ratio": cache.used_bytes as f64 / cache.capacity_bytes.max(1) as f64,
-        "write_ttl_seconds": admin.config.l1.write_ttl_seconds,
-        "read_ttl_seconds": admin.config.l1.read_ttl_seconds,
+        "write_ttl_seconds": admin.config().l1.write_ttl_seconds,
+        "read_ttl_seconds": admin.config().l1.read_ttl_seconds,
     })
 }
 
@@ -117,7 +117,7 @@ fn kv_events(admin: &Admin, status: &EngineStatus) -> Value {
         "enabled": enabled,
         "incarnation": incarnation,
         "log_depth": status.event_log_depth,
-        "log_capacity": admin.config.mp.kv_event_log_size,
+        "log_capacity": admin.config().mp.kv_event_log_size,
         "next_seq": status.event_next_seq,
         "lost_markers": 0,
         "unbound_stores": 0,

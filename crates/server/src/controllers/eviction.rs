@@ -10,21 +10,32 @@ use crate::engine::Engine;
 /// makes its own room then, one object at a time, and what is hot stays longer.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Makes a pass when the pool is above its watermark, a bounded step at a time.
+/// Makes passes while the pool is above its watermark, a bounded step at a time. When nothing can go any more it waits for a change.
 pub async fn evict(engine: Arc<Engine>, task: Arc<Task>) {
     loop {
         engine.eviction_due().await;
         task.count_run();
-        let quota = engine.eviction_quota();
-        let mut evicted = 0;
-        while evicted < quota {
-            let step = engine.evict_step(quota - evicted);
-            if step == 0 {
+        loop {
+            let evicted = pass(&engine).await;
+            tokio::time::sleep(INTERVAL).await;
+            if evicted == 0 {
                 break;
             }
-            evicted += step;
-            tokio::task::yield_now().await;
         }
-        tokio::time::sleep(INTERVAL).await;
     }
+}
+
+/// One pass; the number of objects that went.
+async fn pass(engine: &Engine) -> usize {
+    let quota = engine.eviction_quota();
+    let mut evicted = 0;
+    while evicted < quota {
+        let step = engine.evict_step(quota - evicted);
+        if step == 0 {
+            break;
+        }
+        evicted += step;
+        tokio::task::yield_now().await;
+    }
+    evicted
 }

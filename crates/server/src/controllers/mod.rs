@@ -3,12 +3,14 @@
 //! A controller decides when; the engine does, in bounded steps. Tasks that only nudge the engine share the RPC thread, so that they
 //! never hold the engine's lock while a request waits for another core to let go of it.
 
+mod effects;
 mod eviction;
 pub mod l2;
 mod preparation;
 mod sweeping;
 mod tasks;
 
+pub use effects::{Effects, limits};
 pub use eviction::evict;
 pub use preparation::{Preparation, prepare};
 pub use sweeping::sweep;

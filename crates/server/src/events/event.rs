@@ -86,6 +86,11 @@ pub enum Event<'a> {
         /// `attached`, `paused`, `resumed`, `breaker_reset`, `draining` or `detached`.
         change: &'a str,
     },
+    /// Settings were changed while the server ran.
+    Config {
+        /// The version of the configuration now.
+        version: u64,
+    },
     /// Readiness changed.
     Health {
         /// Whether everything critical runs.
@@ -108,6 +113,7 @@ impl Event<'_> {
             Self::Instance { .. } => "instance",
             Self::Clear { .. } => "clear",
             Self::Adapter { .. } => "adapter",
+            Self::Config { .. } => "config",
             Self::Health { .. } => "health",
         }
     }

@@ -14,29 +14,31 @@ use super::error::{StartError, http_url};
 use super::serve::{RpcServer, serve_rpc};
 use super::shutdown::Shutdown;
 use crate::admin::{self, Admin, Plugins};
-use crate::config::json::{Resolved, http_config_json, plugin_config_json, plugin_extra_config_json};
-use crate::config::{EvictionPolicy, ServerConfig, SharedMemory};
+use crate::config::json::{Resolved, plugin_config_json, plugin_extra_config_json};
+use crate::config::{EvictionPolicy, Live, ServerConfig, SharedMemory};
 use crate::controllers::l2::{StorePolicy, Tier, TierConfig};
-use crate::controllers::{self, Preparation, Tasks};
-use crate::engine::{Engine, EngineConfig, Limits};
+use crate::controllers::{self, Effects, Preparation, Tasks, limits};
+use crate::engine::{Engine, EngineConfig};
 use crate::events::EventBus;
 use crate::rpc::{FrontConfig, RpcStats};
+use crate::telemetry::LogHandle;
 
 /// Longest that plugins are waited for when the server stops.
 const PLUGIN_STOP_BUDGET: Duration = Duration::from_secs(8);
 
-/// Runs a server until SIGTERM or SIGINT, then stops it; a second signal stops it at once.
+/// Runs a server until SIGTERM or SIGINT, then stops it; a second signal stops it at once. `log` is the log whose level may be changed
+/// meanwhile.
 ///
 /// # Errors
 /// [`StartError`] if it can't start.
-pub fn run(config: ServerConfig) -> Result<(), StartError> {
+pub fn run(live: Live, log: Option<LogHandle>) -> Result<(), StartError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(2)
         .build()
         .map_err(|source| StartError::System { what: "control runtime", source })?;
     let control = tokio::task::LocalSet::new();
-    runtime.block_on(control.run_until(Node::start(config)))
+    runtime.block_on(control.run_until(Node::start(live, log)))
 }
 
 /// Pause between two looks whether a plugin wants events.
@@ -64,8 +66,9 @@ struct Node {
 }
 
 impl Node {
-    async fn start(config: ServerConfig) -> Result<(), StartError> {
+    async fn start(live: Live, log: Option<LogHandle>) -> Result<(), StartError> {
         raise_open_files();
+        let config = live.config();
         let mut shutdown = Shutdown::listen()?;
         let algorithm =
             HashAlgorithm::parse(&config.mp.hash_algorithm, config.mp.python_hash_seed.as_deref())?;
@@ -101,7 +104,7 @@ impl Node {
         let preparation = Arc::new(Preparation::default());
         let preparing = prepare_pool(&config, &engine, &preparation)?;
         let node = Self { engine, tier, rpc, preparation, preparing };
-        let served = node.serve(config, hasher, tasks, stats, &mut shutdown).await;
+        let served = node.serve(live, log, hasher, tasks, stats, &mut shutdown).await;
         node.stop();
         served
     }
@@ -109,13 +112,14 @@ impl Node {
     /// Serves HTTP and runs the plugins until a signal comes.
     async fn serve(
         &self,
-        config: ServerConfig,
+        live: Live,
+        log: Option<LogHandle>,
         hasher: ChunkHasher,
         tasks: Tasks,
         rpc: Arc<RpcStats>,
         shutdown: &mut Shutdown,
     ) -> Result<(), StartError> {
-        let config = Arc::new(config);
+        let config = live.config();
         let resolved = Resolved {
             shm_name: self.engine.pool().name().map(short_name).unwrap_or_default().to_owned(),
             ..Resolved::requested(&config)
@@ -123,8 +127,9 @@ impl Node {
         let control = Plugins::default();
         let admin = Admin {
             engine: Arc::clone(&self.engine),
-            config: Arc::clone(&config),
-            config_json: http_config_json(&config, &resolved).into(),
+            live: Arc::new(live),
+            resolved: Arc::new(resolved.clone()),
+            effects: Effects { engine: Arc::clone(&self.engine), log },
             rpc,
             tasks,
             preparation: Arc::clone(&self.preparation),
@@ -165,20 +170,6 @@ impl Node {
             tracing::error!("the pool's preparation failed");
         }
         tracing::info!("stopped");
-    }
-}
-
-/// What of the configuration the engine takes over while it runs.
-pub(super) fn limits(config: &ServerConfig) -> Limits {
-    let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-    Limits {
-        eviction_watermark: config.eviction.trigger_watermark,
-        eviction_ratio: config.eviction.ratio,
-        write_ttl_ms: config.l1.write_ttl_seconds.saturating_mul(1000),
-        read_ttl_ms: config.l1.read_ttl_seconds.saturating_mul(1000),
-        session_ttl_ms: ms(config.mp.session_ttl()),
-        reap_timeout_ms: config.mp.worker_reap_timeout().map_or(0, ms),
-        registration_grace_ms: ms(config.mp.worker_registration_grace()),
     }
 }
 

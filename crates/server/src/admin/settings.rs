@@ -1,0 +1,168 @@
+//! `/config` and `/config/live`: the effective configuration, and changing what may change while the server runs.
+
+use std::net::SocketAddr;
+
+use axum::body::Bytes;
+use axum::extract::{ConnectInfo, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, patch, post};
+use axum::{Json, Router, middleware};
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::access;
+use super::routes::Admin;
+use crate::config::json::http_config_json;
+use crate::config::live::{Change, ChangeError, Origin, Proposal, Version};
+
+/// Characters of a reason that are kept.
+const REASON_CHARS_MAX: usize = 200;
+
+/// All routes of this module.
+pub(super) fn router() -> Router<Admin> {
+    let mutating = Router::new()
+        .route("/config/live", patch(change))
+        .route("/config/live/rollback", post(roll_back))
+        .layer(middleware::from_fn(access::local_callers_only));
+    Router::new().route("/config", get(config)).route("/config/live", get(show)).merge(mutating)
+}
+
+async fn config(State(admin): State<Admin>) -> Response {
+    let body = http_config_json(&admin.config(), &admin.resolved);
+    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+/// Every setting that can be changed, its value and where that came from, and the versions so far.
+async fn show(State(admin): State<Admin>) -> Json<Value> {
+    let settings = admin.live.settings().into_iter().map(|(flag, value, source)| {
+        let shown = json!({
+            "value": value,
+            "source": source.to_string(),
+            "accepted": flag.kind.accepted(),
+            "help": flag.help,
+        });
+        (flag.key(), shown)
+    });
+    Json(json!({
+        "version": admin.live.version(),
+        "settings": settings.collect::<Map<_, _>>(),
+        "history": admin.live.versions().iter().map(|version| shown(version)).collect::<Vec<_>>(),
+    }))
+}
+
+fn shown(version: &Version) -> Value {
+    json!({
+        "version": version.number,
+        "time": version.origin.time,
+        "caller": version.origin.caller,
+        "reason": version.origin.reason,
+        "changes": changes(&version.changes),
+    })
+}
+
+fn changes(changes: &[Change]) -> Map<String, Value> {
+    let change = |change: &Change| (change.key.clone(), json!({ "from": change.from, "to": change.to }));
+    changes.iter().map(change).collect()
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ChangeRequest {
+    settings: Map<String, Value>,
+    expected_version: Option<u64>,
+    #[serde(default)]
+    dry_run: bool,
+    #[serde(default)]
+    reason: String,
+}
+
+async fn change(
+    State(admin): State<Admin>,
+    ConnectInfo(caller): ConnectInfo<SocketAddr>,
+    body: Bytes,
+) -> Result<Json<Value>, Refusal> {
+    let request: ChangeRequest = read(&body)?;
+    let proposal = admin.live.propose(&request.settings, request.expected_version)?;
+    carry_out(admin, proposal, caller, request.reason, request.dry_run).await
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RollbackRequest {
+    version: u64,
+    expected_version: Option<u64>,
+    #[serde(default)]
+    dry_run: bool,
+    #[serde(default)]
+    reason: String,
+}
+
+async fn roll_back(
+    State(admin): State<Admin>,
+    ConnectInfo(caller): ConnectInfo<SocketAddr>,
+    body: Bytes,
+) -> Result<Json<Value>, Refusal> {
+    let request: RollbackRequest = read(&body)?;
+    let proposal = admin.live.propose_rollback(request.version, request.expected_version)?;
+    carry_out(admin, proposal, caller, request.reason, request.dry_run).await
+}
+
+/// Makes a change to its end, even if the caller leaves; a dry run only tells what it would be.
+async fn carry_out(
+    admin: Admin,
+    proposal: Proposal,
+    caller: SocketAddr,
+    reason: String,
+    dry_run: bool,
+) -> Result<Json<Value>, Refusal> {
+    let changed = changes(&proposal.changes);
+    if dry_run {
+        let version = admin.live.version();
+        return Ok(Json(json!({ "version": version, "changes": changed, "applied": false })));
+    }
+    let origin = Origin {
+        time: Timestamp::now().to_string(),
+        caller: caller.to_string(),
+        reason: reason.escape_debug().take(REASON_CHARS_MAX).collect(),
+    };
+    let told = Value::Object(changed.clone());
+    let made = tokio::task::spawn_blocking(move || {
+        let told = format!("changing the configuration for {}: {told}: {}", origin.caller, origin.reason);
+        let version =
+            admin.live.commit(proposal, origin, |before, after| admin.effects.apply(before, after))?;
+        tracing::info!("{told}: version {version}");
+        admin.engine.bus().publish(|| crate::events::Event::Config { version });
+        Ok::<u64, ChangeError>(version)
+    });
+    let version =
+        made.await.map_err(|error| Refusal(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))??;
+    Ok(Json(json!({ "version": version, "changes": changed, "applied": true })))
+}
+
+/// An answer that is not a success.
+#[derive(Debug)]
+struct Refusal(StatusCode, String);
+
+impl From<ChangeError> for Refusal {
+    fn from(error: ChangeError) -> Self {
+        let status = match error {
+            ChangeError::Conflict { .. } => StatusCode::CONFLICT,
+            ChangeError::UnknownVersion(_) => StatusCode::NOT_FOUND,
+            ChangeError::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
+        };
+        Self(status, error.to_string())
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        (self.0, Json(json!({ "error": self.1 }))).into_response()
+    }
+}
+
+fn read<T: serde::de::DeserializeOwned>(body: &Bytes) -> Result<T, Refusal> {
+    serde_json::from_slice(body)
+        .map_err(|error| Refusal(StatusCode::UNPROCESSABLE_ENTITY, format!("body: {error}")))
+}

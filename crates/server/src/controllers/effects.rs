@@ -1,0 +1,52 @@
+//! What a change of the configuration does to the parts that run.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::ServerConfig;
+use crate::engine::{Engine, Limits};
+use crate::telemetry::{LogHandle, level_filter};
+
+/// Carries changes out.
+#[derive(Clone)]
+pub struct Effects {
+    /// The cache.
+    pub engine: Arc<Engine>,
+    /// The log, where its level may be changed.
+    pub log: Option<LogHandle>,
+}
+
+impl fmt::Debug for Effects {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Effects").finish_non_exhaustive()
+    }
+}
+
+impl Effects {
+    /// Makes the running parts what `after` says, where `before` said otherwise.
+    pub fn apply(&self, before: &ServerConfig, after: &ServerConfig) {
+        if limits(before) != limits(after) {
+            self.engine.set_limits(limits(after));
+        }
+        if let Some(log) = self.log.as_ref().filter(|_| before.log.level != after.log.level)
+            && let Err(error) = log.set_level(None, level_filter(&after.log.level))
+        {
+            tracing::error!("the log's level stays as it is: {error}");
+        }
+    }
+}
+
+/// What of the configuration the engine can take over while it runs.
+pub fn limits(config: &ServerConfig) -> Limits {
+    let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    Limits {
+        eviction_watermark: config.eviction.trigger_watermark,
+        eviction_ratio: config.eviction.ratio,
+        write_ttl_ms: config.l1.write_ttl_seconds.saturating_mul(1000),
+        read_ttl_ms: config.l1.read_ttl_seconds.saturating_mul(1000),
+        session_ttl_ms: ms(config.mp.session_ttl()),
+        reap_timeout_ms: config.mp.worker_reap_timeout().map_or(0, ms),
+        registration_grace_ms: ms(config.mp.worker_registration_grace()),
+    }
+}
