@@ -1,6 +1,7 @@
 //! The adapters, one file or folder each.
 
 pub mod fs;
+mod link;
 pub mod mock;
 mod remote;
 pub mod resp;

@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::link::Link;
 use crate::adapter::{
     DeleteMode, Deleted, Found, KeyResult, ListPage, ListRequest, LoadItem, Loaded, StoreItem, Stored,
     all_failed,
@@ -16,7 +17,7 @@ use crate::error::{Busy, Error, Failure, FailureKind};
 use crate::index::Index;
 use crate::key::Key;
 use crate::locks::{LockTable, StoreClaim};
-use crate::report::Usage;
+use crate::report::{Health, HealthState, Usage};
 use crate::workers::{Batch, Slot, Workers};
 
 /// One thread's way to the store. Blocking.
@@ -91,12 +92,17 @@ impl<S: RemoteSession> Remote<S> {
         })
     }
 
-    pub(super) fn check_open(&self) -> Result<(), Error> {
+    fn check_open(&self) -> Result<(), Error> {
         if self.is_closed.load(Ordering::Acquire) { Err(Failure::closed().into()) } else { Ok(()) }
     }
 
-    pub(super) fn queued_transfers(&self) -> usize {
-        self.transfers.queued()
+    /// How the store and the threads that work it fare.
+    pub(super) fn health(&self, link: &Link) -> Health {
+        let health = match self.check_open() {
+            Ok(()) => link.health(),
+            Err(_) => Health::because(HealthState::Closed, "adapter is closed"),
+        };
+        health.detail("num_workers", self.options.workers).detail("queued_transfers", self.transfers.queued())
     }
 
     pub(super) async fn store(&self, batch: Vec<StoreItem>) -> Vec<KeyResult<Stored>> {

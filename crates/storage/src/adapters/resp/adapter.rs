@@ -12,7 +12,7 @@ use crate::adapter::{
 use crate::adapters::remote::{Remote, RemoteOptions, RemoteSession, forward_to_remote};
 use crate::error::{Failure, FailureKind};
 use crate::key::Key;
-use crate::report::{Health, HealthState, Usage};
+use crate::report::{Health, Usage};
 
 /// Threads for lookups, deletes and listings, each with its own connection to each server.
 const CONTROL_THREADS: usize = 2;
@@ -82,20 +82,12 @@ impl Adapter for RespAdapter {
 
     fn health(&self) -> Health {
         let options = &self.shared.dialect.options;
-        let health = if self.remote.check_open().is_err() {
-            Health::because(HealthState::Closed, "adapter is closed")
-        } else if let Some(failure) = self.shared.last_failure() {
-            Health::because(HealthState::Unavailable, failure.to_string())
-        } else {
-            Health::ready()
-        };
         let nodes: Vec<String> = options.nodes.iter().map(ToString::to_string).collect();
-        health
+        self.remote
+            .health(&self.shared.link)
             .detail("nodes", nodes)
             .detail("cluster_mode", options.is_cluster)
             .detail("tls_enable", options.tls.is_some())
             .detail("key_prefix", options.key_prefix.clone())
-            .detail("num_workers", options.workers)
-            .detail("queued_transfers", self.remote.queued_transfers())
     }
 }

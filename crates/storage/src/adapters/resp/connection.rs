@@ -11,6 +11,9 @@ use crate::buffer::LentBuffer;
 /// Bytes read ahead of a reply: enough for many small ones, little to copy of a large one.
 const READ_AHEAD_BYTES: usize = 8192;
 
+/// Longest object of a wrong length that is read past; a longer one costs the connection.
+const DROPPED_BYTES_MAX: usize = 512 << 20;
+
 /// A connection that is authenticated and has its database selected.
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -73,6 +76,10 @@ impl Connection {
             BulkHeader::Error(error) => return Ok(Fetched::Error(error)),
         };
         if len != buffer.len() {
+            if len > DROPPED_BYTES_MAX {
+                let text = format!("object of `{len}` bytes where `{}` were expected", buffer.len());
+                return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+            }
             let dropped = io::copy(&mut self.stream.by_ref().take(len as u64), &mut io::sink())?;
             if dropped < len as u64 {
                 return Err(io::ErrorKind::UnexpectedEof.into());

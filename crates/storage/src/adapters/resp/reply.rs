@@ -7,8 +7,9 @@ use crate::error::{Failure, FailureKind};
 
 /// Longest line of a reply; errors and numbers are far shorter.
 const LINE_BYTES_MAX: u64 = 64 * 1024;
-/// Longest string inside a reply that is not an object.
+/// Longest string inside a reply that is not an object, and most bytes of all its strings and lines.
 const BULK_BYTES_MAX: usize = 16 << 20;
+const REPLY_BYTES_MAX: usize = 64 << 20;
 /// Most elements of an array.
 const ARRAY_MAX: usize = 1 << 20;
 /// Deepest nesting of arrays.
@@ -35,11 +36,13 @@ pub(super) enum BulkHeader {
 
 /// Reads one reply.
 pub(super) fn read_reply(source: &mut impl BufRead) -> io::Result<Reply> {
-    read_nested(source, 0)
+    let mut room = REPLY_BYTES_MAX;
+    read_nested(source, 0, &mut room)
 }
 
-fn read_nested(source: &mut impl BufRead, depth: usize) -> io::Result<Reply> {
+fn read_nested(source: &mut impl BufRead, depth: usize, room: &mut usize) -> io::Result<Reply> {
     let line = read_line(source)?;
+    take(room, line.len() + size_of::<Reply>())?;
     let (kind, rest) = split(&line)?;
     Ok(match kind {
         '+' => Reply::Text(rest.to_owned()),
@@ -48,6 +51,7 @@ fn read_nested(source: &mut impl BufRead, depth: usize) -> io::Result<Reply> {
         '$' => match length(rest, BULK_BYTES_MAX)? {
             None => Reply::Nil,
             Some(len) => {
+                take(room, len)?;
                 let mut bytes = vec![0; len];
                 source.read_exact(&mut bytes)?;
                 read_end(source)?;
@@ -57,11 +61,17 @@ fn read_nested(source: &mut impl BufRead, depth: usize) -> io::Result<Reply> {
         '*' if depth < DEPTH_MAX => match length(rest, ARRAY_MAX)? {
             None => Reply::Nil,
             Some(count) => {
-                Reply::Array((0..count).map(|_| read_nested(source, depth + 1)).collect::<io::Result<_>>()?)
+                let items = (0..count).map(|_| read_nested(source, depth + 1, room));
+                Reply::Array(items.collect::<io::Result<_>>()?)
             }
         },
         _ => return Err(protocol("reply", &line)),
     })
+}
+
+fn take(room: &mut usize, bytes: usize) -> io::Result<()> {
+    *room = room.checked_sub(bytes).ok_or_else(|| protocol("reply beyond", &REPLY_BYTES_MAX.to_string()))?;
+    Ok(())
 }
 
 /// Reads what precedes an object; its bytes and [`read_end`] follow.
@@ -178,6 +188,13 @@ mod tests {
         {
             assert!(read_reply(&mut text.as_bytes()).is_err(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_reply_of_many_long_strings_is_refused() {
+        let string = format!("${}\r\n{}\r\n", 1 << 20, "x".repeat(1 << 20));
+        assert!(read_reply(&mut format!("*3\r\n{}", string.repeat(3)).as_bytes()).is_ok());
+        assert!(read_reply(&mut format!("*64\r\n{}", string.repeat(64)).as_bytes()).is_err());
     }
 
     #[test]

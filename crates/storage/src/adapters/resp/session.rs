@@ -9,7 +9,7 @@ use super::connection::Connection;
 use super::options::Node;
 use super::reply::{Redirect, Reply};
 use crate::adapter::KeyResult;
-use crate::adapters::stream::Connector;
+use crate::adapters::link::Link;
 use crate::error::{Error, Failure, FailureKind};
 use crate::key::Key;
 
@@ -20,30 +20,19 @@ const REDIRECTS_MAX: usize = 5;
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) dialect: Dialect,
-    connector: Connector,
+    pub(super) link: Link,
     slots: Mutex<Arc<SlotMap>>,
-    last_failure: Mutex<Option<Failure>>,
 }
 
 impl Shared {
     pub(super) fn new(dialect: Dialect) -> Result<Self, Failure> {
         let options = &dialect.options;
-        let connector =
-            Connector::new(options.tls.as_ref(), options.connect_timeout_ms, options.request_timeout_ms)?;
-        Ok(Self { dialect, connector, slots: Mutex::default(), last_failure: Mutex::new(None) })
-    }
-
-    /// Why the last exchange with a server failed; none when it worked.
-    pub(super) fn last_failure(&self) -> Option<Failure> {
-        self.last_failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let link = Link::new(options.tls.as_ref(), options.connect_timeout_ms, options.request_timeout_ms)?;
+        Ok(Self { dialect, link, slots: Mutex::default() })
     }
 
     pub(super) fn slots(&self) -> Arc<SlotMap> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn note(&self, failure: Option<Failure>) {
-        *self.last_failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
     }
 }
 
@@ -199,18 +188,18 @@ impl Session {
         let kept = known.map(|position| self.connections.swap_remove(position).1);
         let mut connection = match kept.filter(|connection| !connection.is_stale()) {
             Some(connection) => connection,
-            None => Connection::open(node, &self.shared.connector, options)
+            None => Connection::open(node, &self.shared.link.connector, options)
                 .map_err(|error| self.fail("connect to", node, &error))?,
         };
         let result = exchange(&mut connection).map_err(|error| self.fail("talk to", node, &error))?;
         self.connections.push((node.clone(), connection));
-        self.shared.note(None);
+        self.shared.link.note(None);
         Ok(result)
     }
 
     fn fail(&self, attempt: &str, node: &Node, error: &io::Error) -> Failure {
         let failure = Failure::io(format!("{attempt} `{node}`"), error);
-        self.shared.note(Some(failure.clone()));
+        self.shared.link.note(Some(&failure));
         if self.shared.dialect.options.is_cluster {
             // The server may be gone for good; the others know who took over.
             self.forget_slots();

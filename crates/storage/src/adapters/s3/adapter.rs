@@ -11,7 +11,7 @@ use crate::adapter::{
 use crate::adapters::remote::{Remote, RemoteOptions, forward_to_remote};
 use crate::error::Failure;
 use crate::key::Key;
-use crate::report::{Health, HealthState, Usage};
+use crate::report::{Health, Usage};
 
 /// Threads for lookups, deletes and listings, each with its own connection: a lookup is a request per object.
 const CONTROL_THREADS: usize = 8;
@@ -56,19 +56,11 @@ impl Adapter for S3Adapter {
 
     fn health(&self) -> Health {
         let options = &self.shared.options;
-        let health = if self.remote.check_open().is_err() {
-            Health::because(HealthState::Closed, "adapter is closed")
-        } else if let Some(failure) = self.shared.last_failure() {
-            Health::because(HealthState::Unavailable, failure.to_string())
-        } else {
-            Health::ready()
-        };
-        health
+        self.remote
+            .health(&self.shared.link)
             .detail("endpoint", options.authority())
             .detail("bucket", options.bucket.clone())
             .detail("region", options.region.clone())
             .detail("key_prefix", options.key_prefix.clone())
-            .detail("num_workers", options.workers)
-            .detail("queued_transfers", self.remote.queued_transfers())
     }
 }

@@ -7,6 +7,7 @@
 mod adapter;
 mod http;
 mod options;
+mod response;
 mod session;
 mod sign;
 mod xml;

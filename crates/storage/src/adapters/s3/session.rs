@@ -2,19 +2,20 @@
 
 use std::io;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::http::{Body, HttpConnection, Payload, Response};
+use super::http::{HttpConnection, Payload};
 use super::options::{PART_BYTES_MIN, PARTS_MAX, S3Options};
+use super::response::{Body, Response};
 use super::sign::{Request, hex, signed_headers};
 use super::xml;
 use crate::adapter::{
     Deleted, Found, KeyResult, ListPage, ListRequest, Listed, LoadItem, Loaded, Seal, StoreItem, Stored,
 };
+use crate::adapters::link::Link;
 use crate::adapters::mock::length_mismatch;
 use crate::adapters::remote::RemoteSession;
-use crate::adapters::stream::Connector;
 use crate::error::{Error, Failure, FailureKind};
 use crate::key::{Key, KeyDecoder};
 
@@ -28,24 +29,13 @@ const TOKEN_PREFIX: &str = "s3.";
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) options: S3Options,
-    connector: Connector,
-    last_failure: Mutex<Option<Failure>>,
+    pub(super) link: Link,
 }
 
 impl Shared {
     pub(super) fn new(options: S3Options) -> Result<Self, Failure> {
-        let connector =
-            Connector::new(options.tls.as_ref(), options.connect_timeout_ms, options.request_timeout_ms)?;
-        Ok(Self { options, connector, last_failure: Mutex::new(None) })
-    }
-
-    /// Why the last exchange failed; none when it worked.
-    pub(super) fn last_failure(&self) -> Option<Failure> {
-        self.last_failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn note(&self, failure: Option<Failure>) {
-        *self.last_failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
+        let link = Link::new(options.tls.as_ref(), options.connect_timeout_ms, options.request_timeout_ms)?;
+        Ok(Self { options, link })
     }
 }
 
@@ -85,7 +75,7 @@ impl Session {
         let exchange = || {
             let mut connection = match self.connection.take().filter(HttpConnection::is_reusable) {
                 Some(connection) => connection,
-                None => HttpConnection::open(&shared.connector, &options.host, options.port)?,
+                None => HttpConnection::open(&shared.link.connector, &options.host, options.port)?,
             };
             let headers = signed_headers(request, options, UNSIGNED, SystemTime::now());
             let response = connection.exchange(request.method, &request.target(), &headers, payload)?;
@@ -96,7 +86,7 @@ impl Session {
         let result = exchange().map_err(|error: io::Error| {
             Failure::io(format!("{} `{}` at `{}`", request.method, request.path, options.authority()), &error)
         });
-        shared.note(result.as_ref().err().cloned());
+        shared.link.note(result.as_ref().err());
         result
     }
 
