@@ -59,7 +59,7 @@ fn engine(pages: u64) -> Arc<Engine> {
 }
 
 fn tier(engine: &Arc<Engine>, adapters: Vec<Value>, store_policy: StorePolicy) -> Tier {
-    let config = TierConfig { adapters, store_policy, prefetches_max: 4 };
+    let config = TierConfig { adapters, store_policy, prefetches_max: 4, prefetch_bytes_max: 1 << 30 };
     Tier::start(&config, Arc::clone(engine), &Tasks::default()).unwrap()
 }
 

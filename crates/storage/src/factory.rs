@@ -74,3 +74,35 @@ fn backend(config: &AdapterConfig) -> Result<Arc<dyn Adapter>, Failure> {
         Backend::FaultInject { plan, inner } => Arc::new(FaultInject::new(backend(inner)?, plan.clone())),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn every_type_has_a_timeout_and_a_breaker_by_default() {
+        let directory = tempfile::tempdir().unwrap();
+        let mock = json!({ "type": "mock", "max_size_gb": 1, "mock_bandwidth_gb": 1 });
+        let types: [Value; 7] = [
+            json!({ "type": "fs", "base_path": directory.path() }),
+            json!({ "type": "fs_native", "base_path": directory.path() }),
+            json!({ "type": "resp", "host": "127.0.0.1", "port": 1 }),
+            json!({ "type": "valkey", "startup_nodes": "127.0.0.1:1" }),
+            json!({
+                "type": "s3", "s3_endpoint": "b.localhost", "s3_region": "r", "aws_access_key_id": "i",
+                "aws_secret_access_key": "s",
+            }),
+            mock.clone(),
+            json!({ "type": "fault_inject", "inner": mock }),
+        ];
+        assert_eq!(types.len(), crate::known_kinds().len());
+        for config in types {
+            let built = build(&AdapterConfig::from_value(&config, &|_| None).unwrap()).unwrap();
+            let details = built.adapter.health().details;
+            assert!(details.contains_key("expired_calls"), "{config}: {details:?}");
+            assert!(built.breaker.is_some(), "{config}");
+        }
+    }
+}

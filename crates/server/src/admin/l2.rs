@@ -70,6 +70,17 @@ pub(super) fn metrics(scrape: &mut Scrape, admin: &Admin) {
     let (stores, lookups) = admin.engine.tier_backlog();
     scrape.single("larder_l2_waiting_stores", Kind::Gauge, "Objects waiting to be stored in L2.", stores);
     scrape.single("larder_l2_waiting_lookups", Kind::Gauge, "Lookups waiting to ask L2.", lookups);
+    let memory = admin.tier.prefetch_memory();
+    let name = "lmcache_mp_inflight_load_memory_usage_bytes";
+    scrape.single(name, Kind::Gauge, "Bytes of L1 that loads from L2 take.", memory.bytes_taken);
+    let name = "larder_l2_prefetch_budget_bytes";
+    scrape.single(name, Kind::Gauge, "Bytes of L1 that loads from L2 may take.", memory.bytes_max);
+    scrape.single(
+        "larder_l2_prefetch_shortened_chunks_total",
+        Kind::Counter,
+        "Chunks not loaded from L2 for lack of that budget.",
+        memory.shortened_chunks,
+    );
     let adapters = admin.tier.adapters();
     usage(scrape, &adapters);
     let families: [(&'static str, &str, Count); 4] = [

@@ -36,6 +36,9 @@ pub(crate) fn server_config(settings: &Settings, environment: &Environment) -> S
             store_policy: settings.string("l2-store-policy"),
             prefetch_policy: settings.string("l2-prefetch-policy"),
             prefetch_max_in_flight: settings.narrow("l2-prefetch-max-in-flight"),
+            prefetch_bytes_max: settings
+                .float("l2-prefetch-max-gb")
+                .map_or(pool_bytes(settings.number("l1-size-gb")) / 2, pool_bytes),
             periodic_notifier_interval_ms: settings.narrow("periodic-notifier-interval-ms"),
         },
         http: HttpConfig { host: settings.string("http-host"), port: settings.narrow("http-port") },

@@ -242,6 +242,8 @@ pub struct L2Config {
     pub prefetch_policy: String,
     /// Prefetches that run at the same time.
     pub prefetch_max_in_flight: u32,
+    /// Bytes of the pool that prefetches may fill at the same time.
+    pub prefetch_bytes_max: u64,
     /// Accepted for the peer's sake.
     pub periodic_notifier_interval_ms: u32,
 }

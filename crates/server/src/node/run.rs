@@ -194,6 +194,7 @@ fn tier_config(config: &ServerConfig) -> TierConfig {
             StorePolicy::Default
         },
         prefetches_max: config.l2.prefetch_max_in_flight as usize,
+        prefetch_bytes_max: config.l2.prefetch_bytes_max,
     }
 }
 

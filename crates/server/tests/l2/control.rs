@@ -30,7 +30,12 @@ async fn the_first_adapter_may_come_while_the_server_runs() {
     let directory = tempfile::tempdir().unwrap();
     let engine = engine(32);
     let tasks = Tasks::default();
-    let config = TierConfig { adapters: Vec::new(), store_policy: StorePolicy::Default, prefetches_max: 4 };
+    let config = TierConfig {
+        adapters: Vec::new(),
+        store_policy: StorePolicy::Default,
+        prefetches_max: 4,
+        prefetch_bytes_max: 1 << 30,
+    };
     let tier = Tier::start(&config, Arc::clone(&engine), &tasks).unwrap();
     store(&engine, 1, 3);
     assert_eq!(read_back(&engine, 2, 3).await, 0, "nobody is asked");
@@ -150,5 +155,26 @@ async fn an_adapter_that_never_answers_shortens_the_hit() {
     store(&engine, 1, 1);
     settled(&engine).await;
     assert_eq!(read_back(&engine, 1, 3).await, 1);
+    tier.stop();
+}
+
+#[tokio::test]
+async fn a_prompt_larger_than_the_budget_is_loaded_as_far_as_it_goes() {
+    let directory = tempfile::tempdir().unwrap();
+    let engine = engine(64);
+    let config = TierConfig {
+        adapters: vec![fs(&directory)],
+        store_policy: StorePolicy::Default,
+        prefetches_max: 4,
+        prefetch_bytes_max: 16 * PAGE,
+    };
+    let tier = Tier::start(&config, Arc::clone(&engine), &Tasks::default()).unwrap();
+    store(&engine, 1, 20);
+    settled(&engine).await;
+    engine.clear(false);
+    assert_eq!(read_back(&engine, 1, 20).await, 16);
+    assert_eq!(read_back(&engine, 1, 20).await, 20, "what is in memory already takes no budget");
+    let memory = tier.prefetch_memory();
+    assert_eq!((memory.bytes_max, memory.bytes_taken, memory.shortened_chunks), (16 * PAGE, 0, 4));
     tier.stop();
 }

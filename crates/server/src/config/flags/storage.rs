@@ -159,6 +159,14 @@ pub(super) const FLAGS: &[Flag] = &[
     .default("8")
     .hot(),
     Flag::new(
+        "l2-prefetch-max-gb",
+        L2,
+        Kind::Float(Range::positive(POOL_GIB_MAX)),
+        "GiB of the pool that objects being read from L2 may take at the same time. A request that would need more, or that waits for it too long, gets a shorter prefix.",
+    )
+    .automatic("half the pool")
+    .ours(),
+    Flag::new(
         "periodic-notifier-interval-ms",
         L2,
         Kind::Int { min: 1, max: 3_600_000 },

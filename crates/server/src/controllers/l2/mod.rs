@@ -3,6 +3,7 @@
 //! A thread of its own, `larder-l2`, runs both controllers; it starts with the first adapter. They take work from the engine's queues, move bytes between pool memory
 //! and the adapters, and report back. Nothing they wait for is ever waited for by the RPC thread.
 
+mod budget;
 mod buffer;
 mod control;
 mod prefetch;
@@ -12,4 +13,4 @@ mod tier;
 
 pub use control::Detachment;
 pub use roster::{ADAPTERS_MAX, Attached, Phase, RosterError};
-pub use tier::{StorePolicy, Tier, TierConfig, TierError};
+pub use tier::{PrefetchMemory, StorePolicy, Tier, TierConfig, TierError};

@@ -6,6 +6,7 @@ use std::time::Duration;
 use larder_core::cache::EntryRef;
 use larder_storage::{Error, Key, Lent, LoadItem};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::buffer::{PoolBuffer, Purpose};
 use super::roster::InUse;
@@ -14,6 +15,12 @@ use crate::engine::{LoadSlot, PrefetchWork};
 
 /// Longest a load waits for objects that another load or a worker is about to finish.
 const JOIN_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Longest an answer of adapters is waited for. Their own timeouts and retries end before; this is for those that have none.
+const LOOKUP_PATIENCE: Duration = Duration::from_secs(60);
+
+/// The same for their loads.
+const LOAD_PATIENCE: Duration = Duration::from_secs(180);
 
 /// Pause between two looks at objects others are about to finish.
 const JOIN_INTERVAL: Duration = Duration::from_millis(5);
@@ -29,9 +36,12 @@ pub(super) async fn prefetch(shared: Arc<Shared>, work: PrefetchWork) {
     let keys = keys(&shared, &work);
     let holdings = look_up(&shared, &keys).await;
     let resident = shared.engine.resident(&work.rows, &work.hashes, work.from);
-    let end = work.from + servable(&resident, &holdings);
+    let sizes = missing_bytes(&work, &resident, servable(&resident, &holdings));
+    let grant = shared.budget.take(&sizes).await;
+    let end = work.from + grant.chunks;
     let slots = reserve(&shared, &work, end);
     let loaded = load(&shared, &work, &keys, &holdings, slots).await;
+    drop(grant);
     unlock(&keys, &holdings);
     wait_for_others(&shared, &work, end, &loaded).await;
     shared.engine.finish_prefetch(&work, &loaded);
@@ -54,7 +64,8 @@ async fn look_up(shared: &Shared, keys: &[Vec<Key>]) -> Vec<Holding> {
         let (adapter, wanted) = (Arc::clone(holding.adapter.adapter()), keys.concat());
         running.spawn_local(async move { (priority, adapter.lookup_and_lock(wanted).await) });
     }
-    while let Some(answer) = running.join_next().await {
+    let deadline = Instant::now() + LOOKUP_PATIENCE;
+    while let Some(answer) = next_before(deadline, &mut running).await {
         let Ok((priority, found)) = answer else { continue };
         if let Some(failure) = found.iter().find_map(|outcome| match outcome {
             Err(error) if *error != Error::Absent => Some(error),
@@ -69,6 +80,19 @@ async fn look_up(shared: &Shared, keys: &[Vec<Key>]) -> Vec<Holding> {
     holdings
 }
 
+/// What one of several calls came to. Past the deadline those that are not done are given up; what was done until then still comes.
+async fn next_before<T: 'static>(
+    deadline: Instant,
+    running: &mut JoinSet<T>,
+) -> Option<Result<T, tokio::task::JoinError>> {
+    if let Ok(next) = tokio::time::timeout_at(deadline, running.join_next()).await {
+        return next;
+    }
+    tracing::warn!("{} calls to second-tier adapters were given up: no answer", running.len());
+    running.abort_all();
+    running.join_next().await
+}
+
 /// How many of the missing chunks every row can serve, from memory or from an adapter.
 fn servable(resident: &[Vec<bool>], holdings: &[Holding]) -> usize {
     let chunks = resident.first().map_or(0, Vec::len);
@@ -76,6 +100,15 @@ fn servable(resident: &[Vec<bool>], holdings: &[Holding]) -> usize {
         resident.iter().enumerate().all(|(row, here)| here[chunk] || holder(holdings, row, chunk).is_some())
     };
     (0..chunks).take_while(|&chunk| served(chunk)).count()
+}
+
+/// Bytes to load for each of the first chunks.
+fn missing_bytes(work: &PrefetchWork, resident: &[Vec<bool>], chunks: usize) -> Vec<u64> {
+    let bytes = |chunk: usize| {
+        let rows = work.rows.iter().zip(resident).filter(|(_, here)| !here[chunk]);
+        rows.map(|(row, _)| row.scope.layout.bytes()).sum()
+    };
+    (0..chunks).map(bytes).collect()
 }
 
 /// The adapter of highest priority that holds an object.
@@ -115,7 +148,8 @@ async fn load(
         running.spawn_local(load_from(holding.adapter.clone(), batch));
     }
     let mut loaded = Vec::new();
-    while let Some(arrived) = running.join_next().await {
+    let deadline = Instant::now() + LOAD_PATIENCE;
+    while let Some(arrived) = next_before(deadline, &mut running).await {
         loaded.extend(arrived.unwrap_or_default());
     }
     loaded
@@ -161,9 +195,9 @@ fn unlock(keys: &[Vec<Key>], holdings: &[Holding]) {
 
 /// Waits for chunks that another load or a worker is about to finish, so that two lookups of one prompt both get all of it.
 async fn wait_for_others(shared: &Shared, work: &PrefetchWork, end: usize, loaded: &[EntryRef]) {
-    let deadline = tokio::time::Instant::now() + JOIN_PATIENCE;
+    let deadline = Instant::now() + JOIN_PATIENCE;
     while shared.engine.others_write(&work.rows, &work.hashes[..end], work.from, loaded)
-        && tokio::time::Instant::now() < deadline
+        && Instant::now() < deadline
     {
         tokio::time::sleep(JOIN_INTERVAL).await;
     }

@@ -10,6 +10,7 @@ use larder_storage::{ConfigError, Failure, Key};
 use serde_json::Value as Json;
 use tokio::sync::{Semaphore, oneshot};
 
+use super::budget::Budget;
 use super::roster::{Attached, Roster, RosterError};
 use super::{prefetch, store};
 use crate::controllers::tasks::{Task, TaskLevel, Tasks};
@@ -42,6 +43,19 @@ pub struct TierConfig {
     pub store_policy: StorePolicy,
     /// Most lookups that load at the same time.
     pub prefetches_max: usize,
+    /// Most bytes of memory that may be loading at the same time.
+    pub prefetch_bytes_max: u64,
+}
+
+/// Memory that loads take, and what it limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PrefetchMemory {
+    /// The most it may be.
+    pub bytes_max: u64,
+    /// What it is.
+    pub bytes_taken: u64,
+    /// Chunks that lookups did without, because there was no room to load them.
+    pub shortened_chunks: u64,
 }
 
 /// Why the second tier can't be had as asked.
@@ -92,6 +106,7 @@ pub(super) struct Shared {
     /// Held by who empties the store queue, so that a stop waits for what is under way.
     pub(super) storing: tokio::sync::Mutex<()>,
     pub(super) roster: Roster,
+    pub(super) budget: Budget,
     prefetches: Arc<Semaphore>,
     switching: Mutex<()>,
 }
@@ -143,6 +158,7 @@ impl Tier {
             store_policy: config.store_policy,
             storing: tokio::sync::Mutex::default(),
             roster: Roster::default(),
+            budget: Budget::new(config.prefetch_bytes_max),
             prefetches: Arc::new(Semaphore::new(config.prefetches_max.max(1))),
             switching: Mutex::default(),
         });
@@ -161,6 +177,16 @@ impl Tier {
     /// The adapters, highest priority first.
     pub fn adapters(&self) -> Arc<[Arc<Attached>]> {
         self.shared.roster.list()
+    }
+
+    /// Memory that loads take.
+    pub fn prefetch_memory(&self) -> PrefetchMemory {
+        let budget = &self.shared.budget;
+        PrefetchMemory {
+            bytes_max: budget.bytes_max(),
+            bytes_taken: budget.bytes_taken(),
+            shortened_chunks: budget.shortened_chunks(),
+        }
     }
 
     /// Starts the thread if there is none yet.
