@@ -12,6 +12,7 @@ import time
 
 import model
 import pytest
+from backends import BACKENDS
 
 HERE = pathlib.Path(__file__).resolve().parent
 CHUNK = 256
@@ -121,13 +122,16 @@ def test_a_second_process_gets_the_cache_of_the_first(own_server, run_engine, re
     assert third["branch"]["external_hits"] == CHUNK
 
 
-def test_the_cache_outlives_server_and_engine(own_server, run_engine, reference, tmp_path):
-    adapter = json.dumps({"type": "fs", "base_path": str(tmp_path / "kv")})
-    before = own_server(*FLAGS, "--l2-adapter", adapter, base=False)
-    cold = run_engine("cold", [("main", "main", None)], before.port)
-    before.stop()
-    after = own_server(*FLAGS, "--l2-adapter", adapter, base=False)
-    warm = run_engine("warm", [("main", "main", None), ("other", "other", None)], after.port)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_cache_outlives_server_and_engine(own_server, run_engine, reference, tmp_path, backend):
+    with BACKENDS[backend](tmp_path) as adapter:
+        l2 = ["--l2-adapter", json.dumps(adapter)]
+        before = own_server(*FLAGS, *l2, base=False)
+        cold = run_engine("cold", [("main", "main", None)], before.port)
+        before.stop()
+        after = own_server(*FLAGS, *l2, base=False)
+        warm = run_engine("warm", [("main", "main", None), ("other", "other", None)], after.port)
+        assert after.status()["storage_manager"]["l2_adapters"][0]["type"] == adapter["type"]
     for rows in (cold, warm):
         assert all(row["tokens"] == reference[name] for name, row in rows.items())
     assert cold["main"]["external_hits"] == 0

@@ -51,7 +51,7 @@ class Environment:
 
 
 def install_client(environment: Environment) -> None:
-    if environment.has("torch", "lmcache", "zmq", "msgspec", "pytest"):
+    if environment.has("torch", "lmcache", "zmq", "msgspec", "pytest", "moto"):
         return
     print(f"installing {LMCACHE} and {TORCH}", flush=True)
     environment.pip("install", TORCH)
