@@ -6,12 +6,11 @@ import json
 import os
 import pathlib
 import re
-import stat
-import time
 
 import pytest
 
 from mpkit.deviation import differs
+from mpkit.plugins import plain_log, running, script, wait_for
 
 EXAMPLES = pathlib.Path(__file__).resolve().parents[3] / "examples" / "mp_runtime_plugins"
 
@@ -43,36 +42,6 @@ mv "$(dirname "$0")/pids.part" "$(dirname "$0")/pids"
 echo started
 wait
 """
-
-
-def wait_for(condition, what: str, limit_s: float = 20.0):
-    deadline = time.monotonic() + limit_s
-    while time.monotonic() < deadline:
-        value = condition()
-        if value:
-            return value
-        time.sleep(0.02)
-    pytest.fail(f"never seen: {what}")
-
-
-def plain_log(server) -> str:
-    return re.sub(r"\x1b\[[0-9;]*m", "", server.log())
-
-
-def running(pid: int) -> bool:
-    """Whether the process is there and no zombie."""
-    try:
-        text = pathlib.Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return False
-    return text[text.rindex(")") + 2] not in "ZX"
-
-
-def script(folder: pathlib.Path, name: str, text: str) -> pathlib.Path:
-    path = folder / name
-    path.write_text(text)
-    path.chmod(path.stat().st_mode | stat.S_IXUSR)
-    return path
 
 
 @pytest.fixture

@@ -50,7 +50,10 @@ pub(super) async fn follow(
     let resumed = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok());
     let cursor = wanted.cursor.or(resumed).unwrap_or_else(|| bus.position());
     let (sender, chunks) = mpsc::channel(1);
+    // Before the caller has the answer's head: from then on it is told everything.
+    let reading = bus.subscribe();
     tokio::spawn(async move {
+        let _reading = reading;
         tokio::select! {
             () = sender.closed() => {}
             () = feed(bus, cursor, wanted.kinds, &sender) => {}
@@ -66,7 +69,6 @@ async fn feed(
     kinds: Option<String>,
     sender: &mpsc::Sender<axum::body::Bytes>,
 ) {
-    let _reading = bus.subscribe();
     loop {
         let piece = match timeout(KEEP_ALIVE, bus.next(cursor, PIECE_EVENTS)).await {
             Ok(page) => {

@@ -4,12 +4,22 @@ use std::path::Path;
 
 use crate::support::Plugins;
 
+/// The examples of the naming scheme, with their manifests.
+const NAMES: [&str; 7] = [
+    "scheduler_foo_plugin.py",
+    "worker_0_test.sh",
+    "all_plugin.sh",
+    "watch_evictions.py",
+    "watch_evictions.py.plugin.toml",
+    "event_log.sh",
+    "event_log.sh.plugin.toml",
+];
+
 fn launched(role: &str, worker: &str) -> Vec<String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/runtime_plugins");
     let plugins = Plugins::new();
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let entry = entry.unwrap();
-        std::fs::copy(entry.path(), plugins.dir.path().join(entry.file_name())).unwrap();
+    for name in NAMES {
+        std::fs::copy(folder.join(name), plugins.path(name)).unwrap();
     }
     let mut host = plugins.host().env("HOST_ROLE", role).env("HOST_WORKER_ID", worker).start();
     let all = host.ask("status");
