@@ -12,3 +12,4 @@ pub mod key;
 pub mod kv_events;
 pub mod layout;
 pub mod lease;
+pub mod quota;

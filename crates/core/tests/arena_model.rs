@@ -53,6 +53,7 @@ impl Model {
 #[derive(Clone, Debug)]
 enum Step {
     Alloc(u64),
+    AllocAt(u64, u64),
     Free(prop::sample::Index),
     FreeNowhere(u64),
     Grow(u64),
@@ -62,6 +63,8 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => prop_oneof![0..400u64, 0..9000u64].prop_map(Step::Alloc),
+        2 => (0..20_000u64, 0..3000u64).prop_map(|(offset, bytes)| Step::AllocAt(offset, bytes)),
+        2 => (0..300u64, 0..20u64).prop_map(|(unit, units)| Step::AllocAt(unit * ALIGN, units * ALIGN)),
         4 => any::<prop::sample::Index>().prop_map(Step::Free),
         1 => (0..20_000u64).prop_map(Step::FreeNowhere),
         1 => (0..20_000u64).prop_map(Step::Grow),
@@ -95,6 +98,15 @@ fn apply(arena: &mut Arena, model: &mut Model, owner: u32, step: Step) -> Result
                 prop_assert_eq!((extent.len, extent.offset % ALIGN), (len, 0));
                 model.insert(extent, owner);
             }
+        }
+        Step::AllocAt(offset, bytes) => {
+            let len = bytes.next_multiple_of(ALIGN);
+            let apart = |other: &Extent| offset + len <= other.offset || other.offset + other.len <= offset;
+            let inside = bytes > 0 && offset.is_multiple_of(ALIGN) && offset + len <= model.capacity;
+            let room = inside && model.taken.iter().all(|(other, _)| apart(other));
+            let expected = room.then_some(Extent { offset, len });
+            prop_assert_eq!(arena.alloc_at(offset, bytes, owner), expected);
+            expected.into_iter().for_each(|extent| model.insert(extent, owner));
         }
         Step::Free(at) if !model.taken.is_empty() => {
             let (extent, owner) = model.taken.remove(at.index(model.taken.len()));

@@ -4,7 +4,7 @@
 //! further turns. Each request looks its prompt up, uses the longest prefix that is there, and stores the rest. The same LRU list runs twice: with
 //! every prompt applied last chunk first, as its contract says, and first chunk first, as plain LRU would.
 
-use larder_core::eviction::{Arc, EntryId, Lru, Policy, Removal, S3Fifo};
+use larder_core::eviction::{Arc, Arrival, EntryId, Lru, Policy, Removal, S3Fifo};
 
 const CHUNK_TOKENS: usize = 256;
 const REQUESTS: usize = 2_000;
@@ -137,7 +137,7 @@ impl Cache {
         self.chunks[id as usize] = chunk;
         self.leased_by[id as usize] = self.request;
         self.ids[chunk as usize] = Some(id);
-        self.policy.insert(id, chunk);
+        self.policy.insert(id, Arrival { fingerprint: chunk, bytes: 1, ..Arrival::default() });
         true
     }
 

@@ -71,20 +71,33 @@ impl Arena {
         let len = self.units_for(bytes)?;
         let index = self.classes.find(&self.blocks, len)?;
         self.classes.remove(&mut self.blocks, index);
-        let found = *self.blocks.get(index);
-        if found.len > len {
-            let rest = self.blocks.insert(found.start + len, found.len - len, index, found.above);
-            if found.above == NIL {
-                self.top = rest;
-            }
-            self.classes.insert(&mut self.blocks, rest);
+        Some(self.take(index, len, owner))
+    }
+
+    /// Takes at least `bytes` at `offset` for `owner`. `None`, and no change, when some of it is taken or beyond the end,
+    /// `offset` is not aligned, or `bytes` is zero.
+    ///
+    /// Takes constant time in order of ascending offsets; otherwise it walks the blocks above.
+    pub fn alloc_at(&mut self, offset: u64, bytes: u64, owner: u32) -> Option<Extent> {
+        let len = self.units_for(bytes)?;
+        let start = u32::try_from(offset / self.align).ok().filter(|_| offset.is_multiple_of(self.align))?;
+        let end = start.checked_add(len).filter(|end| *end <= self.units)?;
+        let mut index = self.top;
+        while self.blocks.get(index).start > start {
+            index = self.blocks.get(index).below;
         }
-        let block = self.blocks.get_mut(index);
-        block.len = len;
-        block.take(owner);
-        self.units_used += len;
-        self.blocks_used += 1;
-        Some(self.extent_of(index))
+        let found = *self.blocks.get(index);
+        if !found.is_free() || found.start + found.len < end {
+            return None;
+        }
+        self.classes.remove(&mut self.blocks, index);
+        if found.start == start {
+            return Some(self.take(index, len, owner));
+        }
+        let before = start - found.start;
+        let upper = self.split(index, before);
+        self.classes.insert(&mut self.blocks, index);
+        Some(self.take(upper, len, owner))
     }
 
     /// Returns the taken block that begins at `offset` and tells who held it. `None`, and no change, when no
@@ -171,6 +184,29 @@ impl Arena {
             return None;
         }
         self.blocks.find(u32::try_from(offset / self.align).ok()?)
+    }
+
+    /// Hands the first `len` units of a free, unlisted block to `owner` and lists the rest.
+    fn take(&mut self, index: u32, len: u32, owner: u32) -> Extent {
+        if self.blocks.get(index).len > len {
+            let rest = self.split(index, len);
+            self.classes.insert(&mut self.blocks, rest);
+        }
+        self.blocks.get_mut(index).take(owner);
+        self.units_used += len;
+        self.blocks_used += 1;
+        self.extent_of(index)
+    }
+
+    /// Shortens a free, unlisted block to `len` units and returns the block of the units above, also unlisted.
+    fn split(&mut self, index: u32, len: u32) -> u32 {
+        let found = *self.blocks.get(index);
+        let rest = self.blocks.insert(found.start + len, found.len - len, index, found.above);
+        if found.above == NIL {
+            self.top = rest;
+        }
+        self.blocks.get_mut(index).len = len;
+        rest
     }
 
     fn taken_at(&self, offset: u64) -> Option<u32> {

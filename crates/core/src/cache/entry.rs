@@ -26,18 +26,42 @@ pub(super) enum State {
     Condemned,
 }
 
-/// One object. Kept small: a pool of a terabyte has millions of them.
+/// One object, 64 bytes: a pool of a terabyte has millions of them.
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
     pub(super) hash: ChunkHash,
     pub(super) scope: ScopeId,
     pub(super) generation: u32,
-    pub(super) offset: u64,
+    /// First unit of its memory in the arena.
+    pub(super) unit: u32,
     /// Readers that may be copying from the memory, or were promised that it stays.
     pub(super) leases: u32,
-    pub(super) state: State,
     /// When staging began, in milliseconds of the caller's clock, wrapping every 49 days.
     pub(super) staged_ms: u32,
+    /// Chunks before it in its prompt; the last value stands for all beyond.
+    pub(super) position: u16,
+    pub(super) state: State,
+    pub(super) sealed: bool,
+    /// What [`Cache::set_seal`](super::Cache::set_seal) noted, if `sealed`.
+    pub(super) seal: u64,
+}
+
+impl Entry {
+    /// A staging record whose memory is yet to be found.
+    pub(super) fn staging(hash: ChunkHash, scope: ScopeId, position: usize, staged_ms: u32) -> Self {
+        Self {
+            hash,
+            scope,
+            generation: 0,
+            unit: 0,
+            leases: 0,
+            staged_ms,
+            position: u16::try_from(position).unwrap_or(u16::MAX),
+            state: State::Staging,
+            sealed: false,
+            seal: 0,
+        }
+    }
 }
 
 /// Records by id, with free ids reused under a new generation.
@@ -48,10 +72,8 @@ pub(super) struct Entries {
 }
 
 impl Entries {
-    /// Adds a staging record and returns its handle.
-    pub(super) fn insert(&mut self, hash: ChunkHash, scope: ScopeId, staged_ms: u32) -> EntryRef {
-        let entry =
-            Entry { hash, scope, generation: 0, offset: 0, leases: 0, state: State::Staging, staged_ms };
+    /// Adds a record and returns its handle.
+    pub(super) fn insert(&mut self, entry: Entry) -> EntryRef {
         if let Some(id) = self.free.pop() {
             let slot = &mut self.slots[id as usize];
             let generation = slot.generation;
@@ -101,5 +123,15 @@ impl Entries {
     /// Ids ever given out: the bound for walking all records.
     pub(super) fn bound(&self) -> u32 {
         self.slots.len() as u32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_takes_sixty_four_bytes() {
+        assert_eq!(size_of::<Entry>(), 64);
     }
 }

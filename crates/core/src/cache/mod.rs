@@ -18,13 +18,18 @@
 //! [`Cache`] is a plain state machine. It knows no clock and no thread: callers pass the time and
 //! serialise access, and everything long (eviction of many objects, clearing) is offered in bounded steps.
 
+mod adopt;
 mod entry;
 mod inventory;
 mod lookup;
+mod order;
+mod quotas;
+mod removals;
 mod room;
 mod scopes;
 mod stats;
 mod table;
+mod tenants;
 
 #[cfg(test)]
 mod tests;
@@ -32,5 +37,6 @@ mod tests;
 pub use entry::{EntryRef, ScopeId};
 pub use inventory::{Listed, NamedRemoval, ObjectName};
 pub use lookup::{Lookup, Row};
+pub use removals::Removed;
 pub use stats::CacheStats;
-pub use table::{Cache, CacheConfig, Commit, Removed, Reservation, Reserved};
+pub use table::{Cache, CacheConfig, Commit, Reservation, Reserved};

@@ -2,7 +2,7 @@
 
 use super::entry::{EntryRef, State};
 use super::table::Cache;
-use crate::eviction::Removal;
+use crate::eviction::{Removal, TenantId};
 use crate::hash::ChunkHash;
 use crate::key::Scope;
 
@@ -47,7 +47,7 @@ impl Cache {
             }
         }
         let next = self.coldest()?;
-        let near = self.entries.at(next).offset;
+        let near = self.offset_of(next);
         self.evict_window(bytes, near)?;
         self.arena.alloc(bytes, entry.id).map(|extent| extent.offset)
     }
@@ -70,6 +70,16 @@ impl Cache {
         self.policy.victims(evictable, 1).first().copied()
     }
 
+    /// The coldest evictable object of a tenant.
+    pub(super) fn coldest_of(&mut self, tenant: TenantId) -> Option<u32> {
+        let (entries, scopes) = (&self.entries, &self.scopes);
+        let evictable = &mut |id| {
+            let entry = entries.at(id);
+            is_evictable(entry.state, entry.leases) && scopes.tenant(entry.scope) == tenant
+        };
+        self.policy.victims_of(tenant, evictable, 1).first().copied()
+    }
+
     /// Evicts adjacent objects until `bytes` are free in one piece, preferably around `near`.
     fn evict_window(&mut self, bytes: u64, near: u64) -> Option<()> {
         let entries = &self.entries;
@@ -86,6 +96,13 @@ impl Cache {
         self.remove_resident(id, Removal::Evicted);
         self.stats.evicted_total += 1;
         self.stats.evicted_for_store_total += 1;
+    }
+
+    /// Evicts one object so that its salt keeps its quota.
+    pub(super) fn evict_for_quota(&mut self, id: u32) {
+        self.remove_resident(id, Removal::Evicted);
+        self.stats.evicted_total += 1;
+        self.stats.evicted_for_quota_total += 1;
     }
 }
 

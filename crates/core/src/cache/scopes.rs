@@ -6,14 +6,23 @@ use hashbrown::HashMap;
 
 use super::entry::ScopeId;
 use super::inventory::ObjectName;
+use super::tenants::Tenants;
+use crate::eviction::TenantId;
 use crate::key::Scope;
 
 /// Scopes that have objects, counted; a scope without objects is forgotten, so that hostile salts cost nothing.
 #[derive(Debug, Default)]
 pub(super) struct Scopes {
     ids: HashMap<Arc<Scope>, ScopeId>,
-    slots: Vec<Option<(Arc<Scope>, u32)>>,
+    slots: Vec<Option<Slot>>,
     free: Vec<u32>,
+}
+
+#[derive(Debug)]
+struct Slot {
+    scope: Arc<Scope>,
+    tenant: TenantId,
+    objects: u32,
 }
 
 impl Scopes {
@@ -23,15 +32,16 @@ impl Scopes {
     }
 
     /// Counts one more object of `scope` and returns its id.
-    pub(super) fn acquire(&mut self, scope: &Scope) -> ScopeId {
+    pub(super) fn acquire(&mut self, scope: &Scope, tenants: &mut Tenants) -> ScopeId {
         if let Some(&id) = self.ids.get(scope) {
-            if let Some((_, objects)) = &mut self.slots[id.0 as usize] {
-                *objects += 1;
+            if let Some(slot) = &mut self.slots[id.0 as usize] {
+                slot.objects += 1;
             }
             return id;
         }
         let shared = Arc::new(scope.clone());
-        let slot = Some((Arc::clone(&shared), 1));
+        let tenant = tenants.acquire(&scope.cache_salt);
+        let slot = Some(Slot { scope: Arc::clone(&shared), tenant, objects: 1 });
         let id = match self.free.pop() {
             Some(id) => {
                 self.slots[id as usize] = slot;
@@ -47,11 +57,12 @@ impl Scopes {
     }
 
     /// Counts one object less; the last one takes the scope with it.
-    pub(super) fn release(&mut self, id: ScopeId) {
-        let Some((scope, objects)) = &mut self.slots[id.0 as usize] else { return };
-        *objects -= 1;
-        if *objects == 0 {
-            self.ids.remove(&**scope);
+    pub(super) fn release(&mut self, id: ScopeId, tenants: &mut Tenants) {
+        let Some(slot) = &mut self.slots[id.0 as usize] else { return };
+        slot.objects -= 1;
+        if slot.objects == 0 {
+            tenants.release(slot.tenant);
+            self.ids.remove(&*slot.scope);
             self.slots[id.0 as usize] = None;
             self.free.push(id.0);
         }
@@ -59,8 +70,16 @@ impl Scopes {
 
     /// The scope behind an id that has objects.
     pub(super) fn get(&self, id: ScopeId) -> &Arc<Scope> {
-        let (scope, _) = self.slots[id.0 as usize].as_ref().expect("a scope id lives as long as its objects");
-        scope
+        &self.slot(id).scope
+    }
+
+    /// Whose scope it is.
+    pub(super) fn tenant(&self, id: ScopeId) -> TenantId {
+        self.slot(id).tenant
+    }
+
+    fn slot(&self, id: ScopeId) -> &Slot {
+        self.slots[id.0 as usize].as_ref().expect("a scope id lives as long as its objects")
     }
 
     /// The scopes an object of this name may be in: one per layout.

@@ -33,6 +33,12 @@ pub struct CacheStats {
     pub evicted_total: u64,
     /// Those of `evicted_total` that a store had to evict itself.
     pub evicted_for_store_total: u64,
-    /// Objects that could not be reserved because nothing more could be evicted.
+    /// Those of `evicted_total` that left because their salt was at its quota.
+    pub evicted_for_quota_total: u64,
+    /// Objects that could not be reserved, because nothing more could be evicted or because of a quota.
     pub refused_total: u64,
+    /// Those of `refused_total` that their salt's quota did not allow.
+    pub refused_by_quota_total: u64,
+    /// Objects taken over from a server before this one.
+    pub adopted_total: u64,
 }

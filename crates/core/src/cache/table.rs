@@ -1,22 +1,19 @@
 //! Reserve, commit, abort, lease, release and clear.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::ops::Range;
-use std::sync::Arc;
 
 use hashbrown::HashTable;
 
 use super::entry::{Entries, Entry, EntryRef, ScopeId, State};
+use super::removals::Removals;
 use super::scopes::Scopes;
 use super::stats::CacheStats;
+use super::tenants::Tenants;
 use crate::arena::Arena;
 use crate::eviction::{Policy, Removal};
 use crate::hash::ChunkHash;
 use crate::key::Scope;
-
-/// Most removals remembered for [`Cache::take_removed`]; later ones are counted as lost.
-const REMOVED_LOG_MAX: usize = 65_536;
 
 /// What the table needs to know at start.
 #[derive(Clone, Copy, Debug)]
@@ -50,8 +47,10 @@ pub struct Reservation {
     pub resident: usize,
     /// Chunks another writer is about to commit.
     pub busy: usize,
-    /// Chunks for which no room could be made: they are lost to the cache.
+    /// Chunks for which no room could be made, and those after them: they are lost to the cache.
     pub refused: usize,
+    /// Those of `refused` that the quota of their salt did not allow.
+    pub refused_by_quota: usize,
 }
 
 /// Answer to [`Cache::commit`].
@@ -65,28 +64,27 @@ pub enum Commit {
     Gone,
 }
 
-/// An object that left the index.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Removed {
-    /// The scope it was in.
-    pub scope: Arc<Scope>,
-    /// Its chunk.
-    pub hash: ChunkHash,
+/// Why a chunk is not reserved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Refusal {
+    /// Nothing more can be evicted.
+    Room,
+    /// Its salt may not have more, and has nothing to evict.
+    Quota,
 }
 
 /// The object table of one pool. See the [module](super) for the life of an object.
 pub struct Cache {
     pub(super) entries: Entries,
     pub(super) scopes: Scopes,
+    pub(super) tenants: Tenants,
     resident: HashTable<u32>,
     staging: HashTable<u32>,
     pub(super) arena: Arena,
     pub(super) policy: Box<dyn Policy>,
     config: CacheConfig,
     pub(super) stats: CacheStats,
-    record_removed: bool,
-    removed: VecDeque<Removed>,
-    removed_lost: u64,
+    pub(super) removals: Removals,
 }
 
 impl fmt::Debug for Cache {
@@ -95,7 +93,8 @@ impl fmt::Debug for Cache {
     }
 }
 
-fn slot_hash(scope: ScopeId, hash: &ChunkHash) -> u64 {
+/// Where the index has an object, and its fingerprint for policies.
+pub(super) fn slot_hash(scope: ScopeId, hash: &ChunkHash) -> u64 {
     let head = u64::from_le_bytes(*hash.0.first_chunk().expect("a chunk hash has 32 bytes"));
     head ^ u64::from(scope.0).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
@@ -107,15 +106,14 @@ impl Cache {
         Self {
             entries: Entries::default(),
             scopes: Scopes::default(),
+            tenants: Tenants::default(),
             resident: HashTable::new(),
             staging: HashTable::new(),
             arena: Arena::new(config.capacity_bytes, config.align_bytes),
             policy,
             config,
             stats: CacheStats::default(),
-            record_removed: false,
-            removed: VecDeque::new(),
-            removed_lost: 0,
+            removals: Removals::default(),
         }
     }
 
@@ -129,8 +127,8 @@ impl Cache {
     /// Reserves memory for the absent chunks of `range`, where `prefix` holds the chunk hashes from
     /// the start of the prompt to the end of the range.
     ///
-    /// Room is made by evicting colder objects, never one of this prompt. When nothing more can be
-    /// evicted the rest of the range is refused: a prefix of it is still worth storing.
+    /// Room is made by evicting colder objects, never one of this prompt; of a salt that is at its quota, by evicting its
+    /// own. When nothing more can be evicted the rest of the range is refused: a prefix of it is still worth storing.
     pub fn reserve(
         &mut self,
         scope: &Scope,
@@ -139,9 +137,8 @@ impl Cache {
         now_ms: u32,
     ) -> Reservation {
         let mut answer = Reservation::default();
-        let bytes = scope.layout.bytes();
         let prompt = &prefix[..range.end];
-        let mut spared = None;
+        let (mut spared, mut refusal) = (None, None);
         for (index, hash) in prefix[range.clone()].iter().enumerate() {
             if let Some(id) = self.scopes.find(scope) {
                 if self.find_resident(id, hash).is_some() {
@@ -153,23 +150,47 @@ impl Cache {
                     continue;
                 }
             }
-            let entry = self.insert_staging(scope, *hash, now_ms);
-            match self.allocate(bytes, entry, |cache| cache.spare(&mut spared, scope, prompt)) {
-                Some(offset) => {
-                    self.entries.at_mut(entry.id).offset = offset;
-                    answer.reserved.push(Reserved { index, entry, offset });
-                }
-                None => {
-                    self.forget_staging(entry.id);
-                    answer.refused += 1;
+            if refusal.is_none() {
+                let id = self.acquire_scope(scope);
+                let entry = Entry::staging(*hash, id, range.start + index, now_ms);
+                match self.stage(entry, |cache| cache.spare(&mut spared, scope, prompt)) {
+                    Ok((entry, offset)) => {
+                        answer.reserved.push(Reserved { index, entry, offset });
+                        continue;
+                    }
+                    Err(refused) => refusal = Some(refused),
                 }
             }
+            answer.refused += 1;
+            answer.refused_by_quota += usize::from(refusal == Some(Refusal::Quota));
         }
         for chunk in spared.into_iter().flatten() {
             self.release(chunk, 1);
         }
         self.stats.refused_total += answer.refused as u64;
+        self.stats.refused_by_quota_total += answer.refused_by_quota as u64;
         answer
+    }
+
+    /// Adds a staging object with memory. Its scope was acquired for it.
+    fn stage(&mut self, entry: Entry, mut spare: impl FnMut(&mut Self)) -> Result<(EntryRef, u64), Refusal> {
+        let (scope, hash) = (entry.scope, entry.hash);
+        let (bytes, held, tenant) =
+            (self.scopes.get(scope).layout.bytes(), self.held_bytes(scope), self.scopes.tenant(scope));
+        let entry = self.entries.insert(entry);
+        let offset = match self.fit_quota(tenant, held, &mut spare) {
+            true => self.allocate(bytes, entry, &mut spare).ok_or(Refusal::Room),
+            false => Err(Refusal::Quota),
+        };
+        let offset = offset.inspect_err(|_| self.forget(entry.id))?;
+        self.take_memory(entry.id, offset);
+        let entries = &self.entries;
+        self.staging.insert_unique(slot_hash(scope, &hash), entry.id, |&id| {
+            let other = entries.at(id);
+            slot_hash(other.scope, &other.hash)
+        });
+        self.stats.staging_bytes += bytes;
+        Ok((entry, offset))
     }
 
     /// Publishes what a writer has finished. Commit the chunks of a prompt last chunk first, so that a
@@ -194,13 +215,7 @@ impl Cache {
             return Commit::Duplicate;
         }
         self.unlink_staging(entry.id);
-        self.entries.at_mut(entry.id).state = State::Resident;
-        let entries = &self.entries;
-        self.resident.insert_unique(slot_hash(scope, &hash), entry.id, |&id| {
-            let other = entries.at(id);
-            slot_hash(other.scope, &other.hash)
-        });
-        self.policy.insert(entry.id, slot_hash(scope, &hash));
+        self.publish(entry.id);
         self.stats.stored_total += 1;
         Commit::Stored
     }
@@ -232,7 +247,7 @@ impl Cache {
     /// First byte of an object's memory in the pool, while the object exists.
     #[must_use]
     pub fn offset(&self, entry: EntryRef) -> Option<u64> {
-        self.entries.get(entry).map(|found| found.offset)
+        self.entries.get(entry).map(|_| self.offset_of(entry.id))
     }
 
     /// The chunk an object holds, while the object exists.
@@ -325,22 +340,6 @@ impl Cache {
         (until < self.entries.bound()).then_some(until)
     }
 
-    /// Starts or stops remembering removals for [`Self::take_removed`]; at first none are.
-    pub fn record_removed(&mut self, record: bool) {
-        self.record_removed = record;
-    }
-
-    /// Takes the objects that left the index since the last call, oldest first, and how many were not remembered.
-    pub fn take_removed(&mut self) -> (VecDeque<Removed>, u64) {
-        (std::mem::take(&mut self.removed), std::mem::take(&mut self.removed_lost))
-    }
-
-    /// Whether [`Self::take_removed`] has something to give.
-    #[must_use]
-    pub fn has_removed(&self) -> bool {
-        !self.removed.is_empty() || self.removed_lost > 0
-    }
-
     /// Bytes handed out and bytes that may be; cheaper than [`Self::stats`].
     #[must_use]
     pub fn usage(&self) -> (u64, u64) {
@@ -386,16 +385,18 @@ impl Cache {
         self.staging.iter_hash(slot_hash(scope, hash)).copied().find(fresh)
     }
 
-    fn insert_staging(&mut self, scope: &Scope, hash: ChunkHash, now_ms: u32) -> EntryRef {
-        let scope = self.scopes.acquire(scope);
-        let entry = self.entries.insert(hash, scope, now_ms);
+    /// Counts one more object of a scope, for the caller to insert.
+    pub(super) fn acquire_scope(&mut self, scope: &Scope) -> ScopeId {
+        let id = self.scopes.acquire(scope, &mut self.tenants);
+        self.tell_limits();
+        id
+    }
+
+    /// Puts an object into the index.
+    pub(super) fn index_resident(&mut self, id: u32) {
         let entries = &self.entries;
-        self.staging.insert_unique(slot_hash(scope, &hash), entry.id, |&id| {
-            let other = entries.at(id);
-            slot_hash(other.scope, &other.hash)
-        });
-        self.stats.staging_bytes += self.scopes.get(scope).layout.bytes();
-        entry
+        let hash = |&id: &u32| slot_hash(entries.at(id).scope, &entries.at(id).hash);
+        self.resident.insert_unique(hash(&id), id, hash);
     }
 
     fn unlink_staging(&mut self, id: u32) {
@@ -419,13 +420,7 @@ impl Cache {
             found.remove();
         }
         self.policy.remove(id, removal);
-        if self.record_removed {
-            if self.removed.len() < REMOVED_LOG_MAX {
-                self.removed.push_back(Removed { scope: Arc::clone(self.scopes.get(scope)), hash });
-            } else {
-                self.removed_lost += 1;
-            }
-        }
+        self.removals.note(self.scopes.get(scope), hash);
     }
 
     /// Takes a leased resident object out of the index; the last reader frees its memory.
@@ -442,12 +437,33 @@ impl Cache {
         self.forget(id);
     }
 
-    fn free_memory(&mut self, id: u32) {
-        self.arena.free(self.entries.at(id).offset);
+    /// Notes where an object's memory is.
+    pub(super) fn take_memory(&mut self, id: u32, offset: u64) {
+        let scope = self.entries.at(id).scope;
+        self.tenants.charge(self.scopes.tenant(scope), self.held_bytes(scope));
+        let unit = u32::try_from(offset / self.arena.align()).expect("an arena has fewer units than 2^32");
+        self.entries.at_mut(id).unit = unit;
     }
 
-    fn forget(&mut self, id: u32) {
-        self.scopes.release(self.entries.at(id).scope);
+    fn free_memory(&mut self, id: u32) {
+        let scope = self.entries.at(id).scope;
+        self.tenants.discharge(self.scopes.tenant(scope), self.held_bytes(scope));
+        self.arena.free(self.offset_of(id));
+    }
+
+    /// First byte of the memory of an object that has some.
+    pub(super) fn offset_of(&self, id: u32) -> u64 {
+        u64::from(self.entries.at(id).unit) * self.arena.align()
+    }
+
+    /// Bytes that an object of this scope takes from the pool.
+    pub(super) fn held_bytes(&self, scope: ScopeId) -> u64 {
+        self.scopes.get(scope).layout.bytes().next_multiple_of(self.arena.align())
+    }
+
+    /// Forgets an object without memory.
+    pub(super) fn forget(&mut self, id: u32) {
+        self.scopes.release(self.entries.at(id).scope, &mut self.tenants);
         self.entries.remove(id);
     }
 }

@@ -6,10 +6,13 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
-use crate::eviction::Lru;
+use crate::eviction::{self, Lru};
 use crate::hash::ChunkHash;
 use crate::key::{Scope, kv_rank};
 use crate::layout::{Dtype, EngineGeometry, ObjectLayout};
+
+mod adoption;
+mod quotas;
 
 const ALIGN: u64 = 4096;
 
@@ -184,6 +187,9 @@ enum Step {
     Release { pick: usize },
     Evict { count: usize },
     Clear { force: bool },
+    Quota { salt: bool, pages: Option<u64> },
+    EvictOverQuota,
+    Policy { name: &'static str },
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -195,6 +201,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         3 => any::<usize>().prop_map(|pick| Step::Release { pick }),
         1 => (1..4usize).prop_map(|count| Step::Evict { count }),
         1 => any::<bool>().prop_map(|force| Step::Clear { force }),
+        1 => (any::<bool>(), prop::option::of(0..10u64)).prop_map(|(salt, pages)| Step::Quota { salt, pages }),
+        1 => Just(Step::EvictOverQuota),
+        1 => prop::sample::select(eviction::NAMES).prop_map(|name| Step::Policy { name }),
     ];
     prop::collection::vec(step, 1..120)
 }
@@ -210,8 +219,14 @@ proptest! {
         for step in steps {
             match step {
                 Step::Reserve { salt, seed, chunks, pages } => {
-                    let scope = scope(if salt { "s" } else { "" }, pages);
+                    let salt = if salt { "s" } else { "" };
+                    let scope = scope(salt, pages);
+                    let before = cache.usage_of_salt(salt);
                     let answer = cache.reserve(&scope, &prompt(seed, chunks), 0..chunks, 0);
+                    if let Some(limit) = cache.quotas().limit_for(salt) {
+                        prop_assert!(cache.usage_of_salt(salt) <= limit.max(before));
+                        prop_assert!(answer.reserved.is_empty() || cache.usage_of_salt(salt) <= limit);
+                    }
                     prop_assert_eq!(
                         answer.reserved.len() + answer.resident + answer.busy + answer.refused, chunks
                     );
@@ -239,6 +254,22 @@ proptest! {
                 }
                 Step::Evict { count } => { cache.evict(count); }
                 Step::Clear { force } => prop_assert_eq!(cache.clear_step(force, 0, u32::MAX), None),
+                Step::Quota { salt: true, pages: None } => { cache.remove_quota("s"); }
+                Step::Quota { salt: true, pages: Some(pages) } => { cache.set_quota("s", pages * ALIGN); }
+                Step::Quota { salt: false, pages } => cache.set_default_quota(pages.map(|pages| pages * ALIGN)),
+                Step::EvictOverQuota => {
+                    while cache.evict_over_quota(2) > 0 {}
+                    let leased = reading.iter().any(|(_, held)| !held.is_empty());
+                    for (salt, bytes) in cache.usage_by_salt() {
+                        let over = cache.quotas().limit_for(salt).is_some_and(|limit| bytes > limit);
+                        prop_assert!(!over || leased || !writing.is_empty() || cache.policy_name() == "noop");
+                    }
+                }
+                Step::Policy { name } => {
+                    let resident = cache.stats().resident_objects;
+                    cache.replace_policy(eviction::by_name(name).expect("a known name"));
+                    prop_assert_eq!((cache.policy_name(), cache.stats().resident_objects), (name, resident));
+                }
                 Step::Finish { .. } | Step::Release { .. } => {}
             }
             for (leases, held) in &reading {
@@ -252,6 +283,8 @@ proptest! {
             prop_assert!(spans.windows(2).all(|pair| pair[0].0 + pair[0].1 <= pair[1].0));
             let held: u64 = reading.iter().map(|(leases, _)| leases.held()).sum();
             prop_assert_eq!(cache.stats().leases, held);
+            let by_salt: u64 = cache.usage_by_salt().map(|(_, bytes)| bytes).sum();
+            prop_assert_eq!(by_salt, cache.stats().used_bytes);
         }
         for (reserved, _) in writing {
             cache.abort(reserved.entry);

@@ -11,18 +11,43 @@
 //! that evicts by recency shortens a prompt from its end instead of hollowing it out.
 
 mod arc;
+mod by_name;
 mod ghosts;
+mod isolated_lru;
+mod list;
 mod lru;
 mod noop;
+mod per_tenant;
 mod s3fifo;
+mod tenant_lists;
 
 pub use arc::Arc;
+pub use by_name::{NAMES, by_name};
+pub use isolated_lru::IsolatedLru;
 pub use lru::Lru;
 pub use noop::Noop;
+pub use per_tenant::PerTenant;
 pub use s3fifo::S3Fifo;
 
 /// Dense id of an object.
 pub type EntryId = u32;
+
+/// Dense number of a tenant: the objects of one `cache_salt`. Reused when the tenant's last object is gone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TenantId(pub u32);
+
+/// What a policy is told about a new object.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Arrival {
+    /// The same whenever the same object comes again, under whatever id.
+    pub fingerprint: u64,
+    /// Whose object it is.
+    pub tenant: TenantId,
+    /// Bytes it takes from the pool.
+    pub bytes: u64,
+    /// Chunks before it in its prompt: its depth in the tree of prefixes.
+    pub position: u32,
+}
 
 /// Why an object is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,8 +63,8 @@ pub trait Policy: Send {
     /// The name operators choose the policy by.
     fn name(&self) -> &'static str;
 
-    /// A new object. `fingerprint` is the same whenever the same object comes again, under whatever id.
-    fn insert(&mut self, id: EntryId, fingerprint: u64);
+    /// A new object.
+    fn insert(&mut self, id: EntryId, arrival: Arrival);
 
     /// An object was used by a request.
     fn touch(&mut self, id: EntryId);
@@ -58,6 +83,30 @@ pub trait Policy: Send {
     /// Objects that are not evictable are passed over. A policy bounds how many it looks at in one call, and does not begin
     /// each call with the same ones.
     fn victims(&mut self, evictable: &mut dyn FnMut(EntryId) -> bool, want: usize) -> Vec<EntryId>;
+
+    /// As [`Self::victims`], all of them of one tenant; `evictable` says no to objects of others.
+    ///
+    /// A policy without an order per tenant looks through the objects of all of them; [`PerTenant`] adds that order to any.
+    fn victims_of(
+        &mut self,
+        _tenant: TenantId,
+        evictable: &mut dyn FnMut(EntryId) -> bool,
+        want: usize,
+    ) -> Vec<EntryId> {
+        self.victims(evictable, want)
+    }
+
+    /// Whether [`Self::victims_of`] finds a tenant's objects without looking at those of others.
+    fn orders_tenants(&self) -> bool {
+        false
+    }
+
+    /// Sets how many bytes a tenant may have; `None` is no limit, which every tenant begins with. For policies that compare tenants.
+    fn set_quota(&mut self, _tenant: TenantId, _limit_bytes: Option<u64>) {}
+
+    /// All objects, the first to leave first, as far as the policy knows an order; what it knows none of is left out. Takes time in
+    /// proportion to their number.
+    fn cold_to_hot(&mut self) -> Vec<EntryId>;
 
     /// Objects in the order.
     fn len(&self) -> usize;

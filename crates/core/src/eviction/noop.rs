@@ -1,6 +1,6 @@
 //! Never evicts.
 
-use super::{EntryId, Policy, Removal};
+use super::{Arrival, EntryId, Policy, Removal};
 
 /// A full pool stays full; stores are refused.
 #[derive(Debug, Default)]
@@ -21,7 +21,7 @@ impl Policy for Noop {
         "noop"
     }
 
-    fn insert(&mut self, _id: EntryId, _fingerprint: u64) {
+    fn insert(&mut self, _id: EntryId, _arrival: Arrival) {
         self.len += 1;
     }
 
@@ -32,6 +32,10 @@ impl Policy for Noop {
     }
 
     fn victims(&mut self, _evictable: &mut dyn FnMut(EntryId) -> bool, _want: usize) -> Vec<EntryId> {
+        Vec::new()
+    }
+
+    fn cold_to_hot(&mut self) -> Vec<EntryId> {
         Vec::new()
     }
 

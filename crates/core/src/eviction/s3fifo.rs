@@ -2,8 +2,8 @@
 //! the small one (Yang et al., "FIFO queues are all you need for cache eviction", 2023).
 
 use super::ghosts::Ghosts;
-use super::lru::Lru;
-use super::{EntryId, Policy, Removal};
+use super::list::{Links, List};
+use super::{Arrival, EntryId, Policy, Removal};
 
 /// The small queue's share of all objects is one in this many.
 const SMALL_SHARE: usize = 10;
@@ -17,8 +17,9 @@ const MOVES_MAX: usize = 1 << 16;
 /// Most chunks are never asked for again: they pass through the small queue and are gone, and what is used stays.
 #[derive(Debug, Default)]
 pub struct S3Fifo {
-    small: Lru,
-    main: Lru,
+    links: Links,
+    small: List,
+    main: List,
     left_small: Ghosts,
     members: Vec<Member>,
 }
@@ -45,19 +46,21 @@ impl S3Fifo {
                 true => (&mut self.small, &mut self.main),
                 false => (&mut self.main, &mut self.small),
             };
-            let oldest = first.victims(evictable, 1).pop().or_else(|| second.victims(evictable, 1).pop())?;
+            let oldest = first
+                .victims(&self.links, evictable, 1)
+                .pop()
+                .or_else(|| second.victims(&self.links, evictable, 1).pop())?;
             let member = &mut self.members[oldest as usize];
             match (member.in_main, member.uses) {
                 (false, 0 | 1) | (true, 0) => return Some(oldest),
                 (false, _) => {
                     (member.uses, member.in_main) = (0, true);
-                    let fingerprint = member.fingerprint;
-                    self.small.remove(oldest, Removal::Dropped);
-                    self.main.insert(oldest, fingerprint);
+                    self.small.remove(&mut self.links, oldest);
+                    self.main.insert(&mut self.links, oldest);
                 }
                 (true, _) => {
                     member.uses -= 1;
-                    self.main.touch(oldest);
+                    self.main.touch(&mut self.links, oldest);
                 }
             }
         }
@@ -70,14 +73,14 @@ impl Policy for S3Fifo {
         "S3FIFO"
     }
 
-    fn insert(&mut self, id: EntryId, fingerprint: u64) {
+    fn insert(&mut self, id: EntryId, Arrival { fingerprint, .. }: Arrival) {
         let in_main = self.left_small.take(fingerprint);
         if self.members.len() <= id as usize {
             self.members.resize(id as usize + 1, Member::default());
         }
         self.members[id as usize] = Member { fingerprint, uses: 0, in_main };
         let queue = if in_main { &mut self.main } else { &mut self.small };
-        queue.insert(id, fingerprint);
+        queue.insert(&mut self.links, id);
     }
 
     fn touch(&mut self, id: EntryId) {
@@ -90,7 +93,7 @@ impl Policy for S3Fifo {
     fn remove(&mut self, id: EntryId, removal: Removal) {
         let Member { fingerprint, in_main, .. } = self.members[id as usize];
         let queue = if in_main { &mut self.main } else { &mut self.small };
-        queue.remove(id, removal);
+        queue.remove(&mut self.links, id);
         if removal == Removal::Evicted && !in_main {
             self.left_small.remember(fingerprint, self.len());
         }
@@ -106,6 +109,10 @@ impl Policy for S3Fifo {
         victims
     }
 
+    fn cold_to_hot(&mut self) -> Vec<EntryId> {
+        self.small.iter(&self.links).chain(self.main.iter(&self.links)).collect()
+    }
+
     fn len(&self) -> usize {
         self.small.len() + self.main.len()
     }
@@ -114,6 +121,10 @@ impl Policy for S3Fifo {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn arrival(fingerprint: u64) -> Arrival {
+        Arrival { fingerprint, ..Arrival::default() }
+    }
 
     fn evict(policy: &mut S3Fifo) -> EntryId {
         let victim = policy.victims(&mut |_| true, 1)[0];
@@ -125,7 +136,7 @@ mod tests {
     fn what_nobody_uses_passes_through_and_what_is_used_stays() {
         let mut policy = S3Fifo::new();
         for id in 0..10 {
-            policy.insert(id, u64::from(id));
+            policy.insert(id, arrival(u64::from(id)));
         }
         for _ in 0..2 {
             policy.touch(3);
@@ -133,7 +144,7 @@ mod tests {
         for round in 0..50 {
             let freed = evict(&mut policy);
             assert_ne!(freed, 3, "round {round}");
-            policy.insert(freed, 100 + round);
+            policy.insert(freed, arrival(100 + round));
             policy.touch(3);
         }
     }
@@ -142,10 +153,10 @@ mod tests {
     fn what_is_missed_soon_after_goes_to_the_main_queue() {
         let mut policy = S3Fifo::new();
         for id in 0..10 {
-            policy.insert(id, u64::from(id));
+            policy.insert(id, arrival(u64::from(id)));
         }
         let freed = evict(&mut policy);
-        policy.insert(freed, u64::from(freed));
+        policy.insert(freed, arrival(u64::from(freed)));
         assert!(policy.members[freed as usize].in_main);
     }
 
@@ -153,7 +164,7 @@ mod tests {
     fn only_what_may_leave_is_named_and_nothing_twice() {
         let mut policy = S3Fifo::new();
         for id in 0..20 {
-            policy.insert(id, u64::from(id));
+            policy.insert(id, arrival(u64::from(id)));
             if id % 3 == 0 {
                 policy.touch(id);
                 policy.touch(id);
