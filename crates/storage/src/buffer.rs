@@ -20,6 +20,9 @@ pub type Lent = Arc<dyn LentBuffer>;
 /// Bytes a buffer moves through a bounce copy at a time when its implementation has nothing better.
 const BOUNCE_BYTES: usize = 256 * 1024;
 
+/// Bytes hashed at a time: few enough to stay in a core's own cache between the copy and the hash.
+const HASHED_BYTES: usize = 64 * 1024;
+
 /// Where a buffer lies in a shared-memory segment, for adapters in other processes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SharedLocation {
@@ -82,7 +85,7 @@ pub trait LentBuffer: Send + Sync + fmt::Debug {
     /// XXH3-64 of the whole buffer, the checksum of [`Seal`](crate::Seal).
     fn checksum(&self) -> io::Result<u64> {
         let mut hasher = Xxh3::new();
-        let mut bounce = vec![0; BOUNCE_BYTES.min(self.len())];
+        let mut bounce = vec![0; HASHED_BYTES.min(self.len())];
         let mut offset = 0;
         while offset < self.len() {
             let step = bounce.len().min(self.len() - offset);

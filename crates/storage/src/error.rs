@@ -39,6 +39,9 @@ pub enum Busy {
     /// A named limit was hit.
     #[error("limit `{0}` is reached")]
     Limit(&'static str),
+    /// A rule of the configuration keeps the object out for now.
+    #[error("declined by `{0}`")]
+    Declined(&'static str),
 }
 
 /// A failure with the answer to "does trying again make sense?".

@@ -9,7 +9,7 @@ use crate::adapters::resp::RespAdapter;
 use crate::adapters::s3::S3Adapter;
 use crate::config::{AdapterConfig, Backend};
 use crate::decorators::{
-    Bandwidth, Breaker, Checksum, Concurrency, Counters, Counting, FaultInject, Retry, Timeout,
+    Bandwidth, Breaker, Checksum, Concurrency, Counters, Counting, FaultInject, Retry, Timeout, WriteBudget,
 };
 use crate::error::Failure;
 
@@ -60,9 +60,13 @@ pub fn build(config: &AdapterConfig) -> Result<Built, Failure> {
         adapter = breaking.clone();
         breaker = Some(breaking);
     }
+    if let Some(policy) = common.admission.write {
+        adapter = Arc::new(WriteBudget::new(adapter, policy));
+    }
     let counting = Counting::new(adapter);
     let counters = counting.counters();
-    Ok(Built { adapter: Arc::new(counting), is_shared: common.is_shared, counters, breaker, checksum })
+    let is_shared = common.is_shared;
+    Ok(Built { adapter: Arc::new(counting), is_shared, counters, breaker, checksum })
 }
 
 fn backend(config: &AdapterConfig) -> Result<Arc<dyn Adapter>, Failure> {
@@ -80,6 +84,23 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::Op;
+    use crate::conformance::store_items;
+
+    #[tokio::test]
+    async fn a_declined_store_is_counted_and_no_failure_of_the_backend() {
+        let config = json!({
+            "type": "mock", "max_size_gb": 1, "mock_bandwidth_gb": 1, "breaker": {"failures_max": 1},
+            "admission": {"write_bytes_per_day": 1000},
+        });
+        let built = build(&AdapterConfig::from_value(&config, &|_| None).unwrap()).unwrap();
+        let stored = built.adapter.store(store_items(0..12, 100)).await;
+        assert_eq!(stored.iter().filter(|stored| stored.is_ok()).count(), 10);
+        let counts = built.counters.of(Op::Store);
+        assert_eq!((counts.ok, counts.declined, counts.busy, counts.failed_total()), (10, 2, 0, 0));
+        assert_eq!(built.adapter.health().details["write_budget_declined_bytes"], 200);
+        assert_eq!(built.breaker.unwrap().openings(), 0);
+    }
 
     #[test]
     fn every_type_has_a_timeout_and_a_breaker_by_default() {

@@ -27,8 +27,8 @@ pub use adapter::{
 };
 pub use buffer::{HeapBuffer, Lent, LentBuffer, SharedLocation};
 pub use config::{
-    AdapterConfig, Backend, BreakerConfig, CommonConfig, ConfigError, ConfigProblem, EvictionConfig,
-    LimitsConfig, RetryConfig, Secret, TimeoutConfig, known_kinds,
+    AdapterConfig, AdmissionConfig, Backend, BreakerConfig, CommonConfig, ConfigError, ConfigProblem,
+    EvictionConfig, LimitsConfig, RetryConfig, Secret, TimeoutConfig, known_kinds,
 };
 pub use error::{Busy, Error, Failure, FailureKind};
 pub use factory::{Built, build};

@@ -83,11 +83,14 @@ pub(super) fn metrics(scrape: &mut Scrape, admin: &Admin) {
     );
     let adapters = admin.tier.adapters();
     usage(scrape, &adapters);
-    let families: [(&'static str, &str, Count); 4] = [
+    let families: [(&'static str, &str, Count); 5] = [
         ("larder_l2_keys_total", "Keys an adapter was asked for.", |built, op| built.counters.of(op).keys),
         ("larder_l2_ok_keys_total", "Keys that went well.", |built, op| built.counters.of(op).ok),
         ("larder_l2_failed_keys_total", "Keys that failed.", |built, op| {
             built.counters.of(op).failed_total()
+        }),
+        ("larder_l2_declined_keys_total", "Keys that admission kept out.", |built, op| {
+            built.counters.of(op).declined
         }),
         ("larder_l2_bytes_total", "Bytes moved.", |built, op| built.counters.of(op).bytes),
     ];

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use hashbrown::HashSet;
 use larder_core::cache::{Commit, EntryRef, Row};
@@ -290,7 +291,9 @@ impl Engine {
     /// Gives up to `most` chunks up if they hold memory that others need.
     fn shed_stores(&self, state: &mut State, most: usize) {
         let (used, capacity) = state.cache.usage();
-        if !above_watermark(used, capacity, state.limits.eviction_watermark) {
+        let growing = self.growing.load(Ordering::Relaxed);
+        let expected = if growing { self.pool.len_bytes() } else { capacity };
+        if !above_watermark(used, expected, state.limits.eviction_watermark) {
             return;
         }
         let mut shed_count = 0;

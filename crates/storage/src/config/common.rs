@@ -1,8 +1,10 @@
 //! The keys every type takes.
 
 use super::fields::Fields;
-use super::types::{CommonConfig, EvictionConfig, LimitsConfig};
-use crate::decorators::{BandwidthLimits, BreakerPolicy, ConcurrencyLimits, RetryPolicy, TimeoutPolicy};
+use super::types::{AdmissionConfig, CommonConfig, EvictionConfig, LimitsConfig};
+use crate::decorators::{
+    BandwidthLimits, BreakerPolicy, ConcurrencyLimits, RetryPolicy, TimeoutPolicy, WritePolicy,
+};
 
 /// Keys and defaults of the peer first, then ours.
 pub(super) fn read(fields: &mut Fields<'_>) -> CommonConfig {
@@ -31,6 +33,7 @@ pub(super) fn read(fields: &mut Fields<'_>) -> CommonConfig {
         timeout: timeout(fields),
         breaker: breaker(fields),
         limits: limits(fields),
+        admission: admission(fields),
         checksum: fields.bool("checksum", true),
     }
 }
@@ -113,6 +116,23 @@ fn limits(fields: &mut Fields<'_>) -> LimitsConfig {
     let bandwidth = is_paced.then_some(BandwidthLimits { store_bytes_per_s, load_bytes_per_s, delay_max_ms });
     fields.absorb(nested);
     LimitsConfig { concurrency, bandwidth }
+}
+
+fn admission(fields: &mut Fields<'_>) -> AdmissionConfig {
+    let Some(mut nested) = fields.object("admission") else { return AdmissionConfig::default() };
+    let bytes_per_s = nested.integer("write_bytes_per_s", 1, u64::MAX);
+    let burst_bytes = nested.integer("write_burst_bytes", 1, u64::MAX);
+    let bytes_per_day = nested.integer("write_bytes_per_day", 1, u64::MAX);
+    if burst_bytes.is_some() && bytes_per_s.is_none() {
+        nested
+            .warnings
+            .push("`admission.write_burst_bytes` has no effect without `write_bytes_per_s`".to_owned());
+    }
+    let is_limited = bytes_per_s.is_some() || bytes_per_day.is_some();
+    let burst_bytes = burst_bytes.unwrap_or(0);
+    let write = is_limited.then_some(WritePolicy { bytes_per_s, burst_bytes, bytes_per_day });
+    fields.absorb(nested);
+    AdmissionConfig { write }
 }
 
 fn small(fields: &mut Fields<'_>, key: &str, min: u32, max: u32, default: u32) -> u32 {

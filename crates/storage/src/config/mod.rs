@@ -12,6 +12,6 @@ mod types;
 
 pub use kinds::known_kinds;
 pub use types::{
-    AdapterConfig, Backend, BreakerConfig, CommonConfig, ConfigError, ConfigProblem, EvictionConfig,
-    LimitsConfig, RetryConfig, Secret, TimeoutConfig,
+    AdapterConfig, AdmissionConfig, Backend, BreakerConfig, CommonConfig, ConfigError, ConfigProblem,
+    EvictionConfig, LimitsConfig, RetryConfig, Secret, TimeoutConfig,
 };

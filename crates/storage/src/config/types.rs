@@ -7,7 +7,7 @@ use crate::adapters::mock::MockOptions;
 use crate::adapters::resp::RespOptions;
 use crate::adapters::s3::S3Options;
 use crate::decorators::{
-    BandwidthLimits, BreakerPolicy, ConcurrencyLimits, FaultPlan, RetryPolicy, TimeoutPolicy,
+    BandwidthLimits, BreakerPolicy, ConcurrencyLimits, FaultPlan, RetryPolicy, TimeoutPolicy, WritePolicy,
 };
 
 /// One adapter as configured.
@@ -62,6 +62,8 @@ pub struct CommonConfig {
     pub breaker: Option<BreakerConfig>,
     /// Limits.
     pub limits: LimitsConfig,
+    /// Which stores are let in.
+    pub admission: AdmissionConfig,
     /// Whether loads are verified against the checksum kept with the object.
     pub checksum: bool,
 }
@@ -80,6 +82,13 @@ pub struct LimitsConfig {
     pub concurrency: ConcurrencyLimits,
     /// How fast; none is unlimited.
     pub bandwidth: Option<BandwidthLimits>,
+}
+
+/// The `admission` block: which stores are let in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AdmissionConfig {
+    /// How much may be written; none is unlimited.
+    pub write: Option<WritePolicy>,
 }
 
 /// The `eviction` block, for the controller that evicts.

@@ -10,7 +10,7 @@ use crate::adapter::{
     Adapter, AdapterFuture, DeleteMode, Deleted, Found, KeyResult, ListPage, ListRequest, LoadItem, Loaded,
     Op, StoreItem, Stored,
 };
-use crate::error::{Error, Failure, FailureKind};
+use crate::error::{Busy, Error, Failure, FailureKind};
 use crate::key::Key;
 
 /// Counters of one adapter, all since its start.
@@ -28,6 +28,7 @@ struct OpCounters {
     ok: AtomicU64,
     absent: AtomicU64,
     busy: AtomicU64,
+    declined: AtomicU64,
     failed: [AtomicU64; FailureKind::ALL.len()],
     bytes: AtomicU64,
 }
@@ -47,8 +48,10 @@ pub struct OpCounts {
     pub ok: u64,
     /// Keys not held.
     pub absent: u64,
-    /// Keys answered busy.
+    /// Keys answered busy, for another reason than the next.
     pub busy: u64,
+    /// Keys kept out by a rule of the configuration.
+    pub declined: u64,
     /// Keys failed, by kind in the order of [`FailureKind::ALL`].
     pub failed: [u64; FailureKind::ALL.len()],
     /// Bytes moved or freed.
@@ -77,6 +80,7 @@ impl Counters {
             ok: get(&counters.ok),
             absent: get(&counters.absent),
             busy: get(&counters.busy),
+            declined: get(&counters.declined),
             failed: std::array::from_fn(|kind| get(&counters.failed[kind])),
             bytes: get(&counters.bytes),
         }
@@ -103,6 +107,7 @@ impl OpCounters {
                 add(&self.bytes, bytes)
             }
             Err(Error::Absent) => add(&self.absent, 1),
+            Err(Error::Busy(Busy::Declined(_))) => add(&self.declined, 1),
             Err(Error::Busy(_)) => add(&self.busy, 1),
             Err(Error::Failed(failure)) => {
                 let kind = FailureKind::ALL.iter().position(|kind| *kind == failure.kind).unwrap_or_default();

@@ -1,7 +1,7 @@
 //! Patience, limits and observation around any adapter, one file each.
 //!
 //! Each is an [`Adapter`](crate::Adapter) that owns another. [`build`](crate::build) stacks them, outermost first:
-//! counting, breaker, retry, timeout, concurrency, bandwidth, checksum. Whoever evicts puts [`Observing`] around all of it.
+//! counting, write budget, breaker, retry, timeout, concurrency, bandwidth, checksum. Whoever evicts puts [`Observing`] around all of it.
 
 mod bandwidth;
 mod breaker;
@@ -13,6 +13,7 @@ mod forward;
 mod observing;
 mod retry;
 mod timeout;
+mod write_budget;
 
 pub use bandwidth::{Bandwidth, BandwidthLimits};
 pub use breaker::{Breaker, BreakerPolicy, BreakerState};
@@ -23,3 +24,4 @@ pub use fault_inject::{FaultInject, FaultPlan};
 pub use observing::{Observer, Observing};
 pub use retry::{Retry, RetryPolicy};
 pub use timeout::{Timeout, TimeoutPolicy};
+pub use write_budget::{Declined, WriteBudget, WritePolicy};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use larder_storage::{Key, Lent, StoreItem};
+use larder_storage::{Busy, Error, Key, Lent, StoreItem};
 use tokio::task::JoinSet;
 
 use super::buffer::{PoolBuffer, Purpose};
@@ -75,7 +75,10 @@ async fn store(shared: Arc<Shared>, batch: Vec<StoreWork>) {
 /// Whether all of the batch is held by the adapter now.
 async fn store_in(adapter: InUse, batch: Vec<StoreItem>) -> bool {
     let outcomes = adapter.adapter().store(batch).await;
-    let failed: Vec<_> = outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).collect();
+    let (declined, failed): (Vec<_>, Vec<_>) = outcomes
+        .iter()
+        .filter_map(|outcome| outcome.as_ref().err())
+        .partition(|error| matches!(error, Error::Busy(Busy::Declined(_))));
     if let Some(first) = failed.first() {
         tracing::warn!(
             "{} of {} objects not stored in `{}`: {first}",
@@ -84,5 +87,5 @@ async fn store_in(adapter: InUse, batch: Vec<StoreItem>) -> bool {
             adapter.attached().id()
         );
     }
-    failed.is_empty()
+    failed.is_empty() && declined.is_empty()
 }
