@@ -9,7 +9,7 @@ import pytest
 from mpkit.engine import OBJECT_BYTES, prompt
 
 from test_capacity import CAPACITY, SMALL_GB, until
-from test_cache_control import call
+from test_cache_control import call, fs, l2_files
 
 pytestmark = pytest.mark.ours_only
 
@@ -75,3 +75,16 @@ def test_what_can_change_says_what_it_takes(own_server):
     assert settings["eviction_policy"] | {"accepted": "", "help": ""} == {
         "value": "LRU", "source": "command line", "accepted": "", "help": ""}
     assert all(json.dumps(entry["accepted"]) for entry in settings.values())
+
+
+def test_objects_stop_staying_in_memory(own_server, engines, model, tmp_path):
+    server = own_server("--l2-adapter", fs(tmp_path))
+    engine = engines(server)
+    engine.store(prompt((model, "stays"), 2))
+    assert until(lambda: l2_files(tmp_path) == 2)
+    change(server, settings={"l2_store_policy": "skip_l1", "l2_prefetch_max_in_flight": 1})
+    engine.store(prompt((model, "goes"), 3))
+    resident = lambda: server.status()["storage_manager"]["l1_manager"]["total_object_count"]
+    assert until(lambda: l2_files(tmp_path) == 5 and resident() == 2)
+    assert engine.hits(prompt((model, "goes"), 3)) == 3
+    assert server.status()["storage_manager"]["prefetch_controller"]["max_in_flight"] == 1

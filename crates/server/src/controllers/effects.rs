@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::l2::{StorePolicy, Tier};
 use crate::config::ServerConfig;
 use crate::engine::{Engine, Limits};
 use crate::telemetry::{LogHandle, level_filter};
@@ -13,6 +14,8 @@ use crate::telemetry::{LogHandle, level_filter};
 pub struct Effects {
     /// The cache.
     pub engine: Arc<Engine>,
+    /// The second tier.
+    pub tier: Arc<Tier>,
     /// The log, where its level may be changed.
     pub log: Option<LogHandle>,
 }
@@ -28,6 +31,12 @@ impl Effects {
     pub fn apply(&self, before: &ServerConfig, after: &ServerConfig) {
         if limits(before) != limits(after) {
             self.engine.set_limits(limits(after));
+        }
+        if before.l2.store_policy != after.l2.store_policy {
+            self.tier.set_store_policy(StorePolicy::by_name(&after.l2.store_policy));
+        }
+        if before.l2.prefetch_max_in_flight != after.l2.prefetch_max_in_flight {
+            self.tier.set_prefetches_max(after.l2.prefetch_max_in_flight as usize);
         }
         if let Some(log) = self.log.as_ref().filter(|_| before.log.level != after.log.level)
             && let Err(error) = log.set_level(None, level_filter(&after.log.level))

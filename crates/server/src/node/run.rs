@@ -129,7 +129,7 @@ impl Node {
             engine: Arc::clone(&self.engine),
             live: Arc::new(live),
             resolved: Arc::new(resolved.clone()),
-            effects: Effects { engine: Arc::clone(&self.engine), log },
+            effects: Effects { engine: Arc::clone(&self.engine), tier: Arc::clone(&self.tier), log },
             rpc,
             tasks,
             preparation: Arc::clone(&self.preparation),
@@ -188,11 +188,7 @@ fn engine_config(config: &ServerConfig, hash_algorithm: HashAlgorithm) -> Engine
 fn tier_config(config: &ServerConfig) -> TierConfig {
     TierConfig {
         adapters: config.l2.adapters.clone(),
-        store_policy: if config.l2.store_policy == "skip_l1" {
-            StorePolicy::SkipL1
-        } else {
-            StorePolicy::Default
-        },
+        store_policy: StorePolicy::by_name(&config.l2.store_policy),
         prefetches_max: config.l2.prefetch_max_in_flight as usize,
         prefetch_bytes_max: config.l2.prefetch_bytes_max,
     }

@@ -6,6 +6,7 @@
 mod budget;
 mod buffer;
 mod control;
+mod places;
 mod prefetch;
 mod roster;
 mod store;

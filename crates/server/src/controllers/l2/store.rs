@@ -65,7 +65,7 @@ async fn store(shared: Arc<Shared>, batch: Vec<StoreWork>) {
     }
     let entries: Vec<_> = items.iter().map(|(_, buffer)| buffer.entry()).collect();
     drop(items);
-    if shared.store_policy == StorePolicy::SkipL1 && stored_everywhere {
+    if shared.store_policy() == StorePolicy::SkipL1 && stored_everywhere {
         for entry in entries {
             shared.engine.drop_stored(entry);
         }

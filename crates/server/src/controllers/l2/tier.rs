@@ -11,6 +11,7 @@ use serde_json::Value as Json;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::budget::Budget;
+use super::places::Places;
 use super::roster::{Attached, Roster, RosterError};
 use super::{prefetch, store};
 use crate::controllers::tasks::{Task, TaskLevel, Tasks};
@@ -92,6 +93,13 @@ pub enum TierError {
     Stopping,
 }
 
+impl StorePolicy {
+    /// The policy of this name, as `--l2-store-policy` takes it.
+    pub fn by_name(name: &str) -> Self {
+        if name == "skip_l1" { Self::SkipL1 } else { Self::Default }
+    }
+}
+
 impl From<Failure> for TierError {
     fn from(failure: Failure) -> Self {
         Self::Adapter(failure)
@@ -102,12 +110,12 @@ impl From<Failure> for TierError {
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) engine: Arc<Engine>,
-    pub(super) store_policy: StorePolicy,
+    store_policy: Mutex<StorePolicy>,
     /// Held by who empties the store queue, so that a stop waits for what is under way.
     pub(super) storing: tokio::sync::Mutex<()>,
     pub(super) roster: Roster,
     pub(super) budget: Budget,
-    prefetches: Arc<Semaphore>,
+    prefetches: Arc<Places>,
     switching: Mutex<()>,
 }
 
@@ -116,6 +124,11 @@ impl Shared {
     pub(super) fn note_roster_change(&self) {
         let _turn = lock(&self.switching);
         self.engine.set_tier_enabled(self.roster.has_active());
+    }
+
+    /// What happens to an object in memory once every adapter holds it.
+    pub(super) fn store_policy(&self) -> StorePolicy {
+        *lock(&self.store_policy)
     }
 
     /// The name of an object outside memory.
@@ -155,11 +168,11 @@ impl Tier {
     pub fn start(config: &TierConfig, engine: Arc<Engine>, tasks: &Tasks) -> Result<Self, TierError> {
         let shared = Arc::new(Shared {
             engine,
-            store_policy: config.store_policy,
+            store_policy: Mutex::new(config.store_policy),
             storing: tokio::sync::Mutex::default(),
             roster: Roster::default(),
             budget: Budget::new(config.prefetch_bytes_max),
-            prefetches: Arc::new(Semaphore::new(config.prefetches_max.max(1))),
+            prefetches: Places::new(config.prefetches_max),
             switching: Mutex::default(),
         });
         let tier = Self {
@@ -187,6 +200,16 @@ impl Tier {
             bytes_taken: budget.bytes_taken(),
             shortened_chunks: budget.shortened_chunks(),
         }
+    }
+
+    /// Changes what happens after stores, those that are under way included.
+    pub fn set_store_policy(&self, policy: StorePolicy) {
+        *lock(&self.shared.store_policy) = policy;
+    }
+
+    /// Changes how many lookups load at the same time; those that are loading go on.
+    pub fn set_prefetches_max(&self, prefetches_max: usize) {
+        self.shared.prefetches.resize(prefetches_max);
     }
 
     /// Starts the thread if there is none yet.
@@ -259,7 +282,7 @@ async fn prefetch_all(shared: Arc<Shared>, task: Arc<Task>) {
         shared.engine.prefetches_due().await;
         task.count_run();
         loop {
-            let Ok(permit) = Arc::clone(&shared.prefetches).acquire_owned().await else { return };
+            let place = shared.prefetches.take().await;
             let Some(work) = shared.engine.take_prefetch() else { break };
             let shared = Arc::clone(&shared);
             tokio::task::spawn_local(async move {
@@ -268,7 +291,7 @@ async fn prefetch_all(shared: Arc<Shared>, task: Arc<Task>) {
                     tracing::error!("a prefetch failed: {error}");
                     shared.engine.finish_prefetch(&work, &[]);
                 }
-                drop(permit);
+                drop(place);
             });
         }
     }
