@@ -88,3 +88,15 @@ def test_objects_stop_staying_in_memory(own_server, engines, model, tmp_path):
     assert until(lambda: l2_files(tmp_path) == 5 and resident() == 2)
     assert engine.hits(prompt((model, "goes"), 3)) == 3
     assert server.status()["storage_manager"]["prefetch_controller"]["max_in_flight"] == 1
+
+
+def test_a_policy_that_never_evicts_and_back(own_server, engines, model):
+    server = own_server(l1_size_gb=SMALL_GB)
+    engine = engines(server)
+    change(server, settings={"eviction_policy": "noop"})
+    for index in range(CAPACITY // 8):
+        assert engine.store(prompt((model, index), 8)) == 8
+    assert engine.store(prompt((model, "refused"), 8)) == 0
+    change(server, settings={"eviction_policy": "S3FIFO"})
+    assert engine.store(prompt((model, "taken"), 8)) == 8
+    assert engine.hits(prompt((model, "taken"), 8)) == 8

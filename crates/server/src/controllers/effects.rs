@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use larder_core::eviction;
+
 use super::l2::{StorePolicy, Tier};
 use crate::config::ServerConfig;
 use crate::engine::{Engine, Limits};
@@ -31,6 +33,11 @@ impl Effects {
     pub fn apply(&self, before: &ServerConfig, after: &ServerConfig) {
         if limits(before) != limits(after) {
             self.engine.set_limits(limits(after));
+        }
+        if before.eviction.policy != after.eviction.policy
+            && let Some(policy) = eviction::by_name(after.eviction.policy.as_str())
+        {
+            self.engine.set_policy(policy);
         }
         if before.l2.store_policy != after.l2.store_policy {
             self.tier.set_store_policy(StorePolicy::by_name(&after.l2.store_policy));

@@ -150,6 +150,12 @@ impl Engine {
         self.wake_sweep.notify_one();
     }
 
+    /// Evicts by another policy from now on, beginning with the order of the one before. Holds the lock for some tens of milliseconds
+    /// for a million objects: the one thing in the engine that grows with them, and asked for by hand.
+    pub fn set_policy(&self, policy: Box<dyn Policy>) {
+        self.state().cache.replace_policy(policy);
+    }
+
     /// The memory it hands out.
     pub fn pool(&self) -> &Arc<Segment> {
         &self.pool
