@@ -260,6 +260,9 @@ async fn a_truncated_file_is_a_mismatch() {
     let path = dir.path().join(object_key(0).file_name().unwrap());
     fs::OpenOptions::new().write(true).open(path).unwrap().set_len(100).unwrap();
     assert_eq!(kind(&adapter.load(load_items(0..1, LEN).0).await[0]), FailureKind::Mismatch);
+    assert_eq!(adapter.usage().bytes_used, 100, "the index has learnt");
+    assert!(adapter.store(store_items(0..1, LEN)).await[0].is_ok());
+    assert_held(&adapter, 0).await;
 }
 
 #[tokio::test]

@@ -152,6 +152,8 @@ impl Store {
             None => object.bytes >= wanted as u64,
         };
         if !is_fitting {
+            // The index may remember another length; with the real one the next store replaces the object.
+            self.look_again(&item.key)?;
             return Err(length_mismatch(&item.key, object.bytes, wanted).into());
         }
         object
@@ -176,7 +178,7 @@ impl Store {
             }
         }
         if known.is_some() {
-            self.forget_if_gone(&item.key)?;
+            self.look_again(&item.key)?;
         }
         Ok(None)
     }
@@ -247,14 +249,16 @@ impl Store {
         fs::rename(path, dir.join(name))
     }
 
-    /// Drops an index entry whose file is gone. Checked again under the key's lock: it may just have been stored.
-    fn forget_if_gone(&self, key: &Key) -> Result<(), Failure> {
+    /// Makes the index entry of a key what the disk says. Under the key's lock: it may just have been stored.
+    fn look_again(&self, key: &Key) -> Result<(), Failure> {
+        let base = self.files.base();
+        if !base.is_dir() {
+            // A mount that went away says nothing about its objects.
+            let text = format!("directory `{}` is gone", base.display());
+            return Err(Failure::retryable(FailureKind::Unavailable, text));
+        }
         let _stripe = self.stripe(key);
         self.state().index.remove(key);
-        self.discover_again(key)
-    }
-
-    fn discover_again(&self, key: &Key) -> Result<(), Failure> {
         for shards in self.files.candidate_shards() {
             if let Ok(metadata) = fs::metadata(self.files.object(key, shards)?) {
                 self.state().index.insert(key, metadata.len(), shards);

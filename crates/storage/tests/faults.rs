@@ -1,0 +1,298 @@
+//! What happens to a directory, or to the server, while objects are stored and loaded.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests report by panicking")]
+
+use std::fs;
+use std::io::Read as _;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use larder_storage::adapters::fs::{FsAdapter, FsOptions};
+use larder_storage::conformance::{load_items, object_bytes, object_key, store_items};
+use larder_storage::{
+    Adapter, AdapterConfig, Busy, DeleteMode, Error, FailureKind, HealthState, HeapBuffer, LentBuffer as _,
+    LoadItem, StoreItem, build,
+};
+use serde_json::{Value, json};
+
+const LEN: usize = 64 * 1024;
+
+fn built(config: &Value) -> Arc<dyn Adapter> {
+    build(&AdapterConfig::from_value(config, &|_| None).unwrap()).unwrap().adapter
+}
+
+fn open(dir: &Path) -> FsAdapter {
+    FsAdapter::open(FsOptions { full_probe_ms: 0, ..FsOptions::new(dir) }).unwrap()
+}
+
+fn kind(result: &Result<impl std::fmt::Debug, Error>) -> FailureKind {
+    match result {
+        Err(Error::Failed(failure)) => failure.kind,
+        other => panic!("not a failure: {other:?}"),
+    }
+}
+
+/// Stores and loads on several tasks until the adapter is closed under them; returns what was reported stored.
+async fn work_until_closed(adapter: &Arc<dyn Adapter>) -> Vec<usize> {
+    let rounds = Arc::new(AtomicUsize::new(0));
+    let workers: Vec<_> = (0..4)
+        .map(|worker| {
+            let (adapter, rounds) = (adapter.clone(), rounds.clone());
+            tokio::spawn(async move { work(&*adapter, worker, &rounds).await })
+        })
+        .collect();
+    while rounds.load(Ordering::Acquire) < 20 {
+        tokio::task::yield_now().await;
+    }
+    adapter.close().await;
+    let mut stored = Vec::new();
+    for worker in workers {
+        stored.extend(worker.await.unwrap());
+    }
+    stored
+}
+
+async fn work(adapter: &dyn Adapter, worker: usize, rounds: &AtomicUsize) -> Vec<usize> {
+    let mut stored = Vec::new();
+    for round in 0.. {
+        let first = (round * 4 + worker) * 8;
+        let items = store_items(first..first + 8, LEN);
+        let buffers: Vec<_> = items.iter().map(|item| item.buffer.clone()).collect();
+        let outcomes = adapter.store(items).await;
+        assert!(
+            buffers.iter().all(|buffer| Arc::strong_count(buffer) == 1),
+            "buffers come back with the outcome"
+        );
+        stored.extend(
+            (first..first + 8).zip(&outcomes).filter(|(_, outcome)| outcome.is_ok()).map(|(index, _)| index),
+        );
+        let (items, buffers) = load_items(first..first + 8, LEN);
+        let loaded = adapter.load(items).await;
+        for (index, loaded) in loaded.iter().enumerate().filter(|(_, loaded)| loaded.is_ok()) {
+            assert_eq!(buffers[index].to_vec(), object_bytes(first + index, LEN), "{loaded:?}");
+        }
+        assert!(buffers.iter().all(|buffer| Arc::strong_count(buffer) == 1));
+        rounds.fetch_add(1, Ordering::Release);
+        let closed =
+            |error: &Error| matches!(error, Error::Failed(failure) if failure.kind == FailureKind::Closed);
+        if outcomes.iter().any(|outcome| outcome.as_ref().is_err_and(closed)) {
+            break;
+        }
+        assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
+    }
+    stored
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn closing_under_load_loses_nothing_that_was_reported() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = json!({"type": "fs", "base_path": dir.path(), "relative_tmp_dir": "tmp"});
+    let stored = work_until_closed(&built(&config)).await;
+    assert_eq!(fs::read_dir(dir.path().join("tmp")).unwrap().count(), 0, "no write was cut off");
+    let again = built(&config);
+    for index in stored {
+        let buffer = HeapBuffer::zeroed(LEN);
+        let loaded = again.load(vec![LoadItem { key: object_key(index), buffer: buffer.clone() }]).await;
+        assert!(loaded[0].as_ref().is_ok_and(|loaded| loaded.seal.is_some()), "object {index}: {loaded:?}");
+        assert_eq!(buffer.to_vec(), object_bytes(index, LEN));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn closing_twice_at_once_ends_and_nothing_works_after() {
+    let dir = tempfile::tempdir().unwrap();
+    let adapter: Arc<dyn Adapter> = Arc::new(open(dir.path()));
+    let other = adapter.clone();
+    let closing = tokio::spawn(async move { other.close().await });
+    adapter.close().await;
+    closing.await.unwrap();
+    assert_eq!(kind(&adapter.store(store_items(0..1, LEN)).await[0]), FailureKind::Closed);
+    assert_eq!(kind(&adapter.load(load_items(0..1, LEN).0).await[0]), FailureKind::Closed);
+    assert_eq!(kind(&adapter.lookup_and_lock(vec![object_key(0)]).await[0]), FailureKind::Closed);
+    assert_eq!(kind(&adapter.delete(vec![object_key(0)], DeleteMode::Forced).await[0]), FailureKind::Closed);
+    assert_eq!(adapter.health().state, HealthState::Closed);
+}
+
+/// A remote that takes everything and never answers must not hold a close up for longer than its own patience.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn closing_waits_for_a_silent_remote_no_longer_than_its_calls_do() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (arrived, has_arrived) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (mut stream, arrived) = (stream.unwrap(), arrived.clone());
+            std::thread::spawn(move || {
+                let mut first = [0];
+                let _ = stream.read_exact(&mut first).map(|()| arrived.send(()));
+                let _ = std::io::copy(&mut stream, &mut std::io::sink());
+            });
+        }
+    });
+    let adapter = built(&json!({
+        "type": "valkey", "startup_nodes": format!("127.0.0.1:{port}"), "num_workers": 2, "request_timeout": 0.2,
+        "retry": false,
+    }));
+    let storing = {
+        let adapter = adapter.clone();
+        tokio::spawn(async move { adapter.store(store_items(0..4, LEN)).await })
+    };
+    has_arrived.recv().unwrap();
+    adapter.close().await;
+    let outcomes = storing.await.unwrap();
+    assert!(outcomes.iter().all(Result::is_err), "{outcomes:?}");
+}
+
+#[tokio::test]
+async fn a_directory_that_vanishes_is_a_failure_until_it_is_back() {
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join("base");
+    let adapter = open(&dir);
+    assert!(adapter.store(store_items(0..2, LEN)).await.iter().all(Result::is_ok));
+    let away = parent.path().join("away");
+    fs::rename(&dir, &away).unwrap();
+    assert_eq!(kind(&adapter.store(store_items(2..3, LEN)).await[0]), FailureKind::Io);
+    assert!(!dir.exists(), "what may be a missing mount is not written to");
+    assert_eq!(kind(&adapter.load(load_items(0..1, LEN).0).await[0]), FailureKind::Unavailable);
+    fs::rename(&away, &dir).unwrap();
+    assert!(adapter.store(store_items(2..3, LEN)).await[0].is_ok());
+    let (items, buffers) = load_items(0..3, LEN);
+    assert!(adapter.load(items).await.iter().all(Result::is_ok));
+    assert!((0..3).all(|index| buffers[index].to_vec() == object_bytes(index, LEN)));
+}
+
+#[tokio::test]
+async fn files_of_any_other_shape_are_failures_and_replaced_by_the_next_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let adapter = built(&json!({"type": "fs", "base_path": dir.path(), "breaker": false, "retry": false}));
+    assert!(adapter.store(store_items(0..4, LEN)).await.iter().all(Result::is_ok));
+    let path = |index| dir.path().join(object_key(index).file_name().unwrap());
+    let resize =
+        |index, len| fs::OpenOptions::new().write(true).open(path(index)).unwrap().set_len(len).unwrap();
+    resize(0, 0);
+    resize(1, LEN as u64 / 2);
+    resize(2, LEN as u64 * 3);
+    fs::remove_file(path(3)).unwrap();
+    fs::create_dir(path(3)).unwrap();
+    let loaded = adapter.load(load_items(0..4, LEN).0).await;
+    assert!(loaded.iter().all(Result::is_err), "{loaded:?}");
+    assert_eq!(kind(&loaded[2]), FailureKind::Mismatch, "a sealed object has exactly its length");
+    let stored = adapter.store(store_items(0..4, LEN)).await;
+    assert_eq!(stored.iter().filter(|stored| stored.is_ok()).count(), 3, "{stored:?}");
+    let (items, buffers) = load_items(0..3, LEN);
+    assert!(adapter.load(items).await.iter().all(Result::is_ok));
+    assert!((0..3).all(|index| buffers[index].to_vec() == object_bytes(index, LEN)));
+}
+
+/// A small file system of its own, where the test may mount one.
+struct Mounted(tempfile::TempDir);
+
+impl Mounted {
+    fn new(options: &str) -> Option<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        let mounted = mount(&["-t", "tmpfs", "-o", options, "tmpfs"], dir.path());
+        if !mounted {
+            eprintln!("skipped: mounting a file system takes root");
+        }
+        mounted.then_some(Self(dir))
+    }
+
+    fn remount(&self, how: &str) {
+        assert!(mount(&["-o", &format!("remount,{how}")], self.0.path()));
+    }
+}
+
+fn mount(args: &[&str], at: &Path) -> bool {
+    Command::new("mount").args(args).arg(at).output().is_ok_and(|output| output.status.success())
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(self.0.path()).status();
+    }
+}
+
+#[tokio::test]
+async fn a_disk_that_is_really_full_keeps_what_it_holds_and_takes_more_when_there_is_room() {
+    let Some(disk) = Mounted::new("size=1m") else { return };
+    let adapter = open(disk.0.path());
+    let stored = adapter.store(store_items(0..32, LEN)).await;
+    let held: Vec<usize> = (0..32).filter(|index| stored[*index].is_ok()).collect();
+    assert!((8..=16).contains(&held.len()), "{stored:?}");
+    assert!(stored.iter().filter(|stored| stored.is_err()).all(|stored| kind(stored) == FailureKind::Full));
+    assert_eq!(adapter.health().state, HealthState::Full);
+    for index in &held {
+        let buffer = HeapBuffer::zeroed(LEN);
+        let item = LoadItem { key: object_key(*index), buffer: buffer.clone() };
+        assert!(adapter.load(vec![item]).await[0].is_ok());
+        assert_eq!(buffer.to_vec(), object_bytes(*index, LEN));
+    }
+    assert_eq!(fs::read_dir(disk.0.path()).unwrap().count(), held.len(), "nothing half-written is left");
+    adapter.delete(held[..4].iter().map(|index| object_key(*index)).collect(), DeleteMode::IfUnlocked).await;
+    assert!(adapter.store(store_items(40..42, LEN)).await.iter().all(Result::is_ok));
+    assert_eq!(adapter.health().state, HealthState::Ready);
+}
+
+#[tokio::test]
+async fn a_disk_that_becomes_read_only_still_serves() {
+    let Some(disk) = Mounted::new("size=4m") else { return };
+    let adapter = open(disk.0.path());
+    assert!(adapter.store(store_items(0..2, LEN)).await.iter().all(Result::is_ok));
+    disk.remount("ro");
+    let stored = adapter.store(store_items(2..3, LEN)).await;
+    assert_eq!(kind(&stored[0]), FailureKind::Io);
+    assert!(matches!(&stored[0], Err(Error::Failed(failure)) if !failure.retryable), "{stored:?}");
+    assert_eq!(kind(&adapter.delete(vec![object_key(0)], DeleteMode::IfUnlocked).await[0]), FailureKind::Io);
+    let (items, buffers) = load_items(0..1, LEN);
+    assert!(adapter.load(items).await[0].is_ok());
+    assert_eq!(buffers[0].to_vec(), object_bytes(0, LEN));
+    disk.remount("rw");
+    assert!(adapter.store(store_items(2..3, LEN)).await[0].is_ok());
+}
+
+/// A delete that comes while an object is stored or loaded either waits its turn or is refused; nobody sees a torn object.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn storing_loading_and_deleting_one_object_at_once_never_tears_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let adapter = built(&json!({"type": "fs", "base_path": dir.path()}));
+    let tasks: Vec<_> = (0..3)
+        .map(|role| {
+            let adapter = adapter.clone();
+            tokio::spawn(async move {
+                for _ in 0..200 {
+                    match role {
+                        0 => {
+                            let buffer = HeapBuffer::copy_of(&object_bytes(0, LEN));
+                            let item = StoreItem { key: object_key(0), buffer, seal: None };
+                            assert!(adapter.store(vec![item]).await[0].is_ok());
+                        }
+                        1 => {
+                            let deleted = adapter.delete(vec![object_key(0)], DeleteMode::IfUnlocked).await;
+                            let refused =
+                                [Error::Absent, Error::Busy(Busy::Locked), Error::Busy(Busy::Deleting)];
+                            assert!(
+                                deleted[0].as_ref().map_or_else(|error| refused.contains(error), |_| true)
+                            );
+                        }
+                        _ => {
+                            let (items, buffers) = load_items(0..1, LEN);
+                            match &adapter.load(items).await[0] {
+                                Ok(_) => assert_eq!(buffers[0].checksum().unwrap(), checksum_of_first()),
+                                Err(error) => assert_eq!(*error, Error::Absent),
+                            }
+                        }
+                    }
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+}
+
+fn checksum_of_first() -> u64 {
+    HeapBuffer::copy_of(&object_bytes(0, LEN)).checksum().unwrap()
+}
