@@ -14,6 +14,9 @@ pub const FILE_NAME_BYTES_MAX: usize = 255;
 /// Suffix of a stored file.
 pub const FILE_SUFFIX: &str = ".data";
 
+/// Digits a rank is padded to.
+const RANK_DIGITS_MIN: usize = 8;
+
 /// What `/` in a model name is written as in file names. Not escaped: a model whose name contains it is
 /// stored and found, but listed under another name (as the peer does).
 const SLASH: &str = "-SEP-";
@@ -139,13 +142,14 @@ impl KeyDecoder {
 
     fn fields(&self, model: &str, rest: &str) -> Option<Key> {
         let mut parts = rest.split('@');
-        let kv_rank = u64::from_str_radix(parts.next()?, 16).ok()?;
-        let group = u32::from_str_radix(parts.next()?, 16).ok()?;
+        let kv_rank = parse_number(parts.next()?, RANK_DIGITS_MIN)?;
+        let group = u32::try_from(parse_number(parts.next()?, 1)?).ok()?;
         let hash = parse_hash(parts.next()?)?;
-        let salt = parts.next().unwrap_or_default();
-        if parts.next().is_some() {
+        let salt = parts.next();
+        if parts.next().is_some() || salt == Some("") {
             return None;
         }
+        let salt = salt.unwrap_or_default();
         Key::new(hash, self.share(model), kv_rank, group, self.share(salt)).ok()
     }
 
@@ -170,10 +174,22 @@ fn push_hex(text: &mut String, bytes: &[u8]) {
     }
 }
 
-/// Parses exactly 64 hexadecimal digits.
+/// Parses hexadecimal digits as they are written here: lowercase, padded to `digits_min` and no further. Another spelling of the
+/// same number would be another file, which nobody finds under its key.
+fn parse_number(text: &str, digits_min: usize) -> Option<u64> {
+    let is_padded = text.len() > digits_min && text.starts_with('0');
+    let is_plain = text.len() >= digits_min && text.bytes().all(is_digit) && !is_padded;
+    if is_plain { u64::from_str_radix(text, 16).ok() } else { None }
+}
+
+fn is_digit(byte: u8) -> bool {
+    byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte)
+}
+
+/// Parses exactly 64 lowercase hexadecimal digits.
 pub(crate) fn parse_hash(text: &str) -> Option<[u8; 32]> {
     let digits = text.as_bytes();
-    if digits.len() != 64 {
+    if digits.len() != 64 || !digits.iter().copied().all(is_digit) {
         return None;
     }
     let mut hash = [0; 32];
@@ -238,6 +254,12 @@ mod tests {
             format!("m@0xzz@0@{hash}.data"),
             format!("m@0x00000001@0@{hash}@a@b.data"),
             format!("m@0x00000001@0@{}.data", "zz".repeat(32)),
+            format!("m@0x00000001@0@{}.data", "AB".repeat(32)),
+            format!("m@0x1@0@{hash}.data"),
+            format!("m@0x0000000ff@0@{hash}.data"),
+            format!("m@0x+0000001@0@{hash}.data"),
+            format!("m@0x00000001@00@{hash}.data"),
+            format!("m@0x00000001@0@{hash}@.data"),
         ] {
             assert_eq!(decoder.file_name(&name), None, "{name}");
         }
@@ -267,7 +289,8 @@ mod tests {
         #[test]
         fn no_text_panics_the_decoder(text in ".{0,200}") {
             let decoder = KeyDecoder::default();
-            let _ = (decoder.file_name(&text), decoder.wire_name(&text));
+            prop_assert!(decoder.file_name(&text).is_none_or(|key| key.file_name().is_ok_and(|name| name == text)));
+            prop_assert!(decoder.wire_name(&text).is_none_or(|key| key.wire_name() == text));
         }
     }
 }

@@ -42,7 +42,7 @@ const ALLOWED: [(&str, &[&str]); 12] = [
             "larder-supervise",
         ],
     ),
-    ("larder-fuzz", &["larder-core", "larder-wire", "larder-zmtp", "larder-supervise"]),
+    ("larder-fuzz", &["larder-core", "larder-storage", "larder-wire", "larder-zmtp", "larder-supervise"]),
     ("xtask", &[]),
 ];
 

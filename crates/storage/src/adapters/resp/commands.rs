@@ -271,7 +271,7 @@ fn answer<T>(attempt: &str, node: &Node, reply: Reply, good: impl FnOnce(Reply) 
     match reply {
         Reply::Error(error) => refused(attempt, node, &error),
         reply => {
-            let text: Arc<str> = format!("unexpected reply `{reply:?}`").into();
+            let text: Arc<str> = format!("unexpected reply `{}`", reply.summary()).into();
             Answer::Done(good(reply).ok_or_else(|| server_failure(attempt, &text).into()))
         }
     }

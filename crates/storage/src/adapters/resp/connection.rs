@@ -113,7 +113,7 @@ impl Connection {
             )),
             other => Err(io::Error::new(
                 io::ErrorKind::InvalidData,
-                format!("{attempt}: unexpected reply `{other:?}`"),
+                format!("{attempt}: unexpected reply `{}`", other.summary()),
             )),
         }
     }

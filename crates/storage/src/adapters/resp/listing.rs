@@ -53,17 +53,22 @@ impl Session {
             connection.send(&command.encode())?;
             connection.reply()
         })?;
-        let unexpected =
-            || Failure::permanent(FailureKind::Io, format!("list `{node}`: unexpected reply `{reply:?}`"));
-        let Reply::Array(parts) = &reply else { return Err(unexpected()) };
-        let [Reply::Bytes(next), Reply::Array(names)] = parts.as_slice() else { return Err(unexpected()) };
-        let next = String::from_utf8_lossy(next).parse().map_err(|_| unexpected())?;
-        let decoder = KeyDecoder::default();
+        let (next, keys) = read_scan(&reply, &prefix).ok_or_else(|| {
+            let text = format!("list `{node}`: unexpected reply `{}`", reply.summary());
+            Failure::permanent(FailureKind::Io, text)
+        })?;
         let wanted = |key: &Key| request.model_name.as_deref().is_none_or(|model| model == &*key.model_name);
-        let keys =
-            names.iter().filter_map(|name| listed_key(name, &prefix, &decoder)).filter(wanted).collect();
-        Ok((next, keys))
+        Ok((next, keys.into_iter().filter(wanted).collect()))
     }
+}
+
+/// Reads the reply to `SCAN`: where to go on, and which of the names are objects.
+pub(super) fn read_scan(reply: &Reply, prefix: &str) -> Option<(u64, Vec<Key>)> {
+    let Reply::Array(parts) = reply else { return None };
+    let [Reply::Bytes(next), Reply::Array(names)] = parts.as_slice() else { return None };
+    let next = std::str::from_utf8(next).ok()?.parse().ok()?;
+    let decoder = KeyDecoder::default();
+    Some((next, names.iter().filter_map(|name| listed_key(name, prefix, &decoder)).collect()))
 }
 
 fn listed_key(name: &Reply, prefix: &str, decoder: &KeyDecoder) -> Option<Key> {

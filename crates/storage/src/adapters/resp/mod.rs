@@ -8,6 +8,8 @@ mod adapter;
 mod cluster;
 mod commands;
 mod connection;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod listing;
 mod options;
 mod reply;

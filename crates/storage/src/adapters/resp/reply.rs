@@ -12,6 +12,8 @@ const BULK_BYTES_MAX: usize = 16 << 20;
 const REPLY_BYTES_MAX: usize = 64 << 20;
 /// Most elements of an array.
 const ARRAY_MAX: usize = 1 << 20;
+/// Characters of a line that go into a message.
+const SUMMARY_CHARS: usize = 80;
 /// Deepest nesting of arrays.
 const DEPTH_MAX: usize = 8;
 
@@ -24,6 +26,21 @@ pub(super) enum Reply {
     Bytes(Vec<u8>),
     Nil,
     Array(Vec<Reply>),
+}
+
+impl Reply {
+    /// The reply in a few words, for messages: it may be large.
+    pub(super) fn summary(&self) -> String {
+        let start = |text: &str| text.chars().take(SUMMARY_CHARS).collect::<String>();
+        match self {
+            Self::Text(text) => start(text),
+            Self::Error(text) => format!("error {}", start(text)),
+            Self::Integer(number) => number.to_string(),
+            Self::Bytes(bytes) => format!("string of {} bytes", bytes.len()),
+            Self::Nil => "nil".to_owned(),
+            Self::Array(items) => format!("array of {} elements", items.len()),
+        }
+    }
 }
 
 /// What precedes a string.
@@ -52,8 +69,11 @@ fn read_nested(source: &mut impl BufRead, depth: usize, room: &mut usize) -> io:
             None => Reply::Nil,
             Some(len) => {
                 take(room, len)?;
-                let mut bytes = vec![0; len];
-                source.read_exact(&mut bytes)?;
+                let mut bytes = Vec::new();
+                // Grows with what arrives, not with what is announced.
+                if source.by_ref().take(len as u64).read_to_end(&mut bytes)? < len {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
                 read_end(source)?;
                 Reply::Bytes(bytes)
             }
@@ -99,7 +119,7 @@ fn read_line(source: &mut impl BufRead) -> io::Result<String> {
     }
     match line.strip_suffix(b"\r\n") {
         Some(text) => Ok(String::from_utf8_lossy(text).into_owned()),
-        None => Err(protocol("line", &String::from_utf8_lossy(&line[..line.len().min(80)]))),
+        None => Err(protocol("line", &String::from_utf8_lossy(&line))),
     }
 }
 
@@ -116,7 +136,10 @@ fn length(text: &str, max: usize) -> io::Result<Option<usize>> {
 }
 
 fn protocol(what: &str, text: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("malformed {what} `{}`", text.escape_debug()))
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!("malformed {what} `{}`", text.chars().take(SUMMARY_CHARS).collect::<String>().escape_debug()),
+    )
 }
 
 /// Where a cluster says a key is.

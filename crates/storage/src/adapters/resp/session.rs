@@ -163,7 +163,7 @@ impl Session {
                         return Ok(slots);
                     }
                     None => {
-                        let text = format!("server `{node}` describes its cluster as `{reply:?}`");
+                        let text = format!("server `{node}` describes its cluster as `{}`", reply.summary());
                         last = Failure::permanent(FailureKind::Io, text);
                     }
                 },

@@ -5,6 +5,8 @@
 //! socket and lent buffer; a request is HTTP/1.1 signed with version 4 of the signature.
 
 mod adapter;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod http;
 mod options;
 mod response;

@@ -21,6 +21,8 @@ use crate::key::{Key, KeyDecoder};
 
 /// The user metadata a seal is kept in.
 const SEAL_HEADER: &str = "x-amz-meta-larder-seal";
+/// Longest error code that goes into a message.
+const CODE_CHARS_MAX: usize = 64;
 const UNSIGNED: &str = "UNSIGNED-PAYLOAD";
 /// What our page tokens start with; the rest is the store's own.
 const TOKEN_PREFIX: &str = "s3.";
@@ -250,21 +252,26 @@ impl Session {
         }
         let list = Request { method: "GET", path: self.path(""), query, headers: Vec::new() };
         let (_, listing) = self.ask(&list, Payload::Bytes(b""))?;
-        let decoder = KeyDecoder::default();
-        let is_salted = self.shared.options.is_prefixed_by_salt;
-        let entry = |contents: &str| {
-            let name = xml::text(contents, "Key")?;
-            let key = listed_key(name.strip_prefix(&prefix)?, is_salted, &decoder)?;
-            let wanted = request.model_name.as_deref().is_none_or(|model| model == &*key.model_name);
-            wanted.then_some(Listed { key, bytes: xml::text(contents, "Size")?.parse().ok()? })
+        let mut page = read_listing(&listing, &prefix, self.shared.options.is_prefixed_by_salt);
+        let wanted = |listed: &Listed| {
+            request.model_name.as_deref().is_none_or(|model| model == &*listed.key.model_name)
         };
-        let entries = xml::elements(&listing, "Contents").filter_map(entry).collect();
-        let next_page_token = xml::text(&listing, "NextContinuationToken").filter(|token| !token.is_empty());
-        Ok(ListPage {
-            entries,
-            next_page_token: next_page_token.map(|token| format!("{TOKEN_PREFIX}{token}")),
-        })
+        page.entries.retain(wanted);
+        Ok(page)
     }
+}
+
+/// Reads a listing of names that start with `prefix`.
+pub(super) fn read_listing(listing: &str, prefix: &str, is_salted: bool) -> ListPage {
+    let decoder = KeyDecoder::default();
+    let entry = |contents: &str| {
+        let name = xml::text(contents, "Key")?;
+        let key = listed_key(name.strip_prefix(prefix)?, is_salted, &decoder)?;
+        Some(Listed { key, bytes: xml::text(contents, "Size")?.parse().ok()? })
+    };
+    let entries = xml::elements(listing, "Contents").filter_map(entry).collect();
+    let token = xml::text(listing, "NextContinuationToken").filter(|token| !token.is_empty());
+    ListPage { entries, next_page_token: token.map(|token| format!("{TOKEN_PREFIX}{token}")) }
 }
 
 impl RemoteSession for Session {
@@ -303,7 +310,7 @@ fn total(response: &Response) -> Option<u64> {
     }
 }
 
-fn decode_seal(text: &str) -> Option<Seal> {
+pub(super) fn decode_seal(text: &str) -> Option<Seal> {
     let bytes: Option<Vec<u8>> = (0..text.len() / 2)
         .map(|index| text.get(index * 2..index * 2 + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok()))
         .collect();
@@ -329,7 +336,7 @@ fn unexpected(request: &Request, text: &str) -> Failure {
 /// What a status that is no success means to a caller.
 fn refused(request: &Request, response: &Response, text: &str) -> Failure {
     let status = response.status;
-    let code = xml::text(text, "Code").unwrap_or_default();
+    let code: String = xml::text(text, "Code").unwrap_or_default().chars().take(CODE_CHARS_MAX).collect();
     let text = format!("{} `{}`: server answered {status} `{code}`", request.method, request.path);
     match (status, code.as_str()) {
         (507, _) | (_, "QuotaExceeded" | "XMinioStorageFull" | "ServiceQuotaExceededException") => {
