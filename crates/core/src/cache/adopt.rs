@@ -6,24 +6,22 @@ use crate::hash::ChunkHash;
 use crate::key::Scope;
 
 impl Cache {
-    /// Makes the memory at `offset` a resident object: the chunk at `position` of its prompt. `None`, and no change, when the chunk is
-    /// resident already, or its memory would overlap another object's, reach beyond the pool or not be aligned.
+    /// Takes the memory at `offset` over as a staging object: the chunk at `position` of its prompt, whose writer began at `staged_ms`.
+    /// `None`, and no change, when its memory would overlap another object's, reach beyond the pool or not be aligned.
     ///
-    /// Adopt in order of ascending offsets: then each takes constant time. The caller vouches for the bytes. What is adopted
-    /// later is hotter, and touching what was used last puts an order known otherwise in place. Quotas do not refuse it; what is beyond them
-    /// is for [`Self::evict_over_quota`].
+    /// The caller commits it once it knows that the bytes are the chunk's, or aborts it. Adopt in order of ascending offsets: then
+    /// each takes constant time. What is committed later is hotter. Quotas do not refuse it; what is beyond them is for
+    /// [`Self::evict_over_quota`].
     pub fn adopt(
         &mut self,
         scope: &Scope,
         hash: ChunkHash,
         position: usize,
         offset: u64,
+        staged_ms: u32,
     ) -> Option<EntryRef> {
-        if self.find(scope, &hash).is_some() {
-            return None;
-        }
         let scope = self.acquire_scope(scope);
-        let entry = self.entries.insert(Entry::staging(hash, scope, position, 0));
+        let entry = self.entries.insert(Entry::staging(hash, scope, position, staged_ms));
         let bytes = self.scopes.get(scope).layout.bytes();
         let Some(extent) = self.arena.alloc_at(offset, bytes, entry.id) else {
             self.forget(entry.id);
@@ -35,15 +33,19 @@ impl Cache {
         if !was_over && self.tenants.excess_bytes(tenant, 0) > 0 {
             self.tenants.note_over(tenant);
         }
-        self.publish(entry.id);
+        self.index_staging(entry.id);
         self.stats.adopted_total += 1;
         Some(entry)
     }
 
-    /// Notes a caller's 64 bits with an object that exists, such as the checksum of its bytes; false if it is gone.
+    /// Notes a caller's 64 bits with an object, such as the checksum of its bytes; false if it is gone or cleared.
     pub fn set_seal(&mut self, entry: EntryRef, seal: u64) -> bool {
         let Some(found) = self.entries.get_mut(entry) else { return false };
+        if found.state == State::Condemned {
+            return false;
+        }
         (found.seal, found.sealed) = (seal, true);
+        self.changes.note(entry.id);
         true
     }
 

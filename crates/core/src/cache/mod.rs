@@ -19,6 +19,7 @@
 //! serialise access, and everything long (eviction of many objects, clearing) is offered in bounded steps.
 
 mod adopt;
+mod changes;
 mod entry;
 mod inventory;
 mod lookup;
@@ -34,6 +35,7 @@ mod tenants;
 #[cfg(test)]
 mod tests;
 
+pub use changes::Slot;
 pub use entry::{EntryRef, ScopeId};
 pub use inventory::{Listed, NamedRemoval, ObjectName};
 pub use lookup::{Lookup, Row};

@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use hashbrown::HashTable;
 
+use super::changes::Changes;
 use super::entry::{Entries, Entry, EntryRef, ScopeId, State};
 use super::removals::Removals;
 use super::scopes::Scopes;
@@ -85,6 +86,7 @@ pub struct Cache {
     config: CacheConfig,
     pub(super) stats: CacheStats,
     pub(super) removals: Removals,
+    pub(super) changes: Changes,
 }
 
 impl fmt::Debug for Cache {
@@ -114,6 +116,7 @@ impl Cache {
             config,
             stats: CacheStats::default(),
             removals: Removals::default(),
+            changes: Changes::default(),
         }
     }
 
@@ -174,7 +177,7 @@ impl Cache {
 
     /// Adds a staging object with memory. Its scope was acquired for it.
     fn stage(&mut self, entry: Entry, mut spare: impl FnMut(&mut Self)) -> Result<(EntryRef, u64), Refusal> {
-        let (scope, hash) = (entry.scope, entry.hash);
+        let scope = entry.scope;
         let (bytes, held, tenant) =
             (self.scopes.get(scope).layout.bytes(), self.held_bytes(scope), self.scopes.tenant(scope));
         let entry = self.entries.insert(entry);
@@ -184,13 +187,16 @@ impl Cache {
         };
         let offset = offset.inspect_err(|_| self.forget(entry.id))?;
         self.take_memory(entry.id, offset);
-        let entries = &self.entries;
-        self.staging.insert_unique(slot_hash(scope, &hash), entry.id, |&id| {
-            let other = entries.at(id);
-            slot_hash(other.scope, &other.hash)
-        });
-        self.stats.staging_bytes += bytes;
+        self.index_staging(entry.id);
         Ok((entry, offset))
+    }
+
+    /// Counts an object with memory among those being written.
+    pub(super) fn index_staging(&mut self, id: u32) {
+        let entries = &self.entries;
+        let hash = |&id: &u32| slot_hash(entries.at(id).scope, &entries.at(id).hash);
+        self.staging.insert_unique(hash(&id), id, hash);
+        self.stats.staging_bytes += self.scopes.get(entries.at(id).scope).layout.bytes();
     }
 
     /// Publishes what a writer has finished. Commit the chunks of a prompt last chunk first, so that a
@@ -426,7 +432,9 @@ impl Cache {
     /// Takes a leased resident object out of the index; the last reader frees its memory.
     pub(super) fn condemn(&mut self, id: u32) {
         self.unlink_resident(id, Removal::Dropped);
-        self.entries.at_mut(id).state = State::Condemned;
+        let entry = self.entries.at_mut(id);
+        (entry.state, entry.sealed) = (State::Condemned, false);
+        self.changes.note(id);
         self.stats.condemned_objects += 1;
     }
 
@@ -443,12 +451,14 @@ impl Cache {
         self.tenants.charge(self.scopes.tenant(scope), self.held_bytes(scope));
         let unit = u32::try_from(offset / self.arena.align()).expect("an arena has fewer units than 2^32");
         self.entries.at_mut(id).unit = unit;
+        self.changes.note(id);
     }
 
     fn free_memory(&mut self, id: u32) {
         let scope = self.entries.at(id).scope;
         self.tenants.discharge(self.scopes.tenant(scope), self.held_bytes(scope));
         self.arena.free(self.offset_of(id));
+        self.changes.note(id);
     }
 
     /// First byte of the memory of an object that has some.

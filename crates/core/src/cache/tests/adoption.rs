@@ -3,15 +3,17 @@
 use super::*;
 
 #[test]
-fn an_adopted_object_is_like_a_stored_one() {
+fn an_adopted_object_is_like_a_stored_one_once_it_is_committed() {
     let (mut cache, a, hashes) = (cache(8), scope("a", 2), prompt(1, 3));
     let entries: Vec<EntryRef> = (0..3)
-        .map(|at| cache.adopt(&a, hashes[at], at, 2 * at as u64 * ALIGN).expect("there is room"))
+        .map(|at| cache.adopt(&a, hashes[at], at, 2 * at as u64 * ALIGN, 0).expect("there is room"))
         .collect();
+    assert_eq!(hit(&mut cache, &a, &hashes), 0);
+    assert!(entries.iter().rev().all(|&entry| cache.commit(entry) == Commit::Stored));
     assert_eq!(hit(&mut cache, &a, &hashes), 3);
     assert_eq!(cache.offset(entries[1]), Some(2 * ALIGN));
     let stats = cache.stats();
-    assert_eq!((stats.used_bytes, stats.adopted_total, stats.stored_total), (6 * ALIGN, 3, 0));
+    assert_eq!((stats.used_bytes, stats.adopted_total, stats.stored_total), (6 * ALIGN, 3, 3));
     assert_eq!(cache.usage_of_salt("a"), 6 * ALIGN);
     assert_eq!(store(&mut cache, &a, &prompt(2, 2)).reserved.len(), 2);
     assert_eq!(hit(&mut cache, &a, &hashes), 2, "the last chunk gave its place");
@@ -20,18 +22,12 @@ fn an_adopted_object_is_like_a_stored_one() {
 #[test]
 fn what_can_not_be_true_is_not_adopted() {
     let (mut cache, a, hashes) = (cache(8), scope("", 2), prompt(1, 4));
-    cache.adopt(&a, hashes[0], 0, 2 * ALIGN).expect("there is room");
-    for (at, offset) in [
-        (0, 4 * ALIGN),
-        (1, ALIGN),
-        (1, 3 * ALIGN),
-        (1, 2 * ALIGN),
-        (1, 7 * ALIGN),
-        (1, 8 * ALIGN),
-        (1, 1),
-        (1, u64::MAX),
-    ] {
-        assert_eq!(cache.adopt(&a, hashes[at], at, offset), None, "{at} at {offset}");
+    let entry = cache.adopt(&a, hashes[0], 0, 2 * ALIGN, 0).expect("there is room");
+    cache.commit(entry);
+    for (at, offset) in
+        [(1, ALIGN), (1, 3 * ALIGN), (1, 2 * ALIGN), (1, 7 * ALIGN), (1, 8 * ALIGN), (1, 1), (1, u64::MAX)]
+    {
+        assert_eq!(cache.adopt(&a, hashes[at], at, offset, 0), None, "{at} at {offset}");
     }
     assert_eq!((cache.stats().used_bytes, cache.stats().resident_objects), (2 * ALIGN, 1));
     assert_eq!(cache.clear_step(false, 0, u32::MAX), None);
@@ -43,7 +39,8 @@ fn adoption_beyond_a_quota_is_evicted_afterwards() {
     let (mut cache, a, hashes) = (cache(8), scope("a", 1), prompt(1, 4));
     cache.set_quota("a", 2 * ALIGN);
     for (at, hash) in hashes.iter().enumerate() {
-        cache.adopt(&a, *hash, at, at as u64 * ALIGN).expect("there is room");
+        let entry = cache.adopt(&a, *hash, at, at as u64 * ALIGN, 0).expect("there is room");
+        cache.commit(entry);
     }
     cache.touch(&a, &hashes);
     assert_eq!((cache.evict_over_quota(64), hit(&mut cache, &a, &hashes)), (2, 2));
@@ -61,4 +58,38 @@ fn a_seal_stays_with_its_object_and_goes_with_it() {
     assert_eq!((cache.seal(entry), cache.set_seal(entry, 8)), (None, false));
     let next = cache.reserve(&a, &hashes, 1..2, 0).reserved[0].entry;
     assert_eq!(cache.seal(next), None, "the record was used before");
+}
+
+/// A copy of the table made from its changes is the table.
+#[test]
+fn changes_tell_what_a_copy_must_remember() {
+    let (mut cache, a, hashes) = (cache(3), scope("a", 1), prompt(1, 4));
+    cache.record_changes(true);
+    let mut copy: HashMap<u32, (ChunkHash, u64, Option<u64>)> = HashMap::new();
+    let follow = |cache: &mut Cache, copy: &mut HashMap<u32, (ChunkHash, u64, Option<u64>)>| {
+        for id in cache.take_changes() {
+            match cache.slot(id) {
+                Some(slot) => copy.insert(id, (slot.hash, slot.offset, slot.seal)),
+                None => copy.remove(&id),
+            };
+        }
+        let mut held: Vec<_> = copy.values().copied().collect();
+        held.sort_by_key(|&(_, offset, _)| offset);
+        held
+    };
+    let reserved = cache.reserve(&a, &hashes[..2], 0..2, 0).reserved;
+    assert_eq!(follow(&mut cache, &mut copy), [(hashes[0], 0, None), (hashes[1], ALIGN, None)]);
+    cache.commit(reserved[0].entry);
+    cache.set_seal(reserved[0].entry, 5);
+    cache.abort(reserved[1].entry);
+    assert_eq!(follow(&mut cache, &mut copy), [(hashes[0], 0, Some(5))]);
+    let held = cache.lookup(&row(&a), &hashes[..1], 1);
+    assert_eq!(cache.clear_step(true, 0, 10), None);
+    assert_eq!(follow(&mut cache, &mut copy), [(hashes[0], 0, None)], "cleared, but somebody reads it");
+    assert!(!cache.set_seal(reserved[0].entry, 5));
+    cache.release_all(held.leases);
+    assert_eq!(follow(&mut cache, &mut copy), []);
+    store(&mut cache, &a, &hashes[..3]);
+    store(&mut cache, &a, &prompt(2, 1));
+    assert_eq!(follow(&mut cache, &mut copy).len(), 3, "one was evicted for the last");
 }
