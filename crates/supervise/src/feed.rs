@@ -105,7 +105,7 @@ impl Feed {
             Ok(_) => {}
             Err(RecvError::Lagged(count)) => {
                 self.lost += count;
-                self.unwritten = format!("{{\"kind\":\"dropped\",\"count\":{count}}}\n").into_bytes();
+                self.unwritten = format!("{{\"event\":\"lost\",\"lost\":{count}}}\n").into_bytes();
             }
             Err(RecvError::Closed) => self.events = None,
         }
@@ -155,7 +155,7 @@ mod tests {
         }
         feed.turn().await;
         feed.turn().await;
-        assert_eq!(seen(&mut read), "{\"kind\":\"dropped\",\"count\":10}\n{\"n\":10}\n");
+        assert_eq!(seen(&mut read), "{\"event\":\"lost\",\"lost\":10}\n{\"n\":10}\n");
         assert_eq!(feed.lost, 10);
     }
 

@@ -42,6 +42,7 @@ pub mod spawner;
 
 mod alarm;
 mod collect;
+mod commands;
 mod config;
 mod control;
 mod error;
@@ -78,7 +79,8 @@ pub use feed::EventSink;
 pub use interpreter::Interpreters;
 pub use journal::{LineCounts, LogLine, Stream};
 pub use manifest::{
-    DefaultsError, EffectiveManifest, Manifest, ManifestError, Readiness, Watchdog, manifest_schema,
+    DefaultsError, EffectiveManifest, Manifest, ManifestError, Readiness, Watchdog, WatchdogAction,
+    manifest_schema,
 };
 pub use metric_lines::MetricLineCounts;
 pub use os::{GuardianCommand, run_guardian_if_asked};

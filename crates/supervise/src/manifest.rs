@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::confinement::Confinement;
 use crate::discovery::MANIFEST_SUFFIX;
@@ -39,6 +39,8 @@ pub struct Manifest {
     pub readiness: Readiness,
     /// How it shows that it is alive.
     pub watchdog: Watchdog,
+    /// What follows when it does not.
+    pub watchdog_action: WatchdogAction,
     /// How much of its output is logged.
     pub output: OutputLimits,
     /// What it may use.
@@ -79,7 +81,7 @@ pub enum Readiness {
     Http(String),
 }
 
-/// How a plugin shows that it is alive. When it stops to, it is ended, and its restart policy decides.
+/// How a plugin shows that it is alive.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Watchdog {
@@ -89,6 +91,33 @@ pub enum Watchdog {
     Notify(Duration),
     /// Output at least this often.
     Output(Duration),
+    /// Connections accepted at this TCP address or socket path, tried at least this often.
+    Socket(Duration, String),
+    /// A GET of this `http://` address answered with a status of 200 to 299, tried at least this often.
+    Http(Duration, String),
+}
+
+impl Watchdog {
+    /// The longest time without a sign.
+    pub fn limit(&self) -> Option<Duration> {
+        match self {
+            Self::Off => None,
+            Self::Notify(limit) | Self::Output(limit) | Self::Socket(limit, _) | Self::Http(limit, _) => {
+                Some(*limit)
+            }
+        }
+    }
+}
+
+/// What follows when a plugin gives no sign of life in time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WatchdogAction {
+    /// The run is ended as failed.
+    #[default]
+    End,
+    /// The log says so, and again after each further such time.
+    Log,
 }
 
 /// What a plugin would be started with.
@@ -146,6 +175,7 @@ impl Default for Manifest {
             policy: Policy::default(),
             readiness: Readiness::Immediate,
             watchdog: Watchdog::Off,
+            watchdog_action: WatchdogAction::End,
             output: OutputLimits::default(),
             confinement: Confinement::default(),
             events: Vec::new(),

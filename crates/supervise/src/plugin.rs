@@ -15,7 +15,7 @@ use crate::error::SuperviseError;
 use crate::feed::Feed;
 use crate::launch::{Launched, Shared, launch};
 use crate::lifecycle::{Action, Event, Lifecycle, Phase};
-use crate::manifest::{Manifest, Readiness};
+use crate::manifest::{Manifest, Readiness, WatchdogAction};
 use crate::metric_lines::MetricLines;
 use crate::notify::Notice;
 use crate::output::{Awaited, LineLog, Output};
@@ -169,11 +169,7 @@ impl<S: Spawner> Plugin<S> {
                 }
                 () = at(deadline) => Some(Event::Elapsed),
                 notice = next_notice(&mut self.senses) => self.take_notice(notice),
-                () = at(watchdog) => {
-                    tracing::warn!(target: "larder_supervise", "Runtime plugin {} gives no sign of life", self.label);
-                    self.senses = None;
-                    Some(Event::Hung)
-                }
+                () = at(watchdog) => self.miss_sign_of_life(),
                 () = metrics_turn(&mut self.metrics) => None,
                 alert = control_turn(&mut self.control) => {
                     self.log_alert(alert);
@@ -304,6 +300,20 @@ impl<S: Spawner> Plugin<S> {
             group.kill();
         }
         self.shared.spawner.signal(run.id, signal).await;
+    }
+
+    fn miss_sign_of_life(&mut self) -> Option<Event> {
+        tracing::warn!(target: "larder_supervise", "Runtime plugin {} gives no sign of life", self.label);
+        match (self.manifest.watchdog_action, &mut self.senses) {
+            (WatchdogAction::Log, Some(senses)) => {
+                senses.forgive();
+                None
+            }
+            _ => {
+                self.senses = None;
+                Some(Event::Hung)
+            }
+        }
     }
 
     fn take_notice(&mut self, notice: Notice) -> Option<Event> {

@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::commands::Commands;
 use crate::control::ControlRecord;
 use crate::discovery::Skipped;
 use crate::journal::Journal;
-use crate::lifecycle::Event;
 use crate::manifest::Manifest;
 use crate::metric_lines::Board;
 use crate::plugin::Published;
@@ -34,7 +34,7 @@ pub(crate) struct Handle {
     pub(crate) name: String,
     pub(crate) path: PathBuf,
     pub(crate) orders: Mutex<Orders>,
-    pub(crate) commands: mpsc::Sender<Event>,
+    pub(crate) commands: Commands,
     pub(crate) status: watch::Receiver<Published>,
     pub(crate) records: Records,
     /// Ends after the last line of output, once this handle is gone.

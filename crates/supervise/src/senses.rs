@@ -3,19 +3,56 @@
 use std::future::pending;
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use crate::manifest::{Readiness, Watchdog};
 use crate::notify::{Notice, NotifySocket};
 use crate::probe;
 
+/// How often a watchdog's address is asked within its limit.
+const PROBES_PER_LIMIT: u32 = 3;
+
 /// The socket, the probe and the watchdog's clock of one run.
 pub(crate) struct Senses {
     notify: Option<NotifySocket>,
-    probe: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    probe: Option<Probe>,
+    /// Tries the watchdog's address again and again; ends with each success.
+    pulse: Option<Pulse>,
     watchdog: Watchdog,
     alive_at: Instant,
+}
+
+type Probe = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// What is asked for signs of life, and the pause between two questions.
+struct Pulse {
+    target: Readiness,
+    pause: Duration,
+    attempt: Probe,
+}
+
+impl Pulse {
+    fn of(watchdog: &Watchdog) -> Option<Self> {
+        let (limit, target) = match watchdog {
+            Watchdog::Socket(limit, address) => (*limit, Readiness::Socket(address.clone())),
+            Watchdog::Http(limit, address) => (*limit, Readiness::Http(address.clone())),
+            _ => return None,
+        };
+        let pause = limit / PROBES_PER_LIMIT;
+        Some(Self { attempt: Box::pin(probe::until_ready(target.clone())), target, pause })
+    }
+
+    /// Returns with the next success. May be dropped at any time.
+    async fn beat(&mut self) {
+        (&mut self.attempt).await;
+        let (target, pause) = (self.target.clone(), self.pause);
+        self.attempt = Box::pin(async move {
+            sleep(pause).await;
+            probe::until_ready(target).await;
+        });
+    }
 }
 
 impl Senses {
@@ -23,13 +60,14 @@ impl Senses {
     pub(crate) fn new(readiness: &Readiness, watchdog: &Watchdog, path: PathBuf) -> std::io::Result<Self> {
         let wants_socket = *readiness == Readiness::Notify || matches!(watchdog, Watchdog::Notify(_));
         let notify = if wants_socket { Some(NotifySocket::bind(path)?) } else { None };
-        let probe: Option<Pin<Box<dyn Future<Output = ()> + Send>>> = match readiness {
+        let probe: Option<Probe> = match readiness {
             Readiness::Socket(_) | Readiness::Http(_) => {
                 Some(Box::pin(probe::until_ready(readiness.clone())))
             }
             _ => None,
         };
-        Ok(Self { notify, probe, watchdog: watchdog.clone(), alive_at: Instant::now() })
+        let pulse = Pulse::of(watchdog);
+        Ok(Self { notify, probe, pulse, watchdog: watchdog.clone(), alive_at: Instant::now() })
     }
 
     /// Variables that tell the plugin where to report.
@@ -56,8 +94,15 @@ impl Senses {
                 None => pending().await,
             }
         };
+        let pulse = async {
+            match &mut self.pulse {
+                Some(pulse) => pulse.beat().await,
+                None => pending().await,
+            }
+        };
         let notice = tokio::select! {
             notice = notice => notice,
+            () = pulse => Notice { alive: true, ..Notice::default() },
             () = probe => {
                 self.probe = None;
                 Notice { ready: true, ..Notice::default() }
@@ -78,9 +123,11 @@ impl Senses {
 
     /// When the plugin counts as hanging, if it gives no sign before.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        match self.watchdog {
-            Watchdog::Off => None,
-            Watchdog::Notify(limit) | Watchdog::Output(limit) => Some(self.alive_at + limit),
-        }
+        Some(self.alive_at + self.watchdog.limit()?)
+    }
+
+    /// Begins the watchdog's time anew.
+    pub(crate) fn forgive(&mut self) {
+        self.alive_at = Instant::now();
     }
 }

@@ -8,11 +8,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::cgroup::Cgroups;
 use crate::collect;
+use crate::commands::Commands;
 use crate::config::SupervisorConfig;
 use crate::discovery::{self, Discovery, SkipReason, Skipped};
 use crate::eligibility::Host;
@@ -35,8 +36,6 @@ use crate::status::{PluginStatus, StopReport};
 use crate::text::shown;
 use crate::usage::{Usage, usage};
 
-/// Commands to one plugin that can wait to be taken.
-const COMMANDS_MAX: usize = 16;
 /// How long the end of a stop waits for the last lines of one plugin.
 const LAST_LINES_MAX: Duration = Duration::from_millis(500);
 
@@ -190,7 +189,7 @@ impl<S: Spawner> Supervisor<S> {
     }
 
     fn add(&self, name: String, path: PathBuf) -> Handle {
-        let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
+        let (commands, inbox) = Commands::new();
         let (orders, manifest) = self.read_orders(&path);
         // Plugins that fail together do not come back together.
         let seed = orders.fingerprint.number() ^ (u64::from(std::process::id()) << 32);
@@ -357,9 +356,9 @@ impl<S: Spawner> Supervisor<S> {
     async fn command(&self, name: &str, event: Event) -> Result<PluginStatus, SuperviseError> {
         let plugin = self.find(name)?;
         let mut status = plugin.status.clone();
-        let taken = status.borrow().commands;
-        plugin.commands.send(event).await.map_err(|_| SuperviseError::Stopped)?;
-        status.wait_for(|s| s.commands > taken && settled(s)).await.map_err(|_| SuperviseError::Stopped)?;
+        let number = plugin.commands.send(event).await.ok_or(SuperviseError::Stopped)?;
+        let effective = status.wait_for(|s| s.commands >= number && settled(s));
+        effective.await.map_err(|_| SuperviseError::Stopped)?;
         Ok(self.status_of(&plugin))
     }
 
@@ -440,13 +439,13 @@ async fn stop_wave(wave: &[&Arc<Handle>], deadline: Instant, report: &mut StopRe
     for plugin in wave {
         let before = plugin.status.borrow().clone();
         let sent = timeout_at(deadline, plugin.commands.send(Event::Stop)).await;
-        if !before.at_rest() && sent.is_ok_and(|s| s.is_ok()) {
-            running.push((plugin, before));
+        if let Some(number) = sent.ok().flatten().filter(|_| !before.at_rest()) {
+            running.push((plugin, before, number));
         }
     }
-    for (plugin, before) in running {
+    for (plugin, before, number) in running {
         let mut status = plugin.status.clone();
-        let over = status.wait_for(|s| s.commands > before.commands && s.at_rest());
+        let over = status.wait_for(|s| s.commands >= number && s.at_rest());
         let ended = timeout_at(deadline, over).await.is_ok_and(|s| s.is_ok());
         let name = plugin.name.clone();
         if !ended || plugin.status.borrow().kills > before.kills {

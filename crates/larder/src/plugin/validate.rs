@@ -8,7 +8,9 @@ use std::process::ExitCode;
 
 use clap::ArgMatches;
 use larder_supervise::discovery::{self, Discovery, MANIFEST_SUFFIX};
-use larder_supervise::{Host, Interpreters, Manifest, Readiness, Restart, SkipReason, Watchdog, interpreter};
+use larder_supervise::{
+    Host, Interpreters, Manifest, Readiness, Restart, SkipReason, Watchdog, WatchdogAction, interpreter,
+};
 
 use serde_json::Value;
 
@@ -159,12 +161,19 @@ fn summary(manifest: &Manifest) -> String {
         Readiness::Notify => "ready when it says so on `NOTIFY_SOCKET`".to_owned(),
         Readiness::Socket(address) | Readiness::Http(address) => format!("ready when `{address}` answers"),
     });
-    match manifest.watchdog {
-        Watchdog::Off => {}
-        Watchdog::Notify(limit) => {
-            parts.push(format!("ended without a sign of life for {} s", limit.as_secs()))
-        }
-        Watchdog::Output(limit) => parts.push(format!("ended when silent for {} s", limit.as_secs())),
+    if let Some(limit) = manifest.watchdog.limit() {
+        let done = match manifest.watchdog_action {
+            WatchdogAction::End => "ended",
+            WatchdogAction::Log => "mentioned",
+        };
+        let silent = match &manifest.watchdog {
+            Watchdog::Output(_) => "when silent".to_owned(),
+            Watchdog::Socket(_, address) | Watchdog::Http(_, address) => {
+                format!("when `{address}` does not answer")
+            }
+            _ => "without a sign of life".to_owned(),
+        };
+        parts.push(format!("{done} {silent} for {} s", limit.as_secs()));
     }
     if !manifest.events.is_empty() {
         parts.push(format!("hears {}", manifest.events.join(", ")));

@@ -90,7 +90,17 @@ fn running() -> Vec<Entry> {
         ),
         ("start_limit_burst", count_or(5, 1), "Starts allowed within `start_limit_interval_s`."),
         ("start_limit_interval_s", count_or(60, 0), "Seconds for `start_limit_burst`."),
-        ("watchdog", json!({ "enum": ["notify", "output"] }), "How it shows that it is alive."),
+        (
+            "watchdog",
+            json!({ "enum": ["notify", "output", "socket", "http"] }),
+            "How it shows that it is alive, or where it is asked.",
+        ),
+        ("watchdog_address", text(), "Address, socket path or `http://` address that is probed."),
+        (
+            "watchdog_action",
+            json!({ "enum": ["end", "log"], "default": "end" }),
+            "What follows when it does not: the run is ended as failed, or the log says so.",
+        ),
         ("watchdog_s", count(1), "Seconds within which it has to."),
         ("stop_signal", json!({ "enum": signals, "default": "SIGTERM" }), "How it is asked to end."),
         ("stop_timeout_s", count_or(5, 0), "Seconds until SIGKILL."),

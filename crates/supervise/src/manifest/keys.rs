@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::{Manifest, Readiness, Watchdog};
+use super::{Manifest, Readiness, Watchdog, WatchdogAction};
 use crate::cgroup::CgroupLimits;
 use crate::confinement::{Confinement, Limits};
 use crate::cron::Cron;
@@ -38,6 +38,8 @@ pub(super) struct Keys {
     ready_timeout_s: Option<u64>,
     watchdog: Option<WatchdogKind>,
     watchdog_s: Option<u64>,
+    watchdog_address: Option<String>,
+    watchdog_action: Option<WatchdogAction>,
     stop_signal: Option<StopSignal>,
     stop_timeout_s: Option<u64>,
     success_codes: Option<Vec<i32>>,
@@ -80,6 +82,8 @@ enum ReadyKind {
 enum WatchdogKind {
     Notify,
     Output,
+    Socket,
+    Http,
 }
 
 /// A key, what is wrong with it, and what would be right.
@@ -107,6 +111,23 @@ impl Keys {
         if self.watchdog.is_some() != self.watchdog_s.is_some() {
             let key = if self.watchdog.is_some() { "watchdog" } else { "watchdog_s" };
             return Err((key, "needs the other half", "set both `watchdog` and `watchdog_s`"));
+        }
+        let probes = matches!(self.watchdog, Some(WatchdogKind::Socket | WatchdogKind::Http));
+        if probes != self.watchdog_address.is_some() {
+            let key = if probes { "watchdog" } else { "watchdog_address" };
+            return Err((
+                key,
+                "needs the other half",
+                "an address goes with `socket` and `http`, and only with those",
+            ));
+        }
+        let http = self.watchdog_address.as_deref().is_some_and(|a| a.starts_with("http://"));
+        if self.watchdog == Some(WatchdogKind::Http) && !http {
+            return Err((
+                "watchdog_address",
+                "is no `http://` address",
+                "write `http://127.0.0.1:8000/healthz`",
+            ));
         }
         for (key, value) in [
             ("watchdog_s", self.watchdog_s),
@@ -178,6 +199,7 @@ impl Keys {
             ("ready", self.ready.is_some()),
             ("ready_log", self.ready_log.is_some()),
             ("ready_address", self.ready_address.is_some()),
+            ("watchdog_address", self.watchdog_address.is_some()),
             ("config", self.config.is_some()),
         ];
         given.into_iter().find(|(_, given)| *given).map(|(key, _)| key)
@@ -221,7 +243,10 @@ impl Keys {
             stop_signal: self.stop_signal.unwrap_or(old.stop_signal),
             success_codes: self.success_codes.unwrap_or(old.success_codes),
         };
+        let watched_address = self.watchdog_address.unwrap_or_default();
         let watchdog = match (self.watchdog, self.watchdog_s.map(Duration::from_secs)) {
+            (Some(WatchdogKind::Socket), Some(limit)) => Watchdog::Socket(limit, watched_address),
+            (Some(WatchdogKind::Http), Some(limit)) => Watchdog::Http(limit, watched_address),
             (Some(WatchdogKind::Notify), Some(limit)) => Watchdog::Notify(limit),
             (Some(WatchdogKind::Output), Some(limit)) => Watchdog::Output(limit),
             _ => bare.watchdog.clone(),
@@ -257,6 +282,7 @@ impl Keys {
             policy,
             readiness,
             watchdog,
+            watchdog_action: self.watchdog_action.unwrap_or(bare.watchdog_action),
             output,
             confinement,
             events: self.events.unwrap_or_else(|| bare.events.clone()),

@@ -308,13 +308,16 @@ impl Link {
         }
     }
 
-    fn dispatch(&self, report: Report) {
+    fn dispatch(self: &Arc<Self>, report: Report) {
         let mut state = lock(&self.state);
         let (id, event) = match report {
             Report::Launched { id, pid } => {
-                if let Some(reply) = state.runs.get_mut(&id).and_then(|run| run.reply.take()) {
-                    // A launch nobody waits for any more is found by its marks when the guardian goes.
-                    _ = reply.send(Ok(pid));
+                let reply = state.runs.get_mut(&id).and_then(|run| run.reply.take());
+                if reply.is_some_and(|reply| reply.send(Ok(pid)).is_err()) {
+                    // Nobody waits for this launch any more, so nobody would ever end it.
+                    let link = self.clone();
+                    let kill = Request::Signal { id, signal: Signal::KILL.as_raw() };
+                    tokio::spawn(async move { link.send(kill, &[]).await });
                 }
                 return;
             }

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use super::*;
+use tokio::sync::mpsc;
+
 use crate::policy::Restart;
 use crate::spawner::{ChildStdio, LaunchId, LaunchSpec, Outcome, ProcessEvent, RunSignal};
 use crate::{OutputLimits, Policy};

@@ -97,6 +97,32 @@ fn silence_ends_a_plugin_that_promised_to_speak() {
 }
 
 #[test]
+fn a_plugin_that_does_not_answer_is_ended_or_only_mentioned() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let plugins = with(
+        "read line\n",
+        &format!(
+            "watchdog = \"http\"\nwatchdog_s = 1\nwatchdog_address = \"http://{address}/\"\nrestart = \"on-failure\"\n{QUICK}"
+        ),
+    );
+    // Accepts connections, which satisfies this one; the other wants an answer.
+    let held = format!("watchdog = \"socket\"\nwatchdog_s = 1\nwatchdog_address = \"{address}\"\n");
+    plugins.add("held.sh", "read line\n").add("held.sh.plugin.toml", &held);
+    let mentioned = "watchdog = \"output\"\nwatchdog_s = 1\nwatchdog_action = \"log\"\n";
+    plugins.add("mute.sh", "read line\n").add("mute.sh.plugin.toml", mentioned);
+    let mut host = plugins.host().start();
+    host.wait_until("x", |s| s["starts"] == 3);
+    let status = host.ask("status");
+    for name in ["held", "mute"] {
+        let plugin = status.as_array().unwrap().iter().find(|p| p["name"] == name).unwrap();
+        assert_eq!((&plugin["state"], &plugin["starts"]), (&"ready".into(), &1.into()), "{name}");
+    }
+    host.wait_for(&format!("Runtime plugin {} gives no sign of life", plugins.label("mute.sh")));
+    host.end();
+}
+
+#[test]
 fn limits_and_privileges_are_in_force() {
     let plugins = with(
         "ulimit -n\numask\ngrep NoNewPrivs /proc/self/status\nnice\ncat /etc/hostname || echo refused\nid -u\n",

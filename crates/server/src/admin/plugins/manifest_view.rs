@@ -27,10 +27,12 @@ fn keys(manifest: &Manifest) -> Value {
         Readiness::Socket(address) => ("socket", None, Some(address)),
         Readiness::Http(address) => ("http", None, Some(address)),
     };
-    let (watchdog, watchdog_s) = match &manifest.watchdog {
+    let (watchdog, watchdog_address) = match &manifest.watchdog {
         Watchdog::Off => (None, None),
-        Watchdog::Notify(limit) => (Some("notify"), Some(limit.as_secs())),
-        Watchdog::Output(limit) => (Some("output"), Some(limit.as_secs())),
+        Watchdog::Notify(_) => (Some("notify"), None),
+        Watchdog::Output(_) => (Some("output"), None),
+        Watchdog::Socket(_, address) => (Some("socket"), Some(address)),
+        Watchdog::Http(_, address) => (Some("http"), Some(address)),
     };
     let mut view = json!({
         "description": manifest.description,
@@ -50,7 +52,9 @@ fn keys(manifest: &Manifest) -> Value {
         "ready_address": ready_address,
         "ready_timeout_s": policy.ready_timeout.map(|limit| limit.as_secs()),
         "watchdog": watchdog,
-        "watchdog_s": watchdog_s,
+        "watchdog_s": manifest.watchdog.limit().map(|limit| limit.as_secs()),
+        "watchdog_address": watchdog_address,
+        "watchdog_action": manifest.watchdog_action,
         "stop_signal": policy.stop_signal,
         "stop_timeout_s": policy.stop_timeout.as_secs(),
         "success_codes": policy.success_codes,
