@@ -24,6 +24,7 @@ pub(crate) fn command() -> Command {
                 .subcommand(docs()),
         )
         .subcommand(crate::plugin::command())
+        .subcommand(crate::bench::command())
         .subcommand(Command::new("version").about("Print the version"))
 }
 

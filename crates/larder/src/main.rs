@@ -1,5 +1,6 @@
 //! The `larder` binary: command line and composition root. What a command does lives in the crates below.
 
+mod bench;
 mod command_line;
 mod config_command;
 mod docs;
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
         Some(("server", matches)) => server_command::run(matches),
         Some(("config", matches)) => config_command::run(matches),
         Some(("plugin", matches)) => plugin::run(matches),
+        Some(("bench", matches)) => bench::run(matches),
         _ => {
             // Nothing can be done when nobody reads.
             let _ = writeln!(io::stdout(), "{}", command_line::version_line());

@@ -1,0 +1,90 @@
+//! A trace through the rules of the reference server's first tier (`spec/cache-semantics.md` 5 and 10).
+//!
+//! A store takes memory for all of its absent chunks or for none, and evicts nothing. Once a second, if the pool is at its watermark, a share of all
+//! objects is evicted at once. A prompt counts as used when its request ends.
+
+use larder_core::eviction::{Arrival, EntryId, Policy, Removal};
+
+use super::score::Score;
+use super::trace::{ChunkId, Request, Trace};
+
+/// The peer's defaults.
+const WATERMARK: f64 = 0.8;
+const RATIO: f64 = 0.2;
+const INTERVAL_MS: u64 = 1_000;
+
+/// Scores the peer on a trace; chunks of the trace are its objects.
+pub(super) fn peer(trace: &Trace, capacity_bytes: u64, policy: Box<dyn Policy>) -> Score {
+    let mut peer = Peer {
+        trace,
+        policy,
+        capacity_bytes,
+        used_bytes: 0,
+        resident: vec![false; trace.distinct()],
+        next_pass_ms: 0,
+        score: Score::default(),
+    };
+    for request in &trace.requests {
+        peer.pass_until(request.time_ms);
+        peer.serve(request);
+    }
+    peer.score
+}
+
+struct Peer<'a> {
+    trace: &'a Trace,
+    policy: Box<dyn Policy>,
+    capacity_bytes: u64,
+    used_bytes: u64,
+    /// By chunk, whose number is its id.
+    resident: Vec<bool>,
+    next_pass_ms: u64,
+    score: Score,
+}
+
+impl Peer<'_> {
+    fn pass_until(&mut self, time_ms: u64) {
+        while self.next_pass_ms <= time_ms {
+            if (self.used_bytes as f64) < WATERMARK * self.capacity_bytes as f64 {
+                // Nothing changes until the next request.
+                self.next_pass_ms = time_ms - time_ms % INTERVAL_MS + INTERVAL_MS;
+                return;
+            }
+            self.next_pass_ms += INTERVAL_MS;
+            let want = ((self.policy.len() as f64 * RATIO) as usize).max(1);
+            for victim in self.policy.victims(&mut |_| true, want) {
+                self.policy.remove(victim, Removal::Evicted);
+                self.resident[victim as usize] = false;
+                self.used_bytes -= self.trace.chunk_bytes[victim as usize];
+                self.score.evicted += 1;
+            }
+        }
+    }
+
+    fn serve(&mut self, request: &Request) {
+        let chunks = &request.chunks;
+        let hit = chunks.iter().take_while(|chunk| self.resident[**chunk as usize]).count();
+        self.score.count(self.trace, request, hit);
+        let is_absent = |chunk: &&ChunkId| !self.resident[**chunk as usize];
+        let absent: Vec<ChunkId> = chunks.iter().filter(is_absent).copied().collect();
+        let bytes: u64 = absent.iter().map(|chunk| self.trace.chunk_bytes[*chunk as usize]).sum();
+        let fits = self.used_bytes + bytes <= self.capacity_bytes;
+        if fits {
+            self.used_bytes += bytes;
+        } else {
+            self.score.refused += absent.len() as u64;
+        }
+        for &chunk in chunks.iter().rev() {
+            if self.resident[chunk as usize] {
+                self.policy.touch(chunk);
+            } else if fits {
+                self.resident[chunk as usize] = true;
+                self.policy.insert(chunk as EntryId, arrival(chunk));
+            }
+        }
+    }
+}
+
+fn arrival(chunk: ChunkId) -> Arrival {
+    Arrival { fingerprint: u64::from(chunk), bytes: 1, ..Arrival::default() }
+}
