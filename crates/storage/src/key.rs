@@ -129,7 +129,7 @@ impl KeyDecoder {
     pub fn file_name(&self, name: &str) -> Option<Key> {
         let stem = name.strip_suffix(FILE_SUFFIX)?;
         let (model, rest) = stem.split_once('@')?;
-        let rest = rest.strip_prefix("0x")?;
+        let rest = rest.strip_prefix("0x").filter(|_| !model.contains('/'))?;
         self.fields(&model.replace(SLASH, "/"), rest)
     }
 
@@ -256,6 +256,7 @@ mod tests {
             format!("m@0x00000001@0@{}.data", "zz".repeat(32)),
             format!("m@0x00000001@0@{}.data", "AB".repeat(32)),
             format!("m@0x1@0@{hash}.data"),
+            format!("org/m@0x00000001@0@{hash}.data"),
             format!("m@0x0000000ff@0@{hash}.data"),
             format!("m@0x+0000001@0@{hash}.data"),
             format!("m@0x00000001@00@{hash}.data"),
