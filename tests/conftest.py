@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import pathlib
@@ -107,11 +108,11 @@ def _checked(server: Server):
 
 
 @pytest.fixture
-def own_server(request: pytest.FixtureRequest, server_name: str, log_folder: pathlib.Path):
-    """A function that starts a server for this test alone; it is stopped afterwards."""
+def start_server(request: pytest.FixtureRequest, log_folder: pathlib.Path):
+    """A function that starts a server of a given name for this test alone; it is stopped afterwards."""
     started: list[Server] = []
 
-    def start(*flags: str, l1_size_gb: str = "0.0625", shm: bool = True, base: bool = True, mode: str = "engine_driven",
+    def start(server_name: str, *flags: str, l1_size_gb: str = "0.0625", shm: bool = True, base: bool = True, mode: str = "engine_driven",
               shm_name: str | None = None, spawn_only: bool = False, env: dict[str, str] | None = None) -> Server:
         name = shm_name or (unique_shm_name() if shm else "")
         every = [*BASE_FLAGS, "--l1-size-gb", l1_size_gb, "--supported-transfer-mode", mode] if base else []
@@ -124,6 +125,12 @@ def own_server(request: pytest.FixtureRequest, server_name: str, log_folder: pat
     for made in started:
         made.__exit__()
         assert "panicked at" not in made.log()
+
+
+@pytest.fixture
+def own_server(server_name: str, start_server):
+    """A function that starts the server under test for this test alone; it is stopped afterwards."""
+    return functools.partial(start_server, server_name)
 
 
 @pytest.fixture
