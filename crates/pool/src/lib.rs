@@ -4,6 +4,7 @@
 //! alive, its mapping and its pages. Hands out offsets and copies, never pointers or slices: clients can write to a
 //! shared segment at any moment, so no Rust reference to it may exist. Must not know what is stored where.
 
+mod directory;
 mod error;
 mod hugepages;
 mod mapping;
@@ -14,6 +15,7 @@ mod reclaim;
 mod segment;
 mod space;
 
+pub use directory::{Contents, Directory, DirectoryOptions, SCOPE_BYTES_MAX, SCOPES_MAX, SlotRecord};
 pub use error::PoolError;
 pub use hugepages::Pages;
 pub use name::{NAME_PREFIX, SegmentName};

@@ -2,12 +2,13 @@
 
 use std::fs::File;
 use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{FileType, Stat};
 use rustix::io::Errno;
 
 use crate::name::{DIRECTORY, NAME_PREFIX};
-use crate::{PoolError, SegmentName, owner, processes};
+use crate::{PoolError, SegmentName, directory, owner, processes};
 
 /// A segment that a dead server of ours left, and that was removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,9 +21,11 @@ pub struct StaleSegment {
 
 /// Removes every segment in `/dev/shm` that carries our mark and whose server is dead.
 ///
-/// Segments of living servers, of other programs and of other users are never touched.
+/// Segments of living servers, of other programs and of other users are never touched. One with a slot directory is kept for the
+/// server that may take it over: for an hour from the first time it is found dead.
 pub fn reclaim_stale() -> Vec<StaleSegment> {
     let Ok(entries) = std::fs::read_dir(DIRECTORY) else { return Vec::new() };
+    let now_seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
     names
         .filter(|name| name.starts_with(NAME_PREFIX))
@@ -31,8 +34,11 @@ pub fn reclaim_stale() -> Vec<StaleSegment> {
             let (file, stat) = open_regular(&path).ok()??;
             let dead =
                 owner::is_marked(&stat) && owner::lock(&file).ok()? && owner::is_same_file(&path, &stat);
-            (dead && rustix::fs::unlink(&path).is_ok())
-                .then(|| StaleSegment { name, bytes: u64::try_from(stat.st_size).unwrap_or(0) })
+            if !dead || directory::is_kept(&name, now_seconds) || rustix::fs::unlink(&path).is_err() {
+                return None;
+            }
+            directory::remove(&name);
+            Some(StaleSegment { name, bytes: u64::try_from(stat.st_size).unwrap_or(0) })
         })
         .collect()
 }
@@ -56,13 +62,14 @@ pub(crate) fn reclaim_name(name: &SegmentName, path: &Path) -> Result<(), PoolEr
     }
     // Somebody else may have reclaimed the name between `open` and `lock`; then it is not this file's any more.
     if owner::is_same_file(path, &stat) {
+        directory::remove(name.as_str());
         rustix::fs::unlink(path).map_err(PoolError::system("remove a stale segment"))?;
     }
     Ok(())
 }
 
 /// The regular file at `path`, `None` when there is nothing.
-fn open_regular(path: &Path) -> rustix::io::Result<Option<(File, Stat)>> {
+pub(crate) fn open_regular(path: &Path) -> rustix::io::Result<Option<(File, Stat)>> {
     let file = match owner::open(path) {
         Ok(file) => file,
         Err(Errno::NOENT) => return Ok(None),

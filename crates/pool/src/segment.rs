@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use crate::hugepages::{self, Pages};
 use crate::mapping::Mapping;
 use crate::name::DIRECTORY;
-use crate::{PoolError, SegmentName, owner, reclaim, space};
+use crate::{PoolError, SegmentName, owner, processes, reclaim, space};
 
 /// Most bytes asked of the system in one call while preparing: a signal undoes the call it interrupts, and only that.
 pub const PREPARE_STEP_BYTES: u64 = 16 << 20;
@@ -60,6 +60,43 @@ impl Segment {
     /// when the name belongs to somebody alive; [`PoolError::System`] for what the system refuses.
     pub fn create(options: SegmentOptions) -> Result<Self, PoolError> {
         Self::create_in(Path::new(DIRECTORY), options)
+    }
+
+    /// Takes over the segment that a dead server of ours left under this name, with everything in it. `None` if there is none, or one of
+    /// another size; a segment without a name can't be taken over.
+    ///
+    /// # Errors
+    /// [`PoolError::InvalidName`], [`PoolError::InvalidSize`]; [`PoolError::InUse`] when its server is alive; [`PoolError::System`].
+    pub fn adopt(options: &SegmentOptions) -> Result<Option<Self>, PoolError> {
+        let Some(share) = &options.share else { return Ok(None) };
+        let (name, directory) = (SegmentName::new(share)?, Path::new(DIRECTORY));
+        let path = name.path_in(directory);
+        let len = usize::try_from(options.bytes).map_err(|_| PoolError::InvalidSize(options.bytes))?;
+        let what = "open the segment that a server before this one left";
+        let Some((file, stat)) = reclaim::open_regular(&path).map_err(PoolError::system(what))? else {
+            return Ok(None);
+        };
+        if !owner::is_marked(&stat) || u64::try_from(stat.st_size) != Ok(options.bytes) {
+            return Ok(None);
+        }
+        if !owner::lock(&file).map_err(PoolError::system(what))? {
+            return Err(PoolError::InUse { name: name.to_string(), pid: processes::lock_holder(&stat) });
+        }
+        if !owner::is_same_file(&path, &stat) {
+            return Ok(None);
+        }
+        let shared =
+            Shared { name, path, file, backed_bytes: AtomicU64::new(0), unlinked: AtomicBool::new(false) };
+        let hugepages = options.hugepages && hugepages::shared_allowed(directory);
+        let mapping = Mapping::shared(shared.file.as_fd(), len, hugepages)?;
+        Ok(Some(Self { mapping, shared: Some(shared) }))
+    }
+
+    /// Leaves name and memory behind when this value is dropped, for [`Self::adopt`].
+    pub fn leave_behind(&self) {
+        if let Some(shared) = &self.shared {
+            shared.unlinked.store(true, Ordering::Relaxed);
+        }
     }
 
     /// The pool with its name in any tmpfs.

@@ -10,7 +10,9 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use larder_pool::{NAME_PREFIX, PoolError, Segment, SegmentOptions, reclaim_stale};
+use larder_pool::{
+    Contents, Directory, DirectoryOptions, NAME_PREFIX, PoolError, Segment, SegmentOptions, reclaim_stale,
+};
 
 const MIB: u64 = 1 << 20;
 
@@ -314,4 +316,44 @@ impl Drop for ForeignMapping {
         // SAFETY: the range was mapped by this value and nothing refers to it.
         unsafe { rustix::mm::munmap(self.0, self.1) }.unwrap();
     }
+}
+
+#[test]
+fn a_successor_takes_over_what_was_left_behind() {
+    let name = unique("adopt");
+    let options = SegmentOptions { share: Some(name.clone()), bytes: 4 * MIB, hugepages: false };
+    let _removed = Removed(path_of(&name));
+    assert!(Segment::adopt(&options).unwrap().is_none(), "there is nothing yet");
+    let segment = shared(&name, 4 * MIB).unwrap();
+    segment.write_at(MIB, b"bytes").unwrap();
+    assert!(matches!(Segment::adopt(&options), Err(PoolError::InUse { .. })), "its server is alive");
+    segment.leave_behind();
+    drop(segment);
+    let other_size = SegmentOptions { bytes: 2 * MIB, ..options.clone() };
+    assert!(Segment::adopt(&other_size).unwrap().is_none());
+    let adopted = Segment::adopt(&options).unwrap().unwrap();
+    let mut seen = [0; 5];
+    adopted.prepare(0..4 * MIB).unwrap();
+    adopted.read_at(MIB, &mut seen).unwrap();
+    assert_eq!(&seen, b"bytes");
+    assert!(matches!(shared(&name, 4 * MIB), Err(PoolError::InUse { .. })), "it is locked again");
+    drop(adopted);
+    assert!(!path_of(&name).exists());
+}
+
+#[test]
+fn a_segment_with_a_directory_is_kept_for_its_successor() {
+    let name = unique("kept");
+    let segment = shared(&name, MIB).unwrap();
+    let options = DirectoryOptions { stamp: 1, records_max: 10 };
+    let mut directory = Directory::create(&name, options).unwrap();
+    directory.publish().unwrap();
+    directory.keep();
+    segment.leave_behind();
+    drop((segment, directory));
+    assert!(!reclaim_stale().iter().any(|stale| stale.name.ends_with(&name)));
+    assert!(path_of(&name).exists());
+    let segment = shared(&name, MIB).unwrap();
+    assert!(Contents::read(&name, 1).unwrap().is_none(), "a server that starts cold removes it");
+    drop(segment);
 }
