@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rustix::fs::{AtFlags, CWD, FallocateFlags, Mode, OFlags};
 use rustix::io::Errno;
+use xxhash_rust::xxh3::Xxh3;
 
 use crate::hugepages::{self, Pages};
 use crate::mapping::Mapping;
@@ -17,6 +18,9 @@ use crate::{PoolError, SegmentName, owner, processes, reclaim, space};
 
 /// Most bytes asked of the system in one call while preparing: a signal undoes the call it interrupts, and only that.
 pub const PREPARE_STEP_BYTES: u64 = 16 << 20;
+
+/// Bytes copied and hashed at a time: what stays in a core's cache.
+const HASHED_BYTES: usize = 64 << 10;
 
 /// Times a name is reclaimed and taken before giving up: each failure means that another server was quicker.
 const CREATE_ATTEMPTS: usize = 8;
@@ -219,6 +223,24 @@ impl Segment {
     pub fn send_to(&self, fd: BorrowedFd<'_>, range: Range<u64>) -> io::Result<usize> {
         let (offset, len) = self.backed_range(range)?;
         self.mapping.send(offset, len, fd)
+    }
+
+    /// XXH3-64 of `len` bytes of the pool: of a copy of them, a piece at a time, because clients may write there meanwhile.
+    ///
+    /// # Errors
+    /// [`PoolError::OutOfRange`], [`PoolError::Exhausted`].
+    pub fn checksum(&self, offset: u64, len: u64) -> Result<u64, PoolError> {
+        let mut hasher = Xxh3::new();
+        let mut piece = vec![0; usize::try_from(len).unwrap_or(usize::MAX).min(HASHED_BYTES)];
+        let mut done = 0;
+        while done < len {
+            let step = (len - done).min(HASHED_BYTES as u64);
+            let piece = &mut piece[..step as usize];
+            self.read_at(offset.saturating_add(done), piece)?;
+            hasher.update(piece);
+            done += step;
+        }
+        Ok(hasher.digest())
     }
 
     /// Removes the name now; the memory stays until the segment is dropped. Further calls do nothing.

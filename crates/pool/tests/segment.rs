@@ -357,3 +357,15 @@ fn a_segment_with_a_directory_is_kept_for_its_successor() {
     assert!(Contents::read(&name, 1).unwrap().is_none(), "a server that starts cold removes it");
     drop(segment);
 }
+
+#[test]
+fn a_checksum_is_that_of_the_bytes() {
+    let segment = Segment::create(SegmentOptions { share: None, bytes: MIB, hugepages: false }).unwrap();
+    let bytes: Vec<u8> = (0..200_001u32).map(|at| (at % 251) as u8).collect();
+    segment.write_at(4096, &bytes).unwrap();
+    for len in [0, 1, 65_536, 65_537, 200_001] {
+        let expected = xxhash_rust::xxh3::xxh3_64(&bytes[..len]);
+        assert_eq!(segment.checksum(4096, len as u64).unwrap(), expected, "{len} bytes");
+    }
+    assert!(matches!(segment.checksum(MIB - 1, 2), Err(PoolError::OutOfRange { .. })));
+}
