@@ -59,6 +59,7 @@ impl Cache {
     pub(super) fn publish(&mut self, id: u32) {
         self.entries.at_mut(id).state = State::Resident;
         self.index_resident(id);
+        self.changes.note(id);
         self.policy.insert(id, self.arrival(id));
     }
 }

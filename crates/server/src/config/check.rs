@@ -91,6 +91,12 @@ fn check_memory(settings: &Settings, mistakes: &mut Vec<Mistake>) {
                 .hint("leave out either --shm-name or --l1-use-hugepages"),
         );
     }
+    if settings.bool("l1-warm-restart") && !named {
+        mistakes.push(
+            at(settings, "l1-warm-restart", "the next server finds the pool by its name, which is not given")
+                .hint("add `--shm-name NAME`"),
+        );
+    }
     if let Some(name) = settings.text("shm-name") {
         check_segment_name(settings, name, mistakes);
     }

@@ -167,6 +167,8 @@ pub struct L1Config {
     pub use_hugepages: bool,
     /// Whether and under which name the pool is shared with engines.
     pub shared_memory: SharedMemory,
+    /// Whether the pool outlives the server, for the next one of its name to take over.
+    pub warm_restart: bool,
     /// Longest time a writer may hold a reserved slot.
     pub write_ttl_seconds: u64,
     /// Longest time a silent reader keeps an object from eviction.

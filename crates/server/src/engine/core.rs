@@ -1,5 +1,6 @@
 //! The engine's parts and its lock.
 
+use std::ops::{Deref, DerefMut};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -21,7 +22,7 @@ pub type ConnectionId = u64;
 
 /// How long a chunk that is being written keeps other writers away. A copy takes milliseconds; a writer that takes longer
 /// than this has most likely given up.
-const STAGING_FRESH_MS: u32 = 30_000;
+pub(super) const STAGING_FRESH_MS: u32 = 30_000;
 
 /// Watermarks and times, which may change while the engine runs. Durations are in milliseconds.
 #[derive(Clone, Debug, PartialEq)]
@@ -66,6 +67,7 @@ pub struct Engine {
     pub(super) pool: Arc<Segment>,
     pub(super) counters: Counters,
     pub(super) bus: Arc<EventBus>,
+    pub(super) adoption: super::adoption::Adoption,
     state: Mutex<State>,
     started: Instant,
     /// Whether stores and removals go to the event log: only while somebody subscribes.
@@ -92,6 +94,43 @@ pub(super) struct State {
     pub(super) heard: super::members::Heard,
     pub(super) tier: super::tier::TierQueues,
     pub(super) warm: super::warm::WarmPrefetches,
+    pub(super) slots: Option<super::slots::SlotKeeper>,
+    pub(super) held: super::adoption::Held,
+}
+
+impl State {
+    /// Writes down what changed in the object table, if somebody is to know after this process.
+    pub(super) fn write_down(&mut self) {
+        if self.cache.has_changes()
+            && let Some(slots) = &mut self.slots
+        {
+            slots.follow(&mut self.cache);
+        }
+    }
+}
+
+/// The lock, held. What changed is written down before it is let go of.
+#[derive(Debug)]
+pub(super) struct Locked<'a>(MutexGuard<'a, State>);
+
+impl Deref for Locked<'_> {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        &self.0
+    }
+}
+
+impl DerefMut for Locked<'_> {
+    fn deref_mut(&mut self) -> &mut State {
+        &mut self.0
+    }
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        self.0.write_down();
+    }
 }
 
 impl Engine {
@@ -112,12 +151,15 @@ impl Engine {
             heard: super::members::Heard::default(),
             tier: super::tier::TierQueues::default(),
             warm: super::warm::WarmPrefetches::default(),
+            slots: None,
+            held: super::adoption::Held::default(),
         };
         Self {
             config,
             pool,
             counters: Counters::default(),
             bus: Arc::default(),
+            adoption: super::adoption::Adoption::default(),
             state: Mutex::new(state),
             started: Instant::now(),
             recording: AtomicBool::new(false),
@@ -184,7 +226,7 @@ impl Engine {
 
     /// The guarded state. A panic under the lock fails its own request; the table's operations leave no half-done state that
     /// later ones could misread as resident, so the lock is taken over.
-    pub(super) fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn state(&self) -> Locked<'_> {
+        Locked(self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

@@ -8,6 +8,7 @@
 //! outside; a lookup of 32 chunks holds the lock for about 3 us, and anything longer (eviction, clearing, sweeping) works in
 //! bounded steps.
 
+mod adoption;
 mod core;
 mod counters;
 mod error;
@@ -20,6 +21,7 @@ mod lookup;
 mod members;
 mod room;
 mod sessions;
+mod slots;
 mod status;
 mod sweep;
 mod tier;
@@ -30,6 +32,7 @@ mod warm;
 mod tests;
 
 pub use self::core::{ConnectionId, Engine, EngineConfig, Limits};
+pub use adoption::AdoptionStatus;
 pub use counters::{Counters, LookupCounts, LookupLabels};
 pub use error::EngineError;
 pub use inventory::{ObjectPage, RemovalCount};

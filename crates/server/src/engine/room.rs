@@ -86,6 +86,7 @@ impl Engine {
     /// Empties L1 (`spec/cache-semantics.md` 8). Without `force` objects under lease and objects being written stay. With it
     /// they leave the index at once, and their memory is reused when their reader or writer lets go.
     pub fn clear(&self, force: bool) {
+        self.drop_unverified();
         let mut next = Some(0);
         while let Some(from) = next {
             let mut state = self.state();

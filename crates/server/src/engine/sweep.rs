@@ -32,8 +32,9 @@ impl Engine {
         self.sweep_sessions(&mut state, now_ms);
         self.sweep_transfers(&mut state, now_ms);
         self.reap(&mut state, now_ms);
+        self.sweep_held(&mut state, now_ms);
         self.record_removals(&mut state);
-        state.sessions.len() > 0 || state.instances.len() > 0
+        !state.held.is_empty() || state.sessions.len() > 0 || state.instances.len() > 0
     }
 
     fn sweep_sessions(&self, state: &mut State, now_ms: u64) {

@@ -9,14 +9,15 @@ use larder_pool::{Segment, SegmentOptions};
 
 use super::*;
 
+mod adoption;
+
 const CHUNK: u32 = 16;
 const PAGE: u64 = 4096;
 const WORKER: i64 = 7;
 
-/// An engine over `pages` pages with one connection (1) and one registered worker whose chunks take a page.
-fn engine(pages: u64) -> Engine {
-    let options = SegmentOptions { share: None, bytes: pages * PAGE, hugepages: false };
-    let config = EngineConfig {
+/// An engine's configuration with the defaults of the flags.
+fn config() -> EngineConfig {
+    EngineConfig {
         chunk_size: CHUNK,
         hash_algorithm: HashAlgorithm::Blake3,
         align_bytes: PAGE,
@@ -31,8 +32,13 @@ fn engine(pages: u64) -> Engine {
         },
         kv_event_log_size: 100,
         incarnation_ns: 1,
-    };
-    let engine = Engine::new(config, Arc::new(Segment::create(options).unwrap()), Box::new(Lru::new()));
+    }
+}
+
+/// An engine over `pages` pages with one connection (1) and one registered worker whose chunks take a page.
+fn engine(pages: u64) -> Engine {
+    let options = SegmentOptions { share: None, bytes: pages * PAGE, hugepages: false };
+    let engine = Engine::new(config(), Arc::new(Segment::create(options).unwrap()), Box::new(Lru::new()));
     engine.grow(pages * PAGE);
     engine.stop_growing();
     engine.connected(1);

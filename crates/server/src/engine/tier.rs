@@ -314,7 +314,8 @@ impl Engine {
 
     /// Queues a lookup for the second tier; `None` if there is none or it has too much to do.
     pub(super) fn queue_prefetch(&self, state: &mut State, mut work: PrefetchWork) -> Option<u64> {
-        if !state.tier.enabled || state.tier.prefetches.len() >= PREFETCH_QUEUE_MAX {
+        let has_source = state.tier.enabled || self.is_adopting();
+        if !has_source || state.tier.prefetches.len() >= PREFETCH_QUEUE_MAX {
             return None;
         }
         state.tier.generation += 1;

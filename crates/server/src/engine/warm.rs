@@ -139,7 +139,7 @@ impl Engine {
             from,
             readers: 1,
         };
-        let status = if whole || !state.tier.is_enabled() {
+        let status = if whole || !(state.tier.is_enabled() || self.is_adopting()) {
             WarmStatus::Completed { found_keys: from * rows.len(), total_keys }
         } else {
             self.queue_prefetch(&mut state, work).ok_or(WarmError::Busy)?;

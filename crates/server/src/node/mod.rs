@@ -4,10 +4,12 @@
 //! main thread      admin HTTP, plugins, signals
 //! larder-rpc       sockets, every short operation, eviction, sweeping, event streams
 //! larder-pool      prepares the pool, then ends
+//! larder-adopt     looks at what a server before this one left in the pool, then ends
 //! (up to 4)        copies of payloads that come in messages, long clears; end when idle
 //! ```
 
 mod error;
+mod pool;
 mod run;
 mod serve;
 mod shutdown;

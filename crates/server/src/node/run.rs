@@ -6,18 +6,18 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use larder_core::eviction::{self, Lru, Noop, Policy, S3Fifo};
 use larder_core::hash::{ChunkHasher, HashAlgorithm};
-use larder_pool::{PoolError, Segment, SegmentOptions};
 use larder_supervise::{EventSink, Supervisor, SupervisorConfig};
 use tokio::net::TcpListener;
 
 use super::error::{StartError, http_url};
+use super::pool;
 use super::serve::{RpcServer, serve_rpc};
 use super::shutdown::Shutdown;
 use crate::admin::{self, Admin, Plugins};
 use crate::config::json::{Resolved, plugin_config_json, plugin_extra_config_json};
-use crate::config::{EvictionPolicy, Live, ServerConfig, SharedMemory};
+use crate::config::{EvictionPolicy, Live, ServerConfig};
 use crate::controllers::l2::{StorePolicy, Tier, TierConfig};
-use crate::controllers::{self, Effects, Preparation, Tasks, limits};
+use crate::controllers::{Effects, Preparation, Tasks, limits};
 use crate::engine::{Engine, EngineConfig};
 use crate::events::EventBus;
 use crate::rpc::{FrontConfig, RpcStats};
@@ -63,6 +63,7 @@ struct Node {
     rpc: RpcServer,
     preparation: Arc<Preparation>,
     preparing: thread::JoinHandle<()>,
+    adopting: Option<thread::JoinHandle<()>>,
 }
 
 impl Node {
@@ -80,9 +81,11 @@ impl Node {
             config.mp.hash_algorithm,
             hasher.none_hash()
         );
-        let pool = Arc::new(open_pool(&config)?);
+        let pool::Pool { segment, memory } = pool::open(&config)?;
+        let pool = Arc::new(segment);
         let engine =
             Arc::new(Engine::new(engine_config(&config, algorithm), Arc::clone(&pool), policy(&config)));
+        let adopting = pool::remember(&engine, memory)?;
         let tasks = Tasks::default();
         let stats = Arc::new(RpcStats::default());
         let front = FrontConfig {
@@ -102,8 +105,8 @@ impl Node {
         }
         let tier = Arc::new(Tier::start(&tier_config(&config), Arc::clone(&engine), &tasks)?);
         let preparation = Arc::new(Preparation::default());
-        let preparing = prepare_pool(&config, &engine, &preparation)?;
-        let node = Self { engine, tier, rpc, preparation, preparing };
+        let preparing = pool::prepare(&config, &engine, &preparation)?;
+        let node = Self { engine, tier, rpc, preparation, preparing, adopting };
         let served = node.serve(live, log, hasher, tasks, stats, &mut shutdown).await;
         node.stop();
         served
@@ -121,7 +124,7 @@ impl Node {
     ) -> Result<(), StartError> {
         let config = live.config();
         let resolved = Resolved {
-            shm_name: self.engine.pool().name().map(short_name).unwrap_or_default().to_owned(),
+            shm_name: self.engine.pool().name().map(pool::short_name).unwrap_or_default().to_owned(),
             ..Resolved::requested(&config)
         };
         let control = Plugins::default();
@@ -165,7 +168,7 @@ impl Node {
         self.preparing.thread().unpark();
         self.rpc.stop();
         self.tier.stop();
-        self.engine.pool().unlink();
+        pool::close(&self.engine, self.adopting);
         if self.preparing.join().is_err() {
             tracing::error!("the pool's preparation failed");
         }
@@ -201,49 +204,6 @@ fn policy(config: &ServerConfig) -> Box<dyn Policy> {
         EvictionPolicy::S3Fifo => Box::new(S3Fifo::new()),
         EvictionPolicy::Noop => Box::new(Noop::new()),
     }
-}
-
-/// The pool as configured. A shared segment nobody asked for by name gives way to private memory if it can't be had.
-fn open_pool(config: &ServerConfig) -> Result<Segment, PoolError> {
-    for stale in larder_pool::reclaim_stale() {
-        tracing::info!("removed {} of a dead server, {} bytes", stale.name, stale.bytes);
-    }
-    let options = |share: Option<&str>| SegmentOptions {
-        share: share.map(str::to_owned),
-        bytes: config.l1.size_bytes,
-        hugepages: config.l1.use_hugepages,
-    };
-    let segment = match &config.l1.shared_memory {
-        SharedMemory::Automatic(name) => Segment::create(options(Some(name))).or_else(|error| {
-            tracing::warn!("no shared memory, engines will send their data in messages: {error}");
-            Segment::create(options(None))
-        }),
-        SharedMemory::Named(name) => Segment::create(options(Some(name))),
-        SharedMemory::Off => Segment::create(options(None)),
-    }?;
-    match segment.name() {
-        Some(name) => tracing::info!("L1: {} bytes in /dev/shm/{name}", segment.len_bytes()),
-        None => tracing::info!("L1: {} bytes of private memory", segment.len_bytes()),
-    }
-    Ok(segment)
-}
-
-/// The name as operators give it.
-fn short_name(name: &str) -> &str {
-    name.strip_prefix("lmcache_l1_pool_").unwrap_or(name)
-}
-
-fn prepare_pool(
-    config: &ServerConfig,
-    engine: &Arc<Engine>,
-    preparation: &Arc<Preparation>,
-) -> Result<thread::JoinHandle<()>, StartError> {
-    let eager_bytes = if config.l1.use_lazy { config.l1.init_size_bytes } else { config.l1.size_bytes };
-    let (engine, preparation) = (Arc::clone(engine), Arc::clone(preparation));
-    thread::Builder::new()
-        .name("larder-pool".into())
-        .spawn(move || controllers::prepare(&engine, &preparation, eager_bytes))
-        .map_err(|source| StartError::System { what: "pool thread", source })
 }
 
 async fn listen_http(config: &ServerConfig) -> Result<(TcpListener, String), StartError> {

@@ -51,6 +51,14 @@ pub(super) const FLAGS: &[Flag] = &[
     )
     .default("false"),
     Flag::new(
+        "l1-warm-restart",
+        L1,
+        Kind::Switch,
+        "Leave the pool behind when the server stops or dies, and take over what the one before left. Needs --shm-name.",
+    )
+    .default("false")
+    .ours(),
+    Flag::new(
         "l1-write-ttl-seconds",
         L1,
         Kind::Int { min: 1, max: TTL_SECONDS_MAX },

@@ -33,6 +33,7 @@ struct Holding {
 
 /// Extends one lookup as far as the adapters can and answers it, whatever happens.
 pub(super) async fn prefetch(shared: Arc<Shared>, work: PrefetchWork) {
+    verify_adopted(&shared, &work).await;
     let keys = keys(&shared, &work);
     let holdings = look_up(&shared, &keys).await;
     let resident = shared.engine.resident(&work.rows, &work.hashes, work.from);
@@ -45,6 +46,19 @@ pub(super) async fn prefetch(shared: Arc<Shared>, work: PrefetchWork) {
     unlock(&keys, &holdings);
     wait_for_others(&shared, &work, end, &loaded).await;
     shared.engine.finish_prefetch(&work, &loaded);
+}
+
+/// Publishes what of the prompt a server before this one left in memory.
+async fn verify_adopted(shared: &Shared, work: &PrefetchWork) {
+    if shared.engine.is_adopting() {
+        let (engine, work) = (Arc::clone(&shared.engine), work.clone());
+        let verified = tokio::task::spawn_blocking(move || {
+            engine.verify_adopted_of(&work.rows, &work.hashes[work.from..])
+        });
+        if let Err(error) = verified.await {
+            tracing::error!("objects of the server before were not looked at: {error}");
+        }
+    }
 }
 
 /// The key of every object that may be missing, by row and chunk.

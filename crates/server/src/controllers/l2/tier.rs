@@ -184,6 +184,10 @@ impl Tier {
         for (index, adapter) in config.adapters.iter().enumerate() {
             tier.attach(adapter, None).map_err(|source| TierError::At { index, source: Box::new(source) })?;
         }
+        if tier.shared.engine.is_adopting() {
+            // Lookups wait for objects of the server before as they wait for adapters.
+            tier.ensure_running()?;
+        }
         Ok(tier)
     }
 

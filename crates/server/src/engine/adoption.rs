@@ -1,0 +1,295 @@
+//! Taking over the pool of a server that is gone: its objects become staging objects here, and are published one by one as their
+//! bytes prove to be theirs.
+//!
+//! Nothing of it is believed unseen. A record that contradicts another, the pool or the layout is dropped; bytes that do not match their
+//! seal are dropped; and memory that somebody was writing is kept out of use for a while, because its writer may still be alive.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use hashbrown::HashMap;
+use larder_core::cache::{Commit, EntryRef, Row};
+use larder_core::hash::ChunkHash;
+use larder_core::key::Scope;
+use larder_pool::{Contents, Directory, PoolError, SlotRecord};
+
+use super::core::{Engine, State};
+use super::slots::{SlotKeeper, decode};
+
+/// How long memory that a client of the dead server was writing stays out of use, in milliseconds. A copy takes milliseconds.
+const HELD_MS: u64 = 30_000;
+
+/// How far taking over is. Counts are of objects.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AdoptionStatus {
+    /// Found in the directory and possible.
+    pub adopted: u64,
+    /// Of those, published.
+    pub verified: u64,
+    /// Of those, dropped: their bytes were not theirs.
+    pub mismatched: u64,
+    /// Records that made no sense.
+    pub dropped: u64,
+    /// Still to be looked at.
+    pub waiting: u64,
+}
+
+/// Objects that wait for their bytes to be looked at.
+#[derive(Debug, Default)]
+pub(super) struct Adoption {
+    waiting: Mutex<Waiting>,
+    /// Held while the object in hand is looked at.
+    working: Mutex<()>,
+    under_way: AtomicBool,
+    stop: AtomicBool,
+    adopted: AtomicU64,
+    verified: AtomicU64,
+    mismatched: AtomicU64,
+    dropped: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    /// In the order in which they were published before.
+    objects: Vec<Option<Unverified>>,
+    next: usize,
+    left: usize,
+    by_chunk: HashMap<ChunkHash, Vec<usize>>,
+}
+
+#[derive(Clone, Debug)]
+struct Unverified {
+    entry: EntryRef,
+    scope: Arc<Scope>,
+    offset: u64,
+    seal: u64,
+}
+
+impl Waiting {
+    fn take(&mut self, index: usize) -> Option<Unverified> {
+        let object = self.objects.get_mut(index)?.take()?;
+        self.left -= 1;
+        Some(object)
+    }
+
+    fn take_next(&mut self) -> Option<Unverified> {
+        while self.next < self.objects.len() {
+            self.next += 1;
+            if let Some(object) = self.take(self.next - 1) {
+                return Some(object);
+            }
+        }
+        None
+    }
+
+    fn take_chunk(&mut self, scope: &Scope, hash: &ChunkHash) -> Option<Unverified> {
+        let wanted =
+            |&&index: &&usize| self.objects[index].as_ref().is_some_and(|object| *object.scope == *scope);
+        let index = self.by_chunk.get(hash)?.iter().find(wanted).copied()?;
+        self.take(index)
+    }
+}
+
+/// Memory that nobody may use for a while.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    entries: Vec<EntryRef>,
+    until_ms: u64,
+}
+
+impl Engine {
+    /// Writes the object table down in `directory` from now on, and takes over what `contents` says is in the pool. To be called before
+    /// anything is stored. The directory is published once everything that was taken over is in it.
+    ///
+    /// # Errors
+    /// When the directory can't be published; nothing is written down then.
+    pub fn remember(&self, directory: Directory, contents: Contents) -> Result<(), PoolError> {
+        let last = contents.records.last().map_or(0, |record| record.sequence);
+        let mut state = self.state();
+        state.cache.record_changes(true);
+        state.slots = Some(SlotKeeper::new(directory, last));
+        self.take_over(&mut state, contents);
+        state.write_down();
+        let published = match &mut state.slots {
+            Some(slots) => slots.directory().publish().map(|()| slots.directory().keep()),
+            None => Ok(()),
+        };
+        if published.is_err() {
+            state.slots = None;
+            state.cache.record_changes(false);
+        }
+        published
+    }
+
+    fn take_over(&self, state: &mut State, contents: Contents) {
+        let scopes: HashMap<u32, Arc<Scope>> = contents
+            .scopes
+            .iter()
+            .filter_map(|(number, bytes)| Some((*number, Arc::new(decode(bytes)?))))
+            .collect();
+        let mut dropped = contents.torn as u64;
+        let mut records = contents.records;
+        let pool_bytes = self.pool.len_bytes();
+        let fits = |record: &SlotRecord| {
+            let end = record.offset.checked_add(record.bytes);
+            end.is_some_and(|end| end <= pool_bytes)
+                && scopes.get(&record.scope).is_some_and(|scope| scope.layout.bytes() == record.bytes)
+        };
+        let before = records.len();
+        records.retain(fits);
+        dropped += (before - records.len()) as u64;
+        let end = records.iter().map(|record| record.offset + record.bytes).max().unwrap_or(0);
+        let align = self.config.align_bytes;
+        state.cache.grow(end.next_multiple_of(align).min(pool_bytes / align * align));
+        records.sort_unstable_by_key(|record| record.offset);
+        let now_ms = self.now_ms();
+        let (mut unverified, mut held) = (Vec::new(), Vec::new());
+        for record in records {
+            let scope = &scopes[&record.scope];
+            let staged_ms = if record.seal.is_some() { now_ms as u32 } else { self.long_ago(now_ms) };
+            let (hash, position) = (ChunkHash(record.hash), usize::from(record.position));
+            match (state.cache.adopt(scope, hash, position, record.offset, staged_ms), record.seal) {
+                (Some(entry), Some(seal)) => {
+                    state.cache.set_seal(entry, seal);
+                    let scope = Arc::clone(scope);
+                    let object = Unverified { entry, scope, offset: record.offset, seal };
+                    unverified.push((record.sequence, hash, object));
+                }
+                (Some(entry), None) => held.push(entry),
+                (None, _) => dropped += 1,
+            }
+        }
+        unverified.sort_unstable_by_key(|(sequence, ..)| *sequence);
+        let adoption = &self.adoption;
+        adoption.adopted.store(unverified.len() as u64, Ordering::Relaxed);
+        adoption.dropped.store(dropped, Ordering::Relaxed);
+        adoption.under_way.store(!unverified.is_empty(), Ordering::Release);
+        let mut waiting = adoption.waiting();
+        waiting.left = unverified.len();
+        for (index, (_, hash, object)) in unverified.into_iter().enumerate() {
+            waiting.by_chunk.entry(hash).or_default().push(index);
+            waiting.objects.push(Some(object));
+        }
+        state.held = Held { entries: held, until_ms: now_ms + HELD_MS };
+        self.wake_sweep.notify_one();
+    }
+
+    /// A time at which a writer began who keeps nobody else from writing the same chunk.
+    fn long_ago(&self, now_ms: u64) -> u32 {
+        (now_ms as u32).wrapping_sub(super::core::STAGING_FRESH_MS)
+    }
+
+    /// Whether objects that were taken over still wait for their bytes to be looked at.
+    pub fn is_adopting(&self) -> bool {
+        self.adoption.under_way.load(Ordering::Acquire)
+    }
+
+    /// How far taking over is.
+    pub fn adoption_status(&self) -> AdoptionStatus {
+        let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let Adoption { adopted, verified, mismatched, dropped, .. } = &self.adoption;
+        AdoptionStatus {
+            adopted: get(adopted),
+            verified: get(verified),
+            mismatched: get(mismatched),
+            dropped: get(dropped),
+            waiting: self.adoption.waiting().left as u64,
+        }
+    }
+
+    /// Looks at the objects that wait, those first that were published first, until there are none or [`Self::stop_verifying`]. Blocks for
+    /// as long as hashing them takes: for a thread of its own.
+    pub fn verify_adopted(&self) {
+        while !self.adoption.stop.load(Ordering::Relaxed) {
+            let _working = lock(&self.adoption.working);
+            let Some(object) = self.adoption.waiting().take_next() else { break };
+            self.verify(&object);
+        }
+        if self.adoption.waiting().left == 0 {
+            self.adoption.under_way.store(false, Ordering::Release);
+        }
+    }
+
+    /// Ends [`Self::verify_adopted`] after the object in hand. What was not looked at is left for the next server.
+    pub fn stop_verifying(&self) {
+        self.adoption.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Looks at the objects of these rows and chunks now. Blocks for as long as hashing them takes.
+    pub fn verify_adopted_of(&self, rows: &[Row], hashes: &[ChunkHash]) {
+        for row in rows {
+            for hash in hashes {
+                let object = self.adoption.waiting().take_chunk(&row.scope, hash);
+                if let Some(object) = object {
+                    self.verify(&object);
+                }
+            }
+        }
+        // One of them may be the one that the thread has in hand.
+        drop(lock(&self.adoption.working));
+    }
+
+    /// Drops what was not looked at yet.
+    pub(super) fn drop_unverified(&self) {
+        loop {
+            let object = self.adoption.waiting().take_next();
+            let Some(object) = object else { break };
+            let mut state = self.state();
+            state.cache.abort(object.entry);
+            self.after_change(&mut state);
+        }
+    }
+
+    fn verify(&self, object: &Unverified) {
+        let Unverified { entry, scope, offset, seal } = object;
+        let intact = match self.pool.checksum(*offset, scope.layout.bytes()) {
+            Ok(checksum) => checksum == *seal,
+            Err(error) => {
+                tracing::warn!("an object of the server before can't be read: {error}");
+                false
+            }
+        };
+        let mut state = self.state();
+        if intact && state.cache.commit(*entry) == Commit::Stored {
+            self.adoption.verified.fetch_add(1, Ordering::Relaxed);
+        } else {
+            let hash = state.cache.chunk(*entry);
+            state.cache.abort(*entry);
+            if !intact {
+                self.adoption.mismatched.fetch_add(1, Ordering::Relaxed);
+                tracing::warn!(
+                    "dropped {} of model `{}`: its bytes changed since it was stored",
+                    hash.map_or_else(String::new, |hash| hash.to_string()),
+                    scope.model_name
+                );
+            }
+        }
+        self.after_change(&mut state);
+    }
+
+    /// Frees memory that was held for writers of the dead server.
+    pub(super) fn sweep_held(&self, state: &mut State, now_ms: u64) {
+        if now_ms < state.held.until_ms {
+            return;
+        }
+        for entry in std::mem::take(&mut state.held.entries) {
+            state.cache.abort(entry);
+        }
+    }
+}
+
+impl Held {
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}
+
+impl Adoption {
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        lock(&self.waiting)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,206 @@
+//! A server after another one, over the same pool.
+
+use larder_pool::{Contents, Directory, DirectoryOptions};
+
+use super::*;
+
+const OPTIONS: DirectoryOptions = DirectoryOptions { stamp: 1, records_max: 1_000 };
+
+/// A name of this test's own; nothing of it is left when the test ends.
+struct Name(String);
+
+impl Name {
+    fn new(test: &str) -> Self {
+        Self(format!("engine-{test}-{}", std::process::id()))
+    }
+
+    fn options(&self, pages: u64) -> SegmentOptions {
+        SegmentOptions { share: Some(self.0.clone()), bytes: pages * PAGE, hugepages: false }
+    }
+
+    /// An engine over a new pool, or that of the one before.
+    fn server(&self, pages: u64) -> Engine {
+        let contents = Contents::read(&self.0, 1).unwrap().unwrap_or_default();
+        let options = self.options(pages);
+        let segment = Segment::adopt(&options).unwrap().unwrap_or_else(|| Segment::create(options).unwrap());
+        let engine = Engine::new(config(), Arc::new(segment), Box::new(Lru::new()));
+        engine.remember(Directory::create(&self.0, OPTIONS).unwrap(), contents).unwrap();
+        engine.grow(pages * PAGE);
+        engine.stop_growing();
+        engine.connected(1);
+        engine.register(WORKER, "m", 1, geometry(1), 1).unwrap();
+        engine
+    }
+}
+
+impl Drop for Name {
+    fn drop(&mut self) {
+        // A segment made cold and dropped takes everything of the name with it.
+        drop(Segment::create(self.options(1)));
+    }
+}
+
+/// The end of a server as a kill is one: nothing is cleaned up.
+fn kill(engine: Engine) {
+    engine.pool().leave_behind();
+}
+
+fn seal_all(engine: &Engine) {
+    let mut state = engine.state();
+    for id in 0..64 {
+        let Some((hash, offset, bytes)) =
+            state.cache.slot(id).map(|slot| (slot.hash, slot.offset, slot.scope.layout.bytes()))
+        else {
+            continue;
+        };
+        let scope = Arc::clone(state.cache.slot(id).unwrap().scope);
+        if let Some(entry) = state.cache.find(&scope, &hash) {
+            let checksum = engine.pool().checksum(offset, bytes).unwrap();
+            assert!(state.cache.set_seal(entry, checksum));
+        }
+    }
+}
+
+fn store(engine: &Engine, seed: u32, chunks: u32) -> Vec<u64> {
+    let tokens = prompt(seed, chunks);
+    let key = key("store", &tokens, Some(0));
+    let slots = engine.prepare_store(&key, WORKER, 1).unwrap().slots;
+    for slot in &slots {
+        let byte = (seed * 16 + slot.index as u32) as u8;
+        engine.pool().write_at(slot.offset, &[byte; PAGE as usize]).unwrap();
+    }
+    assert!(engine.commit_store(&key, WORKER, 1, None).unwrap());
+    slots.iter().map(|slot| slot.offset).collect()
+}
+
+/// Chunks that a lookup finds, with their bytes checked.
+fn hits(engine: &Engine, seed: u32, chunks: u32) -> usize {
+    let tokens = prompt(seed, chunks);
+    engine.lookup(&key("read", &tokens, None), 1).unwrap();
+    while let Some(work) = engine.take_prefetch() {
+        engine.verify_adopted_of(&work.rows, &work.hashes[work.from..]);
+        engine.finish_prefetch(&work, &[]);
+    }
+    let hits = engine.collect("read", 1).unwrap();
+    if hits > 0 {
+        let end = hits as u64 * u64::from(CHUNK);
+        let key = PromptKey { range: TokenRange { start: 0, end }, ..key("read", &tokens, Some(0)) };
+        for slot in engine.prepare_retrieve(&key, WORKER, 1).unwrap().unwrap().slots {
+            let mut bytes = vec![0; PAGE as usize];
+            engine.pool().read_at(slot.offset, &mut bytes).unwrap();
+            assert_eq!(bytes, [(seed * 16 + slot.index as u32) as u8; PAGE as usize]);
+        }
+        engine.commit_retrieve(&key, WORKER, 1).unwrap();
+    }
+    engine.end_session("read", 1);
+    hits
+}
+
+fn used_bytes(engine: &Engine) -> u64 {
+    engine.status().cache.used_bytes
+}
+
+#[test]
+fn what_a_dead_server_held_is_found_again() {
+    let name = Name::new("found");
+    let first = name.server(16);
+    store(&first, 1, 3);
+    store(&first, 2, 2);
+    seal_all(&first);
+    kill(first);
+    let second = name.server(16);
+    assert_eq!(second.adoption_status().adopted, 5);
+    assert_eq!(hits(&second, 1, 3), 3, "verified because a lookup asked");
+    assert_eq!(second.adoption_status().verified, 3);
+    second.verify_adopted();
+    assert!(!second.is_adopting());
+    assert_eq!(second.status().cache.resident_objects, 5);
+    assert_eq!(hits(&second, 2, 2), 2);
+    kill(second);
+    assert_eq!(name.server(16).adoption_status().adopted, 5, "and again by the next");
+}
+
+#[test]
+fn changed_bytes_are_dropped_and_never_served() {
+    let name = Name::new("changed");
+    let first = name.server(16);
+    let offsets = store(&first, 1, 3);
+    seal_all(&first);
+    first.pool().write_at(offsets[1] + 77, b"?").unwrap();
+    kill(first);
+    let second = name.server(16);
+    assert_eq!(hits(&second, 1, 3), 1);
+    let status = second.adoption_status();
+    assert_eq!((status.verified, status.mismatched), (2, 1));
+    assert_eq!(used_bytes(&second), 2 * PAGE);
+}
+
+#[test]
+fn what_was_being_written_stays_out_of_use_for_a_while() {
+    let name = Name::new("held");
+    let first = name.server(4);
+    store(&first, 1, 1);
+    seal_all(&first);
+    let tokens = prompt(2, 2);
+    first.prepare_store(&key("writing", &tokens, Some(0)), WORKER, 1).unwrap();
+    store(&first, 3, 1);
+    kill(first);
+    let mut second = name.server(4);
+    second.verify_adopted();
+    assert_eq!(used_bytes(&second), 4 * PAGE, "one object, and three that have no seal");
+    assert_eq!((hits(&second, 1, 1), hits(&second, 3, 1)), (1, 0));
+    second.sweep();
+    assert_eq!(used_bytes(&second), 4 * PAGE);
+    second.age_by(std::time::Duration::from_secs(31));
+    second.sweep();
+    assert_eq!(used_bytes(&second), PAGE);
+    store(&second, 2, 2);
+    assert_eq!(hits(&second, 2, 2), 2);
+}
+
+#[test]
+fn what_was_evicted_or_cleared_is_not_taken_over() {
+    let name = Name::new("evicted");
+    let first = name.server(4);
+    store(&first, 1, 4);
+    seal_all(&first);
+    store(&first, 2, 2);
+    seal_all(&first);
+    kill(first);
+    let second = name.server(4);
+    second.verify_adopted();
+    assert_eq!((hits(&second, 1, 4), hits(&second, 2, 2)), (2, 2));
+    second.clear(false);
+    kill(second);
+    let third = name.server(4);
+    assert_eq!((third.adoption_status().adopted, used_bytes(&third)), (0, 0));
+}
+
+#[test]
+fn a_clear_takes_what_was_not_looked_at_with_it() {
+    let name = Name::new("cleared");
+    let first = name.server(4);
+    store(&first, 1, 3);
+    seal_all(&first);
+    kill(first);
+    let second = name.server(4);
+    second.clear(false);
+    second.verify_adopted();
+    assert_eq!((hits(&second, 1, 3), used_bytes(&second)), (0, 0));
+}
+
+#[test]
+fn the_order_of_eviction_is_that_of_the_server_before() {
+    let name = Name::new("order");
+    let first = name.server(4);
+    for seed in [1, 2, 3, 4] {
+        store(&first, seed, 1);
+        seal_all(&first);
+    }
+    kill(first);
+    let second = name.server(4);
+    second.verify_adopted();
+    store(&second, 5, 2);
+    let left: Vec<usize> = [1, 2, 3, 4].map(|seed| hits(&second, seed, 1)).to_vec();
+    assert_eq!(left, [0, 0, 1, 1]);
+}

@@ -1,0 +1,149 @@
+//! The pool's memory: made new, or taken over from the server before this one.
+
+use std::sync::Arc;
+use std::thread;
+
+use larder_pool::{Contents, Directory, DirectoryOptions, PoolError, Segment, SegmentOptions};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::error::StartError;
+use crate::config::{ServerConfig, SharedMemory};
+use crate::controllers::{self, Preparation};
+use crate::engine::Engine;
+
+/// The pool, and what it is to be remembered by after this process.
+pub(super) struct Pool {
+    pub(super) segment: Segment,
+    pub(super) memory: Option<Memory>,
+}
+
+/// A slot directory to write, and what the server before this one wrote in its own.
+pub(super) struct Memory {
+    directory: Directory,
+    contents: Contents,
+}
+
+/// The pool as configured. A shared segment nobody asked for by name gives way to private memory if it can't be had.
+pub(super) fn open(config: &ServerConfig) -> Result<Pool, PoolError> {
+    for stale in larder_pool::reclaim_stale() {
+        tracing::info!("removed {} of a dead server, {} bytes", stale.name, stale.bytes);
+    }
+    let options = |share: Option<&str>| SegmentOptions {
+        share: share.map(str::to_owned),
+        bytes: config.l1.size_bytes,
+        hugepages: config.l1.use_hugepages,
+    };
+    let pool = match &config.l1.shared_memory {
+        SharedMemory::Named(name) if config.l1.warm_restart => {
+            open_lasting(config, name, options(Some(name)))?
+        }
+        SharedMemory::Named(name) => forgetful(Segment::create(options(Some(name)))?),
+        SharedMemory::Automatic(name) => {
+            let shared = Segment::create(options(Some(name))).or_else(|error| {
+                tracing::warn!("no shared memory, engines will send their data in messages: {error}");
+                Segment::create(options(None))
+            });
+            forgetful(shared?)
+        }
+        SharedMemory::Off => forgetful(Segment::create(options(None))?),
+    };
+    match pool.segment.name() {
+        Some(name) => tracing::info!("L1: {} bytes in /dev/shm/{name}", pool.segment.len_bytes()),
+        None => tracing::info!("L1: {} bytes of private memory", pool.segment.len_bytes()),
+    }
+    Ok(pool)
+}
+
+fn forgetful(segment: Segment) -> Pool {
+    Pool { segment, memory: None }
+}
+
+/// The pool of the server before this one with all that is in it; a new one if there is none that fits.
+fn open_lasting(config: &ServerConfig, name: &str, options: SegmentOptions) -> Result<Pool, PoolError> {
+    let stamp = stamp(config);
+    let contents = Contents::read(name, stamp)?;
+    let adopted = match &contents {
+        Some(_) => Segment::adopt(&options)?,
+        None => None,
+    };
+    let (segment, contents) = match (adopted, contents) {
+        (Some(segment), Some(contents)) => (segment, contents),
+        _ => {
+            tracing::info!("warm restart: starting cold, no pool of this configuration was left behind");
+            (Segment::create(options)?, Contents::default())
+        }
+    };
+    let records_max = config.l1.size_bytes / config.l1.align_bytes;
+    let directory = Directory::create(name, DirectoryOptions { stamp, records_max })?;
+    Ok(Pool { segment, memory: Some(Memory { directory, contents }) })
+}
+
+/// What must be the same for objects of one server to mean the same to the next.
+fn stamp(config: &ServerConfig) -> u64 {
+    let same = (
+        config.l1.size_bytes,
+        config.l1.align_bytes,
+        config.mp.chunk_size,
+        &config.mp.hash_algorithm,
+        &config.mp.python_hash_seed,
+    );
+    xxh3_64(format!("slots 1 {same:?}").as_bytes())
+}
+
+/// Begins to write down what is in the pool, and to look at what was in it before, on a thread of its own.
+pub(super) fn remember(
+    engine: &Arc<Engine>,
+    memory: Option<Memory>,
+) -> Result<Option<thread::JoinHandle<()>>, StartError> {
+    let Some(Memory { directory, contents }) = memory else { return Ok(None) };
+    engine.remember(directory, contents)?;
+    let status = engine.adoption_status();
+    tracing::info!("warm restart: {} objects taken over, {} records dropped", status.adopted, status.dropped);
+    let engine = Arc::clone(engine);
+    let thread = thread::Builder::new().name("larder-adopt".into()).spawn(move || {
+        engine.verify_adopted();
+        let status = engine.adoption_status();
+        if status.adopted > 0 {
+            tracing::info!(
+                "warm restart: {} objects verified, {} changed, {} left",
+                status.verified,
+                status.mismatched,
+                status.waiting
+            );
+        }
+    });
+    thread.map(Some).map_err(|source| StartError::System { what: "adoption thread", source })
+}
+
+/// Removes the pool's name, or leaves the pool behind for the next server.
+pub(super) fn close(engine: &Engine, adopting: Option<thread::JoinHandle<()>>) {
+    let Some(adopting) = adopting else {
+        engine.pool().unlink();
+        return;
+    };
+    engine.stop_verifying();
+    if adopting.join().is_err() {
+        tracing::error!("the adoption thread failed");
+    }
+    engine.pool().leave_behind();
+    tracing::info!("warm restart: left the pool behind for the next server of this name");
+}
+
+/// The name as operators give it.
+pub(super) fn short_name(name: &str) -> &str {
+    name.strip_prefix(larder_pool::NAME_PREFIX).unwrap_or(name)
+}
+
+/// Starts preparing the pool's pages on a thread of its own.
+pub(super) fn prepare(
+    config: &ServerConfig,
+    engine: &Arc<Engine>,
+    preparation: &Arc<Preparation>,
+) -> Result<thread::JoinHandle<()>, StartError> {
+    let eager_bytes = if config.l1.use_lazy { config.l1.init_size_bytes } else { config.l1.size_bytes };
+    let (engine, preparation) = (Arc::clone(engine), Arc::clone(preparation));
+    thread::Builder::new()
+        .name("larder-pool".into())
+        .spawn(move || controllers::prepare(&engine, &preparation, eager_bytes))
+        .map_err(|source| StartError::System { what: "pool thread", source })
+}
