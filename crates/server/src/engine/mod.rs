@@ -20,6 +20,7 @@ mod leases;
 mod lookup;
 mod members;
 mod room;
+mod seal;
 mod sessions;
 mod slots;
 mod status;

@@ -223,6 +223,7 @@ impl Engine {
             loaded.iter().rev().filter(|&&entry| state.cache.commit(entry) == Commit::Stored).count();
         self.counters.l2_loaded_chunks.add(committed as u64);
         state.tier.prefetching -= 1;
+        self.seal_soon(loaded.iter().copied());
         match work.purpose {
             Purpose::Lookup => self.answer_lookup(&mut state, work, committed),
             Purpose::Warm => self.complete_warm(&mut state, work),

@@ -272,7 +272,9 @@ impl Engine {
             bytes: stored as u64 * transfer.layout.bytes(),
         });
         let fresh = entries.iter().zip(&commits).filter(|&(_, &commit)| commit == Commit::Stored);
-        self.queue_stores(state, scope, fresh.map(|(&entry, _)| entry));
+        let fresh = fresh.map(|(&entry, _)| entry);
+        self.seal_soon(fresh.clone());
+        self.queue_stores(state, scope, fresh);
         if let Some(tokens) = tokens.filter(|_| stored > 0 && transfer.rank == 0) {
             self.record_stores(state, scope, &key.hashes, *start..*end, tokens);
         }

@@ -63,7 +63,7 @@ struct Node {
     rpc: RpcServer,
     preparation: Arc<Preparation>,
     preparing: thread::JoinHandle<()>,
-    adopting: Option<thread::JoinHandle<()>>,
+    lasting: Option<pool::Lasting>,
 }
 
 impl Node {
@@ -85,7 +85,7 @@ impl Node {
         let pool = Arc::new(segment);
         let engine =
             Arc::new(Engine::new(engine_config(&config, algorithm), Arc::clone(&pool), policy(&config)));
-        let adopting = pool::remember(&engine, memory)?;
+        let lasting = pool::remember(&engine, memory)?;
         let tasks = Tasks::default();
         let stats = Arc::new(RpcStats::default());
         let front = FrontConfig {
@@ -106,7 +106,7 @@ impl Node {
         let tier = Arc::new(Tier::start(&tier_config(&config), Arc::clone(&engine), &tasks)?);
         let preparation = Arc::new(Preparation::default());
         let preparing = pool::prepare(&config, &engine, &preparation)?;
-        let node = Self { engine, tier, rpc, preparation, preparing, adopting };
+        let node = Self { engine, tier, rpc, preparation, preparing, lasting };
         let served = node.serve(live, log, hasher, tasks, stats, &mut shutdown).await;
         node.stop();
         served
@@ -168,7 +168,7 @@ impl Node {
         self.preparing.thread().unpark();
         self.rpc.stop();
         self.tier.stop();
-        pool::close(&self.engine, self.adopting);
+        pool::close(&self.engine, self.lasting);
         if self.preparing.join().is_err() {
             tracing::error!("the pool's preparation failed");
         }
