@@ -1,9 +1,9 @@
 //! Policies by the names operators choose them by.
 
-use super::{Arc, IsolatedLru, Lru, Noop, Policy, S3Fifo};
+use super::{Arc, IsolatedLru, Lru, Noop, Policy, PrefixArc, S3Fifo};
 
 /// Every name [`by_name`] knows, in the spelling of `--eviction-policy`.
-pub const NAMES: &[&str] = &["LRU", "ARC", "IsolatedLRU", "S3FIFO", "noop"];
+pub const NAMES: &[&str] = &["LRU", "ARC", "IsolatedLRU", "S3FIFO", "PrefixARC", "noop"];
 
 /// A new policy without objects; `None` for a name not in [`NAMES`].
 #[must_use]
@@ -13,6 +13,7 @@ pub fn by_name(name: &str) -> Option<Box<dyn Policy>> {
         "ARC" => Box::new(Arc::new()),
         "IsolatedLRU" => Box::new(IsolatedLru::new()),
         "S3FIFO" => Box::new(S3Fifo::new()),
+        "PrefixARC" => Box::new(PrefixArc::new()),
         "noop" => Box::new(Noop::new()),
         _ => return None,
     })

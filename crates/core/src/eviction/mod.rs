@@ -18,6 +18,8 @@ mod list;
 mod lru;
 mod noop;
 mod per_tenant;
+mod prefix_arc;
+mod prefix_ghosts;
 mod s3fifo;
 mod tenant_lists;
 
@@ -27,6 +29,7 @@ pub use isolated_lru::IsolatedLru;
 pub use lru::Lru;
 pub use noop::Noop;
 pub use per_tenant::PerTenant;
+pub use prefix_arc::PrefixArc;
 pub use s3fifo::S3Fifo;
 
 /// Dense id of an object.
