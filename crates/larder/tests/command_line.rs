@@ -35,7 +35,7 @@ fn exit_codes_are_as_documented() {
         (&["server", "--port"], 2),
         (&["server", "--port", "abc", "--l1-size-gb", "1", "--eviction-policy", "LRU"], 2),
         (&["server"], 1),
-        (&["server", "--l1-size-gb", "1", "--eviction-policy", "IsolatedLRU"], 1),
+        (&["server", "--l1-size-gb", "1", "--eviction-policy", "MRU"], 2),
         (&["config", "check", "--l1-size-gb", "1", "--eviction-policy", "LRU"], 0),
         (&["config", "check", "--chunk-size", "0"], 1),
     ] {

@@ -172,18 +172,15 @@ def test_later_chunks_of_a_prompt_go_first(own_server, engines, model):
     assert engine.hits(tokens) == left
 
 
-@pytest.mark.parametrize("policy", ["IsolatedLRU"])
-def test_a_policy_that_would_break_eviction(own_server, policy):
+def test_eviction_per_salt_in_memory(own_server, engines, model):
     """The reference server starts, and its eviction thread dies at the first pass."""
-    starts = None
-    try:
-        server = own_server("--eviction-policy", policy)
-        starts = True
-    except StartFailed as failed:
-        starts = False
-        assert policy in str(failed)
-        return
-    assert differs(server, "isolated-lru-on-l1", peer=True, ours=False) is starts
+    server = own_server(
+        "--eviction-policy", "IsolatedLRU", "--eviction-trigger-watermark", "0.5", l1_size_gb=SMALL_GB
+    )
+    engine = engines(server)
+    assert engine.store(prompt(model, 80)) == 80
+    evicts = until(lambda: objects(server)["total_object_count"] <= CAPACITY // 2, limit_s=5)
+    assert differs(server, "isolated-lru-on-l1", peer=False, ours=True) is bool(evicts)
 
 
 def test_noop_never_evicts(own_server, engines, model):

@@ -22,12 +22,7 @@ pub(crate) fn server_config(settings: &Settings, environment: &Environment) -> S
         plugins: plugins::plugins(settings),
         l1: l1(settings, &mp),
         eviction: EvictionConfig {
-            policy: match settings.text("eviction-policy") {
-                Some("noop") => EvictionPolicy::Noop,
-                Some("ARC") => EvictionPolicy::Arc,
-                Some("S3FIFO") => EvictionPolicy::S3Fifo,
-                _ => EvictionPolicy::Lru,
-            },
+            policy: eviction_policy(settings.text("eviction-policy")),
             trigger_watermark: settings.number("eviction-trigger-watermark"),
             ratio: settings.number("eviction-ratio"),
         },
@@ -60,6 +55,17 @@ pub(crate) fn server_config(settings: &Settings, environment: &Environment) -> S
             config_file: settings.text("config").filter(|path| !path.is_empty()).map(PathBuf::from),
         },
         mp,
+    }
+}
+
+fn eviction_policy(name: Option<&str>) -> EvictionPolicy {
+    match name {
+        Some("noop") => EvictionPolicy::Noop,
+        Some("ARC") => EvictionPolicy::Arc,
+        Some("IsolatedLRU") => EvictionPolicy::IsolatedLru,
+        Some("S3FIFO") => EvictionPolicy::S3Fifo,
+        Some("PrefixARC") => EvictionPolicy::PrefixArc,
+        _ => EvictionPolicy::Lru,
     }
 }
 
@@ -210,6 +216,14 @@ mod tests {
         assert_eq!(pool_bytes(0.001), 1_073_741);
         assert_eq!(pool_bytes(10.0), 10_737_418_240);
         assert_eq!(pool_bytes(0.25), 268_435_456);
+    }
+
+    #[test]
+    fn every_policy_is_known_by_its_name() {
+        for name in larder_core::eviction::NAMES {
+            let known = eviction_policy(Some(name));
+            assert_eq!(known.as_str(), *name);
+        }
     }
 
     #[test]

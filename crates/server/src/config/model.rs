@@ -215,8 +215,12 @@ pub enum EvictionPolicy {
     Lru,
     /// Used once against used again, balanced by what is missed.
     Arc,
+    /// The least recently used of the tenant that is furthest over its share.
+    IsolatedLru,
     /// New objects pass a small queue first; Larder's own.
     S3Fifo,
+    /// The least recently used, but later what prompts share; Larder's own.
+    PrefixArc,
     /// None: a full pool refuses stores.
     Noop,
 }
@@ -227,7 +231,9 @@ impl EvictionPolicy {
         match self {
             Self::Lru => "LRU",
             Self::Arc => "ARC",
+            Self::IsolatedLru => "IsolatedLRU",
             Self::S3Fifo => "S3FIFO",
+            Self::PrefixArc => "PrefixARC",
             Self::Noop => "noop",
         }
     }

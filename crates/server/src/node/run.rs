@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use larder_core::eviction::{self, Lru, Noop, Policy, S3Fifo};
+use larder_core::eviction::{self, Policy};
 use larder_core::hash::{ChunkHasher, HashAlgorithm};
 use larder_supervise::{EventSink, Supervisor, SupervisorConfig};
 use tokio::net::TcpListener;
@@ -15,7 +15,7 @@ use super::serve::{RpcServer, serve_rpc};
 use super::shutdown::Shutdown;
 use crate::admin::{self, Admin, Plugins};
 use crate::config::json::{Resolved, plugin_config_json, plugin_extra_config_json};
-use crate::config::{EvictionPolicy, Live, ServerConfig};
+use crate::config::{Live, ServerConfig};
 use crate::controllers::l2::{StorePolicy, Tier, TierConfig};
 use crate::controllers::{Effects, Preparation, Tasks, limits};
 use crate::engine::{Engine, EngineConfig};
@@ -198,12 +198,8 @@ fn tier_config(config: &ServerConfig) -> TierConfig {
 }
 
 fn policy(config: &ServerConfig) -> Box<dyn Policy> {
-    match config.eviction.policy {
-        EvictionPolicy::Lru => Box::new(Lru::new()),
-        EvictionPolicy::Arc => Box::new(eviction::Arc::new()),
-        EvictionPolicy::S3Fifo => Box::new(S3Fifo::new()),
-        EvictionPolicy::Noop => Box::new(Noop::new()),
-    }
+    eviction::by_name(config.eviction.policy.as_str())
+        .expect("every policy of the configuration has its name")
 }
 
 async fn listen_http(config: &ServerConfig) -> Result<(TcpListener, String), StartError> {

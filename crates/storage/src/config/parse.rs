@@ -203,7 +203,7 @@ mod tests {
         }
         let policy = found.iter().find(|problem| problem.contains("MRU")).unwrap();
         assert!(
-            policy.ends_with("hint: use one of `LRU`, `ARC`, `IsolatedLRU`, `noop`, `S3FIFO`"),
+            policy.ends_with("hint: use one of `LRU`, `ARC`, `IsolatedLRU`, `noop`, `S3FIFO`, `PrefixARC`"),
             "{policy}"
         );
     }

@@ -104,7 +104,7 @@ pub struct EvictionConfig {
 
 impl EvictionConfig {
     /// Policies a configuration may name: the peer's, then ours.
-    pub const POLICIES: [&'static str; 5] = ["LRU", "ARC", "IsolatedLRU", "noop", "S3FIFO"];
+    pub const POLICIES: [&'static str; 6] = ["LRU", "ARC", "IsolatedLRU", "noop", "S3FIFO", "PrefixARC"];
 }
 
 /// A value that is not shown.

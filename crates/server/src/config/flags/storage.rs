@@ -10,7 +10,6 @@ const ALIGN_BYTES_MAX: i64 = 1 << 30;
 const TTL_SECONDS_MAX: i64 = 31_536_000;
 
 const DRAM_HINT: &str = "use a DRAM pool with `--l1-size-gb`";
-const POLICY_HINT: &str = "use `LRU`";
 
 const L1: Group = Group::L1;
 const L2: Group = Group::L2;
@@ -115,8 +114,9 @@ pub(super) const FLAGS: &[Flag] = &[
             Choice::works("LRU"),
             Choice::works("noop"),
             Choice::works("ARC"),
+            Choice::works("IsolatedLRU"),
             Choice::works("S3FIFO"),
-            Choice::refused("IsolatedLRU", "the IsolatedLRU policy is not part of this build", POLICY_HINT),
+            Choice::works("PrefixARC"),
         ]),
         "Which objects leave the pool first; `noop` never evicts. Required.",
     )
