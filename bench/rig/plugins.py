@@ -7,7 +7,10 @@ server alone); launch_span_s = first to last plugin line. stop: SIGTERM to the s
 until every plugin process is gone (30 s limit; left = still alive then; they are
 killed by pid afterwards), in three kinds: 'exec' (one process), 'child' (a bash loop
 with a sleep child: children must die, too), 'stubborn' (ignores SIGTERM).
-log: one plugin prints 200k short lines as fast as it can.
+floor: the same scripts by bare posix_spawn from a small process, until the last line is read.
+log: one plugin prints 200k short lines as fast as it can; lost = printed, neither relayed nor counted as suppressed.
+idle: 200 plugins that wait: memory of the server for each, CPU of the server and its helpers over 5 s.
+flood: noop and an 8k-token lookup while one plugin prints without end.
 """
 import sys, time
 sys.path.insert(0, __file__.rsplit("/", 1)[0])
@@ -94,6 +97,64 @@ def case(label, template, kind, k):
     return out
 
 
+def floor(k):
+    """Seconds from the first spawn to the last line of k scripts that nobody supervises."""
+    d = mk("exec", k)
+    r, w = os.pipe()
+    null = os.open("/dev/null", os.O_RDONLY)
+    act = [(os.POSIX_SPAWN_DUP2, null, 0), (os.POSIX_SPAWN_DUP2, w, 1), (os.POSIX_SPAWN_DUP2, w, 2)]
+    files = sorted(f"{d}/{f}" for f in os.listdir(d) if f.endswith(".sh"))
+    pids, seen, buf, t = [], 0, b"", time.monotonic()
+    try:
+        for f in files:
+            pids.append(os.posix_spawn("/bin/bash", ["/bin/bash", f], os.environ, file_actions=act))
+        while seen < k:
+            buf += os.read(r, 1 << 16)
+            seen = buf.count(b" end\n")
+        return round(time.monotonic() - t, 4)
+    finally:
+        for p in pids:
+            os.kill(p, signal.SIGKILL)
+            os.waitpid(p, 0)
+        for fd in (r, w, null):
+            os.close(fd)
+        shutil.rmtree(d, ignore_errors=True)
+
+
+def rss_kb(pid):
+    return int(re.search(r"VmRSS:\s+(\d+)", open(f"/proc/{pid}/status").read()).group(1))
+
+
+def idle_case(label, template, k):
+    s = Server(label, template, ARGS).start()
+    time.sleep(1)
+    base = rss_kb(s.pid)
+    s.stop()
+    d = mk("exec", k)
+    s = Server(label, template, ARGS + ["--runtime-plugin-locations", d])
+    try:
+        s.start(wait=False)
+        watch_log(s.log, k, time.monotonic() + 60, s.t0)
+        s.wait_ready()
+        time.sleep(2)
+        plugins = {int(x) for x in open(d + "/pids").read().split()}
+        helpers = [p for p in descendants(s.pid) if p not in plugins]
+        rss = rss_kb(s.pid)
+        ticks = lambda: sum(cpu_seconds(p) for p in [s.pid, *helpers])  # noqa: E731
+        before = ticks()
+        time.sleep(5)
+        return {"server_kb_per_plugin": round((rss - base) / k, 1), "cpu_pct": round((ticks() - before) / 5 * 100, 2),
+                "threads": memory_mb(s.pid)["threads"]}
+    finally:
+        pids = descendants(s.pid)
+        s.stop()
+        for p in pids:
+            if alive(p):
+                with contextlib.suppress(OSError):
+                    os.kill(p, signal.SIGKILL)
+        shutil.rmtree(d, ignore_errors=True)
+
+
 def sigkill_case(label, template, k=3):
     """Server SIGKILLed: do plugins stay behind?"""
     d = mk("exec", k)
@@ -142,7 +203,8 @@ def log_case(label, template, n):
                 t_last = time.monotonic()
             time.sleep(0.02)
         dt = t_last - t_first
-        out = {"lines": n, "relayed": cnt, "lost": n - cnt, "out_of_order": order,
+        said = b"".join(re.findall(rb"suppressed (\d+) lines", open(s.log, "rb").read())[-1:])
+        out = {"lines": n, "relayed": cnt, "lost": n - cnt - int(said or 0), "out_of_order": order,
                "lines_per_s": round((cnt - n0) / dt) if dt > 0 else None, "seconds": round(dt, 2),
                "cpu_us_per_line": round((s.cpu_s() - cpu0) / max(1, cnt - n0) * 1e6, 2),
                "log_bytes_per_line": round(pos / max(1, cnt), 1)}
@@ -162,8 +224,19 @@ def log_case(label, template, n):
     return out
 
 
+def lookup_us(c, toks, rid):
+    k = enc(make_key(toks, rid))
+    f = c.frame("lookup", k, enc(1))
+    t = time.perf_counter()
+    c.call_raw(f)
+    v = (time.perf_counter() - t) * 1e6
+    c.call("wait_prefetch_status", rid, 10.0)
+    c.call("end_session", rid)
+    return v
+
+
 def rpc_under_spam(label, template):
-    """noop latency while a plugin keeps printing."""
+    """noop and lookup latency while a plugin keeps printing."""
     d = tempfile.mkdtemp(prefix="plug_", dir=SCRATCH)
     with open(d + "/spam.sh", "w") as f:
         f.write("#!/bin/bash\necho PLUGREADY 0 end\nsleep 3\nexec timeout 20 yes 'SPAM line'\n")
@@ -180,6 +253,9 @@ def rpc_under_spam(label, template):
                 t = time.perf_counter(); c.call("noop"); v.append((time.perf_counter() - t) * 1e6)
             st = stats_us(v)
             out[name] = {"noop_p50_us": st["p50_us"], "noop_p99_us": st["p99_us"]}
+            toks = tokens(7, 8192)
+            st = stats_us([lookup_us(c, toks, f"{name}{i}") for i in range(1000)])
+            out[name] |= {"lookup_p50_us": st["p50_us"], "lookup_p99_us": st["p99_us"]}
         c.close()
         return out
     finally:
@@ -201,6 +277,8 @@ def one(label, template, rnd):
     d["stubborn_5"] = case(label, template, "stubborn", 5)
     d["server_killed"] = sigkill_case(label, template)
     d["log_200k"] = log_case(label, template, 20000 if A.quick else 200000)
+    d["floor"] = {f"spawn_{k}_s": floor(k) for k in (1, 100)}
+    d["idle_200"] = idle_case(label, template, 20 if A.quick else 200)
     d["rpc_under_spam"] = rpc_under_spam(label, template)
     return d
 

@@ -86,11 +86,15 @@ fn a_ten_line_script_can_follow_events() {
 #[test]
 fn resource_use_counts_what_a_plugin_has_started() {
     let plugins = Plugins::new();
-    plugins.add("x.sh", "sleep 1000 &\nsleep 1000 &\necho up\nread line\n");
+    // One below it, one orphan in its group, one that cut both ties.
+    let script = "sleep 1000 &\n(sleep 1000 &)\n(setsid sleep 1000 &)\necho up\nread line\n";
+    plugins.add("x.sh", script).add("y.sh", "echo up\nread line\n");
     let mut host = plugins.host().start();
-    host.wait_for("] up");
+    host.wait_for_all(&["x.sh] up", "y.sh] up"]);
+    host.wait_for_family(5);
     let usage = host.ask("usage");
-    assert_eq!((&usage[0][0], &usage[0][1]["processes"]), (&"x".into(), &3.into()));
+    assert_eq!((&usage[0][0], &usage[0][1]["processes"]), (&"x".into(), &4.into()), "{usage}");
+    assert_eq!((&usage[1][0], &usage[1][1]["processes"]), (&"y".into(), &1.into()), "{usage}");
     assert!(usage[0][1]["resident_bytes"].as_u64().unwrap() > 100_000, "{usage}");
     host.end();
 }
