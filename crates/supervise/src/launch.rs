@@ -38,9 +38,10 @@ const SETTINGS_MAX_BYTES: usize = 64 * 1024;
 #[derive(Debug)]
 pub(crate) struct Shared<S> {
     pub(crate) spawner: S,
-    pub(crate) environment: Vec<(OsString, OsString)>,
-    /// The same for plugins that see secrets.
-    pub(crate) unmasked: Vec<(OsString, OsString)>,
+    /// What plugins are told that were granted secrets.
+    pub(crate) whole: Told,
+    /// What the others are told; the same where nothing is masked.
+    pub(crate) masked: Told,
     pub(crate) interpreters: Interpreters,
     /// What a plugin without a manifest gets.
     pub(crate) bare: Manifest,
@@ -51,15 +52,8 @@ pub(crate) struct Shared<S> {
     /// Fixed point of all times given to lifecycles.
     pub(crate) epoch: Instant,
     pub(crate) launches: AtomicU64,
-    /// The extra configuration, for the check of plugins' own keys.
-    pub(crate) extra: serde_json::Value,
-    /// The same without secrets.
-    pub(crate) masked_extra: serde_json::Value,
     /// Control groups for plugins that ask.
     pub(crate) cgroups: Cgroups,
-    /// The configuration text, and the same without secrets.
-    pub(crate) config: Arc<str>,
-    pub(crate) masked_config: Arc<str>,
     pub(crate) redact_secrets: bool,
     /// Who answers on control channels.
     pub(crate) control: Option<Arc<dyn ControlHost>>,
@@ -67,7 +61,22 @@ pub(crate) struct Shared<S> {
     pub(crate) clock: Arc<dyn Clock>,
 }
 
+/// The configuration in the forms in which plugins meet it.
+#[derive(Debug, Clone)]
+pub(crate) struct Told {
+    /// The environment, with the variables of the contract.
+    pub(crate) environment: Vec<(OsString, OsString)>,
+    /// The extra configuration.
+    pub(crate) extra: serde_json::Value,
+    /// The configuration text.
+    pub(crate) config: Arc<str>,
+}
+
 impl<S> Shared<S> {
+    fn told(&self, manifest: &Manifest) -> &Told {
+        if manifest.secrets { &self.whole } else { &self.masked }
+    }
+
     pub(crate) fn now(&self) -> Duration {
         self.epoch.elapsed()
     }
@@ -160,8 +169,8 @@ fn environment_for<S>(shared: &Shared<S>, manifest: &Manifest) -> Vec<(OsString,
     // The private directory is closed to other users; they have the variable.
     let unreadable =
         |name: &OsString| manifest.confinement.user.is_some() && name == environment::CONFIG_FILE;
-    let whole = if manifest.secrets { &shared.unmasked } else { &shared.environment };
-    let kept = whole.iter().filter(|(name, _)| allowed(name) && !unreadable(name));
+    let told = shared.told(manifest).environment.iter();
+    let kept = told.filter(|(name, _)| allowed(name) && !unreadable(name));
     let mut environment: Vec<_> = kept.cloned().collect();
     for (name, value) in &manifest.environment {
         set(&mut environment, name, value);
@@ -215,7 +224,7 @@ fn grants<S>(shared: &Shared<S>, name: &str, manifest: &Manifest) -> Grants {
         plugin: name.to_owned(),
         events: manifest.events.clone(),
         masked: shared.redact_secrets && !manifest.secrets,
-        config: if manifest.secrets { shared.config.clone() } else { shared.masked_config.clone() },
+        config: shared.told(manifest).config.clone(),
         host: shared.control.clone(),
     }
 }
@@ -227,14 +236,14 @@ fn settings<S>(
     manifest: &Manifest,
 ) -> Result<Option<String>, SuperviseError> {
     let Some(schema) = &manifest.config else { return Ok(None) };
-    let checked = schema.settings(name, &shared.extra).map_err(SuperviseError::Settings)?;
+    let checked = schema.settings(name, &shared.whole.extra).map_err(SuperviseError::Settings)?;
     let text = if manifest.secrets {
         serde_json::Value::Object(checked).to_string()
     } else {
         // A mask need not fit where a number was.
         let masked = |(key, value): (String, serde_json::Value)| {
             let whole = format!("plugin.{name}.{key}");
-            let value = shared.masked_extra.get(whole).cloned().unwrap_or(value);
+            let value = shared.masked.extra.get(whole).cloned().unwrap_or(value);
             (key, value)
         };
         serde_json::Value::Object(checked.into_iter().map(masked).collect()).to_string()

@@ -1,7 +1,6 @@
 //! All plugins of one server: found, started, watched, stopped.
 
 use std::borrow::Cow;
-use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,7 +21,7 @@ use crate::error::SuperviseError;
 use crate::exposition::{self, Merged};
 use crate::feed::EventSink;
 use crate::journal::LogLine;
-use crate::launch::Shared;
+use crate::launch::{Shared, Told};
 use crate::lifecycle::{Event, Lifecycle, Phase};
 use crate::manifest::{EffectiveManifest, Manifest};
 use crate::os::{FolderWatch, GuardianSpawner};
@@ -81,20 +80,15 @@ impl<S: Spawner> Supervisor<S> {
             tracing::warn!(target: "larder_supervise", "{error}; using the temporary directory");
             Scratch::create(&std::env::temp_dir())
         })?;
-        let unmasked = environment_from(&config, &scratch, "config.json")?;
-        let extra = extra_of(&config);
-        let text: Arc<str> = config.config.as_str().into();
-        let (environment, masked_extra, masked_config) = match masked(&config) {
-            Some(masked) => {
-                let environment = environment_from(&masked, &scratch, "config-masked.json")?;
-                (environment, extra_of(&masked), masked.config.into())
-            }
-            None => (unmasked.clone(), extra.clone(), text.clone()),
+        let whole = told(&config, &scratch, "config.json")?;
+        let masked = match masked(&config) {
+            Some(masked) => told(&masked, &scratch, "config-masked.json")?,
+            None => whole.clone(),
         };
         let shared = Arc::new(Shared {
             spawner: spawner(scratch.path().to_path_buf()),
-            environment,
-            unmasked,
+            whole,
+            masked,
             interpreters: config.interpreters,
             bare: config.defaults,
             scratch: scratch.path().to_path_buf(),
@@ -102,10 +96,6 @@ impl<S: Spawner> Supervisor<S> {
             epoch: Instant::now(),
             launches: AtomicU64::new(1),
             cgroups: Cgroups::new(config.cgroup_root),
-            extra,
-            masked_extra,
-            config: text,
-            masked_config,
             redact_secrets: config.redact_secrets,
             control: config.control,
             clock: config.clock,
@@ -397,11 +387,7 @@ impl<S: Spawner> Supervisor<S> {
 }
 
 /// Writes the configuration to a file of this name and puts it into the variables of the contract.
-fn environment_from(
-    config: &SupervisorConfig,
-    scratch: &Scratch,
-    file: &str,
-) -> Result<Vec<(OsString, OsString)>, SuperviseError> {
+fn told(config: &SupervisorConfig, scratch: &Scratch, file: &str) -> Result<Told, SuperviseError> {
     let config_file = scratch.write(file, &config.config)?;
     let briefing = Briefing {
         host: &config.host,
@@ -410,7 +396,11 @@ fn environment_from(
         extra_config: config.extra_config.as_deref(),
         config_file: &config_file,
     };
-    Ok(environment::build(config.environment.clone(), briefing))
+    Ok(Told {
+        environment: environment::build(config.environment.clone(), briefing),
+        extra: extra_of(config),
+        config: config.config.as_str().into(),
+    })
 }
 
 /// The extra configuration: the text of its own, or else the member of the whole that holds it.
