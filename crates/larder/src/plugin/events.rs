@@ -3,11 +3,10 @@
 use std::path::Path;
 use std::time::Duration;
 
+use larder_server::events::Event;
 use larder_supervise::EventSink;
 use serde_json::Value;
 
-/// Kinds of events that a server publishes.
-const KINDS: [&str; 8] = ["store", "lookup", "retrieve", "evict", "l2_load", "instance", "clear", "health"];
 /// Bytes of a file of events.
 const FILE_MAX_BYTES: u64 = 4 * 1024 * 1024;
 
@@ -31,9 +30,9 @@ pub(super) fn read(path: &Path) -> Result<Vec<Scripted>, String> {
 fn event(line: &str) -> Result<Scripted, String> {
     let document: Value = serde_json::from_str(line).map_err(|error| error.to_string())?;
     let kind = document.get("event").and_then(Value::as_str).unwrap_or_default();
-    let known = KINDS.into_iter().find(|known| *known == kind);
-    let known =
-        known.ok_or_else(|| format!("no event of kind `{kind}`\nhint: there are {}", KINDS.join(", ")))?;
+    let known = Event::KINDS.into_iter().find(|known| *known == kind);
+    let known = known
+        .ok_or_else(|| format!("no event of kind `{kind}`\nhint: there are {}", Event::KINDS.join(", ")))?;
     Ok((known, line.trim().to_owned()))
 }
 
@@ -56,7 +55,6 @@ pub(super) async fn publish(events: Vec<Scripted>, sink: EventSink, pause: Durat
 #[cfg(test)]
 mod tests {
     use super::*;
-    use larder_server::events::Event;
 
     #[test]
     fn a_server_s_events_are_known() {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::ArgMatches;
+use larder_server::events::Event;
 use larder_supervise::discovery::{self, Discovery, MANIFEST_SUFFIX};
 use larder_supervise::{
     Host, Interpreters, Manifest, Readiness, Restart, SkipReason, Watchdog, WatchdogAction, interpreter,
@@ -126,6 +127,9 @@ fn manifest(report: &mut Report, plugin: &Path, bare: &Manifest, stems: &[String
     report.say(if present { "manifest" } else { "no manifest" }, &summary(&manifest));
     for name in manifest.after.iter().filter(|name| !stems.contains(name)) {
         report.say("note", &format!("it starts after `{name}`, which is not among these files"));
+    }
+    for kind in manifest.events.iter().filter(|kind| *kind != "*" && !Event::KINDS.contains(&kind.as_str())) {
+        report.mistake(&format!("no event is of kind `{kind}`\nhint: there are {}", Event::KINDS.join(", ")));
     }
     if let Some((rules, extra)) = manifest.config.as_ref().zip(extra)
         && let Err(misfits) = rules.settings(&stem(plugin), extra)
@@ -259,6 +263,18 @@ plugins/gone.sh.plugin.toml
         assert_eq!(mistakes(Some(serde_json::json!({"plugin.a.n": "x", "plugin.b.n": "x"}))), 2);
         assert_eq!(mistakes(Some(serde_json::json!({"plugin.a.url": "u"}))), 0);
         assert_eq!(mistakes(None), 0);
+    }
+
+    #[test]
+    fn events_that_never_come_are_mistakes() {
+        let folder = tempfile::tempdir().unwrap();
+        let plugin = folder.path().join("a.sh");
+        fs::write(&plugin, "").unwrap();
+        fs::write(Manifest::path_for(&plugin), "events = [\"*\", \"store\", \"evcit\"]\n").unwrap();
+        let host = Host { role: None, worker_id: 0 };
+        let report = explain(&[plugin], &host, OsStr::new("/bin:/usr/bin"), None);
+        assert_eq!(report.mistakes, 1);
+        assert!(report.text.contains("mistake: no event is of kind `evcit`"), "{}", report.text);
     }
 
     #[test]

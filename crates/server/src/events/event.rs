@@ -101,6 +101,11 @@ pub enum Event<'a> {
 }
 
 impl Event<'_> {
+    /// Every kind, as [`Event::kind`] has them.
+    pub const KINDS: [&'static str; 10] = [
+        "store", "lookup", "retrieve", "evict", "l2_load", "instance", "clear", "adapter", "config", "health",
+    ];
+
     /// The kind, as `event` says it.
     #[must_use]
     pub fn kind(&self) -> &'static str {
@@ -124,12 +129,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_kind_is_the_tag() {
-        let missing = ["rpc"];
-        let event = Event::Health { healthy: false, missing: &missing };
-        let json = serde_json::to_value(&event).unwrap();
-        assert_eq!(json["event"], event.kind());
-        let event = Event::L2Load { model_name: "m", request_id: "r", objects: 1, hit_chunks: 1 };
-        assert_eq!(serde_json::to_value(&event).unwrap()["event"], event.kind());
+    fn the_kind_is_the_tag_and_listed() {
+        let (model_name, cache_salt, request_id, worker_id, chunks) = ("m", "", "r", 0, 1);
+        let all = [
+            Event::Store { model_name, cache_salt, request_id, worker_id, chunks, bytes: 2 },
+            Event::Lookup {
+                model_name,
+                cache_salt,
+                request_id,
+                requested_chunks: 1,
+                hit_chunks: 1,
+                asks_l2: false,
+            },
+            Event::Retrieve { model_name, request_id, worker_id, chunks },
+            Event::Evict { objects: 1, used_bytes: 2 },
+            Event::L2Load { model_name, request_id, objects: 1, hit_chunks: 1 },
+            Event::Instance { instance_id: 1, change: "reaped", model_name },
+            Event::Clear { force: false },
+            Event::Adapter { adapter: "a", change: "paused" },
+            Event::Config { version: 1 },
+            Event::Health { healthy: false, missing: &["rpc"] },
+        ];
+        for event in &all {
+            assert_eq!(serde_json::to_value(event).unwrap()["event"], event.kind());
+        }
+        assert_eq!(all.map(|event| event.kind()), Event::KINDS);
     }
 }
