@@ -157,7 +157,7 @@ impl Mapping {
         counted(count)
     }
 
-    /// Has the kernel back private pages now. Kernels that can't are left to do it on first use.
+    /// Has the kernel back private pages, and map those of a shared segment, now. Kernels that can't are left to do it on first use.
     pub(crate) fn populate(&self, range: Range<usize>) -> Result<(), PoolError> {
         let Range { start, end } = range;
         let at = self.check(start as u64, end - start)?;

@@ -107,6 +107,30 @@ fn files_and_streams_are_moved_by_the_kernel() {
 }
 
 #[test]
+fn mapping_ahead_brings_pages_in_and_keeps_their_contents() {
+    // A size no other test uses: shared files have no name in the list of mappings.
+    let segment = shared(&unique("ahead"), 9 * MIB).unwrap();
+    let resident_kib = || {
+        let maps = fs::read_to_string("/proc/self/smaps").unwrap();
+        let field = |mapping: &str, name: &str| -> u64 {
+            let value = mapping.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("0 kB");
+            value.trim().trim_end_matches(" kB").parse().unwrap()
+        };
+        let mut shared = maps.split("/dev/shm/").skip(1);
+        field(shared.find(|mapping| field(mapping, "Size:") == 9 << 10).unwrap(), "Rss:")
+    };
+    segment.prepare(0..9 * MIB).unwrap();
+    segment.write_at(MIB, b"kept").unwrap();
+    assert!(resident_kib() < 4096, "{}", resident_kib());
+    segment.map_ahead(0..9 * MIB).unwrap();
+    assert_eq!(resident_kib(), 9 << 10);
+    let mut kept = [0; 4];
+    segment.read_at(MIB, &mut kept).unwrap();
+    assert_eq!(&kept, b"kept");
+    assert!(matches!(segment.map_ahead(9 * MIB..9 * MIB + 1), Err(PoolError::OutOfRange { .. })));
+}
+
+#[test]
 fn private_memory_has_no_name() {
     let segment =
         Segment::create(SegmentOptions { share: None, bytes: 2 * MIB + 5, hugepages: false }).unwrap();

@@ -59,4 +59,20 @@ pub fn prepare(engine: &Engine, progress: &Arc<Preparation>, eager_bytes: u64) {
     }
     engine.stop_growing();
     tracing::info!("prepared {done} of {total} bytes of the pool");
+    if engine.has_tier() {
+        map_ahead(engine, progress, done);
+    }
+}
+
+/// A server with a second tier moves payloads itself; without this each page would cost it a fault at first.
+fn map_ahead(engine: &Engine, progress: &Preparation, prepared: u64) {
+    let mut done = 0;
+    while done < prepared && !progress.stop.load(Ordering::Relaxed) {
+        let end = (done + SLICE_BYTES).min(prepared);
+        if let Err(error) = engine.pool().map_ahead(done..end) {
+            tracing::debug!("pages from {done} on are mapped when first used: {error}");
+            return;
+        }
+        done = end;
+    }
 }

@@ -109,6 +109,11 @@ impl Engine {
         self.state().tier.enabled = enabled;
     }
 
+    /// Whether there is a second tier to store in and load from.
+    pub fn has_tier(&self) -> bool {
+        self.state().tier.enabled
+    }
+
     /// Resolves when there may be objects to store.
     pub async fn stores_due(&self) {
         self.wake_stores.notified().await;
