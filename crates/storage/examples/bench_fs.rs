@@ -1,10 +1,11 @@
-//! Measures the `fs` adapter against plain writes and reads of the same directory.
+//! Measures the `fs` adapter against plain writes and reads of the same directory, with as many threads and the same flags.
 //!
 //! Usage: `bench_fs DIR [OBJECT_MIB=4] [OBJECTS=256] [THREADS=4] [odirect]`, or `bench_fs restart DIR [FILES=100000]`.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a tool for the command line")]
 
 use std::fs::{self, File};
 use std::os::fd::AsFd as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,6 +13,7 @@ use std::time::Instant;
 use larder_storage::adapters::fs::{FsAdapter, FsOptions};
 use larder_storage::conformance::{object_bytes, object_key};
 use larder_storage::{Adapter, HeapBuffer, LentBuffer as _, LoadItem, StoreItem};
+use rustix::fs::OFlags;
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -44,7 +46,7 @@ async fn throughput(dir: &Path, len: usize, objects: usize, threads: usize, is_d
     };
 
     let start = Instant::now();
-    plain(&plain_dir, &buffers, objects, threads, true);
+    plain(&plain_dir, &buffers, objects, threads, (true, is_direct));
     report("plain write", start);
     let options = FsOptions { workers: threads, use_odirect: is_direct, ..FsOptions::new(&our_dir) };
     let adapter = FsAdapter::open(options).unwrap();
@@ -58,7 +60,7 @@ async fn throughput(dir: &Path, len: usize, objects: usize, threads: usize, is_d
     report("adapter store", start);
 
     let start = Instant::now();
-    plain(&plain_dir, &buffers, objects, threads, false);
+    plain(&plain_dir, &buffers, objects, threads, (false, is_direct));
     report("plain read", start);
     let start = Instant::now();
     let batch = (0..objects)
@@ -71,14 +73,26 @@ async fn throughput(dir: &Path, len: usize, objects: usize, threads: usize, is_d
 }
 
 /// Writes or reads files with nothing around it.
-fn plain(dir: &Path, buffers: &[Arc<HeapBuffer>], objects: usize, threads: usize, is_write: bool) {
+fn plain(
+    dir: &Path,
+    buffers: &[Arc<HeapBuffer>],
+    objects: usize,
+    threads: usize,
+    (is_write, is_direct): (bool, bool),
+) {
+    let mut options = File::options();
+    options.read(!is_write).write(is_write).create(is_write);
+    if is_direct {
+        options.custom_flags(OFlags::DIRECT.bits().cast_signed());
+    }
+    let options = &options;
     std::thread::scope(|scope| {
         for thread in 0..threads {
             scope.spawn(move || {
                 for index in (thread..objects).step_by(threads) {
                     let buffer = &buffers[index % buffers.len()];
                     let path = dir.join(index.to_string());
-                    let file = if is_write { File::create(path) } else { File::open(path) }.unwrap();
+                    let file = options.open(path).unwrap();
                     let mut done = 0;
                     while done < buffer.len() {
                         let range = done..buffer.len();

@@ -9,7 +9,8 @@ use crate::adapters::resp::RespAdapter;
 use crate::adapters::s3::S3Adapter;
 use crate::config::{AdapterConfig, Backend};
 use crate::decorators::{
-    Bandwidth, Breaker, Checksum, Concurrency, Counters, Counting, FaultInject, Retry, Timeout, WriteBudget,
+    Bandwidth, Breaker, Checksum, Concurrency, Counters, Counting, FaultInject, Frequency, Retry, Timeout,
+    WriteBudget,
 };
 use crate::error::Failure;
 
@@ -62,6 +63,9 @@ pub fn build(config: &AdapterConfig) -> Result<Built, Failure> {
     }
     if let Some(policy) = common.admission.write {
         adapter = Arc::new(WriteBudget::new(adapter, policy));
+    }
+    if let Some(policy) = common.admission.frequency {
+        adapter = Arc::new(Frequency::new(adapter, policy));
     }
     let counting = Counting::new(adapter);
     let counters = counting.counters();

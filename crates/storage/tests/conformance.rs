@@ -8,7 +8,8 @@ use larder_storage::adapters::fs::{FsAdapter, FsOptions, FsyncPolicy, PathShards
 use larder_storage::adapters::mock::{MockAdapter, MockOptions};
 use larder_storage::decorators::{
     Bandwidth, BandwidthLimits, Breaker, BreakerPolicy, Checksum, Concurrency, ConcurrencyLimits, Counting,
-    FaultInject, FaultPlan, Retry, RetryPolicy, Timeout, TimeoutPolicy, WriteBudget, WritePolicy,
+    FaultInject, FaultPlan, Frequency, FrequencyPolicy, Retry, RetryPolicy, Timeout, TimeoutPolicy,
+    WriteBudget, WritePolicy,
 };
 use larder_storage::{Adapter, AdapterConfig, build, conformance};
 
@@ -74,6 +75,8 @@ async fn decorators_conform() {
     run(|inner| Arc::new(Checksum::new(inner, 2).unwrap())).await;
     let budget = WritePolicy { bytes_per_s: Some(1 << 36), bytes_per_day: Some(1 << 50), burst_bytes: 0 };
     run(|inner| Arc::new(WriteBudget::new(inner, budget))).await;
+    let frequency = FrequencyPolicy { stores_min: 1, remembered_objects: 1 };
+    run(|inner| Arc::new(Frequency::new(inner, frequency))).await;
     run(|inner| Arc::new(FaultInject::new(inner, FaultPlan::default()))).await;
     run(|_| conformance::FailingAdapter::new()).await;
 }

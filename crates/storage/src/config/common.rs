@@ -3,7 +3,8 @@
 use super::fields::Fields;
 use super::types::{AdmissionConfig, CommonConfig, EvictionConfig, LimitsConfig};
 use crate::decorators::{
-    BandwidthLimits, BreakerPolicy, ConcurrencyLimits, RetryPolicy, TimeoutPolicy, WritePolicy,
+    BandwidthLimits, BreakerPolicy, ConcurrencyLimits, FrequencyPolicy, RetryPolicy, TimeoutPolicy,
+    WritePolicy,
 };
 
 /// Keys and defaults of the peer first, then ours.
@@ -131,8 +132,23 @@ fn admission(fields: &mut Fields<'_>) -> AdmissionConfig {
     let is_limited = bytes_per_s.is_some() || bytes_per_day.is_some();
     let burst_bytes = burst_bytes.unwrap_or(0);
     let write = is_limited.then_some(WritePolicy { bytes_per_s, burst_bytes, bytes_per_day });
+    let frequency = frequency(&mut nested);
     fields.absorb(nested);
-    AdmissionConfig { write }
+    AdmissionConfig { frequency, write }
+}
+
+fn frequency(admission: &mut Fields<'_>) -> Option<FrequencyPolicy> {
+    /// What two generations of fingerprints take little memory for.
+    const REMEMBERED_DEFAULT: u64 = 1 << 18;
+    let stores_min = admission.integer("stores_min", 1, 15).and_then(|stores| u8::try_from(stores).ok());
+    let remembered = admission.integer("remembered_objects", 1, 1 << 26);
+    let stores_min = stores_min.filter(|stores| *stores > 1);
+    if remembered.is_some() && stores_min.is_none() {
+        let text = "`admission.remembered_objects` has no effect without `stores_min` above 1";
+        admission.warnings.push(text.to_owned());
+    }
+    let remembered_objects = usize::try_from(remembered.unwrap_or(REMEMBERED_DEFAULT)).unwrap_or(usize::MAX);
+    Some(FrequencyPolicy { stores_min: stores_min?, remembered_objects })
 }
 
 fn small(fields: &mut Fields<'_>, key: &str, min: u32, max: u32, default: u32) -> u32 {

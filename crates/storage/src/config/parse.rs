@@ -129,7 +129,7 @@ fn example() -> String {
 mod tests {
     use super::*;
     use crate::adapters::fs::{FsOptions, FsyncPolicy, PathShards};
-    use crate::decorators::WritePolicy;
+    use crate::decorators::{FrequencyPolicy, WritePolicy};
 
     fn parse(json: &str) -> Result<AdapterConfig, ConfigError> {
         AdapterConfig::parse(json, &|_| None)
@@ -159,7 +159,8 @@ mod tests {
                 "eviction": {"eviction_policy": "ARC", "trigger_watermark": 0.5},
                 "retry": {"attempts_max": 5}, "timeout": false, "breaker": {"failures_max": 9},
                 "limits": {"in_flight_bytes_max": 1000, "store_bytes_per_s": 77},
-                "admission": {"write_bytes_per_s": 10, "write_burst_bytes": 50, "write_bytes_per_day": 90}}"#,
+                "admission": {"write_bytes_per_s": 10, "write_burst_bytes": 50, "write_bytes_per_day": 90, "stores_min": 3,
+                    "remembered_objects": 1000}}"#,
         )
         .unwrap();
         let expected = FsOptions {
@@ -187,6 +188,8 @@ mod tests {
         assert!(!common.checksum);
         let write = WritePolicy { bytes_per_s: Some(10), burst_bytes: 50, bytes_per_day: Some(90) };
         assert_eq!(common.admission.write, Some(write));
+        let frequency = FrequencyPolicy { stores_min: 3, remembered_objects: 1000 };
+        assert_eq!(common.admission.frequency, Some(frequency));
     }
 
     #[test]

@@ -7,7 +7,8 @@ use crate::adapters::mock::MockOptions;
 use crate::adapters::resp::RespOptions;
 use crate::adapters::s3::S3Options;
 use crate::decorators::{
-    BandwidthLimits, BreakerPolicy, ConcurrencyLimits, FaultPlan, RetryPolicy, TimeoutPolicy, WritePolicy,
+    BandwidthLimits, BreakerPolicy, ConcurrencyLimits, FaultPlan, FrequencyPolicy, RetryPolicy,
+    TimeoutPolicy, WritePolicy,
 };
 
 /// One adapter as configured.
@@ -87,6 +88,8 @@ pub struct LimitsConfig {
 /// The `admission` block: which stores are let in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AdmissionConfig {
+    /// How often an object must have been offered; none lets the first in.
+    pub frequency: Option<FrequencyPolicy>,
     /// How much may be written; none is unlimited.
     pub write: Option<WritePolicy>,
 }

@@ -1,7 +1,7 @@
 //! Patience, limits and observation around any adapter, one file each.
 //!
 //! Each is an [`Adapter`](crate::Adapter) that owns another. [`build`](crate::build) stacks them, outermost first:
-//! counting, write budget, breaker, retry, timeout, concurrency, bandwidth, checksum. Whoever evicts puts [`Observing`] around all of it.
+//! counting, frequency, write budget, breaker, retry, timeout, concurrency, bandwidth, checksum. Whoever evicts puts [`Observing`] around all of it.
 
 mod bandwidth;
 mod breaker;
@@ -10,6 +10,7 @@ mod concurrency;
 mod counting;
 mod fault_inject;
 mod forward;
+mod frequency;
 mod observing;
 mod retry;
 mod timeout;
@@ -21,6 +22,7 @@ pub use checksum::{Checksum, ChecksumCounts};
 pub use concurrency::{Concurrency, ConcurrencyLimits};
 pub use counting::{Counters, Counting, OpCounts};
 pub use fault_inject::{FaultInject, FaultPlan};
+pub use frequency::{Frequency, FrequencyPolicy};
 pub use observing::{Observer, Observing};
 pub use retry::{Retry, RetryPolicy};
 pub use timeout::{Timeout, TimeoutPolicy};

@@ -1,0 +1,137 @@
+//! Keeps out what is stored once: most prompts never come again, and writing them wears a medium out for nothing.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::forward::forward;
+use crate::adapter::{Adapter, AdapterFuture, KeyResult, StoreItem, Stored};
+use crate::error::{Busy, Error, Failure};
+use crate::key::Key;
+use crate::report::Health;
+
+/// Which stores are let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FrequencyPolicy {
+    /// The attempt to store an object that succeeds, counted among the last ones remembered; 2 lets the second in.
+    pub stores_min: u8,
+    /// Objects whose attempts are remembered, at least; older ones are forgotten together.
+    pub remembered_objects: usize,
+}
+
+/// Answers [`Busy::Declined`] until an object was offered often enough.
+///
+/// An object in memory is offered again when it left memory and was computed again. A chunk is offered at least as often as the
+/// chunks that follow it, so what is let in has its beginning there, too.
+#[derive(Debug)]
+pub struct Frequency {
+    inner: Arc<dyn Adapter>,
+    policy: FrequencyPolicy,
+    attempts: Mutex<Attempts>,
+    declined_objects: AtomicU64,
+}
+
+/// Attempts by fingerprint, in two generations: when the young one is full, the old one is forgotten.
+#[derive(Debug, Default)]
+struct Attempts {
+    hasher: RandomState,
+    young: HashMap<u64, u8>,
+    old: HashMap<u64, u8>,
+}
+
+impl Attempts {
+    /// Counts one attempt and returns how many are remembered now.
+    fn count(&mut self, key: &Key, generation_max: usize) -> u8 {
+        let fingerprint = self.hasher.hash_one(key);
+        let before =
+            self.young.get(&fingerprint).or_else(|| self.old.get(&fingerprint)).copied().unwrap_or(0);
+        if self.young.len() >= generation_max && !self.young.contains_key(&fingerprint) {
+            self.old = std::mem::take(&mut self.young);
+        }
+        let count = before.saturating_add(1);
+        self.young.insert(fingerprint, count);
+        count
+    }
+}
+
+impl Frequency {
+    /// Wraps an adapter.
+    #[must_use]
+    pub fn new(inner: Arc<dyn Adapter>, policy: FrequencyPolicy) -> Self {
+        Self { inner, policy, attempts: Mutex::default(), declined_objects: AtomicU64::new(0) }
+    }
+
+    fn admits(&self, key: &Key) -> bool {
+        let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_in = attempts.count(key, self.policy.remembered_objects.max(1)) >= self.policy.stores_min;
+        if !is_in {
+            self.declined_objects.fetch_add(1, Ordering::Relaxed);
+        }
+        is_in
+    }
+}
+
+impl Adapter for Frequency {
+    forward!(kind, lookup_and_lock, load, unlock, delete, list, usage, close);
+
+    fn store(&self, batch: Vec<StoreItem>) -> AdapterFuture<'_, Vec<KeyResult<Stored>>> {
+        Box::pin(async move {
+            let admitted: Vec<bool> = batch.iter().map(|item| self.admits(&item.key)).collect();
+            let items = batch.into_iter().zip(&admitted).filter_map(|(item, is_in)| is_in.then_some(item));
+            let mut stored = self.inner.store(items.collect()).await.into_iter();
+            let unanswered = || Err(Error::from(Failure::closed()));
+            let declined = || Err(Error::Busy(Busy::Declined("stores_min")));
+            let outcome = |is_in| if is_in { stored.next().unwrap_or_else(unanswered) } else { declined() };
+            admitted.into_iter().map(outcome).collect()
+        })
+    }
+
+    fn health(&self) -> Health {
+        let declined = self.declined_objects.load(Ordering::Relaxed);
+        self.inner.health().detail("frequency_declined_objects", declined)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conformance::{FailingAdapter, object_key, store_items};
+
+    fn policy(stores_min: u8, remembered_objects: usize) -> FrequencyPolicy {
+        FrequencyPolicy { stores_min, remembered_objects }
+    }
+
+    #[tokio::test]
+    async fn what_is_offered_again_is_let_in() {
+        let filter = Frequency::new(FailingAdapter::new(), policy(2, 100));
+        let declined = Err(Error::Busy(Busy::Declined("stores_min")));
+        assert_eq!(filter.store(store_items(0..3, 10)).await, vec![declined.clone(); 3]);
+        let stored = filter.store(store_items(1..4, 10)).await;
+        assert_eq!((stored[0].is_ok(), stored[1].is_ok(), &stored[2]), (true, true, &declined));
+        let found = filter.lookup_and_lock((0..4).map(object_key).collect()).await;
+        assert_eq!(found.iter().map(Result::is_ok).collect::<Vec<_>>(), [false, true, true, false]);
+        assert_eq!(filter.health().details["frequency_declined_objects"], 4);
+    }
+
+    #[tokio::test]
+    async fn attempts_long_ago_do_not_count() {
+        let filter = Frequency::new(FailingAdapter::new(), policy(2, 10));
+        filter.store(store_items(0..1, 10)).await;
+        filter.store(store_items(1..30, 10)).await;
+        assert!(filter.store(store_items(0..1, 10)).await[0].is_err());
+        assert!(filter.store(store_items(0..1, 10)).await[0].is_ok());
+        let attempts = filter.attempts.lock().unwrap();
+        assert!(attempts.young.len() <= 10 && attempts.old.len() <= 10, "what is remembered is bounded");
+    }
+
+    #[tokio::test]
+    async fn more_attempts_may_be_asked_for() {
+        let filter = Frequency::new(FailingAdapter::new(), policy(4, 100));
+        let mut outcomes = Vec::new();
+        for _ in 0..5 {
+            outcomes.push(filter.store(store_items(7..8, 10)).await[0].is_ok());
+        }
+        assert_eq!(outcomes, [false, false, false, true, true]);
+    }
+}
