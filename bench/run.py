@@ -3,7 +3,7 @@
 
     python bench/run.py [NAME...] [--rounds N] [--quick] [--note TEXT] [--ours COMMAND] [--peer COMMAND]
 
-NAME is one or more of rpc, lifecycle, transfer, eviction, plugins, faults, visibility; without any, all but the last two.
+NAME is one or more of rpc, lifecycle, transfer, eviction, l2, plugins, faults, visibility; without any, all but the last two.
 Results go to bench/runs/DATE-COMMIT/: one JSON with every round and one table a benchmark, and the commands used.
 """
 
@@ -23,11 +23,12 @@ SCRIPTS = {
     "lifecycle": "lifecycle.py",
     "transfer": "transfer.py",
     "eviction": "eviction.py",
+    "l2": "l2.py",
     "plugins": "plugins.py",
     "faults": "probe_faults.py",
     "visibility": "probe_visibility.py",
 }
-USUAL = ["rpc", "lifecycle", "transfer", "eviction", "plugins"]
+USUAL = ["rpc", "lifecycle", "transfer", "eviction", "l2", "plugins"]
 FLAGS = "server --port {port} --http-port {http_port} {args}"
 
 
