@@ -140,6 +140,20 @@ async fn the_capacity_is_a_hard_cap() {
     assert!(again.store(store_items(50..51, LEN)).await[0].is_ok());
 }
 
+/// An object moves from the room set aside for it into the index at one moment, so what exactly fits is never refused.
+#[tokio::test]
+async fn what_fits_exactly_is_taken_by_any_number_of_threads() {
+    for _ in 0..20 {
+        let dir = tempfile::tempdir().unwrap();
+        let capacity_bytes = Some(32 * LEN as u64);
+        let adapter = open(FsOptions { capacity_bytes, workers: 8, ..FsOptions::new(dir.path()) });
+        complete(&adapter).await;
+        let stored = adapter.store(store_items(0..32, LEN)).await;
+        assert!(stored.iter().all(Result::is_ok), "{stored:?}");
+        adapter.close().await;
+    }
+}
+
 #[tokio::test]
 async fn a_cap_is_not_overrun_while_the_index_is_unknown() {
     let dir = tempfile::tempdir().unwrap();

@@ -45,6 +45,29 @@ pub(super) struct State {
     pub(super) space: Space,
 }
 
+/// Room set aside for a write. It is given back when the object is counted itself, or else with the reservation.
+struct Reservation<'s> {
+    store: &'s Store,
+    bytes: Option<u64>,
+}
+
+impl Reservation<'_> {
+    fn settle(&mut self, state: &mut State) {
+        if let Some(bytes) = self.bytes.take() {
+            state.space.release(bytes);
+        }
+    }
+}
+
+impl Drop for Reservation<'_> {
+    fn drop(&mut self) {
+        if self.bytes.is_some() {
+            let store = self.store;
+            self.settle(&mut store.state());
+        }
+    }
+}
+
 impl Store {
     pub(super) fn open(options: FsOptions) -> Result<Self, Failure> {
         let space = Space::new(options.capacity_bytes, Duration::from_millis(options.full_probe_ms));
@@ -86,17 +109,19 @@ impl Store {
             let (used, is_known) = (state.index.index.bytes(), state.index.is_complete());
             state.space.reserve(len, used, is_known, Instant::now())?;
         }
-        let written = self.write(item, &path);
+        let mut reservation = Reservation { store: self, bytes: Some(len) };
+        let written = self.write(item, &path, &mut reservation);
+        drop(reservation);
         self.settle_write(item, len, written)
     }
 
     /// Writes beside the final name, then renames: an object is whole or absent at every moment.
-    fn write(&self, item: &StoreItem, path: &Path) -> Result<(), Failure> {
+    fn write(&self, item: &StoreItem, path: &Path, reservation: &mut Reservation<'_>) -> Result<(), Failure> {
         let dir = self.files.dir(&item.key, self.files.shards());
         let tmp = self.files.tmp(&dir);
         let attempt = |what: &str| format!("{what} `{}`", path.display());
         self.files.create_dir(&dir).map_err(|error| Failure::io(attempt("create directory of"), &error))?;
-        let publish = || -> Result<(), Failure> {
+        let mut publish = || -> Result<(), Failure> {
             let file = self
                 .io
                 .create(&tmp, &*item.buffer, item.seal)
@@ -104,7 +129,12 @@ impl Store {
             let _stripe = self.stripe(&item.key);
             fs::rename(&tmp, path).map_err(|error| Failure::io(attempt("rename"), &error))?;
             drop(file);
-            let old = self.state().index.insert(&item.key, item.buffer.len() as u64, self.files.shards());
+            let old = {
+                let mut state = self.state();
+                // At no moment is an object counted twice: others would be refused room that is there.
+                reservation.settle(&mut state);
+                state.index.insert(&item.key, item.buffer.len() as u64, self.files.shards())
+            };
             if let Some(old) = old.filter(|old| old.note != self.files.shards()) {
                 // The object moved; what another setting left behind would only take room.
                 let _ = fs::remove_file(self.files.object(&item.key, old.note)?);
@@ -122,7 +152,6 @@ impl Store {
 
     fn settle_write(&self, item: &StoreItem, len: u64, written: Result<(), Failure>) -> KeyResult<Stored> {
         let mut state = self.state();
-        state.space.release(len);
         let base = self.files.base().display();
         match written {
             Ok(()) => {
