@@ -36,6 +36,21 @@ fn exit_codes_are_as_documented() {
         (&["server", "--port", "abc", "--l1-size-gb", "1", "--eviction-policy", "LRU"], 2),
         (&["server"], 1),
         (&["server", "--l1-size-gb", "1", "--eviction-policy", "MRU"], 2),
+        (&["server", "--l1-size-gb", "1", "--eviction-policy", "LRU", "--quota", "alice"], 1),
+        (
+            &[
+                "config",
+                "check",
+                "--l1-size-gb",
+                "1",
+                "--eviction-policy",
+                "IsolatedLRU",
+                "--quota",
+                "a=1",
+                "b=0",
+            ],
+            0,
+        ),
         (&["config", "check", "--l1-size-gb", "1", "--eviction-policy", "LRU"], 0),
         (&["config", "check", "--chunk-size", "0"], 1),
     ] {

@@ -6,5 +6,6 @@ pub mod controllers;
 pub mod engine;
 pub mod events;
 pub mod node;
+pub mod quotas;
 pub mod rpc;
 pub mod telemetry;

@@ -300,8 +300,10 @@ fn a_mistyped_flag_is_a_usage_error() {
 
 #[test]
 fn adapters_are_asked_of_the_server() {
-    let capabilities =
-        Capabilities { l2_adapter: |it| if it["type"] == "fs" { Ok(()) } else { Err("unheard of".into()) } };
+    let capabilities = Capabilities {
+        l2_adapter: |it| if it["type"] == "fs" { Ok(()) } else { Err("unheard of".into()) },
+        ..Capabilities::default()
+    };
     let words: Vec<&str> = REQUIRED
         .iter()
         .copied()

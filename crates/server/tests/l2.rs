@@ -18,6 +18,8 @@ use serde_json::{Value, json};
 
 #[path = "l2/control.rs"]
 mod control;
+#[path = "l2/eviction.rs"]
+mod eviction;
 
 const CHUNK: u32 = 16;
 const PAGE: u64 = 4096;
@@ -59,7 +61,13 @@ fn engine(pages: u64) -> Arc<Engine> {
 }
 
 fn tier(engine: &Arc<Engine>, adapters: Vec<Value>, store_policy: StorePolicy) -> Tier {
-    let config = TierConfig { adapters, store_policy, prefetches_max: 4, prefetch_bytes_max: 1 << 30 };
+    let config = TierConfig {
+        adapters,
+        store_policy,
+        prefetches_max: 4,
+        prefetch_bytes_max: 1 << 30,
+        quotas: Arc::default(),
+    };
     Tier::start(&config, Arc::clone(engine), &Tasks::default()).unwrap()
 }
 

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import time
 
-import pytest
-
 from mpkit.deviation import differs
 from mpkit.engine import CHUNK, OBJECT_BYTES, content, prompt
-from mpkit.process import StartFailed
 
 #: 1 MiB: 128 objects of the tests' layout.
 SMALL_GB = str(1 / 1024)

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::entry::{EntryRef, State};
+use super::entry::State;
 use super::table::Cache;
 use crate::hash::ChunkHash;
 use crate::key::Scope;
@@ -53,12 +53,6 @@ impl Cache {
     /// The ids of records that changed, in order, some more than once. What a record is now is told by [`Self::slot`].
     pub fn take_changes(&mut self) -> Vec<u32> {
         std::mem::take(&mut self.changes.ids)
-    }
-
-    /// The memory of an object, while it exists.
-    #[must_use]
-    pub fn slot_of(&self, entry: EntryRef) -> Option<Slot<'_>> {
-        self.entries.get(entry).and_then(|_| self.slot(entry.id))
     }
 
     /// The memory of the object with this id; none if the id is not in use.

@@ -161,6 +161,7 @@ impl From<TierError> for Refusal {
             TierError::Config(_)
             | TierError::Adapter(_)
             | TierError::At { .. }
+            | TierError::EvictionWithoutLimit
             | TierError::Roster(RosterError::Place { .. }) => StatusCode::BAD_REQUEST,
         };
         Self { status, detail: error.to_string() }

@@ -8,7 +8,16 @@ use serde_json::{Value, json};
 
 use super::routes::Admin;
 use super::text::{Kind, Scrape};
-use crate::controllers::l2::{Attached, Phase};
+use crate::controllers::l2::{Attached, EvictionReport, Phase};
+
+/// The peer's word for the share of a capacity that is not known.
+const NO_CAPACITY: f64 = -1.0;
+
+/// Tenants of an adapter that have a sample of their own: those that have most.
+const SALTS_MAX: usize = 50;
+
+/// The label of all others together.
+const OTHER: &str = "(other)";
 
 /// An adapter in `/config/adapters`: the peer's keys, then ours.
 pub(super) fn listed(index: usize, attached: &Attached) -> Value {
@@ -53,6 +62,33 @@ pub(super) fn status(attached: &Attached) -> Value {
     })
 }
 
+/// An adapter that evicts, in `/status`: the peer's keys, then ours.
+pub(super) fn eviction(attached: &Attached) -> Option<Value> {
+    let config = attached.eviction()?;
+    let usage = attached.built().adapter.usage();
+    let report = attached.eviction_report();
+    let count = |count: fn(&EvictionReport) -> u64| report.as_ref().map_or(0, count);
+    Some(json!({
+        "eviction_policy": config.policy,
+        "trigger_watermark": config.trigger_watermark,
+        "eviction_ratio": config.eviction_ratio,
+        "current_usage": usage.fraction().unwrap_or(NO_CAPACITY),
+        "total_bytes_used": usage.bytes_used,
+        "total_capacity_bytes": usage.bytes_capacity.unwrap_or_default(),
+        "num_cache_salt_buckets": usage.bytes_by_salt.len(),
+        "id": attached.id(),
+        "indexed_objects": count(|report| report.objects),
+        "indexed_bytes": count(|report| report.bytes),
+        "index_complete": report.as_ref().is_some_and(|report| report.is_indexed),
+        "passes": count(|report| report.passes),
+        "evicted_objects": count(|report| report.evicted_objects),
+        "evicted_bytes": count(|report| report.evicted_bytes),
+        "locked_objects": count(|report| report.locked_objects),
+        "failed_objects": count(|report| report.failed_objects),
+        "refused_objects": count(|report| report.refused_objects),
+    }))
+}
+
 type Count = fn(&Built, Op) -> u64;
 
 /// The peer's families for L2, and ours by operation.
@@ -83,6 +119,7 @@ pub(super) fn metrics(scrape: &mut Scrape, admin: &Admin) {
     );
     let adapters = admin.tier.adapters();
     usage(scrape, &adapters);
+    evictions(scrape, &adapters);
     let families: [(&'static str, &str, Count); 5] = [
         ("larder_l2_keys_total", "Keys an adapter was asked for.", |built, op| built.counters.of(op).keys),
         ("larder_l2_ok_keys_total", "Keys that went well.", |built, op| built.counters.of(op).ok),
@@ -128,5 +165,60 @@ fn usage(scrape: &mut Scrape, adapters: &[Arc<Attached>]) {
         scrape.family("larder_l2_adapter_active", Kind::Gauge, "Whether an adapter gets new work.");
     for attached in adapters {
         family.sample(&[("adapter", attached.id())], u8::from(attached.phase() == Phase::Active));
+    }
+}
+
+type Tally = fn(&EvictionReport) -> u64;
+
+/// What left, and who has what: by tenant as the peer has it, but never by all of them.
+fn evictions(scrape: &mut Scrape, adapters: &[Arc<Attached>]) {
+    let reports: Vec<_> =
+        adapters.iter().filter_map(|attached| Some((attached.id(), attached.eviction_report()?))).collect();
+    let mut evicted: BTreeMap<&str, u64> = BTreeMap::new();
+    for (salt, count) in reports.iter().flat_map(|(_, report)| &report.evicted_by_salt) {
+        *evicted.entry(salt).or_default() += count;
+    }
+    let name = "lmcache_mp_l2_evicted_objects_chunks_total";
+    let mut family = scrape.family(name, Kind::Counter, "Objects evicted from L2.");
+    for (salt, count) in evicted {
+        family.sample(&[("cache_salt", salt)], count);
+    }
+    let families: [(&'static str, Kind, &str, Tally); 6] = [
+        ("larder_l2_evicted_bytes_total", Kind::Counter, "Bytes evicted from an adapter.", |report| {
+            report.evicted_bytes
+        }),
+        ("larder_l2_eviction_passes_total", Kind::Counter, "Times something had to leave.", |report| {
+            report.passes
+        }),
+        ("larder_l2_eviction_locked_total", Kind::Counter, "Victims that a lookup held.", |report| {
+            report.locked_objects
+        }),
+        ("larder_l2_eviction_failed_total", Kind::Counter, "Victims that could not be deleted.", |report| {
+            report.failed_objects
+        }),
+        ("larder_l2_quota_refused_total", Kind::Counter, "Objects larger than their quota.", |report| {
+            report.refused_objects
+        }),
+        ("larder_l2_indexed_objects", Kind::Gauge, "Objects eviction knows of.", |report| report.objects),
+    ];
+    for (name, kind, help, value) in families {
+        let mut family = scrape.family(name, kind, help);
+        for (id, report) in &reports {
+            family.sample(&[("adapter", id)], value(report));
+        }
+    }
+    let mut family =
+        scrape.family("larder_l2_salt_usage_bytes", Kind::Gauge, "Bytes of the tenants that have most.");
+    for (id, report) in &reports {
+        let mut salts: Vec<(&str, u64)> =
+            report.bytes_by_salt.iter().map(|(salt, bytes)| (&**salt, *bytes)).collect();
+        salts.sort_unstable_by_key(|&(_, bytes)| std::cmp::Reverse(bytes));
+        let rest = salts.split_off(salts.len().min(SALTS_MAX));
+        if !rest.is_empty() {
+            salts.push((OTHER, rest.iter().map(|(_, bytes)| bytes).sum()));
+        }
+        for (salt, bytes) in salts {
+            family.sample(&[("adapter", id), ("cache_salt", salt)], bytes);
+        }
     }
 }

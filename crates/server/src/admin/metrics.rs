@@ -23,27 +23,10 @@ pub(super) fn scrape(admin: &Admin, plugins: &PluginSample) -> String {
     l2::metrics(&mut scrape, admin);
     larder(&mut scrape, &status, counters);
     leases(&mut scrape, admin);
-    adoption(&mut scrape, admin);
     rpc(&mut scrape, admin);
     node(&mut scrape, admin);
     write_metrics(&mut scrape, plugins);
     scrape.finish()
-}
-
-/// What became of what the server before left in the pool.
-fn adoption(scrape: &mut Scrape, admin: &Admin) {
-    let status = admin.engine.adoption_status();
-    let outcomes = [
-        ("verified", status.verified),
-        ("mismatched", status.mismatched),
-        ("dropped", status.dropped),
-        ("waiting", status.waiting),
-    ];
-    let help = "Objects of the server before, found in the pool at start.";
-    let mut family = scrape.family("larder_l1_adopted_objects", Gauge, help);
-    for (outcome, objects) in outcomes {
-        family.sample(&[("outcome", outcome)], objects);
-    }
 }
 
 /// Who holds leases; a leak is one nobody owns.
@@ -210,16 +193,6 @@ fn larder(scrape: &mut Scrape, status: &EngineStatus, counters: &Counters) {
             "larder_expired_leases_total",
             "Leases whose holder was gone or silent.",
             counters.expired_leases.get(),
-        ),
-        (
-            "larder_sealed_objects_total",
-            "Objects whose checksum was noted after their commit.",
-            counters.sealed_objects.get(),
-        ),
-        (
-            "larder_unsealed_objects_total",
-            "Objects without a checksum because too many waited for theirs.",
-            counters.unsealed_objects.get(),
         ),
         ("larder_forced_leases_total", "Leases an operator took back.", counters.forced_leases.get()),
         (

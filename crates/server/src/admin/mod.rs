@@ -10,6 +10,7 @@ mod events;
 mod l2;
 mod metrics;
 mod plugins;
+mod quota;
 mod routes;
 mod settings;
 mod status;

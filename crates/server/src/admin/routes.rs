@@ -10,12 +10,13 @@ use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{adapters, cache, events, metrics, plugins, settings, status};
+use super::{adapters, cache, events, metrics, plugins, quota, settings, status};
 use crate::config::json::Resolved;
 use crate::config::{Live, ServerConfig};
 use crate::controllers::l2::Tier;
 use crate::controllers::{Effects, Preparation, Tasks};
 use crate::engine::Engine;
+use crate::quotas::QuotaTable;
 use crate::rpc::RpcStats;
 use larder_core::hash::ChunkHasher;
 
@@ -43,6 +44,8 @@ pub struct Admin {
     pub hasher: ChunkHasher,
     /// The second tier.
     pub tier: Arc<Tier>,
+    /// Who may have how much.
+    pub quotas: Arc<QuotaTable>,
     /// The runtime plugins.
     pub plugins: plugins::Plugins,
 }
@@ -70,6 +73,7 @@ pub fn router(admin: Admin) -> Router {
         .route("/periodic-threads", get(tasks))
         .merge(cache::router())
         .merge(adapters::router())
+        .merge(quota::router())
         .merge(settings::router())
         .merge(plugins::router())
         .fallback(async || (StatusCode::NOT_FOUND, Json(json!({ "detail": "Not Found" }))))

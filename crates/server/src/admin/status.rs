@@ -80,7 +80,11 @@ fn storage_manager(admin: &Admin, status: &EngineStatus, healthy: bool) -> Value
             "num_l2_adapters": adapters, "num_active_adapters": active,
             "num_draining_adapters": draining,
         },
-        "l2_eviction_controller": { "is_healthy": true, "thread_alive": true, "adapters": [] },
+        "l2_eviction_controller": {
+            "is_healthy": alive("l2-eviction"),
+            "thread_alive": alive("l2-eviction"),
+            "adapters": attached.iter().filter_map(|adapter| l2::eviction(adapter)).collect::<Vec<_>>(),
+        },
         "l2_adapters": attached.iter().map(|adapter| l2::status(adapter)).collect::<Vec<_>>(),
         "num_l2_adapters": adapters,
         "l1_usage": [status.cache.used_bytes, status.cache.capacity_bytes],
@@ -143,7 +147,6 @@ fn instances(status: &EngineStatus) -> Value {
 
 fn larder(admin: &Admin, status: &EngineStatus) -> Value {
     let cache = &status.cache;
-    let adoption = admin.engine.adoption_status();
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "missing_tasks": admin.tasks.missing(),
@@ -152,10 +155,6 @@ fn larder(admin: &Admin, status: &EngineStatus) -> Value {
             "preparation_failed": admin.preparation.has_failed(),
             "largest_free_bytes": cache.largest_free_bytes,
             "condemned_objects": cache.condemned_objects,
-        },
-        "adoption": {
-            "adopted": adoption.adopted, "verified": adoption.verified, "mismatched": adoption.mismatched,
-            "dropped": adoption.dropped, "waiting": adoption.waiting,
         },
         "leases": { "total": cache.leases, "held_by_sessions": status.session_leases },
         "refused_chunks_total": cache.refused_total,

@@ -8,6 +8,7 @@ use super::model::{
     SharedMemory, TransferMode,
 };
 use super::plugins;
+use super::quotas;
 use super::settings::{Environment, Settings};
 
 /// The peer's defaults behind coordinator flags that are absent (spec/config-and-cli.md 5).
@@ -26,6 +27,7 @@ pub(crate) fn server_config(settings: &Settings, environment: &Environment) -> S
             trigger_watermark: settings.number("eviction-trigger-watermark"),
             ratio: settings.number("eviction-ratio"),
         },
+        quotas: quotas::quotas(settings).unwrap_or_default(),
         l2: L2Config {
             adapters: settings.objects("l2-adapter").to_vec(),
             store_policy: settings.string("l2-store-policy"),

@@ -6,7 +6,8 @@ use super::flag::{Group, Support};
 use super::load::Capabilities;
 use super::mistake::Mistake;
 use super::settings::{Settings, Source, default_value};
-use super::{build, flags, plugins, quoted};
+use super::{build, flags, plugins, quotas, quoted};
+use crate::controllers::l2::NOTHING_TO_GO_BY;
 
 pub(crate) fn check(
     settings: &Settings,
@@ -179,6 +180,7 @@ fn check_observability(settings: &Settings, mistakes: &mut Vec<Mistake>) {
 }
 
 fn check_adapters(settings: &Settings, capabilities: &Capabilities, mistakes: &mut Vec<Mistake>) {
+    let has_quotas = quotas::quotas(settings).is_ok_and(|quotas| !quotas.is_unlimited());
     for (index, adapter) in settings.objects("l2-adapter").iter().enumerate() {
         let problem = match adapter.get("type") {
             Some(Json::String(kind)) => (capabilities.l2_adapter)(adapter)
@@ -187,9 +189,13 @@ fn check_adapters(settings: &Settings, capabilities: &Capabilities, mistakes: &m
             Some(_) => Some("the adapter's `type` is not a text".into()),
             None => Some("the adapter has no `type`".into()),
         };
+        let source = || settings.get("l2-adapter").source.clone();
         if let Some(problem) = problem {
-            let source = settings.get("l2-adapter").source.clone();
-            mistakes.push(Mistake::new(format!("l2_adapter[{index}].type"), source, problem));
+            mistakes.push(Mistake::new(format!("l2_adapter[{index}].type"), source(), problem));
+        } else if !has_quotas && (capabilities.l2_is_unlimited)(adapter) {
+            let (problem, hint) = NOTHING_TO_GO_BY.split_once("\nhint: ").unwrap_or((NOTHING_TO_GO_BY, ""));
+            let name = format!("l2_adapter[{index}].eviction");
+            mistakes.push(Mistake::new(name, source(), problem).hint(hint));
         }
     }
 }

@@ -8,12 +8,15 @@ use super::mistake::{InvalidConfig, Mistake};
 use super::model::ServerConfig;
 use super::settings::{self, Environment, Settings, Source};
 use super::{build, check, command, file};
+use crate::controllers::l2::is_unlimited;
 
 /// What this build can do beyond the flag table, asked during checks.
 #[derive(Clone, Copy, Debug)]
 pub struct Capabilities {
     /// Whether an L2 adapter can be used as configured; `Err` says why not, as a phrase.
     pub l2_adapter: fn(&Json) -> Result<(), String>,
+    /// Whether an L2 adapter that can be used is told to evict, and could never find a reason to.
+    pub l2_is_unlimited: fn(&Json) -> bool,
 }
 
 impl Default for Capabilities {
@@ -23,6 +26,10 @@ impl Default for Capabilities {
                 AdapterConfig::from_value(adapter, &|name| std::env::var(name).ok())
                     .map(drop)
                     .map_err(|error| error.to_string())
+            },
+            l2_is_unlimited: |adapter| {
+                AdapterConfig::from_value(adapter, &|name| std::env::var(name).ok())
+                    .is_ok_and(|adapter| is_unlimited(&adapter))
             },
         }
     }

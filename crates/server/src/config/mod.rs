@@ -16,6 +16,7 @@ mod load;
 mod mistake;
 mod model;
 mod plugins;
+mod quotas;
 pub mod reference;
 mod settings;
 pub mod show;

@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use larder_core::quota::Quotas;
 use larder_supervise::{Interpreters, Manifest};
 use serde_json::Value as Json;
 
@@ -20,6 +21,8 @@ pub struct ServerConfig {
     pub l1: L1Config,
     /// Eviction from the first tier.
     pub eviction: EvictionConfig,
+    /// Bytes each tenant may have in either tier.
+    pub quotas: Quotas,
     /// Second tier.
     pub l2: L2Config,
     /// Admin HTTP server.

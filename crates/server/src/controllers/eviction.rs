@@ -25,10 +25,18 @@ pub async fn evict(engine: Arc<Engine>, task: Arc<Task>) {
     }
 }
 
-/// One pass; the number of objects that went.
+/// One pass; the number of objects that went. Tenants that have more than their quota give before anybody else.
 async fn pass(engine: &Engine) -> usize {
-    let quota = engine.eviction_quota();
     let mut evicted = 0;
+    loop {
+        let step = engine.evict_over_quota();
+        if step == 0 {
+            break;
+        }
+        evicted += step;
+        tokio::task::yield_now().await;
+    }
+    let quota = evicted + engine.eviction_quota();
     while evicted < quota {
         let step = engine.evict_step(quota - evicted);
         if step == 0 {

@@ -68,7 +68,6 @@ pub struct Engine {
     pub(super) counters: Counters,
     pub(super) bus: Arc<EventBus>,
     pub(super) adoption: super::adoption::Adoption,
-    pub(super) sealing: super::seal::Sealing,
     state: Mutex<State>,
     started: Instant,
     /// Whether stores and removals go to the event log: only while somebody subscribes.
@@ -161,7 +160,6 @@ impl Engine {
             counters: Counters::default(),
             bus: Arc::default(),
             adoption: super::adoption::Adoption::default(),
-            sealing: super::seal::Sealing::default(),
             state: Mutex::new(state),
             started: Instant::now(),
             recording: AtomicBool::new(false),

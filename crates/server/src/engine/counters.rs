@@ -70,10 +70,6 @@ pub struct Counters {
     pub unknown_instance_stores: Counter,
     /// Chunks for which a worker got no room.
     pub refused_chunks: Counter,
-    /// Objects whose checksum was noted after their commit.
-    pub sealed_objects: Counter,
-    /// Objects that went without because too many waited.
-    pub unsealed_objects: Counter,
     /// Leases given back because their holder was gone or silent.
     pub expired_leases: Counter,
     /// Leases an operator took back.

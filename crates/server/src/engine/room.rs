@@ -2,6 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
+use larder_core::cache::Cache;
+
 use super::core::{Engine, State};
 use super::key::PromptKey;
 use crate::events::Event;
@@ -75,11 +77,23 @@ impl Engine {
 
     /// Evicts up to `quota` objects, a bounded number of them, and returns how many; 0 when nothing more can go.
     pub fn evict_step(&self, quota: usize) -> usize {
+        self.evict_with(|cache| cache.evict(quota.min(EVICTION_STEP)))
+    }
+
+    /// Evicts objects of tenants that have more than their quota, a bounded number of them, and returns how many; 0 when nothing
+    /// more can go.
+    pub fn evict_over_quota(&self) -> usize {
+        self.evict_with(|cache| cache.evict_over_quota(EVICTION_STEP))
+    }
+
+    fn evict_with(&self, evict: impl FnOnce(&mut Cache) -> usize) -> usize {
         let mut state = self.state();
-        let evicted = state.cache.evict(quota.min(EVICTION_STEP));
-        let (used_bytes, _) = state.cache.usage();
-        self.bus.publish(|| Event::Evict { objects: evicted, used_bytes });
-        self.record_removals(&mut state);
+        let evicted = evict(&mut state.cache);
+        if evicted > 0 {
+            let (used_bytes, _) = state.cache.usage();
+            self.bus.publish(|| Event::Evict { objects: evicted, used_bytes });
+            self.record_removals(&mut state);
+        }
         evicted
     }
 

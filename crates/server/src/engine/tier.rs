@@ -39,6 +39,10 @@ pub struct StoreWork {
     pub hash: ChunkHash,
     /// First byte in the pool.
     pub offset: u64,
+    /// The chunks of the prompt it is part of.
+    pub prompt: Arc<[ChunkHash]>,
+    /// How many of them there were when it was committed.
+    pub prompt_end: usize,
 }
 
 /// What a prefetch is for.
@@ -228,7 +232,6 @@ impl Engine {
             loaded.iter().rev().filter(|&&entry| state.cache.commit(entry) == Commit::Stored).count();
         self.counters.l2_loaded_chunks.add(committed as u64);
         state.tier.prefetching -= 1;
-        self.seal_soon(loaded.iter().copied());
         match work.purpose {
             Purpose::Lookup => self.answer_lookup(&mut state, work, committed),
             Purpose::Warm => self.complete_warm(&mut state, work),
@@ -270,6 +273,8 @@ impl Engine {
         &self,
         state: &mut State,
         scope: &Scope,
+        prompt: &Arc<[ChunkHash]>,
+        prompt_end: usize,
         stored: impl Iterator<Item = EntryRef>,
     ) {
         if !state.tier.enabled {
@@ -283,7 +288,14 @@ impl Engine {
                 continue;
             };
             state.cache.lease(entry, 1);
-            commit.push_back(StoreWork { entry, scope: Arc::clone(&scope), hash, offset });
+            commit.push_back(StoreWork {
+                entry,
+                scope: Arc::clone(&scope),
+                hash,
+                offset,
+                prompt: Arc::clone(prompt),
+                prompt_end,
+            });
         }
         let queued = commit.len();
         state.tier.store_count += commit.len();

@@ -272,9 +272,7 @@ impl Engine {
             bytes: stored as u64 * transfer.layout.bytes(),
         });
         let fresh = entries.iter().zip(&commits).filter(|&(_, &commit)| commit == Commit::Stored);
-        let fresh = fresh.map(|(&entry, _)| entry);
-        self.seal_soon(fresh.clone());
-        self.queue_stores(state, scope, fresh);
+        self.queue_stores(state, scope, &key.hashes, *end, fresh.map(|(&entry, _)| entry));
         if let Some(tokens) = tokens.filter(|_| stored > 0 && transfer.rank == 0) {
             self.record_stores(state, scope, &key.hashes, *start..*end, tokens);
         }

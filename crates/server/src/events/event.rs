@@ -91,6 +91,13 @@ pub enum Event<'a> {
         /// The version of the configuration now.
         version: u64,
     },
+    /// A tenant's quota changed.
+    Quota {
+        /// The tenant.
+        cache_salt: &'a str,
+        /// What it may have; `None` leaves it to the default.
+        limit_bytes: Option<u64>,
+    },
     /// Readiness changed.
     Health {
         /// Whether everything critical runs.
@@ -119,6 +126,7 @@ impl Event<'_> {
             Self::Clear { .. } => "clear",
             Self::Adapter { .. } => "adapter",
             Self::Config { .. } => "config",
+            Self::Quota { .. } => "quota",
             Self::Health { .. } => "health",
         }
     }

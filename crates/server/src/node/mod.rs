@@ -4,7 +4,6 @@
 //! main thread      admin HTTP, plugins, signals
 //! larder-rpc       sockets, every short operation, eviction, sweeping, event streams
 //! larder-pool      prepares the pool, then ends
-//! larder-seal      with a warm restart: hashes what is committed
 //! larder-adopt     looks at what a server before this one left in the pool, then ends
 //! (up to 4)        copies of payloads that come in messages, long clears; end when idle
 //! ```

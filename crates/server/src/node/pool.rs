@@ -90,58 +90,40 @@ fn stamp(config: &ServerConfig) -> u64 {
     xxh3_64(format!("slots 1 {same:?}").as_bytes())
 }
 
-/// The threads of a pool that outlives its server.
-pub(super) struct Lasting {
-    adopting: thread::JoinHandle<()>,
-    sealing: thread::JoinHandle<()>,
-}
-
-/// Begins to write down what is in the pool, and to look at what was in it before, on threads of their own.
-pub(super) fn remember(engine: &Arc<Engine>, memory: Option<Memory>) -> Result<Option<Lasting>, StartError> {
+/// Begins to write down what is in the pool, and to look at what was in it before, on a thread of its own.
+pub(super) fn remember(
+    engine: &Arc<Engine>,
+    memory: Option<Memory>,
+) -> Result<Option<thread::JoinHandle<()>>, StartError> {
     let Some(Memory { directory, contents }) = memory else { return Ok(None) };
     engine.remember(directory, contents)?;
-    engine.require_seals();
     let status = engine.adoption_status();
     tracing::info!("warm restart: {} objects taken over, {} records dropped", status.adopted, status.dropped);
-    let (adopter, sealer) = (Arc::clone(engine), Arc::clone(engine));
-    let adopting = spawn("larder-adopt", move || adopt(&adopter))?;
-    let sealing = spawn("larder-seal", move || sealer.seal_committed())?;
-    Ok(Some(Lasting { adopting, sealing }))
-}
-
-fn spawn(
-    name: &'static str,
-    work: impl FnOnce() + Send + 'static,
-) -> Result<thread::JoinHandle<()>, StartError> {
-    let thread = thread::Builder::new().name(name.into()).spawn(work);
-    thread.map_err(|source| StartError::System { what: name, source })
-}
-
-fn adopt(engine: &Engine) {
-    engine.verify_adopted();
-    let status = engine.adoption_status();
-    if status.adopted > 0 {
-        tracing::info!(
-            "warm restart: {} objects verified, {} changed, {} left",
-            status.verified,
-            status.mismatched,
-            status.waiting
-        );
-    }
+    let engine = Arc::clone(engine);
+    let thread = thread::Builder::new().name("larder-adopt".into()).spawn(move || {
+        engine.verify_adopted();
+        let status = engine.adoption_status();
+        if status.adopted > 0 {
+            tracing::info!(
+                "warm restart: {} objects verified, {} changed, {} left",
+                status.verified,
+                status.mismatched,
+                status.waiting
+            );
+        }
+    });
+    thread.map(Some).map_err(|source| StartError::System { what: "adoption thread", source })
 }
 
 /// Removes the pool's name, or leaves the pool behind for the next server.
-pub(super) fn close(engine: &Engine, lasting: Option<Lasting>) {
-    let Some(Lasting { adopting, sealing }) = lasting else {
+pub(super) fn close(engine: &Engine, adopting: Option<thread::JoinHandle<()>>) {
+    let Some(adopting) = adopting else {
         engine.pool().unlink();
         return;
     };
     engine.stop_verifying();
-    engine.stop_sealing();
-    for thread in [adopting, sealing] {
-        if thread.join().is_err() {
-            tracing::error!("a thread of the warm restart failed");
-        }
+    if adopting.join().is_err() {
+        tracing::error!("the adoption thread failed");
     }
     engine.pool().leave_behind();
     tracing::info!("warm restart: left the pool behind for the next server of this name");

@@ -20,6 +20,7 @@ use crate::controllers::l2::{StorePolicy, Tier, TierConfig};
 use crate::controllers::{Effects, Preparation, Tasks, limits};
 use crate::engine::{Engine, EngineConfig};
 use crate::events::EventBus;
+use crate::quotas::QuotaTable;
 use crate::rpc::{FrontConfig, RpcStats};
 use crate::telemetry::LogHandle;
 
@@ -60,10 +61,11 @@ fn raise_open_files() {
 struct Node {
     engine: Arc<Engine>,
     tier: Arc<Tier>,
+    quotas: Arc<QuotaTable>,
     rpc: RpcServer,
     preparation: Arc<Preparation>,
     preparing: thread::JoinHandle<()>,
-    lasting: Option<pool::Lasting>,
+    adopting: Option<thread::JoinHandle<()>>,
 }
 
 impl Node {
@@ -85,7 +87,7 @@ impl Node {
         let pool = Arc::new(segment);
         let engine =
             Arc::new(Engine::new(engine_config(&config, algorithm), Arc::clone(&pool), policy(&config)));
-        let lasting = pool::remember(&engine, memory)?;
+        let adopting = pool::remember(&engine, memory)?;
         let tasks = Tasks::default();
         let stats = Arc::new(RpcStats::default());
         let front = FrontConfig {
@@ -103,10 +105,12 @@ impl Node {
         for endpoint in rpc.endpoints() {
             tracing::info!("LMCache ZMQ cache server is running on {endpoint}");
         }
-        let tier = Arc::new(Tier::start(&tier_config(&config), Arc::clone(&engine), &tasks)?);
+        let quotas = Arc::new(QuotaTable::new(config.quotas.clone()));
+        engine.set_quotas(&config.quotas);
+        let tier = Arc::new(Tier::start(&tier_config(&config, &quotas), Arc::clone(&engine), &tasks)?);
         let preparation = Arc::new(Preparation::default());
         let preparing = pool::prepare(&config, &engine, &preparation)?;
-        let node = Self { engine, tier, rpc, preparation, preparing, lasting };
+        let node = Self { engine, tier, quotas, rpc, preparation, preparing, adopting };
         let served = node.serve(live, log, hasher, tasks, stats, &mut shutdown).await;
         node.stop();
         served
@@ -138,6 +142,7 @@ impl Node {
             preparation: Arc::clone(&self.preparation),
             hasher,
             tier: Arc::clone(&self.tier),
+            quotas: Arc::clone(&self.quotas),
             plugins: control.clone(),
         };
         let teller = Arc::new(Admin { plugins: Plugins::default(), ..admin.clone() });
@@ -168,7 +173,7 @@ impl Node {
         self.preparing.thread().unpark();
         self.rpc.stop();
         self.tier.stop();
-        pool::close(&self.engine, self.lasting);
+        pool::close(&self.engine, self.adopting);
         if self.preparing.join().is_err() {
             tracing::error!("the pool's preparation failed");
         }
@@ -188,12 +193,13 @@ fn engine_config(config: &ServerConfig, hash_algorithm: HashAlgorithm) -> Engine
     }
 }
 
-fn tier_config(config: &ServerConfig) -> TierConfig {
+fn tier_config(config: &ServerConfig, quotas: &Arc<QuotaTable>) -> TierConfig {
     TierConfig {
         adapters: config.l2.adapters.clone(),
         store_policy: StorePolicy::by_name(&config.l2.store_policy),
         prefetches_max: config.l2.prefetch_max_in_flight as usize,
         prefetch_bytes_max: config.l2.prefetch_bytes_max,
+        quotas: Arc::clone(quotas),
     }
 }
 

@@ -35,6 +35,7 @@ async fn the_first_adapter_may_come_while_the_server_runs() {
         store_policy: StorePolicy::Default,
         prefetches_max: 4,
         prefetch_bytes_max: 1 << 30,
+        quotas: Arc::default(),
     };
     let tier = Tier::start(&config, Arc::clone(&engine), &tasks).unwrap();
     store(&engine, 1, 3);
@@ -167,6 +168,7 @@ async fn a_prompt_larger_than_the_budget_is_loaded_as_far_as_it_goes() {
         store_policy: StorePolicy::Default,
         prefetches_max: 4,
         prefetch_bytes_max: 16 * PAGE,
+        quotas: Arc::default(),
     };
     let tier = Tier::start(&config, Arc::clone(&engine), &Tasks::default()).unwrap();
     store(&engine, 1, 20);

@@ -44,7 +44,7 @@ fn read(fields: &mut Fields<'_>, env: Env<'_>, depth: usize) -> Option<AdapterCo
         "valkey" => Backend::Resp(backends::valkey(fields)),
         _ => fault_inject(fields, env, depth)?,
     };
-    warn_of_contradictions(fields, &kind, &common, &backend);
+    warn_of_contradictions(fields, &kind, &common);
     Some(AdapterConfig { kind, common, backend, warnings: Vec::new() })
 }
 
@@ -93,24 +93,7 @@ fn fault_inject(fields: &mut Fields<'_>, env: Env<'_>, depth: usize) -> Option<B
 }
 
 /// Settings that are read but do nothing: the peer is silent about them.
-fn warn_of_contradictions(fields: &mut Fields<'_>, kind: &str, common: &CommonConfig, backend: &Backend) {
-    let capacity = match backend {
-        Backend::Fs(options) => options.capacity_bytes,
-        Backend::Mock(options) => Some(options.capacity_bytes),
-        Backend::Resp(options) => options.capacity_bytes,
-        Backend::S3(options) => options.capacity_bytes,
-        Backend::FaultInject { .. } => None,
-    };
-    if let Some(eviction) = &common.eviction
-        && capacity.is_none()
-        && !matches!(eviction.policy.as_str(), "IsolatedLRU" | "noop")
-    {
-        let path = fields.path_of("eviction");
-        let policy = &eviction.policy;
-        fields.warnings.push(format!(
-            "`{path}` with policy `{policy}` has no effect on `{kind}` without a capacity; set `max_capacity_gb`"
-        ));
-    }
+fn warn_of_contradictions(fields: &mut Fields<'_>, kind: &str, common: &CommonConfig) {
     if !common.persist_enabled {
         let path = fields.path_of("persist_enabled");
         fields.warnings.push(format!("`{path}` has no effect on `{kind}`: objects stay where they are"));
@@ -214,7 +197,7 @@ mod tests {
     #[test]
     fn unknown_and_ineffective_keys_are_warned_of() {
         let json = r#"{"type": "fs", "base_path": "/x", "use_odirct": true, "zzz": 1,
-                       "eviction": {"eviction_policy": "LRU"}}"#;
+                       "persist_enabled": false}"#;
         let warnings = parse(json).unwrap().warnings;
         assert_eq!(warnings.len(), 3, "{warnings:#?}");
         assert!(

@@ -24,6 +24,20 @@ pub struct AdapterConfig {
     pub warnings: Vec<String>,
 }
 
+impl AdapterConfig {
+    /// The most that the adapter may hold, in bytes; none without a limit.
+    #[must_use]
+    pub fn capacity_bytes(&self) -> Option<u64> {
+        match &self.backend {
+            Backend::Fs(options) => options.capacity_bytes,
+            Backend::Mock(options) => Some(options.capacity_bytes),
+            Backend::Resp(options) => options.capacity_bytes,
+            Backend::S3(options) => options.capacity_bytes,
+            Backend::FaultInject { inner, .. } => inner.capacity_bytes(),
+        }
+    }
+}
+
 /// The type-specific part.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Backend {

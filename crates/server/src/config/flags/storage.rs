@@ -138,6 +138,21 @@ pub(super) const FLAGS: &[Flag] = &[
     .default("0.2")
     .hot(),
     Flag::new(
+        "quota",
+        Group::Eviction,
+        Kind::List,
+        "Most GiB that a `cache_salt` may have in the pool and in each storage adapter that evicts, as `SALT=GB`, several apart; `_default` is the empty salt. Operators change it with PUT /quota.",
+    )
+    .ours(),
+    Flag::new(
+        "quota-default-gb",
+        Group::Eviction,
+        Kind::Float(Range::within(0.0, POOL_GIB_MAX)),
+        "The same for every salt without a quota of its own; 0 lets only those with one have anything.",
+    )
+    .automatic("no limit")
+    .ours(),
+    Flag::new(
         "l2-adapter",
         L2,
         Kind::Objects,

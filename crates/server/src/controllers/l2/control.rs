@@ -3,10 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use larder_storage::{AdapterConfig, build};
+use larder_core::eviction::by_name;
+use larder_storage::decorators::{Observer, Observing};
+use larder_storage::{AdapterConfig, Built, EvictionConfig, build};
 use serde_json::Value as Json;
 
-use super::roster::{Attached, Phase, RosterError};
+use super::eviction::Evictor;
+use super::roster::{Attached, New, Phase, RosterError};
 use super::tier::{CLOSE_PATIENCE, Tier, TierError};
 use crate::config::json::redact;
 use crate::events::Event;
@@ -32,6 +35,7 @@ impl Tier {
         let roster = &self.shared.roster;
         roster.check_place(index)?;
         let parsed = AdapterConfig::from_value(config, &|name| std::env::var(name).ok())?;
+        self.check_eviction(&parsed)?;
         let built = build(&parsed)?;
         for warning in &parsed.warnings {
             tracing::warn!("adapter `{}`: {warning}", parsed.kind);
@@ -39,9 +43,30 @@ impl Tier {
         let mut shown = config.clone();
         redact(&mut shown);
         self.ensure_running()?;
-        let attached = roster.add(built, shown, index)?;
+        let attached = roster.add(self.with_eviction(built, parsed.common.eviction, shown), index)?;
         self.note(&attached, "attached");
         Ok(attached)
+    }
+
+    /// Eviction that could never find anything to do is a mistake, not a wish.
+    fn check_eviction(&self, config: &AdapterConfig) -> Result<(), TierError> {
+        match is_unlimited(config) && self.shared.quotas.is_unlimited() {
+            true => Err(TierError::EvictionWithoutLimit),
+            false => Ok(()),
+        }
+    }
+
+    fn with_eviction(&self, built: Built, eviction: Option<EvictionConfig>, config: Json) -> New {
+        let policy = eviction.as_ref().filter(|eviction| eviction.policy != NEVER);
+        let policy = policy.and_then(|eviction| Some((eviction.clone(), by_name(&eviction.policy)?)));
+        let Some((settings, policy)) = policy else {
+            return New { built, config, eviction, evictor: None };
+        };
+        let quotas = Arc::clone(&self.shared.quotas);
+        let evictor = Arc::new(Evictor::new(Arc::clone(&built.adapter), settings, policy, quotas));
+        let observer = Arc::clone(&evictor) as Arc<dyn Observer>;
+        let adapter = Arc::new(Observing::new(Arc::clone(&built.adapter), observer));
+        New { built: Built { adapter, ..built }, config, eviction, evictor: Some(evictor) }
     }
 
     /// Takes an adapter away: no new work for it from now on, then a wait of at most `patience` for what uses it, then it is closed.
@@ -105,7 +130,20 @@ impl Tier {
         let engine = &self.shared.engine;
         engine.bus().publish(|| Event::Adapter { adapter: attached.id(), change });
         self.shared.note_roster_change();
+        self.shared.evictions_changed.notify_one();
     }
+}
+
+/// The policy that names no victims.
+const NEVER: &str = "noop";
+
+/// Whether an adapter is told to evict by a policy that has nothing to go by without quotas.
+///
+/// `IsolatedLRU` is for quotas, which may come at any time; `noop` never evicts.
+pub(crate) fn is_unlimited(config: &AdapterConfig) -> bool {
+    let eviction = config.common.eviction.as_ref();
+    let evicts = eviction.is_some_and(|eviction| !matches!(eviction.policy.as_str(), "IsolatedLRU" | NEVER));
+    evicts && config.capacity_bytes().is_none()
 }
 
 impl From<RosterError> for TierError {

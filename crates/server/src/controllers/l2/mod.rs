@@ -1,11 +1,12 @@
-//! The second tier: stores what is committed, brings back what lookups miss.
+//! The second tier: stores what is committed, brings back what lookups miss, evicts what is too much.
 //!
-//! A thread of its own, `larder-l2`, runs both controllers; it starts with the first adapter. They take work from the engine's queues, move bytes between pool memory
+//! A thread of its own, `larder-l2`, runs the controllers; it starts with the first adapter. They take work from the engine's queues, move bytes between pool memory
 //! and the adapters, and report back. Nothing they wait for is ever waited for by the RPC thread.
 
 mod budget;
 mod buffer;
 mod control;
+mod eviction;
 mod places;
 mod prefetch;
 mod roster;
@@ -13,5 +14,8 @@ mod store;
 mod tier;
 
 pub use control::Detachment;
+pub(crate) use control::is_unlimited;
+pub use eviction::EvictionReport;
 pub use roster::{ADAPTERS_MAX, Attached, Phase, RosterError};
+pub(crate) use tier::NOTHING_TO_GO_BY;
 pub use tier::{PrefetchMemory, StorePolicy, Tier, TierConfig, TierError};

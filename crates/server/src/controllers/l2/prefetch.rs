@@ -43,6 +43,7 @@ pub(super) async fn prefetch(shared: Arc<Shared>, work: PrefetchWork) {
     let slots = reserve(&shared, &work, end);
     let loaded = load(&shared, &work, &keys, &holdings, slots).await;
     drop(grant);
+    touch(&shared, &work, &holdings, end);
     unlock(&keys, &holdings);
     wait_for_others(&shared, &work, end, &loaded).await;
     shared.engine.finish_prefetch(&work, &loaded);
@@ -190,6 +191,15 @@ async fn load_from(adapter: InUse, batch: Vec<(Key, Arc<PoolBuffer>)>) -> Vec<En
         }
     }
     loaded
+}
+
+/// The prompt was used as far as it was served, wherever each of its chunks came from.
+fn touch(shared: &Shared, work: &PrefetchWork, holdings: &[Holding], end: usize) {
+    for evictor in holdings.iter().filter_map(|holding| holding.adapter.attached().evictor()) {
+        for row in work.rows.iter() {
+            evictor.touch(work.hashes[..end].iter().map(|hash| shared.key(&row.scope, hash)));
+        }
+    }
 }
 
 fn unlock(keys: &[Vec<Key>], holdings: &[Holding]) {

@@ -3,13 +3,16 @@
 //! Work takes the list as it is when it begins and keeps to it. An adapter that is taken away meanwhile stays usable for those
 //! who have it, and is closed when the last of them is done.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use larder_storage::{Adapter, Built};
+use larder_storage::{Adapter, Built, EvictionConfig};
 use serde_json::Value as Json;
 use tokio::sync::Notify;
+
+use super::eviction::{EvictionReport, Evictor};
 
 /// Adapters at a time.
 pub const ADAPTERS_MAX: usize = 32;
@@ -42,6 +45,8 @@ pub struct Attached {
     id: Arc<str>,
     built: Built,
     config: Json,
+    eviction: Option<EvictionConfig>,
+    evictor: Option<Arc<Evictor>>,
     phase: Mutex<Phase>,
     users: AtomicUsize,
     unused: Notify,
@@ -61,6 +66,26 @@ impl Attached {
     /// Its configuration, without credentials.
     pub fn config(&self) -> &Json {
         &self.config
+    }
+
+    /// How it is told to evict.
+    pub fn eviction(&self) -> Option<&EvictionConfig> {
+        self.eviction.as_ref()
+    }
+
+    /// What its eviction knows and did; none without eviction.
+    pub fn eviction_report(&self) -> Option<EvictionReport> {
+        self.evictor.as_ref().map(|evictor| evictor.report())
+    }
+
+    /// Bytes of each tenant, as far as known.
+    pub fn bytes_by_salt(&self) -> BTreeMap<Arc<str>, u64> {
+        self.eviction_report()
+            .map_or_else(|| self.built.adapter.usage().bytes_by_salt, |report| report.bytes_by_salt)
+    }
+
+    pub(super) fn evictor(&self) -> Option<&Arc<Evictor>> {
+        self.evictor.as_ref()
     }
 
     /// What it is there for now.
@@ -92,6 +117,15 @@ impl Attached {
     fn lock_phase(&self) -> MutexGuard<'_, Phase> {
         self.phase.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// An adapter that is to be attached.
+#[derive(Debug)]
+pub(super) struct New {
+    pub(super) built: Built,
+    pub(super) config: Json,
+    pub(super) eviction: Option<EvictionConfig>,
+    pub(super) evictor: Option<Arc<Evictor>>,
 }
 
 /// An adapter and the promise that it is not closed under its user.
@@ -183,12 +217,8 @@ impl Roster {
     }
 
     /// Adds an adapter in a place, or as the last one.
-    pub(super) fn add(
-        &self,
-        built: Built,
-        config: Json,
-        index: Option<usize>,
-    ) -> Result<Arc<Attached>, RosterError> {
+    pub(super) fn add(&self, adapter: New, index: Option<usize>) -> Result<Arc<Attached>, RosterError> {
+        let New { built, config, eviction, evictor } = adapter;
         let mut list = self.lock();
         check_place(&list, index)?;
         let number = self.attached_total.fetch_add(1, Ordering::Relaxed);
@@ -196,6 +226,8 @@ impl Roster {
             id: format!("{}-{number}", built.adapter.kind()).into(),
             built,
             config,
+            eviction,
+            evictor,
             phase: Mutex::new(Phase::Active),
             users: AtomicUsize::new(0),
             unused: Notify::new(),
@@ -250,9 +282,10 @@ mod tests {
 
     use super::*;
 
-    fn mock() -> Built {
+    fn mock() -> New {
         let config = json!({ "type": "mock", "max_size_gb": 1, "mock_bandwidth_gb": 1 });
-        build(&AdapterConfig::from_value(&config, &|_| None).unwrap()).unwrap()
+        let built = build(&AdapterConfig::from_value(&config, &|_| None).unwrap()).unwrap();
+        New { built, config, eviction: None, evictor: None }
     }
 
     fn ids(roster: &Roster) -> Vec<String> {
@@ -262,16 +295,16 @@ mod tests {
     #[test]
     fn places_are_priorities_and_ids_are_not_given_twice() {
         let roster = Roster::default();
-        let first = roster.add(mock(), Json::Null, None).unwrap();
-        roster.add(mock(), Json::Null, Some(0)).unwrap();
+        let first = roster.add(mock(), None).unwrap();
+        roster.add(mock(), Some(0)).unwrap();
         assert_eq!(ids(&roster), ["mock-1", "mock-0"]);
-        let outside = roster.add(mock(), Json::Null, Some(3)).unwrap_err();
+        let outside = roster.add(mock(), Some(3)).unwrap_err();
         assert_eq!(outside, RosterError::Place { index: 3, len: 2 });
         assert_eq!(roster.find("1").unwrap().id(), "mock-0");
         assert_eq!(roster.find("mock-1").unwrap().id(), "mock-1");
         assert_eq!(roster.find("mock-7").unwrap_err(), RosterError::Unknown("mock-7".into()));
         roster.remove(&first);
-        roster.add(mock(), Json::Null, None).unwrap();
+        roster.add(mock(), None).unwrap();
         assert_eq!(ids(&roster), ["mock-1", "mock-2"]);
     }
 
@@ -279,16 +312,16 @@ mod tests {
     fn the_list_is_bounded() {
         let roster = Roster::default();
         for _ in 0..ADAPTERS_MAX {
-            roster.add(mock(), Json::Null, None).unwrap();
+            roster.add(mock(), None).unwrap();
         }
-        assert_eq!(roster.add(mock(), Json::Null, None).unwrap_err(), RosterError::Full);
+        assert_eq!(roster.add(mock(), None).unwrap_err(), RosterError::Full);
         assert_eq!(roster.check_place(Some(0)).unwrap_err(), RosterError::Full);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_draining_adapter_waits_for_its_users_and_takes_no_new_ones() {
         let roster = Roster::default();
-        let attached = roster.add(mock(), Json::Null, None).unwrap();
+        let attached = roster.add(mock(), None).unwrap();
         roster.enter(&attached, Phase::Paused).unwrap();
         assert!(roster.in_use().is_empty() && !roster.has_active());
         roster.enter(&attached, Phase::Active).unwrap();

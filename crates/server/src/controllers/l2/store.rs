@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use larder_storage::{Busy, Error, Key, Lent, StoreItem};
+use larder_storage::{Busy, Error, FailureKind, Key, KeyResult, Lent, StoreItem, Stored};
 use tokio::task::JoinSet;
 
 use super::buffer::{PoolBuffer, Purpose};
+use super::eviction::Evictor;
 use super::roster::InUse;
 use super::tier::{Shared, StorePolicy};
 use crate::engine::StoreWork;
@@ -52,13 +53,19 @@ async fn store(shared: Arc<Shared>, batch: Vec<StoreWork>) {
         .collect();
     let mut running = JoinSet::new();
     let adapters = shared.roster.in_use();
+    let work = Arc::new(batch);
     let mut stored_everywhere = !adapters.is_empty();
     for adapter in adapters {
         let batch = items.iter().map(|(key, buffer)| {
             let buffer: Lent = Arc::clone(buffer) as Lent;
             StoreItem { key: key.clone(), buffer, seal: None }
         });
-        running.spawn_local(store_in(adapter, batch.collect()));
+        let (shared, work, batch) = (Arc::clone(&shared), Arc::clone(&work), batch.collect());
+        running.spawn_local(async move {
+            let is_stored = store_in(&adapter, batch).await;
+            refresh(&shared, &adapter, &work);
+            is_stored
+        });
     }
     while let Some(stored) = running.join_next().await {
         stored_everywhere &= stored.unwrap_or(false);
@@ -72,9 +79,28 @@ async fn store(shared: Arc<Shared>, batch: Vec<StoreWork>) {
     }
 }
 
+/// A chunk is in use when one that follows is stored: without it the other could not be used, so it must not leave before.
+fn refresh(shared: &Shared, adapter: &InUse, work: &[StoreWork]) {
+    let Some(evictor) = adapter.attached().evictor() else { return };
+    for commit in work.chunk_by(|left, right| Arc::ptr_eq(&left.scope, &right.scope)) {
+        let StoreWork { scope, prompt, prompt_end, .. } = &commit[0];
+        evictor.refresh(prompt[..*prompt_end].iter().map(|hash| shared.key(scope, hash)));
+    }
+}
+
 /// Whether all of the batch is held by the adapter now.
-async fn store_in(adapter: InUse, batch: Vec<StoreItem>) -> bool {
-    let outcomes = adapter.adapter().store(batch).await;
+async fn store_in(adapter: &InUse, batch: Vec<StoreItem>) -> bool {
+    let evictor = adapter.attached().evictor();
+    let admitted = |item: &StoreItem| {
+        evictor.is_none_or(|evictor| evictor.admits(&item.key.cache_salt, item.buffer.len() as u64))
+    };
+    let wanted = batch.len();
+    let batch: Vec<StoreItem> = batch.into_iter().filter(admitted).collect();
+    let is_whole = batch.len() == wanted;
+    let outcomes = match evictor {
+        Some(evictor) => store_evicting(adapter, evictor, batch).await,
+        None => adapter.adapter().store(batch).await,
+    };
     let (declined, failed): (Vec<_>, Vec<_>) = outcomes
         .iter()
         .filter_map(|outcome| outcome.as_ref().err())
@@ -87,5 +113,32 @@ async fn store_in(adapter: InUse, batch: Vec<StoreItem>) -> bool {
             adapter.attached().id()
         );
     }
-    failed.is_empty() && declined.is_empty()
+    is_whole && failed.is_empty() && declined.is_empty()
+}
+
+/// Makes room first. What finds none all the same gets a second try after more was evicted: the adapter knows best.
+async fn store_evicting(adapter: &InUse, evictor: &Evictor, batch: Vec<StoreItem>) -> Vec<KeyResult<Stored>> {
+    let _room = evictor.make_room(batch.iter().map(|item| item.buffer.len() as u64).sum()).await;
+    let mut outcomes = adapter.adapter().store(batch.clone()).await;
+    let refused: Vec<usize> = (0..outcomes.len()).filter(|&item| is_full(&outcomes[item])).collect();
+    let bytes = refused.iter().map(|&item| batch[item].buffer.len() as u64).sum();
+    if let Some(&first) = refused.first() {
+        tracing::debug!(
+            "`{}` has no room for {} objects: {:?}",
+            adapter.attached().id(),
+            refused.len(),
+            outcomes[first]
+        );
+    }
+    if !refused.is_empty() && evictor.free(bytes).await {
+        let again = refused.iter().map(|&item| batch[item].clone()).collect();
+        for (item, outcome) in refused.iter().zip(adapter.adapter().store(again).await) {
+            outcomes[*item] = outcome;
+        }
+    }
+    outcomes
+}
+
+fn is_full(outcome: &KeyResult<Stored>) -> bool {
+    matches!(outcome, Err(Error::Failed(failure)) if failure.kind == FailureKind::Full)
 }

@@ -8,14 +8,15 @@ use larder_core::hash::ChunkHash;
 use larder_core::key::Scope;
 use larder_storage::{ConfigError, Failure, Key};
 use serde_json::Value as Json;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot};
 
 use super::budget::Budget;
 use super::places::Places;
 use super::roster::{Attached, Roster, RosterError};
-use super::{prefetch, store};
+use super::{eviction, prefetch, store};
 use crate::controllers::tasks::{Task, TaskLevel, Tasks};
 use crate::engine::Engine;
+use crate::quotas::QuotaTable;
 
 /// How long objects that wait for their store get when the server stops.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(5);
@@ -25,6 +26,10 @@ pub(super) const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Attachments and detachments under way at once.
 const CHANGES_MAX: usize = 8;
+
+/// Why eviction is refused that could never begin.
+pub(crate) const NOTHING_TO_GO_BY: &str = "`eviction` has nothing to go by: the adapter has no capacity and nobody has a quota\n\
+     hint: set `max_capacity_gb`, or start the server with `--quota` or `--quota-default-gb`";
 
 /// What happens to an object in memory once every adapter holds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +51,8 @@ pub struct TierConfig {
     pub prefetches_max: usize,
     /// Most bytes of memory that may be loading at the same time.
     pub prefetch_bytes_max: u64,
+    /// Who may have how much of each adapter that evicts.
+    pub quotas: Arc<QuotaTable>,
 }
 
 /// Memory that loads take, and what it limits.
@@ -79,6 +86,9 @@ pub enum TierError {
         /// What is wrong.
         source: Box<TierError>,
     },
+    /// Eviction without anything that it could keep.
+    #[error("{NOTHING_TO_GO_BY}")]
+    EvictionWithoutLimit,
     /// The system gives no thread or runtime.
     #[error("thread: {0}")]
     Thread(#[from] std::io::Error),
@@ -116,6 +126,9 @@ pub(super) struct Shared {
     pub(super) roster: Roster,
     pub(super) budget: Budget,
     prefetches: Arc<Places>,
+    pub(super) quotas: Arc<QuotaTable>,
+    /// An adapter came or went.
+    pub(super) evictions_changed: Notify,
     switching: Mutex<()>,
 }
 
@@ -173,6 +186,8 @@ impl Tier {
             roster: Roster::default(),
             budget: Budget::new(config.prefetch_bytes_max),
             prefetches: Places::new(config.prefetches_max),
+            quotas: Arc::clone(&config.quotas),
+            evictions_changed: Notify::new(),
             switching: Mutex::default(),
         });
         let tier = Self {
@@ -227,11 +242,12 @@ impl Tier {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let storing = self.tasks.register("l2-store", TaskLevel::High);
         let loading = self.tasks.register("l2-prefetch", TaskLevel::High);
+        let evicting = self.tasks.register("l2-eviction", TaskLevel::High);
         let (stop, stopped) = oneshot::channel();
         let shared = Arc::clone(&self.shared);
         let handle = thread::Builder::new().name("larder-l2".into()).spawn(move || {
             let local = tokio::task::LocalSet::new();
-            runtime.block_on(local.run_until(run(shared, storing, loading, stopped)));
+            runtime.block_on(local.run_until(run(shared, [storing, loading, evicting], stopped)));
             runtime.shutdown_background();
         })?;
         *thread = Thread::Running { stop, handle };
@@ -253,12 +269,20 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn run(shared: Arc<Shared>, storing: Arc<Task>, loading: Arc<Task>, stopped: oneshot::Receiver<()>) {
+async fn run(
+    shared: Arc<Shared>,
+    [storing, loading, evicting]: [Arc<Task>; 3],
+    stopped: oneshot::Receiver<()>,
+) {
     let stores = Arc::clone(&shared);
     tokio::task::spawn_local(Tasks::keep_running(storing, move |task| store_all(Arc::clone(&stores), task)));
     let loads = Arc::clone(&shared);
     tokio::task::spawn_local(Tasks::keep_running(loading, move |task| {
         prefetch_all(Arc::clone(&loads), task)
+    }));
+    let evictions = Arc::clone(&shared);
+    tokio::task::spawn_local(Tasks::keep_running(evicting, move |task| {
+        eviction::evict_all(Arc::clone(&evictions), task)
     }));
     // An error means that the sender is gone, which is how a stop is told.
     _ = stopped.await;

@@ -1,0 +1,260 @@
+//! `/quota`: how much each tenant may have (`spec/http-api.md` 2, Quota). Bodies are the peer's, with keys of ours behind its own.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use axum::body::Bytes;
+use axum::extract::{ConnectInfo, Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, put};
+use axum::{Json, Router, middleware};
+use larder_storage::SALT_CHARS_MAX;
+use serde_json::{Map, Value, json};
+
+use super::access;
+use super::routes::Admin;
+use crate::events::Event;
+use crate::quotas::EMPTY_SALT;
+
+const GIB: f64 = 1_073_741_824.0;
+
+/// Tenants without a quota of their own that are listed: those that have most.
+const WITHOUT_QUOTA_MAX: usize = 100;
+
+/// All routes under `/quota`.
+pub(super) fn router() -> Router<Admin> {
+    let mutating = Router::new()
+        .route("/quota/{cache_salt}", put(set).delete(remove))
+        .layer(middleware::from_fn(access::local_callers_only));
+    Router::new().route("/quota", get(list)).route("/quota/{cache_salt}", get(show)).merge(mutating)
+}
+
+/// Why a request is not carried out.
+#[derive(Debug, PartialEq, Eq)]
+struct Refusal(StatusCode, Value);
+
+impl Refusal {
+    fn bad_request(text: impl Into<String>) -> Self {
+        Self(StatusCode::BAD_REQUEST, json!({ "error": text.into() }))
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        (self.0, Json(self.1)).into_response()
+    }
+}
+
+async fn set(
+    State(admin): State<Admin>,
+    ConnectInfo(caller): ConnectInfo<SocketAddr>,
+    Path(name): Path<String>,
+    body: Bytes,
+) -> Result<Json<Value>, Refusal> {
+    let cache_salt = salt(&name)?;
+    let limit_gb = limit_gb(&body)?;
+    let limit_bytes = bytes(limit_gb);
+    admin.quotas.set(cache_salt, limit_bytes).map_err(|error| Refusal::bad_request(error.to_string()))?;
+    admin.engine.set_quota(cache_salt, Some(limit_bytes));
+    tell(&admin, cache_salt, Some(limit_bytes), caller);
+    Ok(Json(json!({ "cache_salt": shown(cache_salt), "limit_gb": limit_gb, "status": "ok" })))
+}
+
+async fn remove(
+    State(admin): State<Admin>,
+    ConnectInfo(caller): ConnectInfo<SocketAddr>,
+    Path(name): Path<String>,
+) -> Result<Json<Value>, Refusal> {
+    let cache_salt = salt(&name)?;
+    let status = match admin.quotas.remove(cache_salt) {
+        true => {
+            admin.engine.set_quota(cache_salt, None);
+            tell(&admin, cache_salt, None, caller);
+            "removed"
+        }
+        false => "not_found",
+    };
+    Ok(Json(json!({ "cache_salt": shown(cache_salt), "status": status })))
+}
+
+async fn show(State(admin): State<Admin>, Path(name): Path<String>) -> Result<Json<Value>, Refusal> {
+    let cache_salt = salt(&name)?;
+    let limit = admin.quotas.get(cache_salt);
+    let adapters = admin.tier.adapters();
+    let used = |attached: &crate::controllers::l2::Attached| {
+        attached.bytes_by_salt().get(cache_salt).copied().unwrap_or_default()
+    };
+    let by_adapter: Map<String, Value> =
+        adapters.iter().map(|attached| (attached.id().to_owned(), gib(used(attached)).into())).collect();
+    Ok(Json(json!({
+        "cache_salt": shown(cache_salt),
+        "limit_gb": gib(limit.unwrap_or_default()),
+        "current_usage_gb": gib(adapters.iter().map(|attached| used(attached)).sum()),
+        "exists": limit.is_some(),
+        "effective_limit_gb": admin.quotas.limit_for(cache_salt).map(gib),
+        "l1_usage_gb": gib(admin.engine.bytes_of_salt(cache_salt)),
+        "usage_gb_by_adapter": by_adapter,
+    })))
+}
+
+async fn list(State(admin): State<Admin>) -> Json<Value> {
+    let quotas = admin.quotas.snapshot();
+    let mut usage = usage(&admin);
+    let mut limits: Vec<_> = quotas.iter().collect();
+    limits.sort_unstable();
+    let users: Map<String, Value> = limits
+        .into_iter()
+        .map(|(cache_salt, limit)| {
+            let used = usage.remove(cache_salt).unwrap_or_default();
+            (shown(cache_salt).to_owned(), used.shown(Some(limit)))
+        })
+        .collect();
+    let mut others: Vec<_> = usage.into_iter().collect();
+    others.sort_by_key(|(_, used)| std::cmp::Reverse(used.l1.max(used.l2)));
+    others.truncate(WITHOUT_QUOTA_MAX);
+    let others: Map<String, Value> =
+        others.into_iter().map(|(salt, used)| (shown(&salt).to_owned(), used.shown(None))).collect();
+    Json(json!({
+        "users": users,
+        "default_limit_gb": quotas.default_limit().map(gib),
+        "without_quota": others,
+    }))
+}
+
+/// Bytes one tenant has.
+#[derive(Clone, Copy, Debug, Default)]
+struct Used {
+    l1: u64,
+    l2: u64,
+}
+
+impl Used {
+    fn shown(self, limit: Option<u64>) -> Value {
+        let mut shown = Map::new();
+        if let Some(limit) = limit {
+            shown.insert("limit_gb".into(), gib(limit).into());
+        }
+        shown.insert("current_usage_gb".into(), gib(self.l2).into());
+        shown.insert("l1_usage_gb".into(), gib(self.l1).into());
+        shown.into()
+    }
+}
+
+fn usage(admin: &Admin) -> BTreeMap<String, Used> {
+    let mut usage: BTreeMap<String, Used> = BTreeMap::new();
+    for (salt, bytes) in admin.engine.bytes_by_salt() {
+        usage.entry(salt.into()).or_default().l1 += bytes;
+    }
+    for attached in admin.tier.adapters().iter() {
+        for (salt, bytes) in attached.bytes_by_salt() {
+            usage.entry(salt.to_string()).or_default().l2 += bytes;
+        }
+    }
+    usage
+}
+
+fn tell(admin: &Admin, cache_salt: &str, limit_bytes: Option<u64>, caller: SocketAddr) {
+    let limit = limit_bytes.map_or("none of its own".to_owned(), |bytes| format!("{bytes} bytes"));
+    tracing::info!("{caller} sets the quota of `{}`: {limit}", shown(cache_salt).escape_debug());
+    admin.engine.bus().publish(|| Event::Quota { cache_salt, limit_bytes });
+}
+
+/// The salt a path names. One with a slash can't be named (`spec/http-api.md` 2); one that no request can carry is a mistake.
+fn salt(name: &str) -> Result<&str, Refusal> {
+    if name.contains('/') {
+        return Err(Refusal(StatusCode::NOT_FOUND, json!({ "detail": "Not Found" })));
+    }
+    if name.chars().count() > SALT_CHARS_MAX {
+        let text = format!("cache_salt must not be longer than {SALT_CHARS_MAX} characters");
+        return Err(Refusal::bad_request(text));
+    }
+    Ok(if name == EMPTY_SALT { "" } else { name })
+}
+
+fn shown(cache_salt: &str) -> &str {
+    if cache_salt.is_empty() { EMPTY_SALT } else { cache_salt }
+}
+
+/// What the peer makes of a body: anything that Python's `float` takes, as long as it is finite and not negative.
+fn limit_gb(body: &[u8]) -> Result<f64, Refusal> {
+    let text = std::str::from_utf8(body).map_err(|_| Refusal::bad_request("invalid JSON body"))?;
+    let parsed = serde_json::from_str(text).or_else(|_| serde_json::from_str(&quote_constants(text)));
+    let parsed: Value = parsed.map_err(|_| Refusal::bad_request("invalid JSON body"))?;
+    let limit = parsed.as_object().and_then(|fields| fields.get("limit_gb"));
+    let limit = limit.ok_or_else(|| Refusal::bad_request("body must be {'limit_gb': <float>}"))?;
+    let limit = match limit {
+        Value::Number(number) => number.as_f64(),
+        Value::Bool(yes) => Some(f64::from(u8::from(*yes))),
+        Value::String(text) => text.trim().parse().ok(),
+        _ => None,
+    };
+    match limit {
+        None => Err(Refusal::bad_request("limit_gb must be numeric")),
+        Some(limit) if !limit.is_finite() => Err(Refusal::bad_request("limit_gb must be finite")),
+        Some(limit) if limit < 0.0 => Err(Refusal::bad_request("limit_gb must be non-negative")),
+        Some(limit) => Ok(limit),
+    }
+}
+
+/// Puts the numbers that only Python's JSON knows, `NaN` and `Infinity`, into quotes.
+fn quote_constants(text: &str) -> String {
+    let mut quoted = text.to_owned();
+    for constant in ["NaN", "-Infinity", "Infinity"] {
+        quoted = quoted.replace(&format!(": {constant}"), &format!(": \"{constant}\""));
+        quoted = quoted.replace(&format!(":{constant}"), &format!(":\"{constant}\""));
+    }
+    quoted
+}
+
+fn gib(bytes: u64) -> f64 {
+    bytes as f64 / GIB
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "not negative, and meant to saturate"
+)]
+fn bytes(limit_gb: f64) -> u64 {
+    (limit_gb * GIB) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_read_as_the_peer_reads_them() {
+        let read = |body: &str| limit_gb(body.as_bytes()).map_err(|Refusal(_, body)| body["error"].clone());
+        for (body, limit) in [
+            (r#"{"limit_gb":1.5}"#, 1.5),
+            (r#"{"limit_gb":true}"#, 1.0),
+            (r#"{"limit_gb":" 2e1 "}"#, 20.0),
+            (r#"{"limit_gb":0,"more":1}"#, 0.0),
+        ] {
+            assert_eq!(read(body), Ok(limit), "{body}");
+        }
+        for (body, error) in [
+            ("{", "invalid JSON body"),
+            ("", "invalid JSON body"),
+            ("[1]", "body must be {'limit_gb': <float>}"),
+            ("{}", "body must be {'limit_gb': <float>}"),
+            (r#"{"limit_gb":"x"}"#, "limit_gb must be numeric"),
+            (r#"{"limit_gb":null}"#, "limit_gb must be numeric"),
+            (r#"{"limit_gb": NaN}"#, "limit_gb must be finite"),
+            (r#"{"limit_gb":-Infinity}"#, "limit_gb must be finite"),
+            (r#"{"limit_gb":-1}"#, "limit_gb must be non-negative"),
+        ] {
+            assert_eq!(read(body), Err(error.into()), "{body}");
+        }
+    }
+
+    #[test]
+    fn salts_come_from_paths() {
+        assert_eq!((salt("_default").unwrap(), salt("alice").unwrap()), ("", "alice"));
+        assert_eq!(salt("a/b").unwrap_err().0, StatusCode::NOT_FOUND);
+        assert_eq!(salt(&"s".repeat(129)).unwrap_err().0, StatusCode::BAD_REQUEST);
+        assert_eq!((bytes(1.5), bytes(1e300)), (3 << 29, u64::MAX));
+    }
+}

@@ -1,0 +1,378 @@
+//! Choosing victims and deleting them, a bounded step at a time.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use larder_core::eviction::{EntryId, Removal};
+use larder_storage::{DeleteMode, Error};
+
+use super::evictor::Evictor;
+use super::ledger::Victim;
+use crate::controllers::tasks::Task;
+
+/// Objects deleted in one call.
+const STEP_OBJECTS: usize = 64;
+
+/// First pause before a pass that could not evict anything is repeated; it doubles each time.
+const RETRY_MIN: Duration = Duration::from_secs(1);
+
+/// Longest such pause.
+const RETRY_MAX: Duration = Duration::from_secs(30);
+
+/// Whose objects are to leave.
+#[derive(Clone, Debug)]
+enum Aim {
+    /// Anybody's.
+    All,
+    /// One tenant's.
+    Tenant(Arc<str>),
+}
+
+/// What became of a step's victims.
+#[derive(Clone, Copy, Debug, Default)]
+struct Step {
+    evicted: usize,
+    bytes: u64,
+}
+
+/// Room that is kept for stores under way, as long as it is held.
+#[derive(Debug)]
+pub(in crate::controllers::l2) struct Promise<'e> {
+    evictor: &'e Evictor,
+    bytes: u64,
+}
+
+impl Drop for Promise<'_> {
+    fn drop(&mut self) {
+        self.evictor.state().promised_bytes -= self.bytes;
+    }
+}
+
+/// Victims being deleted. Nobody else chooses them until this is dropped, even if the deletion is abandoned.
+struct Leaving<'e> {
+    evictor: &'e Evictor,
+    victims: Vec<Victim>,
+}
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        let mut state = self.evictor.state();
+        for victim in &self.victims {
+            state.leaving.remove(&victim.id);
+        }
+    }
+}
+
+impl Evictor {
+    /// Evicts whenever something has to leave, for ever.
+    pub(super) async fn evict_when_due(&self, task: &Task) {
+        let mut quotas = self.quotas.subscribe();
+        let mut pause = RETRY_MIN;
+        loop {
+            task.count_run();
+            if self.pass().await {
+                pause = RETRY_MIN;
+                tokio::select! {
+                    () = self.wake.notified() => {}
+                    () = quotas.changed() => {}
+                }
+            } else {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(RETRY_MAX);
+            }
+        }
+    }
+
+    /// Evicts until neither a tenant nor the adapter is filled to its mark. False if nothing more could leave though it should.
+    async fn pass(&self) -> bool {
+        let mut aims: Vec<Aim> = {
+            let state = self.state();
+            let is_over = |salt: &str, bytes: u64| {
+                self.quotas.limit_for(salt).is_some_and(|limit| bytes > 0 && bytes >= self.mark(limit))
+            };
+            let over = state.ledger.tenants().filter(|(salt, share)| is_over(salt, share.bytes));
+            over.map(|(salt, _)| Aim::Tenant(salt)).collect()
+        };
+        aims.push(Aim::All);
+        if self.config.eviction_ratio == 0.0 {
+            return true;
+        }
+        let mut is_done = true;
+        let mut has_counted = false;
+        for aim in aims {
+            let mut share = self.config.eviction_ratio;
+            while let Some(objects) = self.due_objects(&aim, share) {
+                // The share is for the pass; what more it takes to get below the mark is counted.
+                share = 0.0;
+                if !std::mem::replace(&mut has_counted, true) {
+                    count(&self.counts.passes, 1);
+                }
+                if self.evict(&aim, objects).await == 0 {
+                    is_done = false;
+                    break;
+                }
+            }
+        }
+        is_done
+    }
+
+    /// How many objects are to leave now, if any: the configured share of those there are, and enough to get below the mark.
+    fn due_objects(&self, aim: &Aim, share: f64) -> Option<usize> {
+        let state = self.state();
+        let (objects, bytes, limit) = match aim {
+            Aim::All => (state.ledger.len() as u64, state.ledger.bytes(), self.capacity_bytes?),
+            Aim::Tenant(salt) => {
+                let usage = state.ledger.usage_of(salt);
+                (usage.objects, usage.bytes, self.quotas.limit_for(salt)?)
+            }
+        };
+        let mark = self.mark(limit);
+        if bytes == 0 || bytes < mark {
+            return None;
+        }
+        let mean = (bytes / objects.max(1)).max(1);
+        let excess = usize::try_from((bytes - mark) / mean + 1).unwrap_or(usize::MAX);
+        Some(excess.max((objects as f64 * share) as usize))
+    }
+
+    /// Evicts so many objects, step by step, and returns how many could leave.
+    async fn evict(&self, aim: &Aim, objects: usize) -> usize {
+        let mut passed_over = HashSet::new();
+        let mut evicted = 0;
+        while evicted < objects {
+            let step = self.step(aim, (objects - evicted).min(STEP_OBJECTS), &mut passed_over).await;
+            if step.evicted == 0 {
+                break;
+            }
+            evicted += step.evicted;
+            tokio::task::yield_now().await;
+        }
+        evicted
+    }
+
+    /// Keeps room for `bytes` that are about to be stored, evicting for it what can leave.
+    pub(in crate::controllers::l2) async fn make_room(&self, bytes: u64) -> Promise<'_> {
+        self.state().promised_bytes += bytes;
+        let promise = Promise { evictor: self, bytes };
+        let Some(capacity) = self.capacity_bytes.filter(|capacity| bytes <= *capacity) else {
+            return promise;
+        };
+        let mut passed_over = HashSet::new();
+        loop {
+            let (excess, mean) = {
+                let state = self.state();
+                let taken = state.ledger.bytes().saturating_add(state.promised_bytes);
+                (taken.saturating_sub(capacity), state.ledger.bytes() / (state.ledger.len() as u64).max(1))
+            };
+            if excess == 0 {
+                return promise;
+            }
+            let want = usize::try_from(excess.div_ceil(mean.max(1))).unwrap_or(usize::MAX);
+            if self.step(&Aim::All, want.min(STEP_OBJECTS), &mut passed_over).await.evicted == 0 {
+                tracing::debug!(
+                    "no victim in `{}` for a store that lacks {excess} bytes",
+                    self.adapter.kind()
+                );
+                return promise;
+            }
+        }
+    }
+
+    /// Evicts about `bytes`, whatever the ledger says about room. False if nothing could leave.
+    pub(in crate::controllers::l2) async fn free(&self, bytes: u64) -> bool {
+        let mut passed_over = HashSet::new();
+        let mut freed = 0;
+        while freed < bytes {
+            let step = self.step(&Aim::All, STEP_OBJECTS, &mut passed_over).await;
+            if step.evicted == 0 {
+                break;
+            }
+            freed += step.bytes;
+        }
+        freed > 0
+    }
+
+    /// Deletes up to `want` objects, at most [`STEP_OBJECTS`]. Those that can't go now are added to `passed_over`; as long as
+    /// there are others it looks further.
+    async fn step(&self, aim: &Aim, want: usize, passed_over: &mut HashSet<EntryId>) -> Step {
+        loop {
+            let leaving = self.choose(aim, want, passed_over);
+            if leaving.victims.is_empty() {
+                return Step::default();
+            }
+            let keys = leaving.victims.iter().map(|victim| victim.key.clone()).collect();
+            let outcomes = self.adapter.delete(keys, DeleteMode::IfUnlocked).await;
+            let mut step = Step::default();
+            let mut failed = 0;
+            for (victim, outcome) in leaving.victims.iter().zip(outcomes) {
+                match outcome {
+                    Ok(_) => {
+                        self.note_evicted(victim);
+                        step.evicted += 1;
+                        step.bytes += victim.bytes;
+                    }
+                    // Somebody else was faster: the room is there all the same.
+                    Err(Error::Absent) => {
+                        self.state().ledger.remove(&victim.key, Removal::Dropped);
+                        step.evicted += 1;
+                        step.bytes += victim.bytes;
+                    }
+                    Err(Error::Busy(_)) => {
+                        count(&self.counts.locked_objects, 1);
+                        passed_over.insert(victim.id);
+                    }
+                    Err(Error::Failed(failure)) => {
+                        if failed == 0 {
+                            tracing::warn!("eviction from `{}`: {failure}", self.adapter.kind());
+                        }
+                        failed += 1;
+                        passed_over.insert(victim.id);
+                    }
+                }
+            }
+            count(&self.counts.failed_objects, failed);
+            if step.evicted > 0 || failed > 0 {
+                return step;
+            }
+        }
+    }
+
+    fn choose(&self, aim: &Aim, want: usize, passed_over: &HashSet<EntryId>) -> Leaving<'_> {
+        let mut state = self.state();
+        let state = &mut *state;
+        if self.compares_tenants {
+            state.ledger.tell_limits(&|salt| self.quotas.limit_for(salt));
+        }
+        let leaving = &state.leaving;
+        let barred = |id: EntryId| passed_over.contains(&id) || leaving.contains(&id);
+        let victims = match aim {
+            Aim::All => state.ledger.victims(None, &barred, want),
+            Aim::Tenant(salt) => match state.ledger.tenant(salt) {
+                Some(tenant) => state.ledger.victims(Some(tenant), &barred, want),
+                None => Vec::new(),
+            },
+        };
+        state.leaving.extend(victims.iter().map(|victim| victim.id));
+        Leaving { evictor: self, victims }
+    }
+
+    fn note_evicted(&self, victim: &Victim) {
+        let mut state = self.state();
+        state.ledger.remove(&victim.key, Removal::Evicted);
+        state.count_evicted(&victim.key.cache_salt);
+        count(&self.counts.evicted_objects, 1);
+        count(&self.counts.evicted_bytes, victim.bytes);
+    }
+}
+
+fn count(counter: &AtomicU64, n: u64) {
+    counter.fetch_add(n, Ordering::Relaxed);
+}
+
+#[cfg(test)]
+mod tests {
+    use larder_core::eviction::by_name;
+    use larder_storage::adapters::mock::{MockAdapter, MockOptions};
+    use larder_storage::conformance::{FailingAdapter, object_key, store_items};
+    use larder_storage::decorators::{Observer, Observing};
+    use larder_storage::{Adapter, EvictionConfig, Failure, FailureKind, Key, Op};
+
+    use super::*;
+    use crate::controllers::{TaskLevel, Tasks};
+    use crate::quotas::QuotaTable;
+
+    const BYTES: usize = 100;
+
+    fn config(policy: &str) -> EvictionConfig {
+        EvictionConfig { policy: policy.into(), trigger_watermark: 0.8, eviction_ratio: 0.2 }
+    }
+
+    fn mock(objects: u64) -> Arc<dyn Adapter> {
+        let capacity_bytes = objects * BYTES as u64;
+        Arc::new(MockAdapter::new(MockOptions { capacity_bytes, bandwidth_bytes_per_s: 0 }))
+    }
+
+    fn evicting(adapter: Arc<dyn Adapter>, quotas: QuotaTable) -> (Arc<dyn Adapter>, Arc<Evictor>) {
+        let policy = by_name("LRU").unwrap();
+        let evictor = Arc::new(Evictor::new(Arc::clone(&adapter), config("LRU"), policy, Arc::new(quotas)));
+        let observer = Arc::clone(&evictor) as Arc<dyn Observer>;
+        (Arc::new(Observing::new(adapter, observer)), evictor)
+    }
+
+    async fn held(adapter: &dyn Adapter, count: usize) -> Vec<usize> {
+        let keys: Vec<Key> = (0..count).map(object_key).collect();
+        let found = adapter.lookup_and_lock(keys.clone()).await;
+        let held: Vec<usize> = (0..count).filter(|&object| found[object].is_ok()).collect();
+        let locked: Vec<Key> = held.iter().map(|&object| object_key(object)).collect();
+        adapter.unlock(&locked);
+        held
+    }
+
+    #[tokio::test]
+    async fn the_coldest_leave_until_the_mark_and_locked_ones_are_passed_over() {
+        let (adapter, evictor) = evicting(mock(20), QuotaTable::default());
+        for object in 0..19 {
+            adapter.store(store_items(object..object + 1, BYTES)).await;
+        }
+        adapter.lookup_and_lock(vec![object_key(0), object_key(2)]).await;
+        assert!(evictor.pass().await);
+        assert_eq!(
+            held(&*adapter, 19).await,
+            [vec![0, 2], (6..19).collect()].concat(),
+            "0.8 of 20 is the mark"
+        );
+        let report = evictor.report();
+        assert_eq!((report.evicted_objects, report.locked_objects, report.objects), (4, 2, 15));
+        assert!(evictor.pass().await, "nothing is due any more");
+        assert_eq!(evictor.report().evicted_objects, 4);
+    }
+
+    #[tokio::test]
+    async fn a_store_makes_its_own_room_beside_others_under_way() {
+        let (adapter, evictor) = evicting(mock(10), QuotaTable::default());
+        adapter.store(store_items(0..10, BYTES)).await;
+        let first = evictor.make_room(3 * BYTES as u64).await;
+        let second = evictor.make_room(2 * BYTES as u64).await;
+        assert_eq!(held(&*adapter, 10).await.len(), 5);
+        drop((first, second));
+        let third = evictor.make_room(4 * BYTES as u64).await;
+        assert_eq!(held(&*adapter, 10).await.len(), 5, "there is room enough");
+        drop(third);
+        drop(evictor.make_room(11 * BYTES as u64).await);
+        assert_eq!(held(&*adapter, 10).await.len(), 5, "no room for what never fits");
+    }
+
+    #[tokio::test]
+    async fn nothing_is_due_without_a_capacity_or_a_quota() {
+        let (adapter, evictor) = evicting(FailingAdapter::new(), QuotaTable::default());
+        adapter.store(store_items(0..10, BYTES)).await;
+        assert!(evictor.pass().await);
+        assert_eq!(evictor.report().passes, 0);
+        evictor.quotas.set("", 0).unwrap();
+        assert!(evictor.pass().await);
+        assert_eq!(
+            (evictor.report().objects, evictor.report().evicted_objects),
+            (3, 7),
+            "another tenant has three"
+        );
+        assert!(!evictor.admits("", 1) && evictor.admits("other", 1));
+    }
+
+    /// An adapter that fails to delete is not asked over and over.
+    #[tokio::test(start_paused = true)]
+    async fn what_cannot_leave_is_tried_again_after_growing_pauses() {
+        let double = FailingAdapter::new();
+        let (adapter, evictor) = evicting(double.clone(), QuotaTable::default());
+        adapter.store(store_items(0..10, BYTES)).await;
+        evictor.quotas.set("", 1).unwrap();
+        double.fail_next(Op::Delete, 1_000, Failure::retryable(FailureKind::Io, "no").into());
+        let tasks = Tasks::default();
+        let task = tasks.register("l2-eviction", TaskLevel::High);
+        let minute = tokio::time::timeout(Duration::from_secs(60), evictor.evict_when_due(&task));
+        assert!(minute.await.is_err());
+        let asked = double.keys_seen(Op::Delete);
+        assert!((2 * 7..=10 * 7).contains(&asked), "{asked} times in a minute");
+    }
+}
