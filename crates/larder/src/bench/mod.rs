@@ -1,5 +1,6 @@
 //! `larder bench`: measurements that need no server and no engine.
 
+mod background;
 mod dice;
 mod offline;
 mod peer;

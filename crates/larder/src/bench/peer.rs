@@ -5,23 +5,24 @@
 
 use larder_core::eviction::{Arrival, EntryId, Policy, Removal};
 
+use super::background::Background;
 use super::score::Score;
 use super::trace::{ChunkId, Request, Trace};
 
-/// The peer's defaults.
-const WATERMARK: f64 = 0.8;
-const RATIO: f64 = 0.2;
-const INTERVAL_MS: u64 = 1_000;
-
 /// Scores the peer on a trace; chunks of the trace are its objects.
-pub(super) fn peer(trace: &Trace, capacity_bytes: u64, policy: Box<dyn Policy>) -> Score {
+pub(super) fn peer(
+    trace: &Trace,
+    capacity_bytes: u64,
+    policy: Box<dyn Policy>,
+    background: Background,
+) -> Score {
     let mut peer = Peer {
         trace,
         policy,
         capacity_bytes,
         used_bytes: 0,
         resident: vec![false; trace.distinct()],
-        next_pass_ms: 0,
+        background,
         score: Score::default(),
     };
     for request in &trace.requests {
@@ -38,20 +39,16 @@ struct Peer<'a> {
     used_bytes: u64,
     /// By chunk, whose number is its id.
     resident: Vec<bool>,
-    next_pass_ms: u64,
+    background: Background,
     score: Score,
 }
 
 impl Peer<'_> {
     fn pass_until(&mut self, time_ms: u64) {
-        while self.next_pass_ms <= time_ms {
-            if (self.used_bytes as f64) < WATERMARK * self.capacity_bytes as f64 {
-                // Nothing changes until the next request.
-                self.next_pass_ms = time_ms - time_ms % INTERVAL_MS + INTERVAL_MS;
-                return;
-            }
-            self.next_pass_ms += INTERVAL_MS;
-            let want = ((self.policy.len() as f64 * RATIO) as usize).max(1);
+        let share = |used: u64, capacity: u64| used as f64 / capacity.max(1) as f64;
+        while let Some(want) =
+            self.background.pass(time_ms, share(self.used_bytes, self.capacity_bytes), self.policy.len())
+        {
             for victim in self.policy.victims(&mut |_| true, want) {
                 self.policy.remove(victim, Removal::Evicted);
                 self.resident[victim as usize] = false;

@@ -9,6 +9,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use larder_core::eviction;
 use serde_json::json;
 
+use super::background::Background;
 use super::offline::offline;
 use super::peer::peer;
 use super::readers::{self, Format};
@@ -23,6 +24,10 @@ const PEER_LRU: &str = "peer-LRU";
 const PEER_ARC: &str = "peer-ARC";
 const OFFLINE: &str = "offline";
 
+/// The peer's defaults (`spec/cache-semantics.md` 10).
+const WATERMARK: f64 = 0.8;
+const RATIO: f64 = 0.2;
+
 /// The command line.
 pub(super) fn command() -> Command {
     let policies = eviction::NAMES.iter().copied().chain([PEER_LRU, PEER_ARC, OFFLINE]);
@@ -30,8 +35,8 @@ pub(super) fn command() -> Command {
         .about("Replay traces of requests under each eviction policy and compare what is hit")
         .after_help(
             "Rows: `offline` knows the future and is the best that any policy could do; `peer-LRU` and `peer-ARC` follow the \
-             reference server's rules (a fifth of all objects leaves when the pool is 80 % full, once a second). Work is prefill computation: \
-             later chunks of a prompt attend to more and cost more.",
+             reference server's rules: a fifth of all objects leaves when the pool is 80 % full, once a second. The others evict what stores need, \
+             and in the background too if asked to. Work is prefill computation: later chunks of a prompt attend to more and cost more.",
         )
         .arg(
             many("trace", "FILE", "Trace to replay, one request a line")
@@ -67,6 +72,14 @@ pub(super) fn command() -> Command {
             one("chunk-size", "TOKENS", "Tokens per chunk; smaller blocks are joined [default: 256]")
                 .value_parser(value_parser!(u32).range(1..)),
         )
+        .arg(
+            one("eviction-trigger-watermark", "SHARE", "Evict in the background from here on, as a server with this flag does [default: never]")
+                .value_parser(share),
+        )
+        .arg(
+            one("eviction-ratio", "SHARE", "Share of the objects that leave in one pass [default: 0.2]")
+                .value_parser(share),
+        )
         .arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print JSON, one line a row"))
 }
 
@@ -99,6 +112,11 @@ fn capacity(text: &str) -> Result<Capacity, String> {
     parsed.ok_or_else(|| "neither a whole number nor a percentage".to_owned())
 }
 
+fn share(text: &str) -> Result<f64, String> {
+    let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| "not a number from 0 to 1".to_owned())
+}
+
 impl Capacity {
     fn bytes(self, trace: &Trace) -> u64 {
         match self {
@@ -121,10 +139,11 @@ pub(super) fn run(matches: &ArgMatches) -> ExitCode {
         .get_many("capacity")
         .map_or_else(|| vec![Capacity::Share(0.25)], |given| given.copied().collect());
     let rows = rows(matches);
+    let background = background(matches);
     for trace in &traces {
         for capacity in &capacities {
             let bytes = capacity.bytes(trace);
-            let scores = rows.iter().map(|row| (row.as_str(), score(trace, bytes, row)));
+            let scores = rows.iter().map(|row| (row.as_str(), score(trace, bytes, row, background)));
             let scores: Vec<(&str, Score)> = scores.collect();
             let text = if matches.get_flag("json") {
                 lines(trace, bytes, &scores)
@@ -167,13 +186,18 @@ fn rows(matches: &ArgMatches) -> Vec<String> {
     ours.chain([PEER_LRU, PEER_ARC, OFFLINE]).map(str::to_owned).collect()
 }
 
-fn score(trace: &Trace, capacity_bytes: u64, row: &str) -> Score {
+fn background(matches: &ArgMatches) -> Option<Background> {
+    let share = |name: &str| matches.get_one::<f64>(name).copied();
+    Some(Background::new(share("eviction-trigger-watermark")?, share("eviction-ratio").unwrap_or(RATIO)))
+}
+
+fn score(trace: &Trace, capacity_bytes: u64, row: &str, background: Option<Background>) -> Score {
     let policy = |name| eviction::by_name(name).unwrap_or_else(|| Box::new(eviction::Noop::new()));
     match row {
         OFFLINE => offline(trace, capacity_bytes),
-        PEER_LRU => peer(trace, capacity_bytes, policy("LRU")),
-        PEER_ARC => peer(trace, capacity_bytes, policy("ARC")),
-        _ => replay(trace, capacity_bytes, policy(row)),
+        PEER_LRU => peer(trace, capacity_bytes, policy("LRU"), Background::new(WATERMARK, RATIO)),
+        PEER_ARC => peer(trace, capacity_bytes, policy("ARC"), Background::new(WATERMARK, RATIO)),
+        _ => replay(trace, capacity_bytes, policy(row), background),
     }
 }
 

@@ -5,14 +5,22 @@
 
 use larder_core::eviction::{Arrival, EntryId, Policy, Removal, TenantId};
 
+use super::background::Background;
 use super::score::Score;
 use super::trace::{ChunkId, Request, Trace};
 
-/// Scores a policy on a trace with `capacity_bytes` of room, evicting only what stores need.
-pub(super) fn replay(trace: &Trace, capacity_bytes: u64, policy: Box<dyn Policy>) -> Score {
+/// Scores a policy on a trace with `capacity_bytes` of room, evicting what stores need, and in the background if asked to.
+pub(super) fn replay(
+    trace: &Trace,
+    capacity_bytes: u64,
+    policy: Box<dyn Policy>,
+    background: Option<Background>,
+) -> Score {
     let mut replay = Replay {
         trace,
         policy,
+        background,
+        capacity_bytes,
         free_bytes: capacity_bytes,
         ids: vec![None; trace.distinct()],
         objects: Vec::new(),
@@ -21,6 +29,7 @@ pub(super) fn replay(trace: &Trace, capacity_bytes: u64, policy: Box<dyn Policy>
         score: Score::default(),
     };
     for request in &trace.requests {
+        replay.pass_until(request.time_ms);
         replay.serve(request);
     }
     replay.score
@@ -29,6 +38,8 @@ pub(super) fn replay(trace: &Trace, capacity_bytes: u64, policy: Box<dyn Policy>
 struct Replay<'a> {
     trace: &'a Trace,
     policy: Box<dyn Policy>,
+    background: Option<Background>,
+    capacity_bytes: u64,
     free_bytes: u64,
     /// Where each chunk is.
     ids: Vec<Option<EntryId>>,
@@ -47,6 +58,20 @@ struct Object {
 }
 
 impl Replay<'_> {
+    fn pass_until(&mut self, time_ms: u64) {
+        loop {
+            let used_share = 1.0 - self.free_bytes as f64 / self.capacity_bytes.max(1) as f64;
+            let pass = self
+                .background
+                .as_mut()
+                .and_then(|passes| passes.pass(time_ms, used_share, self.policy.len()));
+            let Some(want) = pass else { return };
+            for victim in self.policy.victims(&mut |_| true, want) {
+                self.evict(victim);
+            }
+        }
+    }
+
     fn serve(&mut self, request: &Request) {
         self.serial += 1;
         let chunks = &request.chunks;
@@ -93,14 +118,18 @@ impl Replay<'_> {
             let (objects, serial) = (&self.objects, self.serial);
             let victims = self.policy.victims(&mut |id| objects[id as usize].leased_by != serial, 1);
             let Some(&victim) = victims.first() else { return false };
-            self.policy.remove(victim, Removal::Evicted);
-            let chunk = self.objects[victim as usize].chunk;
-            self.ids[chunk as usize] = None;
-            self.free_ids.push(victim);
-            self.free_bytes += self.trace.chunk_bytes[chunk as usize];
-            self.score.evicted += 1;
+            self.evict(victim);
         }
         true
+    }
+
+    fn evict(&mut self, victim: EntryId) {
+        self.policy.remove(victim, Removal::Evicted);
+        let chunk = self.objects[victim as usize].chunk;
+        self.ids[chunk as usize] = None;
+        self.free_ids.push(victim);
+        self.free_bytes += self.trace.chunk_bytes[chunk as usize];
+        self.score.evicted += 1;
     }
 
     fn insert(&mut self, tenant: u32, position: usize, chunk: ChunkId) {
