@@ -12,10 +12,12 @@ use larder_pool::{Segment, SegmentOptions};
 use larder_server::controllers::Tasks;
 use larder_server::controllers::l2::{StorePolicy, Tier, TierConfig};
 use larder_server::engine::{
-    Engine, EngineConfig, Geometry, LeaseTotals, Limits, PromptKey, WarmError, WarmStatus,
+    ChecksumMode, Engine, EngineConfig, Geometry, LeaseTotals, Limits, PromptKey, WarmError, WarmStatus,
 };
 use serde_json::{Value, json};
 
+#[path = "l2/checksum.rs"]
+mod checksum;
 #[path = "l2/control.rs"]
 mod control;
 #[path = "l2/eviction.rs"]
@@ -26,11 +28,16 @@ const PAGE: u64 = 4096;
 const WORKER: i64 = 7;
 
 fn engine(pages: u64) -> Arc<Engine> {
+    checking_engine(pages, ChecksumMode::Tiers, "uint8")
+}
+
+fn checking_engine(pages: u64, checksum: ChecksumMode, dtype: &str) -> Arc<Engine> {
     let options = SegmentOptions { share: None, bytes: pages * PAGE, hugepages: false };
     let config = EngineConfig {
         chunk_size: CHUNK,
         hash_algorithm: HashAlgorithm::Blake3,
         align_bytes: PAGE,
+        checksum,
         limits: Limits {
             eviction_watermark: 0.8,
             eviction_ratio: 0.2,
@@ -52,7 +59,7 @@ fn engine(pages: u64) -> Arc<Engine> {
         block_size: 16,
         num_layers: 1,
         hidden_dim_size: 256,
-        dtype: "uint8",
+        dtype,
         use_mla: true,
         num_physical_slots: None,
     };

@@ -272,6 +272,25 @@ impl Cache {
         removable
     }
 
+    /// Takes a resident object out of the index whoever holds it; the last of them frees its memory. False if it is not there.
+    pub fn discard(&mut self, entry: EntryRef) -> bool {
+        let Some(found) = self.entries.get(entry).filter(|found| found.state == State::Resident) else {
+            return false;
+        };
+        if found.leases == 0 {
+            self.remove_resident(entry.id, Removal::Dropped);
+        } else {
+            self.condemn(entry.id);
+        }
+        true
+    }
+
+    /// Where an object belongs, while it exists.
+    #[must_use]
+    pub fn scope(&self, entry: EntryRef) -> Option<&Scope> {
+        self.entries.get(entry).map(|found| &**self.scopes.get(found.scope))
+    }
+
     /// Keeps a resident object's memory in place for `count` more readers; false if it is gone.
     pub fn lease(&mut self, entry: EntryRef, count: u32) -> bool {
         let Some(found) = self.entries.get_mut(entry) else { return false };

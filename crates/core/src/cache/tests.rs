@@ -350,3 +350,17 @@ fn objects_are_listed_once_and_removed_by_name() {
     let stranger = ObjectName { cache_salt: "s", ..name(hashes[1]) };
     assert_eq!(cache.remove_named(&stranger, true), NamedRemoval::Absent);
 }
+
+#[test]
+fn a_discarded_object_misses_at_once_and_its_memory_stays_for_who_holds_it() {
+    let (mut cache, a, hashes) = (cache(8), scope("", 1), prompt(1, 2));
+    let stored = store(&mut cache, &a, &hashes);
+    let [held, free] = [stored.reserved[0].entry, stored.reserved[1].entry];
+    assert_eq!(cache.scope(held), Some(&a));
+    assert!(cache.lease(held, 1) && cache.discard(held) && cache.discard(free));
+    assert_eq!(hit(&mut cache, &a, &hashes), 0);
+    assert_eq!((cache.stats().used_bytes, cache.stats().condemned_objects), (ALIGN, 1));
+    assert!(!cache.discard(held) && !cache.discard(free), "they are gone");
+    cache.release(held, 1);
+    assert_eq!((cache.stats().used_bytes, cache.stats().condemned_objects), (0, 0));
+}

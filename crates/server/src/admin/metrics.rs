@@ -5,7 +5,7 @@ use super::l2;
 use super::plugins::{PluginSample, write_metrics};
 use super::routes::Admin;
 use super::text::{Kind, Scrape};
-use crate::engine::{Counters, EngineStatus, LookupCounts};
+use crate::engine::{CheckPoint, Counters, EngineStatus, LookupCounts};
 
 use Kind::{Counter, Gauge};
 
@@ -22,6 +22,7 @@ pub(super) fn scrape(admin: &Admin, plugins: &PluginSample) -> String {
     events(&mut scrape, &status);
     l2::metrics(&mut scrape, admin);
     larder(&mut scrape, &status, counters);
+    checksums(&mut scrape, admin);
     leases(&mut scrape, admin);
     rpc(&mut scrape, admin);
     node(&mut scrape, admin);
@@ -223,6 +224,41 @@ fn larder(scrape: &mut Scrape, status: &EngineStatus, counters: &Counters) {
     ];
     for (name, help, value) in counts {
         scrape.single(name, Counter, help, value);
+    }
+}
+
+fn checksums(scrape: &mut Scrape, admin: &Admin) {
+    let counts = &admin.engine.counters().checksum;
+    let singles = [
+        ("larder_checksum_sealed_total", "Objects whose checksum was taken.", counts.sealed.get()),
+        (
+            "larder_checksum_shed_total",
+            "Objects not sealed at their commit because too many waited.",
+            counts.shed.get(),
+        ),
+        (
+            "larder_checksum_unverified_total",
+            "Objects served that nobody had sealed.",
+            counts.unverified.get(),
+        ),
+    ];
+    for (name, help, value) in singles {
+        scrape.single(name, Counter, help, value);
+    }
+    scrape.single(
+        "larder_checksum_waiting",
+        Gauge,
+        "Objects that wait to be sealed.",
+        admin.engine.seal_backlog(),
+    );
+    let mut family = scrape.family("larder_checksum_verified_total", Counter, "Objects that were right.");
+    for at in CheckPoint::ALL {
+        family.sample(&[("where", at.label())], counts.verified(at).get());
+    }
+    let help = "Objects whose bytes or layout were wrong; none was served.";
+    let mut family = scrape.family("larder_checksum_mismatches_total", Counter, help);
+    for at in CheckPoint::ALL {
+        family.sample(&[("where", at.label())], counts.mismatches(at).get());
     }
 }
 

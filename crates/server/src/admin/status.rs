@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::l2;
 use super::routes::Admin;
 use crate::controllers::l2::Phase;
-use crate::engine::EngineStatus;
+use crate::engine::{CheckPoint, ChecksumCounters, EngineStatus};
 
 /// What plugins are told on their control channels is what anybody is told.
 impl ControlHost for Admin {
@@ -156,8 +156,26 @@ fn larder(admin: &Admin, status: &EngineStatus) -> Value {
             "largest_free_bytes": cache.largest_free_bytes,
             "condemned_objects": cache.condemned_objects,
         },
+        "checksum": checksum(admin),
         "leases": { "total": cache.leases, "held_by_sessions": status.session_leases },
         "refused_chunks_total": cache.refused_total,
         "evicted_for_store_total": cache.evicted_for_store_total,
+    })
+}
+
+fn checksum(admin: &Admin) -> Value {
+    let counts = &admin.engine.counters().checksum;
+    let by_place = |count: fn(&ChecksumCounters, CheckPoint) -> u64| {
+        let entries = CheckPoint::ALL.map(|at| (at.label().to_owned(), count(counts, at).into()));
+        Value::Object(entries.into_iter().collect())
+    };
+    json!({
+        "mode": admin.engine.checksum_mode().as_str(),
+        "waiting_objects": admin.engine.seal_backlog(),
+        "sealed_total": counts.sealed.get(),
+        "shed_total": counts.shed.get(),
+        "unverified_total": counts.unverified.get(),
+        "verified_total": by_place(|counts, at| counts.verified(at).get()),
+        "mismatches_total": by_place(|counts, at| counts.mismatches(at).get()),
     })
 }

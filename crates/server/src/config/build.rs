@@ -124,6 +124,7 @@ fn l1(settings: &Settings, mp: &MpConfig) -> L1Config {
             None if use_hugepages => SharedMemory::Off,
             None => SharedMemory::Automatic(automatic_name(mp.port, &mp.instance_id)),
         },
+        checksum: settings.string("checksum"),
         warm_restart: settings.bool("l1-warm-restart"),
         write_ttl_seconds: settings.narrow("l1-write-ttl-seconds"),
         read_ttl_seconds: settings.narrow("l1-read-ttl-seconds"),

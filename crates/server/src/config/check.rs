@@ -98,6 +98,12 @@ fn check_memory(settings: &Settings, mistakes: &mut Vec<Mistake>) {
                 .hint("add `--shm-name NAME`"),
         );
     }
+    if settings.bool("l1-warm-restart") && settings.text("checksum") == Some("off") {
+        mistakes.push(
+            at(settings, "l1-warm-restart", "only objects with a checksum are taken over")
+                .hint("leave out either --l1-warm-restart or `--checksum off`"),
+        );
+    }
     if let Some(name) = settings.text("shm-name") {
         check_segment_name(settings, name, mistakes);
     }

@@ -170,6 +170,8 @@ pub struct L1Config {
     pub use_hugepages: bool,
     /// Whether and under which name the pool is shared with engines.
     pub shared_memory: SharedMemory,
+    /// What checksums are used for: `off`, `tiers` or `full`.
+    pub checksum: String,
     /// Whether the pool outlives the server, for the next one of its name to take over.
     pub warm_restart: bool,
     /// Longest time a writer may hold a reserved slot.

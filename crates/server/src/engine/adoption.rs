@@ -108,6 +108,7 @@ impl Engine {
         let mut state = self.state();
         state.cache.record_changes(true);
         state.slots = Some(SlotKeeper::new(directory, last));
+        state.seals.require();
         self.take_over(&mut state, contents);
         state.write_down();
         let published = match &mut state.slots {

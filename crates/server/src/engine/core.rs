@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 
 use super::counters::Counters;
 use super::instances::Instances;
+use super::seal::ChecksumMode;
 use super::sessions::Sessions;
 use crate::events::EventBus;
 
@@ -52,6 +53,8 @@ pub struct EngineConfig {
     pub hash_algorithm: HashAlgorithm,
     /// Alignment of allocations in the pool, in bytes.
     pub align_bytes: u64,
+    /// What checksums are used for.
+    pub checksum: ChecksumMode,
     /// What may change while it runs, as it is at first.
     pub limits: Limits,
     /// Records kept for KV event subscribers; 0 switches the stream off.
@@ -81,6 +84,7 @@ pub struct Engine {
     pub(super) wake_eviction: Notify,
     pub(super) wake_events: Notify,
     pub(super) wake_sweep: Notify,
+    pub(super) wake_seals: Notify,
 }
 
 /// Everything the lock guards.
@@ -93,6 +97,7 @@ pub(super) struct State {
     pub(super) events: KvEventLog,
     pub(super) heard: super::members::Heard,
     pub(super) tier: super::tier::TierQueues,
+    pub(super) seals: super::seal::SealQueue,
     pub(super) warm: super::warm::WarmPrefetches,
     pub(super) slots: Option<super::slots::SlotKeeper>,
     pub(super) held: super::adoption::Held,
@@ -150,6 +155,7 @@ impl Engine {
             events: KvEventLog::new(config.incarnation_ns, config.kv_event_log_size),
             heard: super::members::Heard::default(),
             tier: super::tier::TierQueues::default(),
+            seals: super::seal::SealQueue::default(),
             warm: super::warm::WarmPrefetches::default(),
             slots: None,
             held: super::adoption::Held::default(),
@@ -171,6 +177,7 @@ impl Engine {
             wake_eviction: Notify::new(),
             wake_events: Notify::new(),
             wake_sweep: Notify::new(),
+            wake_seals: Notify::new(),
         }
     }
 

@@ -90,6 +90,8 @@ pub struct Counters {
     pub l2_hit_chunks: Counter,
     /// Chunks that were not stored in L2 because it could not keep up.
     pub l2_shed_chunks: Counter,
+    /// What became of objects whose bytes were looked at.
+    pub checksum: super::verify::ChecksumCounters,
     lookups: Mutex<HashMap<LookupLabels, LookupCounts>>,
 }
 

@@ -21,12 +21,14 @@ mod lookup;
 mod members;
 mod quotas;
 mod room;
+mod seal;
 mod sessions;
 mod slots;
 mod status;
 mod sweep;
 mod tier;
 mod transfer;
+mod verify;
 mod warm;
 
 #[cfg(test)]
@@ -40,7 +42,9 @@ pub use inventory::{ObjectPage, RemovalCount};
 pub use key::{OwnedKey, PromptKey};
 pub use leases::{LeaseHolder, LeaseOwner, LeaseTotals};
 pub use members::Geometry;
+pub use seal::ChecksumMode;
 pub use status::{EngineStatus, InstanceStatus};
-pub use tier::{LoadSlot, PrefetchWork, StoreWork};
+pub use tier::{Arrival, LoadSlot, PrefetchWork, StoreWork};
 pub use transfer::{RetrievePlan, Slot, StorePlan};
+pub use verify::{CheckPoint, Checked, ChecksumCounters, Corruption};
 pub use warm::{WarmError, WarmStatus};

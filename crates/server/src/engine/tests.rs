@@ -21,6 +21,7 @@ fn config() -> EngineConfig {
         chunk_size: CHUNK,
         hash_algorithm: HashAlgorithm::Blake3,
         align_bytes: PAGE,
+        checksum: ChecksumMode::Tiers,
         limits: Limits {
             eviction_watermark: 0.8,
             eviction_ratio: 0.2,

@@ -85,6 +85,15 @@ pub struct LoadSlot {
     pub offset: u64,
 }
 
+/// An object that was loaded and may be published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    /// The staging object.
+    pub entry: EntryRef,
+    /// The checksum it was sealed with, if it was.
+    pub seal: Option<u64>,
+}
+
 /// Queues towards the second tier.
 #[derive(Debug, Default)]
 pub(super) struct TierQueues {
@@ -226,10 +235,20 @@ impl Engine {
     }
 
     /// Publishes what was loaded and answers whoever asked with what is in memory now; a lookup may be void by then.
-    pub fn finish_prefetch(&self, work: &PrefetchWork, loaded: &[EntryRef]) {
+    pub fn finish_prefetch(&self, work: &PrefetchWork, loaded: &[Arrival]) {
         let mut state = self.state();
-        let committed =
-            loaded.iter().rev().filter(|&&entry| state.cache.commit(entry) == Commit::Stored).count();
+        let mut committed = 0;
+        for &Arrival { entry, seal } in loaded.iter().rev() {
+            if state.cache.commit(entry) != Commit::Stored {
+                continue;
+            }
+            committed += 1;
+            let bytes = state.cache.scope(entry).map_or(0, |scope| scope.layout.bytes());
+            match seal {
+                Some(seal) => _ = state.cache.set_seal(entry, seal),
+                None => self.queue_seals(&mut state, bytes, &[entry]),
+            }
+        }
         self.counters.l2_loaded_chunks.add(committed as u64);
         state.tier.prefetching -= 1;
         match work.purpose {
@@ -275,7 +294,7 @@ impl Engine {
         scope: &Scope,
         prompt: &Arc<[ChunkHash]>,
         prompt_end: usize,
-        stored: impl Iterator<Item = EntryRef>,
+        stored: &[EntryRef],
     ) {
         if !state.tier.enabled {
             return;
@@ -283,7 +302,7 @@ impl Engine {
         let scope = Arc::new(scope.clone());
         let bytes = scope.layout.bytes();
         let mut commit = VecDeque::new();
-        for entry in stored {
+        for &entry in stored {
             let (Some(offset), Some(hash)) = (state.cache.offset(entry), state.cache.chunk(entry)) else {
                 continue;
             };

@@ -36,6 +36,8 @@ pub struct StorePlan {
 pub struct RetrievePlan {
     /// One slot per chunk of the range, in order.
     pub slots: Vec<Slot>,
+    /// The object in each slot.
+    pub entries: Vec<EntryRef>,
     /// What each slot holds.
     pub layout: Arc<ObjectLayout>,
 }
@@ -184,10 +186,10 @@ impl Engine {
         let offsets: Vec<u64> = entries.iter().filter_map(|&entry| state.cache.offset(entry)).collect();
         let instance =
             state.instances.get_mut(instance_id).ok_or(EngineError::UnknownInstance(instance_id))?;
-        instance.retrieves.entry(transfer_key).or_default().push(entries);
+        instance.retrieves.entry(transfer_key).or_default().push(entries.clone());
         self.wake_sweep.notify_one();
         let slots = offsets.iter().enumerate().map(|(index, &offset)| Slot { offset, index }).collect();
-        Ok(Some(RetrievePlan { slots, layout }))
+        Ok(Some(RetrievePlan { slots, entries, layout }))
     }
 
     /// Ends the retrieve of the matching prepare and gives its leases back; nothing happens if there is none.
@@ -217,6 +219,35 @@ impl Engine {
             worker_id: transfer.rank,
             chunks: entries.len(),
         });
+        for entry in entries {
+            state.cache.release(entry, 1);
+        }
+        Ok(())
+    }
+
+    /// Takes a retrieve back that was prepared and not handed out, because its chunks are not what was stored.
+    ///
+    /// # Errors
+    /// As for [`Self::prepare_store`].
+    pub fn fail_retrieve(
+        &self,
+        key: &PromptKey<'_>,
+        instance_id: i64,
+        connection: ConnectionId,
+        plan: &RetrievePlan,
+    ) -> Result<(), EngineError> {
+        let now_ms = self.now_ms();
+        let mut state = self.state();
+        let transfer = self.transfer(&mut state, key, instance_id, connection, now_ms)?;
+        let instance =
+            state.instances.get_mut(instance_id).ok_or(EngineError::UnknownInstance(instance_id))?;
+        let Some(batches) = instance.retrieves.get_mut(&transfer.key) else { return Ok(()) };
+        let Some(own) = batches.iter().position(|batch| *batch == plan.entries) else { return Ok(()) };
+        let entries = batches.remove(own);
+        if batches.is_empty() {
+            instance.retrieves.remove(&transfer.key);
+        }
+        self.counters.read_failed_chunks.add(entries.len() as u64);
         for entry in entries {
             state.cache.release(entry, 1);
         }
@@ -272,7 +303,9 @@ impl Engine {
             bytes: stored as u64 * transfer.layout.bytes(),
         });
         let fresh = entries.iter().zip(&commits).filter(|&(_, &commit)| commit == Commit::Stored);
-        self.queue_stores(state, scope, &key.hashes, *end, fresh.map(|(&entry, _)| entry));
+        let fresh: Vec<EntryRef> = fresh.map(|(&entry, _)| entry).collect();
+        self.queue_seals(state, scope.layout.bytes(), &fresh);
+        self.queue_stores(state, scope, &key.hashes, *end, &fresh);
         if let Some(tokens) = tokens.filter(|_| stored > 0 && transfer.rank == 0) {
             self.record_stores(state, scope, &key.hashes, *start..*end, tokens);
         }

@@ -65,6 +65,21 @@ pub enum Event<'a> {
         /// Chunks the lookup can be served with now.
         hit_chunks: usize,
     },
+    /// An object was not what it should be; it was dropped and not served.
+    Corrupt {
+        /// Where it was found: `store` to L2, `load` from it, or `retrieve`.
+        at: &'a str,
+        /// `bytes` or `layout`.
+        cause: &'a str,
+        /// The model.
+        model_name: &'a str,
+        /// The tenant.
+        cache_salt: &'a str,
+        /// The chunk, in hexadecimal.
+        chunk_hash: &'a str,
+        /// The adapter it came from; empty for memory.
+        adapter: &'a str,
+    },
     /// A worker came or went.
     Instance {
         /// Its id.
@@ -122,6 +137,7 @@ impl Event<'_> {
             Self::Retrieve { .. } => "retrieve",
             Self::Evict { .. } => "evict",
             Self::L2Load { .. } => "l2_load",
+            Self::Corrupt { .. } => "corrupt",
             Self::Instance { .. } => "instance",
             Self::Clear { .. } => "clear",
             Self::Adapter { .. } => "adapter",

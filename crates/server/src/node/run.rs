@@ -17,8 +17,8 @@ use crate::admin::{self, Admin, Plugins};
 use crate::config::json::{Resolved, plugin_config_json, plugin_extra_config_json};
 use crate::config::{Live, ServerConfig};
 use crate::controllers::l2::{StorePolicy, Tier, TierConfig};
-use crate::controllers::{Effects, Preparation, Tasks, limits};
-use crate::engine::{Engine, EngineConfig};
+use crate::controllers::{Effects, Preparation, Sealer, Tasks, limits};
+use crate::engine::{ChecksumMode, Engine, EngineConfig};
 use crate::events::EventBus;
 use crate::quotas::QuotaTable;
 use crate::rpc::{FrontConfig, RpcStats};
@@ -62,6 +62,7 @@ struct Node {
     engine: Arc<Engine>,
     tier: Arc<Tier>,
     quotas: Arc<QuotaTable>,
+    sealer: Sealer,
     rpc: RpcServer,
     preparation: Arc<Preparation>,
     preparing: thread::JoinHandle<()>,
@@ -107,10 +108,12 @@ impl Node {
         }
         let quotas = Arc::new(QuotaTable::new(config.quotas.clone()));
         engine.set_quotas(&config.quotas);
+        let sealer = Sealer::start(&engine, &tasks)
+            .map_err(|source| StartError::System { what: "sealing thread", source })?;
         let tier = Arc::new(Tier::start(&tier_config(&config, &quotas), Arc::clone(&engine), &tasks)?);
         let preparation = Arc::new(Preparation::default());
         let preparing = pool::prepare(&config, &engine, &preparation)?;
-        let node = Self { engine, tier, quotas, rpc, preparation, preparing, adopting };
+        let node = Self { engine, tier, quotas, sealer, rpc, preparation, preparing, adopting };
         let served = node.serve(live, log, hasher, tasks, stats, &mut shutdown).await;
         node.stop();
         served
@@ -173,6 +176,7 @@ impl Node {
         self.preparing.thread().unpark();
         self.rpc.stop();
         self.tier.stop();
+        self.sealer.stop();
         pool::close(&self.engine, self.adopting);
         if self.preparing.join().is_err() {
             tracing::error!("the pool's preparation failed");
@@ -187,6 +191,7 @@ fn engine_config(config: &ServerConfig, hash_algorithm: HashAlgorithm) -> Engine
         chunk_size: config.mp.chunk_size,
         hash_algorithm,
         align_bytes: config.l1.align_bytes,
+        checksum: ChecksumMode::by_name(&config.l1.checksum),
         limits: limits(config),
         kv_event_log_size: config.mp.kv_event_log_size,
         incarnation_ns: u64::try_from(since_1970.as_nanos()).unwrap_or(u64::MAX),

@@ -9,6 +9,7 @@ mod front;
 mod operations;
 mod payload;
 mod prompts;
+mod retrieve;
 mod stats;
 mod streams;
 

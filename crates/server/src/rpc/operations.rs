@@ -5,14 +5,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use larder_core::hash::ChunkHash;
 use larder_core::key::{self, TokenRange};
-use larder_wire::engine_driven::{
-    EngineContext, PoolLocation, PrepareRetrieveResult, PrepareStoreResult, Slot,
-};
+use larder_wire::engine_driven::{EngineContext, PoolLocation, PrepareRetrieveResult, PrepareStoreResult};
 use larder_wire::{CacheKey, Operation, Request, Response, decode_request_with};
 
 use super::answer::Answer;
 use super::front::Front;
 use super::payload;
+use super::retrieve::{self, wire_slots};
 use crate::engine::{ConnectionId, EngineError, Geometry, PromptKey};
 
 /// Most events in one batch of a stream (`spec/cache-semantics.md` 12).
@@ -183,12 +182,9 @@ impl Front {
                 let prompt = self.prompt(&key, known)?;
                 match engine.prepare_retrieve(&prompt, instance_id, connection)? {
                     None => now(&Response::PrepareRetrieve(PrepareRetrieveResult::miss()))?,
-                    Some(plan) if self.shares_memory() => {
-                        let slots = wire_slots(&plan.slots, &plan.layout);
-                        now(&Response::PrepareRetrieve(PrepareRetrieveResult::slots(slots)))?
-                    }
                     Some(plan) => {
-                        payload::retrieve(Arc::clone(engine), &prompt, instance_id, connection, plan)
+                        let shares_memory = self.shares_memory();
+                        retrieve::hand_out(engine, &prompt, instance_id, connection, plan, shares_memory)
                     }
                 }
             }
@@ -329,19 +325,6 @@ fn unsupported(operation: Operation) -> &'static str {
         Operation::ServerModuleCall => "no server module is loaded",
         _ => "blending is not available",
     }
-}
-
-fn wire_slots<'a>(
-    slots: &[crate::engine::Slot],
-    layout: &larder_core::layout::ObjectLayout,
-) -> Vec<Slot<'a>> {
-    let slot = |slot: &crate::engine::Slot| Slot {
-        offset: slot.offset,
-        length: layout.bytes(),
-        shape: layout.shape().to_vec().into(),
-        dtype: layout.dtype().name(),
-    };
-    slots.iter().map(slot).collect()
 }
 
 const DONE: Outcome = Outcome::Now(Answer::Done);

@@ -42,25 +42,22 @@ pub(super) fn store(
     }))
 }
 
-/// Answers with the chunks of `plan` as pickled tensors and gives their leases back.
+/// Answers with the chunks of `plan` as pickled tensors and gives their leases back. Copies all of them: for a worker thread.
 pub(super) fn retrieve(
-    engine: Arc<Engine>,
+    engine: &Engine,
     key: &PromptKey<'_>,
     instance_id: i64,
     connection: ConnectionId,
-    plan: RetrievePlan,
-) -> Outcome {
-    let key = OwnedKey::from(key);
-    Outcome::Job(Box::new(move || {
-        let body = pickle(&engine, &plan);
-        if let Err(error) = engine.commit_retrieve(&key.borrow(), instance_id, connection) {
-            tracing::warn!("{} of instance {instance_id}: {error}", Operation::PrepareRetrieve);
-        }
-        body.unwrap_or_else(|reason| {
-            tracing::warn!("{} of instance {instance_id}: {reason}", Operation::PrepareRetrieve);
-            Answer::of(&Response::PrepareRetrieve(PrepareRetrieveResult::miss()))
-        })
-    }))
+    plan: &RetrievePlan,
+) -> Answer {
+    let body = pickle(engine, plan);
+    if let Err(error) = engine.commit_retrieve(key, instance_id, connection) {
+        tracing::warn!("{} of instance {instance_id}: {error}", Operation::PrepareRetrieve);
+    }
+    body.unwrap_or_else(|reason| {
+        tracing::warn!("{} of instance {instance_id}: {reason}", Operation::PrepareRetrieve);
+        Answer::of(&Response::PrepareRetrieve(PrepareRetrieveResult::miss()))
+    })
 }
 
 /// The bytes of the chunk at `index`, checked against what the worker registered; packed into `packed` if they are not so already.

@@ -50,6 +50,14 @@ pub(super) const FLAGS: &[Flag] = &[
     )
     .default("false"),
     Flag::new(
+        "checksum",
+        L1,
+        Kind::Choice(&[Choice::works("off"), Choice::works("tiers"), Choice::works("full")]),
+        "Where the bytes of objects are checked: nowhere, whenever they go to storage or come from it, or also before an engine reads them.",
+    )
+    .default("tiers")
+    .ours(),
+    Flag::new(
         "l1-warm-restart",
         L1,
         Kind::Switch,

@@ -12,6 +12,7 @@ use super::eviction::Evictor;
 use super::roster::{Attached, New, Phase, RosterError};
 use super::tier::{CLOSE_PATIENCE, Tier, TierError};
 use crate::config::json::redact;
+use crate::engine::ChecksumMode;
 use crate::events::Event;
 
 /// How a detachment ended.
@@ -34,7 +35,8 @@ impl Tier {
         let _place = self.changes.try_acquire().map_err(|_| TierError::Busy)?;
         let roster = &self.shared.roster;
         roster.check_place(index)?;
-        let parsed = AdapterConfig::from_value(config, &|name| std::env::var(name).ok())?;
+        let mut parsed = AdapterConfig::from_value(config, &|name| std::env::var(name).ok())?;
+        parsed.common.checksum &= self.shared.engine.checksum_mode() != ChecksumMode::Off;
         self.check_eviction(&parsed)?;
         let built = build(&parsed)?;
         for warning in &parsed.warnings {

@@ -4,14 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use larder_core::cache::EntryRef;
-use larder_storage::{Error, Key, Lent, LoadItem};
+use larder_core::hash::ChunkHash;
+use larder_storage::{DeleteMode, Error, FailureKind, Key, KeyResult, Lent, LoadItem, Loaded};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::buffer::{PoolBuffer, Purpose};
 use super::roster::InUse;
 use super::tier::Shared;
-use crate::engine::{LoadSlot, PrefetchWork};
+use crate::engine::{Arrival, CheckPoint, Corruption, Engine, LoadSlot, PrefetchWork};
 
 /// Longest a load waits for objects that another load or a worker is about to finish.
 const JOIN_PATIENCE: Duration = Duration::from_secs(10);
@@ -45,7 +46,8 @@ pub(super) async fn prefetch(shared: Arc<Shared>, work: PrefetchWork) {
     drop(grant);
     touch(&shared, &work, &holdings, end);
     unlock(&keys, &holdings);
-    wait_for_others(&shared, &work, end, &loaded).await;
+    let own: Vec<EntryRef> = loaded.iter().map(|arrival| arrival.entry).collect();
+    wait_for_others(&shared, &work, end, &own).await;
     shared.engine.finish_prefetch(&work, &loaded);
 }
 
@@ -148,19 +150,20 @@ async fn load(
     keys: &[Vec<Key>],
     holdings: &[Holding],
     slots: Vec<LoadSlot>,
-) -> Vec<EntryRef> {
-    let mut batches: Vec<Vec<(Key, Arc<PoolBuffer>)>> = vec![Vec::new(); holdings.len()];
+) -> Vec<Arrival> {
+    let mut batches: Vec<Vec<Awaited>> = vec![Vec::new(); holdings.len()];
     for slot in slots {
-        let length = work.rows[slot.row].scope.layout.bytes();
-        let buffer = PoolBuffer::new(&shared.engine, slot.entry, slot.offset, length, Purpose::Load);
+        let layout = &work.rows[slot.row].scope.layout;
+        let buffer = PoolBuffer::new(&shared.engine, slot.entry, slot.offset, layout.bytes(), Purpose::Load);
         let chunk = slot.chunk - work.from;
         if let Some(adapter) = holder(holdings, slot.row, chunk) {
-            batches[adapter].push((keys[slot.row][chunk].clone(), buffer));
+            let key = keys[slot.row][chunk].clone();
+            batches[adapter].push(Awaited { key, buffer, layout: layout.fingerprint() });
         }
     }
     let mut running = JoinSet::new();
     for (holding, batch) in holdings.iter().zip(batches).filter(|(_, batch)| !batch.is_empty()) {
-        running.spawn_local(load_from(holding.adapter.clone(), batch));
+        running.spawn_local(load_from(Arc::clone(&shared.engine), holding.adapter.clone(), batch));
     }
     let mut loaded = Vec::new();
     let deadline = Instant::now() + LOAD_PATIENCE;
@@ -170,10 +173,18 @@ async fn load(
     loaded
 }
 
-async fn load_from(adapter: InUse, batch: Vec<(Key, Arc<PoolBuffer>)>) -> Vec<EntryRef> {
-    let items = batch.iter().map(|(key, buffer)| {
-        let buffer: Lent = Arc::clone(buffer) as Lent;
-        LoadItem { key: key.clone(), buffer }
+/// An object to load, and the layout it is to be read with.
+#[derive(Clone, Debug)]
+struct Awaited {
+    key: Key,
+    buffer: Arc<PoolBuffer>,
+    layout: u64,
+}
+
+async fn load_from(engine: Arc<Engine>, adapter: InUse, batch: Vec<Awaited>) -> Vec<Arrival> {
+    let items = batch.iter().map(|awaited| {
+        let buffer: Lent = Arc::clone(&awaited.buffer) as Lent;
+        LoadItem { key: awaited.key.clone(), buffer }
     });
     let outcomes = adapter.adapter().load(items.collect()).await;
     let mut loaded = Vec::with_capacity(batch.len());
@@ -185,12 +196,60 @@ async fn load_from(adapter: InUse, batch: Vec<(Key, Arc<PoolBuffer>)>) -> Vec<En
             adapter.attached().id()
         );
     }
-    for ((_, buffer), outcome) in batch.iter().zip(&outcomes) {
-        if outcome.is_ok() {
-            loaded.push(buffer.keep());
+    let mut foreign = Vec::new();
+    for (awaited, outcome) in batch.iter().zip(&outcomes) {
+        match judge(&engine, &adapter, awaited, outcome) {
+            Verdict::Arrived(arrival) => loaded.push(arrival),
+            Verdict::Foreign => foreign.push(awaited.key.clone()),
+            Verdict::Missing => {}
         }
     }
+    if !foreign.is_empty() {
+        // Out of the way of the object that belongs there. Best effort: what stays is found foreign again.
+        adapter.adapter().delete(foreign, DeleteMode::Quarantine).await;
+    }
     loaded
+}
+
+/// What a load came to.
+enum Verdict {
+    Arrived(Arrival),
+    /// Whole, but of another layout than the one it would be read with.
+    Foreign,
+    Missing,
+}
+
+/// Checks the layout. The bytes were checked by the adapter's own decorator, if it is configured to.
+fn judge(engine: &Engine, adapter: &InUse, awaited: &Awaited, outcome: &KeyResult<Loaded>) -> Verdict {
+    let counters = &engine.counters().checksum;
+    let corrupt = |cause| {
+        engine.note_corrupt(&Corruption {
+            at: CheckPoint::Load,
+            model_name: &awaited.key.model_name,
+            cache_salt: &awaited.key.cache_salt,
+            hash: ChunkHash(awaited.key.chunk_hash),
+            adapter: Some(adapter.attached().id()),
+            cause,
+        });
+    };
+    match outcome {
+        Ok(Loaded { seal: Some(seal) }) if seal.layout != 0 && seal.layout != awaited.layout => {
+            corrupt("layout");
+            Verdict::Foreign
+        }
+        Ok(Loaded { seal }) => {
+            let is_checked = seal.is_some() && adapter.attached().built().checksum.is_some();
+            let counter = if is_checked { counters.verified(CheckPoint::Load) } else { &counters.unverified };
+            counter.add(1);
+            let seal = seal.map(|seal| seal.checksum);
+            Verdict::Arrived(Arrival { entry: awaited.buffer.keep(), seal })
+        }
+        Err(Error::Failed(failure)) if failure.kind == FailureKind::Corrupt => {
+            corrupt("bytes");
+            Verdict::Missing
+        }
+        Err(_) => Verdict::Missing,
+    }
 }
 
 /// The prompt was used as far as it was served, wherever each of its chunks came from.

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use larder_storage::{Busy, Error, FailureKind, Key, KeyResult, Lent, StoreItem, Stored};
+use larder_storage::{Busy, Error, FailureKind, Key, KeyResult, Lent, Seal, StoreItem, Stored};
 use tokio::task::JoinSet;
 
 use super::buffer::{PoolBuffer, Purpose};
 use super::eviction::Evictor;
 use super::roster::InUse;
 use super::tier::{Shared, StorePolicy};
-use crate::engine::StoreWork;
+use crate::engine::{CheckPoint, Checked, ChecksumMode, Engine, StoreWork};
 
 /// Bytes handed to the adapters at a time.
 const BATCH_BYTES: u64 = 16 << 20;
@@ -42,23 +42,31 @@ pub(super) async fn drain(shared: &Arc<Shared>) {
     }
 }
 
+/// An object on its way to the adapters.
+struct Outgoing {
+    key: Key,
+    buffer: Arc<PoolBuffer>,
+    seal: Option<Seal>,
+}
+
 async fn store(shared: Arc<Shared>, batch: Vec<StoreWork>) {
-    let items: Vec<(Key, Arc<PoolBuffer>)> = batch
-        .iter()
-        .map(|work| {
-            let length = work.scope.layout.bytes();
-            let buffer = PoolBuffer::new(&shared.engine, work.entry, work.offset, length, Purpose::Store);
-            (shared.key(&work.scope, &work.hash), buffer)
-        })
-        .collect();
+    let outgoing = batch.iter().map(|work| {
+        let length = work.scope.layout.bytes();
+        let buffer = PoolBuffer::new(&shared.engine, work.entry, work.offset, length, Purpose::Store);
+        (Outgoing { key: shared.key(&work.scope, &work.hash), buffer, seal: None }, work.clone())
+    });
+    let items = sealed(&shared.engine, outgoing.collect()).await;
+    if items.is_empty() {
+        return;
+    }
     let mut running = JoinSet::new();
     let adapters = shared.roster.in_use();
     let work = Arc::new(batch);
     let mut stored_everywhere = !adapters.is_empty();
     for adapter in adapters {
-        let batch = items.iter().map(|(key, buffer)| {
-            let buffer: Lent = Arc::clone(buffer) as Lent;
-            StoreItem { key: key.clone(), buffer, seal: None }
+        let batch = items.iter().map(|item| {
+            let buffer: Lent = Arc::clone(&item.buffer) as Lent;
+            StoreItem { key: item.key.clone(), buffer, seal: item.seal }
         });
         let (shared, work, batch) = (Arc::clone(&shared), Arc::clone(&work), batch.collect());
         running.spawn_local(async move {
@@ -70,7 +78,7 @@ async fn store(shared: Arc<Shared>, batch: Vec<StoreWork>) {
     while let Some(stored) = running.join_next().await {
         stored_everywhere &= stored.unwrap_or(false);
     }
-    let entries: Vec<_> = items.iter().map(|(_, buffer)| buffer.entry()).collect();
+    let entries: Vec<_> = items.iter().map(|item| item.buffer.entry()).collect();
     drop(items);
     if shared.store_policy() == StorePolicy::SkipL1 && stored_everywhere {
         for entry in entries {
@@ -86,6 +94,36 @@ fn refresh(shared: &Shared, adapter: &InUse, work: &[StoreWork]) {
         let StoreWork { scope, prompt, prompt_end, .. } = &commit[0];
         evictor.refresh(prompt[..*prompt_end].iter().map(|hash| shared.key(scope, hash)));
     }
+}
+
+/// Those objects whose bytes are still what was committed, each with its seal. Hashed here once, for all adapters: not on the tier's
+/// own thread, but on one of the runtime's, of which there are never more at it than batches under way.
+async fn sealed(engine: &Arc<Engine>, batch: Vec<(Outgoing, StoreWork)>) -> Vec<Outgoing> {
+    if engine.checksum_mode() == ChecksumMode::Off {
+        return batch.into_iter().map(|(item, _)| item).collect();
+    }
+    let engine = Arc::clone(engine);
+    let hashed = tokio::task::spawn_blocking(move || {
+        batch.into_iter().filter_map(|(item, work)| seal(&engine, item, &work)).collect()
+    });
+    match hashed.await {
+        Ok(items) => items,
+        // As for a batch: the failure is the controller's own.
+        Err(failed) => std::panic::resume_unwind(failed.into_panic()),
+    }
+}
+
+fn seal(engine: &Engine, item: Outgoing, work: &StoreWork) -> Option<Outgoing> {
+    let layout = &work.scope.layout;
+    let checksum = match engine.verify_object(work.entry, work.offset, layout.bytes(), CheckPoint::Store) {
+        Ok(Checked::Intact(checksum) | Checked::Gone(checksum)) => checksum,
+        Ok(Checked::Changed) => return None,
+        Err(error) => {
+            tracing::warn!("an object was not stored in L2: {error}");
+            return None;
+        }
+    };
+    Some(Outgoing { seal: Some(Seal { checksum, layout: layout.fingerprint() }), ..item })
 }
 
 /// Whether all of the batch is held by the adapter now.
