@@ -23,6 +23,7 @@ pub(crate) fn command() -> Command {
                 .subcommand(check())
                 .subcommand(docs()),
         )
+        .subcommand(crate::adapters::command())
         .subcommand(crate::plugin::command())
         .subcommand(crate::bench::command())
         .subcommand(Command::new("version").about("Print the version"))

@@ -1,6 +1,8 @@
 //! The `larder` binary: command line and composition root. What a command does lives in the crates below.
 
+mod adapters;
 mod bench;
+mod client;
 mod command_line;
 mod config_command;
 mod docs;
@@ -23,6 +25,7 @@ fn main() -> ExitCode {
     match matches.subcommand() {
         Some(("server", matches)) => server_command::run(matches),
         Some(("config", matches)) => config_command::run(matches),
+        Some(("adapters", matches)) => adapters::run(matches),
         Some(("plugin", matches)) => plugin::run(matches),
         Some(("bench", matches)) => bench::run(matches),
         _ => {

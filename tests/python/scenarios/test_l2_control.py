@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 
 import pytest
 
@@ -184,3 +185,23 @@ def test_loads_stay_within_their_budget(own_server, engines, model, tmp_path):
     assert metric(server, "larder_l2_prefetch_shortened_chunks_total") == 4
     assert engine.hits(tokens) == 20
     assert metric(server, "lmcache_mp_inflight_load_memory_usage_bytes") == 0
+
+
+def test_the_command_line_does_the_same(own_server, tmp_path):
+    server = own_server()
+    def larder(*words: str) -> str:
+        url = f"http://127.0.0.1:{server.http_port}"
+        done = subprocess.run([server.command[0], "adapters", words[0], "--url", url, *words[1:]],
+                              capture_output=True, text=True, timeout=30)
+        return done.stdout if done.returncode == 0 else f"{done.returncode}: {done.stderr}"
+    assert larder("ls") == "no adapters\n"
+    assert larder("attach", fs(tmp_path)) == "fs-0: active, ready\n"
+    assert larder("attach", "--index", "0", fs(tmp_path / "b")) == "fs-1: active, ready\n"
+    assert larder("pause", "fs-0") == "fs-0: paused, ready\n"
+    assert [line.split()[0] for line in larder("ls").splitlines()] == ["ID", "fs-1", "fs-0"]
+    assert larder("resume", "1") == "fs-0: active, ready\n"
+    assert larder("reset", "fs-1") == "fs-1: active, ready\n"
+    assert larder("detach", "fs-1", "--timeout", "5") == "fs-1: detached\n"
+    assert larder("detach", "fs-1") == "1: error: no adapter is called `fs-1`\n"
+    assert larder("attach", '{"type": "fs"}').startswith("1: error: `base_path`")
+    assert ids(server) == ["fs-0"]

@@ -6,20 +6,12 @@ use std::process::ExitCode;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use super::{drills, foreground, host, remote, scaffold, validate};
+use crate::client::{url, url_arg};
 use crate::exit;
-
-/// Where a server is looked for when neither `--url` nor the variable says.
-const URL_DEFAULT: &str = "http://127.0.0.1:8080";
-/// The variable that names the server.
-const URL_VARIABLE: &str = "LARDER_URL";
 
 /// All subcommands.
 pub(crate) fn command() -> Command {
-    let url = Arg::new("url")
-        .long("url")
-        .value_name("URL")
-        .help(format!("The server's HTTP address [default: {URL_VARIABLE}, then {URL_DEFAULT}]"));
-    let remote = |command: Command| command.arg(url.clone());
+    let remote = |command: Command| command.arg(url_arg());
     Command::new("plugin")
         .about("See, command, write and test runtime plugins")
         .subcommand_required(true)
@@ -64,14 +56,6 @@ pub(crate) fn run(matches: &ArgMatches) -> ExitCode {
         Some((word, matches)) => remote::run(word, matches, &url(matches)),
         None => ExitCode::from(exit::USAGE),
     }
-}
-
-fn url(matches: &ArgMatches) -> String {
-    matches
-        .get_one::<String>("url")
-        .cloned()
-        .or_else(|| std::env::var(URL_VARIABLE).ok().filter(|url| !url.is_empty()))
-        .unwrap_or_else(|| URL_DEFAULT.to_owned())
 }
 
 fn name() -> Arg {

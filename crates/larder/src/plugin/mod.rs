@@ -2,7 +2,6 @@
 //!
 //! `remote` speaks HTTP to a server; `validate`, `scaffold`, `foreground` and `drills` serve authors; `host` is the role mode.
 
-mod client;
 mod command;
 mod drills;
 mod events;
@@ -17,3 +16,4 @@ mod validate;
 mod watch;
 
 pub(crate) use command::{command, run};
+pub(crate) use render::table;

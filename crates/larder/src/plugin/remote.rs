@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use clap::ArgMatches;
 use serde_json::Value;
 
-use super::client::{Client, ClientError};
 use super::render;
+use crate::client::{Client, ClientError};
 use crate::exit;
 
 /// Lines shown when the caller does not say how many.

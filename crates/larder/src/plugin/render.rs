@@ -140,7 +140,8 @@ fn plain(value: &Value) -> String {
 }
 
 /// Columns as wide as their widest cell, two spaces apart.
-fn table(rows: &[Vec<String>]) -> String {
+/// Rows of cells in columns as wide as their widest cell.
+pub(crate) fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)

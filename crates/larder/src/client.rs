@@ -6,6 +6,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
+use clap::{Arg, ArgMatches};
 use serde_json::Value;
 
 /// Longest wait for a connection.
@@ -19,9 +20,31 @@ const HEAD_LINES_MAX: usize = 100;
 /// Bytes of a whole answer.
 const BODY_MAX_BYTES: u64 = 64 * 1024 * 1024;
 
+/// Where a server is looked for when neither `--url` nor the variable says.
+const URL_DEFAULT: &str = "http://127.0.0.1:8080";
+/// The variable that names the server.
+const URL_VARIABLE: &str = "LARDER_URL";
+
+/// `--url`, for commands to a server.
+pub(crate) fn url_arg() -> Arg {
+    Arg::new("url")
+        .long("url")
+        .value_name("URL")
+        .help(format!("The server's HTTP address [default: {URL_VARIABLE}, then {URL_DEFAULT}]"))
+}
+
+/// The server's address as given, or where it usually is.
+pub(crate) fn url(matches: &ArgMatches) -> String {
+    matches
+        .get_one::<String>("url")
+        .cloned()
+        .or_else(|| std::env::var(URL_VARIABLE).ok().filter(|url| !url.is_empty()))
+        .unwrap_or_else(|| URL_DEFAULT.to_owned())
+}
+
 /// What went wrong between this process and the server.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ClientError {
+pub(crate) enum ClientError {
     #[error("`{0}` is no server address\nhint: write it as `http://127.0.0.1:8080`")]
     Address(String),
     #[error(
@@ -37,7 +60,7 @@ pub(super) enum ClientError {
 
 /// A server.
 #[derive(Debug, Clone)]
-pub(super) struct Client {
+pub(crate) struct Client {
     url: String,
     /// Host and port, as in the request.
     authority: String,
@@ -46,7 +69,7 @@ pub(super) struct Client {
 
 impl Client {
     /// Takes `http://host[:port][/prefix]`.
-    pub(super) fn new(url: &str) -> Result<Self, ClientError> {
+    pub(crate) fn new(url: &str) -> Result<Self, ClientError> {
         let wrong = || ClientError::Address(url.to_owned());
         let rest = url.strip_prefix("http://").ok_or_else(wrong)?;
         let (authority, prefix) = rest.split_once('/').map_or((rest, ""), |(host, path)| (host, path));
@@ -60,22 +83,29 @@ impl Client {
     }
 
     /// The JSON at `path`.
-    pub(super) fn get(&self, path: &str) -> Result<Value, ClientError> {
-        self.document("GET", path)
+    pub(crate) fn get(&self, path: &str) -> Result<Value, ClientError> {
+        self.send("GET", path, None)
     }
 
     /// The JSON that a command answers.
-    pub(super) fn post(&self, path: &str) -> Result<Value, ClientError> {
-        self.document("POST", path)
+    pub(crate) fn post(&self, path: &str) -> Result<Value, ClientError> {
+        self.send("POST", path, None)
+    }
+
+    /// The JSON that a request answers, sent with a JSON body if there is one.
+    pub(crate) fn send(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, ClientError> {
+        let body = body.map(Value::to_string).unwrap_or_default();
+        let text = self.text(self.request(method, path, &body)?)?;
+        serde_json::from_str(&text).map_err(|error| self.odd(error.into()))
     }
 
     /// Server-sent events at `path`, each with its name and data, until the server ends them or `each` returns false.
-    pub(super) fn events(
+    pub(crate) fn events(
         &self,
         path: &str,
         mut each: impl FnMut(&str, &str) -> bool,
     ) -> Result<(), ClientError> {
-        let mut body = BufReader::new(self.request("GET", path)?);
+        let mut body = BufReader::new(self.request("GET", path, "")?);
         let (mut name, mut data) = (String::new(), String::new());
         loop {
             let line = match read_line(&mut body).map_err(|source| self.odd(source))? {
@@ -97,11 +127,6 @@ impl Client {
         }
     }
 
-    fn document(&self, method: &str, path: &str) -> Result<Value, ClientError> {
-        let text = self.text(self.request(method, path)?)?;
-        serde_json::from_str(&text).map_err(|error| self.odd(error.into()))
-    }
-
     fn text(&self, body: Body) -> Result<String, ClientError> {
         let mut text = String::new();
         body.take(BODY_MAX_BYTES).read_to_string(&mut text).map_err(|source| self.odd(source))?;
@@ -113,13 +138,14 @@ impl Client {
     }
 
     /// Sends a request and reads the head of the answer.
-    fn request(&self, method: &str, path: &str) -> Result<Body, ClientError> {
+    fn request(&self, method: &str, path: &str, body: &str) -> Result<Body, ClientError> {
         let failed = |source| ClientError::Connect { url: self.url.clone(), source };
         let mut stream = connect(&self.authority).map_err(failed)?;
         let (authority, prefix) = (&self.authority, &self.prefix);
         let head = format!(
             "{method} {prefix}{path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\
-             Accept: */*\r\nContent-Length: 0\r\n\r\n"
+             Accept: */*\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
         );
         stream.write_all(head.as_bytes()).map_err(failed)?;
         let (status, body) = answer(BufReader::new(stream)).map_err(|source| self.odd(source))?;
