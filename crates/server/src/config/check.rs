@@ -23,6 +23,9 @@ pub(crate) fn check(
     check_observability(settings, mistakes);
     check_adapters(settings, capabilities, mistakes);
     check_plugins(settings, mistakes);
+    if let Err(problem) = quotas::quotas(settings) {
+        mistakes.push(at(settings, "quota", problem).accepted("`SALT=GB`, such as `alice=1.5`"));
+    }
 }
 
 fn at(settings: &Settings, name: &str, problem: impl Into<String>) -> Mistake {

@@ -11,33 +11,6 @@ pub(super) const FLAGS: &[Flag] = &[
     )
     .ours(),
     Flag::new(
-        "runtime-plugin-defaults",
-        Group::Plugins,
-        Kind::Json,
-        "Keys of plugin manifests, as a JSON object, that hold for every plugin whose own manifest does not set them: \
-         `{\"restart\": \"on-failure\", \"inherit\": [\"PATH\"]}`.",
-    )
-    .default("{}")
-    .ours(),
-    Flag::new(
-        "runtime-plugin-interpreters",
-        Group::Plugins,
-        Kind::Json,
-        "Programs for plugins without a `#!` line by file extension, tried in order, as a JSON object: \
-         `{\"py\": [\"/opt/venv/bin/python\"]}`. Added to `python`, `python3` for `py` and `bash` for `sh`.",
-    )
-    .default("{}")
-    .ours(),
-    Flag::new(
-        "runtime-plugin-redact-secrets",
-        Group::Plugins,
-        Kind::Switch,
-        "Mask values of secret-looking keys of --runtime-plugin-config for plugins whose manifest does not say \
-         `secrets = true`.",
-    )
-    .default("false")
-    .ours(),
-    Flag::new(
         "log-level",
         Group::Larder,
         Kind::Choice(&[
