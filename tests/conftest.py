@@ -27,6 +27,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
                      help="a server to test: larder=... or peer=... (repeatable)")
     parser.addoption("--slow", action="store_true", help="also run the tests marked slow")
     parser.addoption("--all", action="store_true", help="also run on the reference server what it is known to fail")
+    parser.addoption("--torture-rounds", type=int, default=6, help="kills in the torture drill")
     parser.addoption("--fuzz-seconds", type=float, default=20.0, help="length of the fuzzed-frames drill")
 
 

@@ -24,10 +24,27 @@ pub(super) fn scrape(admin: &Admin, plugins: &PluginSample) -> String {
     larder(&mut scrape, &status, counters);
     checksums(&mut scrape, admin);
     leases(&mut scrape, admin);
+    adoption(&mut scrape, admin);
     rpc(&mut scrape, admin);
     node(&mut scrape, admin);
     write_metrics(&mut scrape, plugins);
     scrape.finish()
+}
+
+/// What became of what the server before left in the pool.
+fn adoption(scrape: &mut Scrape, admin: &Admin) {
+    let status = admin.engine.adoption_status();
+    let outcomes = [
+        ("verified", status.verified),
+        ("mismatched", status.mismatched),
+        ("dropped", status.dropped),
+        ("waiting", status.waiting),
+    ];
+    let help = "Objects of the server before, found in the pool at start.";
+    let mut family = scrape.family("larder_l1_adopted_objects", Gauge, help);
+    for (outcome, objects) in outcomes {
+        family.sample(&[("outcome", outcome)], objects);
+    }
 }
 
 /// Who holds leases; a leak is one nobody owns.

@@ -147,6 +147,7 @@ fn instances(status: &EngineStatus) -> Value {
 
 fn larder(admin: &Admin, status: &EngineStatus) -> Value {
     let cache = &status.cache;
+    let adoption = admin.engine.adoption_status();
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "missing_tasks": admin.tasks.missing(),
@@ -155,6 +156,10 @@ fn larder(admin: &Admin, status: &EngineStatus) -> Value {
             "preparation_failed": admin.preparation.has_failed(),
             "largest_free_bytes": cache.largest_free_bytes,
             "condemned_objects": cache.condemned_objects,
+        },
+        "adoption": {
+            "adopted": adoption.adopted, "verified": adoption.verified, "mismatched": adoption.mismatched,
+            "dropped": adoption.dropped, "waiting": adoption.waiting,
         },
         "checksum": checksum(admin),
         "leases": { "total": cache.leases, "held_by_sessions": status.session_leases },

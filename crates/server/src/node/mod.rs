@@ -4,6 +4,7 @@
 //! main thread      admin HTTP, plugins, signals
 //! larder-rpc       sockets, every short operation, eviction, sweeping, event streams
 //! larder-pool      prepares the pool, then ends
+//! larder-seal      hashes what is committed while somebody will check it
 //! larder-adopt     looks at what a server before this one left in the pool, then ends
 //! (up to 4)        copies of payloads that come in messages, long clears; end when idle
 //! ```
