@@ -123,7 +123,7 @@ def test_a_server_with_eviction_that_could_never_begin_does_not_start(own_server
         own_server("--l2-adapter", json.dumps(config(tmp_path, eviction={"eviction_policy": "LRU"})))
 
 
-@pytest.mark.parametrize("policy", ["LRU", "ARC", "S3FIFO", "IsolatedLRU"])
+@pytest.mark.parametrize("policy", ["LRU", "ARC", "S3FIFO", "IsolatedLRU", "PrefixARC"])
 def test_a_directory_takes_many_times_its_capacity(own_server, engines, model, tmp_path, policy):
     capacity = 64
     block = {"eviction_policy": policy, "trigger_watermark": 0.9, "eviction_ratio": 0.1}
