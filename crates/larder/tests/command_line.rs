@@ -53,6 +53,10 @@ fn exit_codes_are_as_documented() {
         ),
         (&["config", "check", "--l1-size-gb", "1", "--eviction-policy", "LRU"], 0),
         (&["config", "check", "--chunk-size", "0"], 1),
+        (&["bench", "policy", "--requests", "50", "--capacity", "10%", "--capacity", "9"], 0),
+        (&["bench", "policy", "--capacity", "-1%"], 2),
+        (&["bench", "policy", "--policies", "LRU,MRU"], 2),
+        (&["bench", "policy", "--trace", "no/such/trace"], 1),
     ] {
         let output = larder(words, &[]);
         assert_eq!(output.status.code(), Some(code), "{words:?}\n{}", stderr(&output));
