@@ -124,8 +124,9 @@ pub enum Event<'a> {
 
 impl Event<'_> {
     /// Every kind, as [`Event::kind`] has them.
-    pub const KINDS: [&'static str; 10] = [
-        "store", "lookup", "retrieve", "evict", "l2_load", "instance", "clear", "adapter", "config", "health",
+    pub const KINDS: [&'static str; 11] = [
+        "store", "lookup", "retrieve", "evict", "l2_load", "corrupt", "instance", "clear", "adapter",
+        "config", "health",
     ];
 
     /// The kind, as `event` says it.
@@ -168,6 +169,14 @@ mod tests {
             Event::Retrieve { model_name, request_id, worker_id, chunks },
             Event::Evict { objects: 1, used_bytes: 2 },
             Event::L2Load { model_name, request_id, objects: 1, hit_chunks: 1 },
+            Event::Corrupt {
+                at: "load",
+                cause: "bytes",
+                model_name,
+                cache_salt,
+                chunk_hash: "00",
+                adapter: "fs-0",
+            },
             Event::Instance { instance_id: 1, change: "reaped", model_name },
             Event::Clear { force: false },
             Event::Adapter { adapter: "a", change: "paused" },
