@@ -49,7 +49,11 @@ pub fn reclaim_stale() -> Vec<StaleSegment> {
 /// [`PoolError::InUse`] when a server of ours lives, [`PoolError::Mapped`] when an unmarked segment is in use by a process.
 pub(crate) fn reclaim_name(name: &SegmentName, path: &Path) -> Result<(), PoolError> {
     let open = open_regular(path).map_err(PoolError::system("open the segment that has the name already"))?;
-    let Some((file, stat)) = open else { return Ok(()) };
+    let Some((file, stat)) = open else {
+        // One without its segment is of no use to anybody.
+        directory::remove(name.as_str());
+        return Ok(());
+    };
     if !owner::lock(&file).map_err(PoolError::system("lock the segment that has the name already"))? {
         return Err(PoolError::InUse { name: name.to_string(), pid: processes::lock_holder(&stat) });
     }

@@ -88,7 +88,9 @@ impl Directory {
     /// [`PoolError::System`] for what the system refuses.
     pub fn create(segment: &str, options: DirectoryOptions) -> Result<Self, PoolError> {
         let published_path = path_of(segment)?;
-        let path = published_path.with_extension("new");
+        let mut path = published_path.clone().into_os_string();
+        path.push(".new");
+        let path = PathBuf::from(path);
         let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW;
         let file: File = rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR)
             .map_err(PoolError::system("create the slot directory"))?

@@ -1,6 +1,9 @@
 //! A server after another one, over the same pool.
 
+use std::collections::BTreeSet;
+
 use larder_pool::{Contents, Directory, DirectoryOptions};
+use proptest::prelude::*;
 
 use super::*;
 
@@ -20,9 +23,12 @@ impl Name {
 
     /// An engine over a new pool, or that of the one before.
     fn server(&self, pages: u64) -> Engine {
-        let contents = Contents::read(&self.0, 1).unwrap().unwrap_or_default();
+        let contents = Contents::read(&self.0, 1).unwrap();
         let options = self.options(pages);
-        let segment = Segment::adopt(&options).unwrap().unwrap_or_else(|| Segment::create(options).unwrap());
+        let (segment, contents) = match (Segment::adopt(&options).unwrap(), contents) {
+            (Some(segment), Some(contents)) => (segment, contents),
+            _ => (Segment::create(options).unwrap(), Contents::default()),
+        };
         let engine = Engine::new(config(), Arc::new(segment), Box::new(Lru::new()));
         engine.remember(Directory::create(&self.0, OPTIONS).unwrap(), contents).unwrap();
         engine.grow(pages * PAGE);
@@ -203,4 +209,92 @@ fn the_order_of_eviction_is_that_of_the_server_before() {
     store(&second, 5, 2);
     let left: Vec<usize> = [1, 2, 3, 4].map(|seed| hits(&second, seed, 1)).to_vec();
     assert_eq!(left, [0, 0, 1, 1]);
+}
+
+/// Objects that can be read, those with a seal alone if `sealed`.
+fn resident(engine: &Engine, sealed: bool) -> BTreeSet<[u8; 32]> {
+    let state = engine.state();
+    let slots = (0..256).filter_map(|id| state.cache.slot(id));
+    let resident = slots.filter(|slot| state.cache.find(slot.scope, &slot.hash).is_some());
+    resident.filter(|slot| !sealed || slot.seal.is_some()).map(|slot| slot.hash.0).collect()
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Store(u32, u32),
+    StoreUnfinished(u32, u32),
+    Read(u32, u32),
+    Seal,
+    Evict,
+    Clear,
+    Expire,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let prompt = || (1..6u32, 1..4u32);
+    prop_oneof![
+        4 => prompt().prop_map(|(seed, chunks)| Step::Store(seed, chunks)),
+        1 => prompt().prop_map(|(seed, chunks)| Step::StoreUnfinished(seed, chunks)),
+        2 => prompt().prop_map(|(seed, chunks)| Step::Read(seed, chunks)),
+        2 => Just(Step::Seal),
+        1 => Just(Step::Evict),
+        1 => Just(Step::Clear),
+        1 => Just(Step::Expire),
+    ]
+}
+
+fn take(engine: &mut Engine, step: &Step, number: usize) {
+    match *step {
+        Step::Store(seed, chunks) => {
+            let tokens = prompt(seed, chunks);
+            let key = key("store", &tokens, Some(0));
+            for slot in engine.prepare_store(&key, WORKER, 1).unwrap().slots {
+                let byte = (seed * 16 + slot.index as u32) as u8;
+                engine.pool().write_at(slot.offset, &[byte; PAGE as usize]).unwrap();
+            }
+            // False where everything of it is there already.
+            engine.commit_store(&key, WORKER, 1, None).unwrap();
+        }
+        Step::StoreUnfinished(seed, chunks) => {
+            let tokens = prompt(seed, chunks);
+            let request_id = number.to_string();
+            engine.prepare_store(&key(&request_id, &tokens, Some(0)), WORKER, 1).unwrap();
+        }
+        Step::Read(seed, chunks) => _ = hits(engine, seed, chunks),
+        Step::Seal => seal_all(engine),
+        Step::Evict => _ = engine.evict_step(2),
+        Step::Clear => engine.clear(false),
+        Step::Expire => {
+            engine.age_by(std::time::Duration::from_secs(31));
+            engine.sweep();
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    /// Whatever a server did, its successor has exactly what was sealed and readable, and all other memory is free in the end.
+    #[test]
+    fn a_successor_has_what_was_sealed(lives in prop::collection::vec(prop::collection::vec(step(), 0..24), 1..4)) {
+        let name = Name::new("model");
+        let mut expected = BTreeSet::new();
+        for steps in lives {
+            let mut engine = name.server(8);
+            engine.verify_adopted();
+            prop_assert_eq!(engine.adoption_status().mismatched, 0);
+            prop_assert_eq!(&resident(&engine, false), &expected);
+            for (number, step) in steps.iter().enumerate() {
+                take(&mut engine, step, number);
+            }
+            expected = resident(&engine, true);
+            kill(engine);
+        }
+        let mut last = name.server(8);
+        last.verify_adopted();
+        prop_assert_eq!(&resident(&last, false), &expected);
+        last.age_by(std::time::Duration::from_secs(31));
+        last.sweep();
+        prop_assert_eq!(used_bytes(&last), expected.len() as u64 * PAGE);
+    }
 }
