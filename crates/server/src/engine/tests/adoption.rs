@@ -94,7 +94,7 @@ fn hits(engine: &Engine, seed: u32, chunks: u32) -> usize {
         for slot in engine.prepare_retrieve(&key, WORKER, 1).unwrap().unwrap().slots {
             let mut bytes = vec![0; PAGE as usize];
             engine.pool().read_at(slot.offset, &mut bytes).unwrap();
-            assert_eq!(bytes, [(seed * 16 + slot.index as u32) as u8; PAGE as usize]);
+            assert!(bytes == [(seed * 16 + slot.index as u32) as u8; PAGE as usize], "chunk {}", slot.index);
         }
         engine.commit_retrieve(&key, WORKER, 1).unwrap();
     }
@@ -256,7 +256,8 @@ fn take(engine: &mut Engine, step: &Step, number: usize) {
             engine.commit_store(&key, WORKER, 1, None).unwrap();
         }
         Step::StoreUnfinished(seed, chunks) => {
-            let tokens = prompt(seed, chunks);
+            // A prompt that is never stored: a worker that prepares the same transfer again commits what it prepared first.
+            let tokens = prompt(seed + 100, chunks);
             let request_id = number.to_string();
             engine.prepare_store(&key(&request_id, &tokens, Some(0)), WORKER, 1).unwrap();
         }
