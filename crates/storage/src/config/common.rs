@@ -141,7 +141,7 @@ fn frequency(admission: &mut Fields<'_>) -> Option<FrequencyPolicy> {
     /// What two generations of fingerprints take little memory for.
     const REMEMBERED_DEFAULT: u64 = 1 << 18;
     let stores_min = admission.integer("stores_min", 1, 15).and_then(|stores| u8::try_from(stores).ok());
-    let remembered = admission.integer("remembered_objects", 1, 1 << 26);
+    let remembered = admission.integer("remembered_objects", 1, 1 << 24);
     let stores_min = stores_min.filter(|stores| *stores > 1);
     if remembered.is_some() && stores_min.is_none() {
         let text = "`admission.remembered_objects` has no effect without `stores_min` above 1";

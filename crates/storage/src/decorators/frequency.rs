@@ -1,9 +1,10 @@
 //! Keeps out what is stored once: most prompts never come again, and writing them wears a medium out for nothing.
 
-use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+
+use larder_core::admission::TinyLfu;
 
 use super::forward::forward;
 use crate::adapter::{Adapter, AdapterFuture, KeyResult, StoreItem, Stored};
@@ -16,7 +17,7 @@ use crate::report::Health;
 pub struct FrequencyPolicy {
     /// The attempt to store an object that succeeds, counted among the last ones remembered; 2 lets the second in.
     pub stores_min: u8,
-    /// Objects whose attempts are remembered, at least; older ones are forgotten together.
+    /// Objects whose attempts are remembered, about; from time to time all counts are halved.
     pub remembered_objects: usize,
 }
 
@@ -28,43 +29,29 @@ pub struct FrequencyPolicy {
 pub struct Frequency {
     inner: Arc<dyn Adapter>,
     policy: FrequencyPolicy,
-    attempts: Mutex<Attempts>,
-    declined_objects: AtomicU64,
-}
-
-/// Attempts by fingerprint, in two generations: when the young one is full, the old one is forgotten.
-#[derive(Debug, Default)]
-struct Attempts {
+    /// Spreads keys over the sketch in a way nobody outside can foresee.
     hasher: RandomState,
-    young: HashMap<u64, u8>,
-    old: HashMap<u64, u8>,
-}
-
-impl Attempts {
-    /// Counts one attempt and returns how many are remembered now.
-    fn count(&mut self, key: &Key, generation_max: usize) -> u8 {
-        let fingerprint = self.hasher.hash_one(key);
-        let before =
-            self.young.get(&fingerprint).or_else(|| self.old.get(&fingerprint)).copied().unwrap_or(0);
-        if self.young.len() >= generation_max && !self.young.contains_key(&fingerprint) {
-            self.old = std::mem::take(&mut self.young);
-        }
-        let count = before.saturating_add(1);
-        self.young.insert(fingerprint, count);
-        count
-    }
+    attempts: Mutex<TinyLfu>,
+    declined_objects: AtomicU64,
 }
 
 impl Frequency {
     /// Wraps an adapter.
     #[must_use]
     pub fn new(inner: Arc<dyn Adapter>, policy: FrequencyPolicy) -> Self {
-        Self { inner, policy, attempts: Mutex::default(), declined_objects: AtomicU64::new(0) }
+        Self {
+            inner,
+            policy,
+            hasher: RandomState::new(),
+            attempts: Mutex::new(TinyLfu::new(policy.remembered_objects)),
+            declined_objects: AtomicU64::new(0),
+        }
     }
 
     fn admits(&self, key: &Key) -> bool {
+        let fingerprint = self.hasher.hash_one(key);
         let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_in = attempts.count(key, self.policy.remembered_objects.max(1)) >= self.policy.stores_min;
+        let is_in = attempts.record(fingerprint) >= u32::from(self.policy.stores_min);
         if !is_in {
             self.declined_objects.fetch_add(1, Ordering::Relaxed);
         }
@@ -117,12 +104,12 @@ mod tests {
     #[tokio::test]
     async fn attempts_long_ago_do_not_count() {
         let filter = Frequency::new(FailingAdapter::new(), policy(2, 10));
+        let bytes = filter.attempts.lock().unwrap().bytes();
         filter.store(store_items(0..1, 10)).await;
-        filter.store(store_items(1..30, 10)).await;
+        filter.store(store_items(1..2000, 10)).await;
         assert!(filter.store(store_items(0..1, 10)).await[0].is_err());
         assert!(filter.store(store_items(0..1, 10)).await[0].is_ok());
-        let attempts = filter.attempts.lock().unwrap();
-        assert!(attempts.young.len() <= 10 && attempts.old.len() <= 10, "what is remembered is bounded");
+        assert_eq!(filter.attempts.lock().unwrap().bytes(), bytes, "what is remembered is bounded");
     }
 
     #[tokio::test]
