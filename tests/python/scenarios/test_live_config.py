@@ -43,16 +43,16 @@ def test_a_dry_run_and_a_stale_caller_change_nothing(own_server):
     assert call(server, LIVE)["version"] == 1
     assert change(server, settings={"eviction_ratio": 0.5})["version"] == 2
     stale = change(server, status=409, settings={"eviction_ratio": 0.6}, expected_version=1)
-    assert "version 2" in stale["error"]
+    assert "version 2" in stale["detail"]
     assert call(server, LIVE)["settings"]["eviction_ratio"]["value"] == 0.5
 
 
 def test_every_mistake_is_told_at_once(own_server):
     server = own_server()
     wrong = {"eviction_ratio": 7, "eviction_policy": "MRU", "l1_size_gb": 3, "colour": "red"}
-    error = change(server, status=422, settings=wrong)["error"]
+    error = change(server, status=422, settings=wrong)["detail"]
     assert all(key in error for key in wrong), error
-    assert change(server, status=422, setting={})["error"].startswith("body: ")
+    assert change(server, status=422, setting={})["detail"].startswith("body: ")
     assert call(server, LIVE)["version"] == 1
 
 

@@ -14,6 +14,7 @@ use axum::{Json, Router, middleware};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::reply::Refusal;
 use super::routes::Admin;
 use super::{access, l2};
 use crate::controllers::l2::{Attached, RosterError, TierError};
@@ -138,18 +139,6 @@ fn view(admin: &Admin, attached: &Attached) -> Value {
     l2::listed(index.unwrap_or(adapters.len()), attached)
 }
 
-/// The answer to a request that cannot be carried out.
-struct Refusal {
-    status: StatusCode,
-    detail: String,
-}
-
-impl Refusal {
-    fn new(status: StatusCode, detail: String) -> Self {
-        Self { status, detail }
-    }
-}
-
 impl From<TierError> for Refusal {
     fn from(error: TierError) -> Self {
         let status = match &error {
@@ -164,12 +153,6 @@ impl From<TierError> for Refusal {
             | TierError::EvictionWithoutLimit
             | TierError::Roster(RosterError::Place { .. }) => StatusCode::BAD_REQUEST,
         };
-        Self { status, detail: error.to_string() }
-    }
-}
-
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        (self.status, Json(json!({ "detail": self.detail }))).into_response()
+        Self::new(status, error.to_string())
     }
 }

@@ -11,6 +11,7 @@ mod l2;
 mod metrics;
 mod plugins;
 mod quota;
+mod reply;
 mod routes;
 mod settings;
 mod status;

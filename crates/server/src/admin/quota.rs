@@ -6,13 +6,13 @@ use std::net::SocketAddr;
 use axum::body::Bytes;
 use axum::extract::{ConnectInfo, Path, State};
 use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
 use axum::routing::{get, put};
 use axum::{Json, Router, middleware};
 use larder_storage::SALT_CHARS_MAX;
 use serde_json::{Map, Value, json};
 
 use super::access;
+use super::reply::Refusal;
 use super::routes::Admin;
 use crate::events::Event;
 use crate::quotas::EMPTY_SALT;
@@ -30,20 +30,8 @@ pub(super) fn router() -> Router<Admin> {
     Router::new().route("/quota", get(list)).route("/quota/{cache_salt}", get(show)).merge(mutating)
 }
 
-/// Why a request is not carried out.
-#[derive(Debug, PartialEq, Eq)]
-struct Refusal(StatusCode, Value);
-
-impl Refusal {
-    fn bad_request(text: impl Into<String>) -> Self {
-        Self(StatusCode::BAD_REQUEST, json!({ "error": text.into() }))
-    }
-}
-
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        (self.0, Json(self.1)).into_response()
-    }
+fn bad_request(text: impl Into<String>) -> Refusal {
+    Refusal::error(StatusCode::BAD_REQUEST, text)
 }
 
 async fn set(
@@ -55,7 +43,7 @@ async fn set(
     let cache_salt = salt(&name)?;
     let limit_gb = limit_gb(&body)?;
     let limit_bytes = bytes(limit_gb);
-    admin.quotas.set(cache_salt, limit_bytes).map_err(|error| Refusal::bad_request(error.to_string()))?;
+    admin.quotas.set(cache_salt, limit_bytes).map_err(|error| bad_request(error.to_string()))?;
     admin.engine.set_quota(cache_salt, Some(limit_bytes));
     tell(&admin, cache_salt, Some(limit_bytes), caller);
     Ok(Json(json!({ "cache_salt": shown(cache_salt), "limit_gb": limit_gb, "status": "ok" })))
@@ -163,11 +151,11 @@ fn tell(admin: &Admin, cache_salt: &str, limit_bytes: Option<u64>, caller: Socke
 /// The salt a path names. One with a slash can't be named (`spec/http-api.md` 2); one that no request can carry is a mistake.
 fn salt(name: &str) -> Result<&str, Refusal> {
     if name.contains('/') {
-        return Err(Refusal(StatusCode::NOT_FOUND, json!({ "detail": "Not Found" })));
+        return Err(Refusal::not_found("Not Found"));
     }
     if name.chars().count() > SALT_CHARS_MAX {
         let text = format!("cache_salt must not be longer than {SALT_CHARS_MAX} characters");
-        return Err(Refusal::bad_request(text));
+        return Err(bad_request(text));
     }
     Ok(if name == EMPTY_SALT { "" } else { name })
 }
@@ -178,11 +166,11 @@ fn shown(cache_salt: &str) -> &str {
 
 /// What the peer makes of a body: anything that Python's `float` takes, as long as it is finite and not negative.
 fn limit_gb(body: &[u8]) -> Result<f64, Refusal> {
-    let text = std::str::from_utf8(body).map_err(|_| Refusal::bad_request("invalid JSON body"))?;
+    let text = std::str::from_utf8(body).map_err(|_| bad_request("invalid JSON body"))?;
     let parsed = serde_json::from_str(text).or_else(|_| serde_json::from_str(&quote_constants(text)));
-    let parsed: Value = parsed.map_err(|_| Refusal::bad_request("invalid JSON body"))?;
+    let parsed: Value = parsed.map_err(|_| bad_request("invalid JSON body"))?;
     let limit = parsed.as_object().and_then(|fields| fields.get("limit_gb"));
-    let limit = limit.ok_or_else(|| Refusal::bad_request("body must be {'limit_gb': <float>}"))?;
+    let limit = limit.ok_or_else(|| bad_request("body must be {'limit_gb': <float>}"))?;
     let limit = match limit {
         Value::Number(number) => number.as_f64(),
         Value::Bool(yes) => Some(f64::from(u8::from(*yes))),
@@ -190,9 +178,9 @@ fn limit_gb(body: &[u8]) -> Result<f64, Refusal> {
         _ => None,
     };
     match limit {
-        None => Err(Refusal::bad_request("limit_gb must be numeric")),
-        Some(limit) if !limit.is_finite() => Err(Refusal::bad_request("limit_gb must be finite")),
-        Some(limit) if limit < 0.0 => Err(Refusal::bad_request("limit_gb must be non-negative")),
+        None => Err(bad_request("limit_gb must be numeric")),
+        Some(limit) if !limit.is_finite() => Err(bad_request("limit_gb must be finite")),
+        Some(limit) if limit < 0.0 => Err(bad_request("limit_gb must be non-negative")),
         Some(limit) => Ok(limit),
     }
 }
@@ -226,7 +214,7 @@ mod tests {
 
     #[test]
     fn limits_are_read_as_the_peer_reads_them() {
-        let read = |body: &str| limit_gb(body.as_bytes()).map_err(|Refusal(_, body)| body["error"].clone());
+        let read = |body: &str| limit_gb(body.as_bytes()).map_err(|refusal| refusal.body()["error"].clone());
         for (body, limit) in [
             (r#"{"limit_gb":1.5}"#, 1.5),
             (r#"{"limit_gb":true}"#, 1.0),
@@ -253,8 +241,8 @@ mod tests {
     #[test]
     fn salts_come_from_paths() {
         assert_eq!((salt("_default").unwrap(), salt("alice").unwrap()), ("", "alice"));
-        assert_eq!(salt("a/b").unwrap_err().0, StatusCode::NOT_FOUND);
-        assert_eq!(salt(&"s".repeat(129)).unwrap_err().0, StatusCode::BAD_REQUEST);
+        assert_eq!(salt("a/b").unwrap_err().status(), StatusCode::NOT_FOUND);
+        assert_eq!(salt(&"s".repeat(129)).unwrap_err().status(), StatusCode::BAD_REQUEST);
         assert_eq!((bytes(1.5), bytes(1e300)), (3 << 29, u64::MAX));
     }
 }

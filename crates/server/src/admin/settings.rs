@@ -13,6 +13,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::access;
+use super::reply::{Refusal, blocking, read};
 use super::routes::Admin;
 use crate::config::json::http_config_json;
 use crate::config::live::{Change, ChangeError, Origin, Proposal, Version};
@@ -83,7 +84,7 @@ async fn change(
     ConnectInfo(caller): ConnectInfo<SocketAddr>,
     body: Bytes,
 ) -> Result<Json<Value>, Refusal> {
-    let request: ChangeRequest = read(&body)?;
+    let request: ChangeRequest = read(&body, None)?;
     let proposal = admin.live.propose(&request.settings, request.expected_version)?;
     carry_out(admin, proposal, caller, request.reason, request.dry_run).await
 }
@@ -104,7 +105,7 @@ async fn roll_back(
     ConnectInfo(caller): ConnectInfo<SocketAddr>,
     body: Bytes,
 ) -> Result<Json<Value>, Refusal> {
-    let request: RollbackRequest = read(&body)?;
+    let request: RollbackRequest = read(&body, None)?;
     let proposal = admin.live.propose_rollback(request.version, request.expected_version)?;
     carry_out(admin, proposal, caller, request.reason, request.dry_run).await
 }
@@ -128,7 +129,7 @@ async fn carry_out(
         reason: reason.escape_debug().take(REASON_CHARS_MAX).collect(),
     };
     let told = Value::Object(changed.clone());
-    let made = tokio::task::spawn_blocking(move || {
+    let made = blocking(move || {
         let told = format!("changing the configuration for {}: {told}: {}", origin.caller, origin.reason);
         let version =
             admin.live.commit(proposal, origin, |before, after| admin.effects.apply(before, after))?;
@@ -136,14 +137,9 @@ async fn carry_out(
         admin.engine.bus().publish(|| crate::events::Event::Config { version });
         Ok::<u64, ChangeError>(version)
     });
-    let version =
-        made.await.map_err(|error| Refusal(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))??;
+    let version = made.await??;
     Ok(Json(json!({ "version": version, "changes": changed, "applied": true })))
 }
-
-/// An answer that is not a success.
-#[derive(Debug)]
-struct Refusal(StatusCode, String);
 
 impl From<ChangeError> for Refusal {
     fn from(error: ChangeError) -> Self {
@@ -152,17 +148,6 @@ impl From<ChangeError> for Refusal {
             ChangeError::UnknownVersion(_) => StatusCode::NOT_FOUND,
             ChangeError::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
         };
-        Self(status, error.to_string())
+        Self::new(status, error.to_string())
     }
-}
-
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        (self.0, Json(json!({ "error": self.1 }))).into_response()
-    }
-}
-
-fn read<T: serde::de::DeserializeOwned>(body: &Bytes) -> Result<T, Refusal> {
-    serde_json::from_slice(body)
-        .map_err(|error| Refusal(StatusCode::UNPROCESSABLE_ENTITY, format!("body: {error}")))
 }

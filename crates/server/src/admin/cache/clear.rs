@@ -9,9 +9,9 @@ use larder_storage::{Adapter, DeleteMode, Error, ListRequest};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::super::reply::{Refusal, blocking, read, to_the_end};
 use super::super::routes::Admin;
 use super::keys::Tier;
-use super::reply::{Refusal, blocking, read, to_the_end};
 
 /// Objects listed and deleted at a time.
 const CLEARED_AT_ONCE: usize = 1_000;

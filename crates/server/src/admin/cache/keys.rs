@@ -5,8 +5,8 @@ use larder_core::hash::ChunkHash;
 use larder_storage::{Built, Key};
 use serde::{Deserialize, Serialize};
 
+use super::super::reply::Refusal;
 use super::super::routes::Admin;
-use super::reply::Refusal;
 
 /// Where objects are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]

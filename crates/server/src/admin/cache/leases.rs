@@ -6,8 +6,8 @@ use axum::extract::State;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::super::reply::{Refusal, read};
 use super::super::routes::Admin;
-use super::reply::{Refusal, read};
 use crate::engine::{LeaseHolder, LeaseOwner};
 
 /// Holders shown, at most: those idle longest.

@@ -5,7 +5,6 @@ mod keys;
 mod leases;
 mod objects;
 mod prefetches;
-mod reply;
 
 use axum::routing::{get, post};
 use axum::{Router, middleware};

@@ -10,9 +10,9 @@ use larder_storage::{Adapter, DeleteMode, Error, FailureKind, Key, ListRequest};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::super::reply::{Refusal, blocking, read, to_the_end};
 use super::super::routes::Admin;
 use super::keys::{EncodedKey, Tier, adapter, name};
-use super::reply::{Refusal, blocking, read, to_the_end};
 
 /// Objects on a page, at most.
 const PAGE_SIZE_MAX: usize = 5_000;

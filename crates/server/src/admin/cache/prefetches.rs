@@ -9,9 +9,9 @@ use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::super::reply::{Refusal, blocking, read};
 use super::super::routes::Admin;
 use super::keys::Tier;
-use super::reply::{Refusal, blocking, read};
 use crate::engine::{WarmError, WarmStatus};
 
 /// Tokens in one prompt, at most.

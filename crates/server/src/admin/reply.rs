@@ -1,46 +1,68 @@
-//! Answers and bodies in the shapes `/cache/*` uses.
+//! Bodies, and answers that are not a success, in the peer's two shapes (`spec/http-api.md` 1).
 
 use axum::Json;
 use axum::body::Bytes;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// An answer that is not a success.
 #[derive(Debug)]
-pub(super) struct Refusal(StatusCode, String);
+pub(super) struct Refusal(StatusCode, Value);
 
 impl Refusal {
+    /// `{"detail": text}`, the shape of most routes.
+    pub(super) fn new(status: StatusCode, text: impl Into<String>) -> Self {
+        Self(status, json!({ "detail": text.into() }))
+    }
+
+    /// `{"error": text}`, the shape of `/quota`.
+    pub(super) fn error(status: StatusCode, text: impl Into<String>) -> Self {
+        Self(status, json!({ "error": text.into() }))
+    }
+
     /// The request is understood and can't be right.
     pub(super) fn bad_request(text: impl Into<String>) -> Self {
-        Self(StatusCode::BAD_REQUEST, text.into())
+        Self::new(StatusCode::BAD_REQUEST, text)
     }
 
     /// A parameter or body that is not of its type.
     pub(super) fn unprocessable(text: impl Into<String>) -> Self {
-        Self(StatusCode::UNPROCESSABLE_ENTITY, text.into())
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, text)
     }
 
     /// What the request names does not exist.
     pub(super) fn not_found(text: impl Into<String>) -> Self {
-        Self(StatusCode::NOT_FOUND, text.into())
+        Self::new(StatusCode::NOT_FOUND, text)
     }
 
     /// Not now, or not on this server.
     pub(super) fn unavailable(text: impl Into<String>) -> Self {
-        Self(StatusCode::SERVICE_UNAVAILABLE, text.into())
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, text)
     }
 
     /// A task of this server failed.
     pub(super) fn internal(text: impl Into<String>) -> Self {
-        Self(StatusCode::INTERNAL_SERVER_ERROR, text.into())
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, text)
+    }
+
+    /// The status, for tests.
+    #[cfg(test)]
+    pub(super) fn status(&self) -> StatusCode {
+        self.0
+    }
+
+    /// The body, for tests.
+    #[cfg(test)]
+    pub(super) fn body(&self) -> &Value {
+        &self.1
     }
 }
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        (self.0, Json(json!({ "detail": self.1 }))).into_response()
+        (self.0, Json(self.1)).into_response()
     }
 }
 
