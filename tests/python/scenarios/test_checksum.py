@@ -11,16 +11,16 @@ from mpkit.engine import CHUNK, content, prompt
 
 from test_capacity import until
 
+#: The reference server has no checksums.
+pytestmark = pytest.mark.ours_only
+
 
 @pytest.fixture
 def checking(own_server):
-    """A server of ours over a directory; the reference server has no checksums."""
+    """A server over a directory."""
 
     def start(folder, *flags: str):
-        server = own_server("--l2-adapter", json.dumps({"type": "fs", "base_path": str(folder)}), *flags)
-        if not server.is_ours:
-            pytest.skip("checksums are ours")
-        return server
+        return own_server("--l2-adapter", json.dumps({"type": "fs", "base_path": str(folder)}), *flags)
 
     return start
 
