@@ -66,7 +66,7 @@ def test_an_earlier_version_comes_back(own_server):
     assert [entry["version"] for entry in history] == [1, 2, 3, 4]
     assert history[1]["reason"] == "first" and history[1]["caller"].startswith("127.0.0.1:")
     call(server, f"{LIVE}/rollback", "POST", {"version": 99}, status=404)
-    assert "version 2" in server.log()
+    assert until(lambda: "version 2" in server.log()), "the log is written behind the answer"
 
 
 def test_what_can_change_says_what_it_takes(own_server):

@@ -115,6 +115,8 @@ async fn what_an_earlier_server_left_is_evicted_as_well() {
 
     let second = engine(64);
     let tier = tier_with(&second, fs(&directory, 20), Arc::default());
+    // Before the index is complete, little is known to be there.
+    settles(|| tier.adapters()[0].built().adapter.usage().is_complete).await;
     shrinks_to(&tier, 16 * PAGE).await;
     store_for(&second, 50, 4, "").await;
     assert_eq!((failed_stores(&tier), read_back(&second, 50, 4).await), (0, 4));
