@@ -56,6 +56,14 @@ pub trait Adapter: Send + Sync + fmt::Debug {
     /// One page of what is held, in an order that only pages agree on.
     fn list(&self, request: ListRequest) -> AdapterFuture<'_, Result<ListPage, Failure>>;
 
+    /// Tries with real I/O whether objects can be stored: writes a small one of its own and removes it again.
+    /// That it can't be removed is no failure; not every login may delete.
+    fn probe(&self) -> AdapterFuture<'_, Result<(), Failure>>;
+
+    /// Resolves once stores are not refused for want of an index ([`Busy::Rebuilding`](crate::Busy::Rebuilding));
+    /// at once where they never are, and when the adapter is closed.
+    fn ready_to_store(&self) -> AdapterFuture<'_, ()>;
+
     /// Room taken and left. Cheap; never does I/O.
     fn usage(&self) -> Usage;
 
@@ -84,6 +92,17 @@ pub enum Op {
 impl Op {
     /// Every operation, in the order counters list them.
     pub const ALL: [Self; 5] = [Self::Store, Self::Lookup, Self::Load, Self::Delete, Self::List];
+
+    /// Its place in [`ALL`](Self::ALL).
+    pub(crate) fn position(self) -> usize {
+        match self {
+            Self::Store => 0,
+            Self::Lookup => 1,
+            Self::Load => 2,
+            Self::Delete => 3,
+            Self::List => 4,
+        }
+    }
 
     /// The label metrics use.
     #[must_use]
@@ -164,6 +183,24 @@ pub struct Stored {
 pub struct Found {
     /// Its size, where the backend knows without reading it.
     pub bytes: Option<u64>,
+    /// The most by which that may exceed the length of the object: some writers pad.
+    pub padding_bytes_max: u64,
+    /// Whether the answer was remembered: it then says nothing about the backend.
+    pub is_remembered: bool,
+}
+
+impl Found {
+    /// An answer of the backend itself, about an object that is not padded.
+    #[must_use]
+    pub fn asked(bytes: Option<u64>) -> Self {
+        Self { bytes, padding_bytes_max: 0, is_remembered: false }
+    }
+
+    /// Whether an object of `len` bytes may be what was found.
+    #[must_use]
+    pub fn fits(&self, len: u64) -> bool {
+        self.bytes.is_none_or(|bytes| (len..=len.saturating_add(self.padding_bytes_max)).contains(&bytes))
+    }
 }
 
 /// A buffer that is now filled.
@@ -228,6 +265,16 @@ pub(crate) fn all_failed<T>(count: usize, error: &Error) -> Vec<KeyResult<T>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_found_fits_its_length_and_the_padding_its_writer_may_have_added() {
+        let unknown = Found::asked(None);
+        assert!(unknown.fits(1) && unknown.fits(u64::MAX));
+        let exact = Found::asked(Some(8));
+        assert!(exact.fits(8) && !exact.fits(7) && !exact.fits(9));
+        let padded = Found { padding_bytes_max: 2, ..exact };
+        assert_eq!([5, 6, 7, 8, 9].map(|len| padded.fits(len)), [false, true, true, true, false]);
+    }
 
     #[test]
     fn seals_come_back_and_nothing_else_is_one() {

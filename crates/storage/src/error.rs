@@ -74,11 +74,13 @@ pub enum FailureKind {
     Invalid,
     /// The adapter is closed, or closed while the call was under way.
     Closed,
+    /// The backend answers and refuses us: login, permission, a bucket that does not exist, a read-only file system.
+    Refused,
 }
 
 impl FailureKind {
     /// Every kind, in the order counters list them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Io,
         Self::Unavailable,
         Self::Timeout,
@@ -87,6 +89,7 @@ impl FailureKind {
         Self::Mismatch,
         Self::Invalid,
         Self::Closed,
+        Self::Refused,
     ];
 
     /// The label metrics use.
@@ -101,13 +104,14 @@ impl FailureKind {
             Self::Mismatch => "mismatch",
             Self::Invalid => "invalid",
             Self::Closed => "closed",
+            Self::Refused => "refused",
         }
     }
 
     /// Whether it says something about the backend's wellbeing, as opposed to this one object or its caller.
     #[must_use]
     pub fn blames_backend(self) -> bool {
-        matches!(self, Self::Io | Self::Unavailable | Self::Timeout)
+        matches!(self, Self::Io | Self::Unavailable | Self::Timeout | Self::Refused)
     }
 }
 
@@ -126,7 +130,7 @@ impl Failure {
 
     /// Wraps an I/O error: `attempt` reads like "write `name`".
     ///
-    /// A full device is its own kind; permission and read-only errors are permanent; the rest may pass.
+    /// A full device is its own kind, and so are a name that can't be and a refusal; the rest may pass.
     #[must_use]
     pub fn io(attempt: impl fmt::Display, error: &io::Error) -> Self {
         use io::ErrorKind as K;
@@ -143,9 +147,11 @@ impl Failure {
             | K::NetworkUnreachable
             | K::NetworkDown
             | K::UnexpectedEof => Self::retryable(FailureKind::Unavailable, text),
-            K::PermissionDenied | K::ReadOnlyFilesystem | K::InvalidFilename | K::Unsupported => {
-                Self::permanent(FailureKind::Io, text)
+            K::PermissionDenied | K::ReadOnlyFilesystem => Self::permanent(FailureKind::Refused, text),
+            K::InvalidInput | K::InvalidFilename | K::IsADirectory => {
+                Self::permanent(FailureKind::Invalid, text)
             }
+            K::Unsupported => Self::permanent(FailureKind::Io, text),
             _ => Self::retryable(FailureKind::Io, text),
         }
     }
@@ -195,6 +201,9 @@ mod tests {
     #[test]
     fn only_backend_trouble_blames_the_backend() {
         let blamed: Vec<_> = FailureKind::ALL.into_iter().filter(|kind| kind.blames_backend()).collect();
-        assert_eq!(blamed, [FailureKind::Io, FailureKind::Unavailable, FailureKind::Timeout]);
+        assert_eq!(
+            blamed,
+            [FailureKind::Io, FailureKind::Unavailable, FailureKind::Timeout, FailureKind::Refused]
+        );
     }
 }

@@ -45,10 +45,6 @@ pub fn build(config: &AdapterConfig) -> Result<Built, Failure> {
         adapter = verifying.clone();
         checksum = Some(verifying);
     }
-    if let Some(limits) = common.limits.bandwidth {
-        adapter = Arc::new(Bandwidth::new(adapter, limits));
-    }
-    adapter = Arc::new(Concurrency::new(adapter, common.limits.concurrency));
     if let Some(policy) = common.timeout {
         adapter = Arc::new(Timeout::new(adapter, policy));
     }
@@ -61,6 +57,11 @@ pub fn build(config: &AdapterConfig) -> Result<Built, Failure> {
         adapter = breaking.clone();
         breaker = Some(breaking);
     }
+    // Around the timeout and the breaker: waiting for our own limits is no fault of the backend.
+    if let Some(limits) = common.limits.bandwidth {
+        adapter = Arc::new(Bandwidth::new(adapter, limits));
+    }
+    adapter = Arc::new(Concurrency::new(adapter, common.limits.concurrency));
     if let Some(policy) = common.admission.write {
         adapter = Arc::new(WriteBudget::new(adapter, policy));
     }

@@ -40,6 +40,8 @@ pub enum HealthState {
     Degraded,
     /// It serves what it holds and takes nothing more.
     Full,
+    /// It answers and lets nothing be stored: no login, no permission, no bucket, a read-only directory.
+    Refused,
     /// It can't be used at the moment.
     Unavailable,
     /// It was closed.
@@ -54,6 +56,7 @@ impl HealthState {
             Self::Ready => "ready",
             Self::Degraded => "degraded",
             Self::Full => "full",
+            Self::Refused => "refused",
             Self::Unavailable => "unavailable",
             Self::Closed => "closed",
         }

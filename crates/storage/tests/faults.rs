@@ -242,13 +242,20 @@ async fn a_disk_that_becomes_read_only_still_serves() {
     assert!(adapter.store(store_items(0..2, LEN)).await.iter().all(Result::is_ok));
     disk.remount("ro");
     let stored = adapter.store(store_items(2..3, LEN)).await;
-    assert_eq!(kind(&stored[0]), FailureKind::Io);
+    assert_eq!(kind(&stored[0]), FailureKind::Refused);
     assert!(matches!(&stored[0], Err(Error::Failed(failure)) if !failure.retryable), "{stored:?}");
-    assert_eq!(kind(&adapter.delete(vec![object_key(0)], DeleteMode::IfUnlocked).await[0]), FailureKind::Io);
+    assert_eq!(
+        kind(&adapter.delete(vec![object_key(0)], DeleteMode::IfUnlocked).await[0]),
+        FailureKind::Refused
+    );
+    assert_eq!(adapter.probe().await.unwrap_err().kind, FailureKind::Refused);
+    assert_eq!(adapter.health().state, HealthState::Refused);
     let (items, buffers) = load_items(0..1, LEN);
     assert!(adapter.load(items).await[0].is_ok());
     assert_eq!(buffers[0].to_vec(), object_bytes(0, LEN));
     disk.remount("rw");
+    adapter.probe().await.unwrap();
+    assert_eq!(adapter.health().state, HealthState::Ready);
     assert!(adapter.store(store_items(2..3, LEN)).await[0].is_ok());
 }
 

@@ -154,7 +154,41 @@ async fn a_server_that_needs_a_password_gets_it() {
     let result = wrong.store(store_items(0..1, 10)).await;
     assert!(!failure(&result[0]).retryable && failure(&result[0]).text.contains("WRONGPASS"), "{result:?}");
     assert!(failure(&with("").store(store_items(0..1, 10)).await[0]).text.contains("NOAUTH"));
-    assert_eq!(wrong.health().state, HealthState::Unavailable);
+    assert_eq!(wrong.health().state, HealthState::Refused);
+}
+
+#[tokio::test]
+async fn a_probe_says_whether_objects_would_be_taken_and_leaves_nothing() {
+    let Some(server) =
+        Server::start(&["--requirepass", "s3cret", "--user", "reader", "on", ">pw", "~*", "+@read"])
+    else {
+        return;
+    };
+    let with = |username: &str, password: &str| {
+        let (username, password) = (username.to_owned(), Secret::new(password));
+        adapter(RespOptions { username, password, ..options(&server) })
+    };
+    let mut other = options(&server);
+    other.nodes[0].port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    assert_eq!(adapter(other).probe().await.unwrap_err().kind, FailureKind::Unavailable);
+    for (username, password, reason) in
+        [("", "", "NOAUTH"), ("", "wrong", "WRONGPASS"), ("reader", "pw", "NOPERM")]
+    {
+        let adapter = with(username, password);
+        let failure = adapter.probe().await.unwrap_err();
+        assert_eq!(failure.kind, FailureKind::Refused, "{failure}");
+        assert!(failure.text.contains(reason) && !failure.text.contains("wrong"), "{failure}");
+        assert_eq!(adapter.health().state, HealthState::Refused);
+    }
+    let reader = with("reader", "pw");
+    reader.probe().await.unwrap_err();
+    assert_eq!(reader.lookup_and_lock(vec![object_key(0)]).await, [Err(Error::Absent)]);
+    assert_eq!(reader.health().state, HealthState::Refused, "that it may read is no permission to write");
+    let owner = with("", "s3cret");
+    owner.probe().await.unwrap();
+    assert_eq!(owner.health().state, HealthState::Ready);
+    let listed = owner.list(larder_storage::ListRequest { entries_max: 9, ..Default::default() }).await;
+    assert!(listed.unwrap().entries.is_empty());
 }
 
 #[tokio::test]

@@ -132,6 +132,19 @@ async fn a_bucket_that_does_not_exist_is_a_failure_for_good() {
     assert!(failure(&loaded[0]).text.contains("NoSuchBucket"), "{loaded:?}");
 }
 
+#[tokio::test]
+async fn a_probe_tells_a_bucket_from_none() {
+    let Some(server) = Server::start() else { return };
+    let missing = S3Adapter::new(server.options("missing")).unwrap();
+    let failure = missing.probe().await.unwrap_err();
+    assert!(failure.kind == FailureKind::Refused && failure.text.contains("NoSuchBucket"), "{failure}");
+    assert_eq!(missing.health().state, HealthState::Refused);
+    server.create("there");
+    let there = S3Adapter::new(server.options("there")).unwrap();
+    there.probe().await.unwrap();
+    assert_eq!(there.health().state, HealthState::Ready);
+}
+
 /// Answers each connection's first request with fixed bytes.
 fn fixed(answer: &'static [u8]) -> (u16, std::thread::JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -147,9 +160,11 @@ fn fixed(answer: &'static [u8]) -> (u16, std::thread::JoinHandle<()>) {
 
 #[tokio::test]
 async fn strange_and_overloaded_servers_are_failures_not_hangs() {
-    let cases: [(&[u8], FailureKind, bool); 5] = [
+    let cases: [(&[u8], FailureKind, bool); 7] = [
         (b"HTTP/1.1 503 Slow Down\r\ncontent-length: 0\r\n\r\n", FailureKind::Unavailable, true),
-        (b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n", FailureKind::Io, false),
+        (b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n", FailureKind::Refused, false),
+        (b"HTTP/1.1 400 Bad\r\ncontent-length: 0\r\n\r\n", FailureKind::Invalid, false),
+        (b"HTTP/1.1 414 Too Long\r\ncontent-length: 0\r\n\r\n", FailureKind::Invalid, false),
         (b"-ERR unknown command\r\n", FailureKind::Io, true),
         (b"", FailureKind::Unavailable, true),
         (

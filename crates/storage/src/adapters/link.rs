@@ -3,7 +3,8 @@
 use std::sync::{Mutex, PoisonError};
 
 use super::stream::{Connector, TlsOptions};
-use crate::error::Failure;
+use crate::adapter::{KeyResult, Stored};
+use crate::error::{Error, Failure, FailureKind};
 use crate::report::{Health, HealthState};
 
 /// The way to a remote store.
@@ -12,6 +13,8 @@ pub(super) struct Link {
     /// Makes connections.
     pub(super) connector: Connector,
     last_failure: Mutex<Option<Failure>>,
+    /// Why the store takes no objects, though it answers.
+    refusal: Mutex<Option<Failure>>,
 }
 
 impl Link {
@@ -22,7 +25,7 @@ impl Link {
         progress_timeout_ms: u64,
     ) -> Result<Self, Failure> {
         let connector = Connector::new(tls, connect_timeout_ms, progress_timeout_ms)?;
-        Ok(Self { connector, last_failure: Mutex::new(None) })
+        Ok(Self { connector, last_failure: Mutex::new(None), refusal: Mutex::new(None) })
     }
 
     /// Notes how an exchange with the store went.
@@ -30,9 +33,27 @@ impl Link {
         *self.last_failure.lock().unwrap_or_else(PoisonError::into_inner) = failure.cloned();
     }
 
-    /// Ready until an exchange fails, and again once one works.
+    /// Notes what became of objects that were to be stored.
+    pub(super) fn note_stores(&self, results: &[KeyResult<Stored>]) {
+        let is_refusal = |failure: &&Failure| failure.kind == FailureKind::Refused;
+        let refused = results.iter().find_map(|result| match result {
+            Err(Error::Failed(failure)) => Some(failure).filter(is_refusal),
+            _ => None,
+        });
+        let has_written = results.iter().flatten().any(|stored| stored.bytes_written > 0);
+        if refused.is_some() || has_written {
+            *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = refused.cloned();
+        }
+    }
+
+    /// Ready until an exchange fails or the store refuses objects, and again once that works.
     pub(super) fn health(&self) -> Health {
-        match &*self.last_failure.lock().unwrap_or_else(PoisonError::into_inner) {
+        let last_failure = self.last_failure.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let refusal = self.refusal.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match last_failure.or(refusal) {
+            Some(failure) if failure.kind == FailureKind::Refused => {
+                Health::because(HealthState::Refused, failure.to_string())
+            }
             Some(failure) => Health::because(HealthState::Unavailable, failure.to_string()),
             None => Health::ready(),
         }

@@ -156,7 +156,7 @@ impl Adapter for MockAdapter {
                 .map(|key| {
                     let entry = state.index.get(key).ok_or(Error::Absent)?;
                     if self.locks.lock(key) {
-                        Ok(Found { bytes: Some(entry.bytes) })
+                        Ok(Found::asked(Some(entry.bytes)))
                     } else {
                         Err(Error::Absent)
                     }
@@ -191,6 +191,14 @@ impl Adapter for MockAdapter {
             }
             self.state().index.page(&request)
         })
+    }
+
+    fn probe(&self) -> AdapterFuture<'_, Result<(), Failure>> {
+        Box::pin(async move { self.open().map_err(|_| Failure::closed()) })
+    }
+
+    fn ready_to_store(&self) -> AdapterFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
     }
 
     fn usage(&self) -> Usage {

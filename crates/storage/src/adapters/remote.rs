@@ -4,6 +4,7 @@
 //! Accounts cover what this process stored or found; others may write to the same store.
 
 use std::fmt;
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -12,7 +13,7 @@ use crate::adapter::{
     DeleteMode, Deleted, Found, KeyResult, ListPage, ListRequest, LoadItem, Loaded, StoreItem, Stored,
     all_failed,
 };
-use crate::buffer::Lent;
+use crate::buffer::{HeapBuffer, Lent};
 use crate::error::{Busy, Error, Failure, FailureKind};
 use crate::index::Index;
 use crate::key::Key;
@@ -20,8 +21,12 @@ use crate::locks::{LockTable, StoreClaim};
 use crate::report::{Health, HealthState, Usage};
 use crate::workers::{Batch, Slot, Workers};
 
+/// The model that objects of probes claim to be of.
+const PROBE_MODEL: &str = "larder-probe";
+
 /// One thread's way to the store. Blocking.
 pub(super) trait RemoteSession: Send + 'static {
+    fn link(&self) -> &Link;
     fn store(&mut self, items: &[&StoreItem]) -> Vec<KeyResult<Stored>>;
     fn find(&mut self, keys: &[&Key]) -> Vec<KeyResult<Found>>;
     fn load(&mut self, items: &[&LoadItem]) -> Vec<KeyResult<Loaded>>;
@@ -124,6 +129,7 @@ impl<S: RemoteSession> Remote<S> {
                     return;
                 }
                 let results = session.store(&items.iter().map(|(item, _)| item).collect::<Vec<_>>());
+                session.link().note_stores(&results);
                 for (((item, claim), slot), result) in items.into_iter().zip(slots).zip(results) {
                     if result.is_ok() {
                         lock(&accounts).insert(&item.key, item.buffer.len() as u64, ());
@@ -222,15 +228,44 @@ impl<S: RemoteSession> Remote<S> {
     }
 
     pub(super) async fn list(&self, request: ListRequest) -> Result<ListPage, Failure> {
+        self.ask(move |session| session.list(&request)).await
+    }
+
+    /// Stores an object of our own under a name nobody else has, and removes it.
+    pub(super) async fn probe(&self) -> Result<(), Failure> {
+        self.ask(|session| {
+            let random: [u64; 4] = std::array::from_fn(|index| RandomState::new().hash_one(index));
+            let mut chunk_hash = [0; 32];
+            for (bytes, random) in chunk_hash.chunks_exact_mut(8).zip(random) {
+                bytes.copy_from_slice(&random.to_le_bytes());
+            }
+            let key = Key::new(chunk_hash, PROBE_MODEL, 0, 0, "")
+                .map_err(|error| Failure::permanent(FailureKind::Invalid, error.to_string()))?;
+            let item = StoreItem { key, buffer: HeapBuffer::zeroed(1), seal: None };
+            let stored = session.store(&[&item]);
+            session.link().note_stores(&stored);
+            session.delete(&[&item.key]);
+            match stored.into_iter().next() {
+                Some(Err(error)) => Err(into_failure(error)),
+                Some(Ok(_)) | None => Ok(()),
+            }
+        })
+        .await
+    }
+
+    /// Has a control thread do something that is not about keys.
+    async fn ask<T, F>(&self, work: F) -> Result<T, Failure>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut S) -> Result<T, Failure> + Send + 'static,
+    {
         let (answers, slots) = Batch::new(1);
         self.control.submit_for(slots, move |session, slots| {
-            let result = session.list(&request).map_err(Error::from);
+            let result = work(session).map_err(Error::from);
             slots.into_iter().zip([result]).for_each(|(slot, result)| slot.report(result));
         });
         match answers.wait().await.pop() {
-            Some(Ok(page)) => Ok(page),
-            Some(Err(Error::Failed(failure))) => Err(failure),
-            Some(Err(busy)) => Err(Failure::retryable(FailureKind::Unavailable, busy.to_string())),
+            Some(result) => result.map_err(into_failure),
             None => Err(Failure::closed()),
         }
     }
@@ -281,6 +316,13 @@ impl<S> fmt::Debug for Remote<S> {
     }
 }
 
+fn into_failure(error: Error) -> Failure {
+    match error {
+        Error::Failed(failure) => failure,
+        other => Failure::retryable(FailureKind::Unavailable, other.to_string()),
+    }
+}
+
 fn lock(accounts: &Mutex<Index<()>>) -> MutexGuard<'_, Index<()>> {
     accounts.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -310,6 +352,14 @@ macro_rules! forward_to_remote {
 
         fn list(&self, request: ListRequest) -> AdapterFuture<'_, Result<ListPage, Failure>> {
             Box::pin(self.remote.list(request))
+        }
+
+        fn probe(&self) -> AdapterFuture<'_, Result<(), Failure>> {
+            Box::pin(self.remote.probe())
+        }
+
+        fn ready_to_store(&self) -> AdapterFuture<'_, ()> {
+            Box::pin(std::future::ready(()))
         }
 
         fn usage(&self) -> Usage {

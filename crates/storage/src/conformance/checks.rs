@@ -248,6 +248,14 @@ pub(super) async fn empty_batches_are_answered(adapter: &dyn Adapter) {
     adapter.unlock(&[]);
 }
 
+pub(super) async fn a_probe_leaves_nothing(adapter: &dyn Adapter) {
+    adapter.ready_to_store().await;
+    adapter.store(store_items(0..1, LEN)).await;
+    assert_eq!(adapter.probe().await, Ok(()), "an adapter that works says so");
+    assert_eq!(list_all(adapter, None).await.len(), 1, "only what was stored is there");
+    assert_eq!(adapter.usage().objects, 1, "and counted");
+}
+
 pub(super) async fn concurrent_callers_see_whole_objects(adapter: Arc<dyn Adapter>) {
     let mut tasks = Vec::new();
     for task in 0..8 {
@@ -294,4 +302,6 @@ pub(super) async fn a_closed_adapter_says_so(adapter: &dyn Adapter) {
     let deleted = adapter.delete(vec![object_key(0)], DeleteMode::IfUnlocked).await;
     assert!(deleted[0].as_ref().is_err_and(is_closed), "delete");
     adapter.unlock(&[object_key(0)]);
+    assert_eq!(adapter.probe().await.map_err(|failure| failure.kind), Err(FailureKind::Closed), "probe");
+    adapter.ready_to_store().await;
 }

@@ -66,6 +66,12 @@ impl FailingAdapter {
         self.script().keys_seen.get(&op).copied().unwrap_or_default()
     }
 
+    /// Calls an operation got so far.
+    #[must_use]
+    pub fn calls_seen(&self, op: Op) -> usize {
+        self.script().calls_seen.get(&op).copied().unwrap_or_default()
+    }
+
     /// Waits until an operation was called `count` times.
     pub async fn calls_reach(&self, op: Op, count: usize) {
         self.until(|script| script.calls_seen.get(&op).copied().unwrap_or_default() >= count).await;
@@ -174,6 +180,20 @@ impl Adapter for FailingAdapter {
                 _ => self.inner.list(request).await,
             }
         })
+    }
+
+    /// Fails and hangs as stores do.
+    fn probe(&self) -> AdapterFuture<'_, Result<(), Failure>> {
+        Box::pin(async move {
+            match self.enter(Op::Store, 1).await.pop().flatten() {
+                Some(Error::Failed(failure)) => Err(failure),
+                _ => self.inner.probe().await,
+            }
+        })
+    }
+
+    fn ready_to_store(&self) -> AdapterFuture<'_, ()> {
+        self.inner.ready_to_store()
     }
 
     fn usage(&self) -> Usage {

@@ -30,6 +30,7 @@ where
     checks::listing_reaches_everything(&*make_adapter().await).await;
     checks::usage_follows(&*make_adapter().await).await;
     checks::empty_batches_are_answered(&*make_adapter().await).await;
+    checks::a_probe_leaves_nothing(&*make_adapter().await).await;
     checks::concurrent_callers_see_whole_objects(make_adapter().await).await;
     checks::a_closed_adapter_says_so(&*make_adapter().await).await;
 }

@@ -91,7 +91,7 @@ async fn turn(pacer: Option<&Pacer>, keys: usize, bytes: u64) -> Result<(), Erro
 }
 
 impl Adapter for Bandwidth {
-    forward!(kind, lookup_and_lock, unlock, delete, list, usage, close);
+    forward!(kind, lookup_and_lock, unlock, delete, list, probe, ready_to_store, usage, close);
 
     fn store(&self, batch: Vec<StoreItem>) -> AdapterFuture<'_, Vec<KeyResult<Stored>>> {
         Box::pin(async move {

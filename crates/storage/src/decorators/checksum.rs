@@ -130,7 +130,7 @@ impl Checksum {
 }
 
 impl Adapter for Checksum {
-    forward!(kind, lookup_and_lock, unlock, delete, list, usage);
+    forward!(kind, lookup_and_lock, unlock, delete, list, probe, ready_to_store, usage);
 
     fn store(&self, batch: Vec<StoreItem>) -> AdapterFuture<'_, Vec<KeyResult<Stored>>> {
         Box::pin(async move {

@@ -82,7 +82,7 @@ impl Drop for Waiting<'_> {
 }
 
 impl Adapter for Concurrency {
-    forward!(kind, lookup_and_lock, unlock, delete, list, usage, close);
+    forward!(kind, lookup_and_lock, unlock, delete, list, probe, ready_to_store, usage, close);
 
     fn store(&self, batch: Vec<StoreItem>) -> AdapterFuture<'_, Vec<KeyResult<Stored>>> {
         Box::pin(async move {

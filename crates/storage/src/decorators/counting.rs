@@ -70,7 +70,7 @@ impl Counters {
     /// What one operation counted so far.
     #[must_use]
     pub fn of(&self, op: Op) -> OpCounts {
-        let counters = &self.ops[position(op)];
+        let counters = &self.ops[op.position()];
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         OpCounts {
             calls: get(&counters.calls),
@@ -84,16 +84,6 @@ impl Counters {
             failed: std::array::from_fn(|kind| get(&counters.failed[kind])),
             bytes: get(&counters.bytes),
         }
-    }
-}
-
-fn position(op: Op) -> usize {
-    match op {
-        Op::Store => 0,
-        Op::Lookup => 1,
-        Op::Load => 2,
-        Op::Delete => 3,
-        Op::List => 4,
     }
 }
 
@@ -138,7 +128,7 @@ impl Counting {
     }
 
     fn start(&self, op: Op) -> Running<'_> {
-        let counters = &self.counters.ops[position(op)];
+        let counters = &self.counters.ops[op.position()];
         counters.calls.fetch_add(1, Ordering::Relaxed);
         counters.in_flight.fetch_add(1, Ordering::Relaxed);
         Running { counters, start: Instant::now() }
@@ -160,7 +150,7 @@ impl Drop for Running<'_> {
 }
 
 impl Adapter for Counting {
-    forward!(kind, unlock, usage, health, close);
+    forward!(kind, unlock, probe, ready_to_store, usage, health, close);
 
     fn store(&self, batch: Vec<StoreItem>) -> AdapterFuture<'_, Vec<KeyResult<Stored>>> {
         Box::pin(async move {

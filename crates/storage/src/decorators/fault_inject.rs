@@ -85,7 +85,7 @@ impl FaultInject {
 }
 
 impl Adapter for FaultInject {
-    forward!(store, lookup_and_lock, unlock, delete, list, usage, close);
+    forward!(store, lookup_and_lock, unlock, delete, list, probe, ready_to_store, usage, close);
 
     fn kind(&self) -> &'static str {
         "fault_inject"

@@ -54,6 +54,16 @@ macro_rules! forward {
             self.inner.list(request)
         }
     };
+    (@ probe) => {
+        fn probe(&self) -> crate::AdapterFuture<'_, Result<(), crate::Failure>> {
+            self.inner.probe()
+        }
+    };
+    (@ ready_to_store) => {
+        fn ready_to_store(&self) -> crate::AdapterFuture<'_, ()> {
+            self.inner.ready_to_store()
+        }
+    };
     (@ usage) => {
         fn usage(&self) -> crate::Usage {
             self.inner.usage()

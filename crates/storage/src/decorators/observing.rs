@@ -55,7 +55,7 @@ impl Observing {
 }
 
 impl Adapter for Observing {
-    forward!(kind, unlock, usage, health, close);
+    forward!(kind, unlock, probe, ready_to_store, usage, health, close);
 
     fn store(&self, batch: Vec<StoreItem>) -> AdapterFuture<'_, Vec<KeyResult<Stored>>> {
         Box::pin(async move {

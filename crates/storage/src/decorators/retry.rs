@@ -107,7 +107,7 @@ impl Retry {
 }
 
 impl Adapter for Retry {
-    forward!(kind, unlock, usage, close);
+    forward!(kind, unlock, probe, ready_to_store, usage, close);
 
     fn store(&self, batch: Vec<StoreItem>) -> AdapterFuture<'_, Vec<KeyResult<Stored>>> {
         Box::pin(self.run(batch, |batch| self.inner.store(batch)))
@@ -239,5 +239,19 @@ mod tests {
         let abandoned = tokio::time::timeout(Duration::from_millis(1), lookup).await;
         assert!(abandoned.is_err(), "it waits to retry");
         assert_eq!(retry.usage().objects_locked, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_works_fills_the_budget_again() {
+        let double = flaky(1);
+        let policy = RetryPolicy { budget_max: 1, budget_ratio: 0.5, ..RetryPolicy::default() };
+        let retry = Retry::new(double.clone(), policy);
+        let fails_once = || Failure::retryable(FailureKind::Io, "flaky");
+        assert!(retry.store(store_items(0..1, 16)).await[0].is_ok(), "the budget is used up");
+        double.fail_next(Op::Store, 1, fails_once().into());
+        assert!(retry.store(store_items(1..2, 16)).await[0].is_err());
+        assert!(retry.store(store_items(2..4, 16)).await.iter().all(Result::is_ok));
+        double.fail_next(Op::Store, 1, fails_once().into());
+        assert!(retry.store(store_items(4..5, 16)).await[0].is_ok(), "two successes pay for a retry");
     }
 }

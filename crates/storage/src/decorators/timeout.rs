@@ -59,7 +59,7 @@ impl Timeout {
 }
 
 impl Adapter for Timeout {
-    forward!(kind, unlock, usage, close);
+    forward!(kind, unlock, ready_to_store, usage, close);
 
     fn store(&self, batch: Vec<StoreItem>) -> AdapterFuture<'_, Vec<KeyResult<Stored>>> {
         Box::pin(async move {
@@ -106,6 +106,13 @@ impl Adapter for Timeout {
     fn list(&self, request: ListRequest) -> AdapterFuture<'_, Result<ListPage, Failure>> {
         Box::pin(async move {
             let result = self.bound(0, self.inner.list(request)).await;
+            result.unwrap_or_else(|text| Err(Failure::retryable(FailureKind::Timeout, text)))
+        })
+    }
+
+    fn probe(&self) -> AdapterFuture<'_, Result<(), Failure>> {
+        Box::pin(async move {
+            let result = self.bound(0, self.inner.probe()).await;
             result.unwrap_or_else(|text| Err(Failure::retryable(FailureKind::Timeout, text)))
         })
     }

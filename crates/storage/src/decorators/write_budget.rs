@@ -133,7 +133,7 @@ impl WriteBudget {
 }
 
 impl Adapter for WriteBudget {
-    forward!(kind, lookup_and_lock, load, unlock, delete, list, usage, close);
+    forward!(kind, lookup_and_lock, load, unlock, delete, list, probe, ready_to_store, usage, close);
 
     fn store(&self, batch: Vec<StoreItem>) -> AdapterFuture<'_, Vec<KeyResult<Stored>>> {
         Box::pin(async move {
@@ -142,7 +142,10 @@ impl Adapter for WriteBudget {
             let charges: Vec<_> = sizes.iter().map(|bytes| self.charge(*bytes, now)).collect();
             let items =
                 batch.into_iter().zip(&charges).filter_map(|(item, charge)| charge.is_ok().then_some(item));
-            let mut stored = self.inner.store(items.collect()).await.into_iter();
+            let items: Vec<StoreItem> = items.collect();
+            // A call without objects would ask nothing of the backend, and pass for an answer of it.
+            let stored = if items.is_empty() { Vec::new() } else { self.inner.store(items).await };
+            let mut stored = stored.into_iter();
             charges
                 .into_iter()
                 .zip(sizes)
@@ -197,6 +200,26 @@ mod tests {
         assert_eq!(budget.declined(), Declined { objects: 5, bytes: 500 });
         let refused = budget.store(store_items(30..31, 100)).await;
         assert_eq!(refused, [Err(Error::Busy(Busy::Declined("write_bytes_per_s")))]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_declined_altogether_is_not_offered_to_the_backend() {
+        let double = FailingAdapter::new();
+        let budget = WriteBudget::new(double.clone(), per_s(1, 1));
+        assert_eq!(stored(&budget, 0..1).await, [true]);
+        assert_eq!(stored(&budget, 1..3).await, [false, false]);
+        assert_eq!(double.calls_seen(Op::Store), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_one_budget_declines_is_not_charged_to_another() {
+        let policy = WritePolicy { bytes_per_day: Some(200), ..per_s(100, 300) };
+        let budget = WriteBudget::new(FailingAdapter::new(), policy);
+        assert_eq!(stored(&budget, 0..2).await, [true, true]);
+        assert_eq!(stored(&budget, 2..9).await, [false; 7], "the day is over");
+        tokio::time::advance(DAY / 2).await;
+        let charged = budget.buckets[0].1.lock().unwrap();
+        assert!(charged <= Instant::now(), "the seconds' bucket is as full as if nobody had asked");
     }
 
     #[tokio::test(start_paused = true)]

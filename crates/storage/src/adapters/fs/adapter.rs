@@ -118,7 +118,7 @@ impl Adapter for FsAdapter {
             keys.iter()
                 .zip(failures)
                 .map(|(key, failure)| match (state.index.index.get(key), failure) {
-                    (Some(entry), _) if self.store.locks.lock(key) => Ok(Found { bytes: Some(entry.bytes) }),
+                    (Some(entry), _) if self.store.locks.lock(key) => Ok(Found::asked(Some(entry.bytes))),
                     (None, Some(failure)) => Err(failure.into()),
                     _ => Err(Error::Absent),
                 })
@@ -171,6 +171,28 @@ impl Adapter for FsAdapter {
         })
     }
 
+    fn probe(&self) -> AdapterFuture<'_, Result<(), Failure>> {
+        Box::pin(async move {
+            let (answers, slots) = Batch::new(1);
+            let store = self.store.clone();
+            self.transfers.submit_for(slots, move |(), slots| {
+                slots.into_iter().for_each(|slot| slot.report(store.probe().map_err(Error::from)));
+            });
+            match answers.wait().await.pop() {
+                Some(Err(Error::Failed(failure))) => Err(failure),
+                Some(Err(other)) => Err(Failure::retryable(FailureKind::Unavailable, other.to_string())),
+                Some(Ok(())) | None => Ok(()),
+            }
+        })
+    }
+
+    fn ready_to_store(&self) -> AdapterFuture<'_, ()> {
+        Box::pin(async move {
+            // The sender lives as long as the adapter.
+            let _ = self.store.is_ready_to_store.subscribe().wait_for(|is_ready| *is_ready).await;
+        })
+    }
+
     fn usage(&self) -> Usage {
         let state = self.store.state();
         Usage {
@@ -190,8 +212,11 @@ impl Adapter for FsAdapter {
             (state.space.full_for(Instant::now()), state.index.is_complete())
         };
         let rebuild_error = store.rebuild_error.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let refusal = store.refusal.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let health = if store.check_open().is_err() {
             Health::because(HealthState::Closed, "adapter is closed")
+        } else if let Some(refusal) = refusal {
+            Health::because(HealthState::Refused, refusal.to_string())
         } else if let Some(full_for) = full_for {
             Health::because(HealthState::Full, format!("disk is full since {} s", full_for.as_secs()))
         } else if let Some(failure) = rebuild_error {
@@ -214,6 +239,7 @@ impl Adapter for FsAdapter {
     fn close(&self) -> AdapterFuture<'_, ()> {
         Box::pin(async move {
             self.store.is_closed.store(true, Ordering::Release);
+            self.store.is_ready_to_store.send_replace(true);
             self.transfers.close().await;
             self.directory.close().await;
         })

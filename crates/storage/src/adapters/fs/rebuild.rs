@@ -36,6 +36,7 @@ impl Store {
                 state.index.complete();
                 let objects = state.index.index.objects();
                 drop(state);
+                self.is_ready_to_store.send_replace(true);
                 let elapsed_ms = start.elapsed().as_millis();
                 tracing::info!(
                     "index of `{}` is complete: {objects} objects in {elapsed_ms} ms",

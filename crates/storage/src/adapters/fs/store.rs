@@ -7,12 +7,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::sync::watch;
+
 use super::files::Files;
 use super::object::{ObjectFile, ObjectIo};
 use super::options::{FsOptions, FsyncPolicy, PathShards};
 use super::space::Space;
 use crate::adapter::{DeleteMode, Deleted, KeyResult, LoadItem, Loaded, StoreItem, Stored};
 use crate::adapters::mock::length_mismatch;
+use crate::buffer::HeapBuffer;
 use crate::error::{Busy, Error, Failure, FailureKind};
 use crate::index::RebuildingIndex;
 use crate::key::{Key, KeyDecoder};
@@ -35,6 +38,10 @@ pub(super) struct Store {
     pub(super) swept_files: AtomicU64,
     pub(super) quarantined_files: AtomicU64,
     pub(super) rebuild_error: Mutex<Option<Failure>>,
+    /// Why the directory takes no objects, though it is there.
+    pub(super) refusal: Mutex<Option<Failure>>,
+    /// Whether stores need not wait for the index any more.
+    pub(super) is_ready_to_store: watch::Sender<bool>,
     state: Mutex<State>,
     stripes: [Mutex<()>; STRIPES],
 }
@@ -81,6 +88,8 @@ impl Store {
             swept_files: AtomicU64::new(0),
             quarantined_files: AtomicU64::new(0),
             rebuild_error: Mutex::new(None),
+            refusal: Mutex::new(None),
+            is_ready_to_store: watch::Sender::new(space.capacity_bytes().is_none()),
             state: Mutex::new(State { index: RebuildingIndex::new(), space }),
             stripes: std::array::from_fn(|_| Mutex::new(())),
         })
@@ -158,6 +167,8 @@ impl Store {
                 if state.space.note_room() {
                     tracing::info!("disk of `{base}` takes objects again");
                 }
+                drop(state);
+                self.note_refusal(None);
                 Ok(Stored { bytes_written: len })
             }
             Err(failure) => {
@@ -165,10 +176,30 @@ impl Store {
                     tracing::warn!("disk of `{base}` is full: {failure}");
                 }
                 drop(state);
+                self.note_refusal(Some(&failure));
                 tracing::debug!("store of `{}` failed: {failure}", item.key.wire_name());
                 Err(failure.into())
             }
         }
+    }
+
+    /// Keeps in mind whether the directory lets itself be written to.
+    fn note_refusal(&self, failure: Option<&Failure>) {
+        if failure.is_none_or(|failure| failure.kind == FailureKind::Refused) {
+            *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = failure.cloned();
+        }
+    }
+
+    /// Writes a file of our own and removes it.
+    pub(super) fn probe(&self) -> Result<(), Failure> {
+        let path = self.files.tmp(self.files.base());
+        let created = self.io.create(&path, &*HeapBuffer::zeroed(1), None);
+        if created.is_ok() {
+            let _ = fs::remove_file(&path);
+        }
+        let failure = created.err().map(|error| Failure::io(format!("write `{}`", path.display()), &error));
+        self.note_refusal(failure.as_ref());
+        failure.map_or(Ok(()), Err)
     }
 
     pub(super) fn load(&self, item: &LoadItem) -> KeyResult<Loaded> {

@@ -9,6 +9,7 @@ use crate::adapter::{
     Adapter, AdapterFuture, DeleteMode, Deleted, Found, KeyResult, ListPage, ListRequest, LoadItem, Loaded,
     StoreItem, Stored,
 };
+use crate::adapters::link::Link;
 use crate::adapters::remote::{Remote, RemoteOptions, RemoteSession, forward_to_remote};
 use crate::error::{Failure, FailureKind};
 use crate::key::Key;
@@ -52,6 +53,10 @@ impl RespAdapter {
 }
 
 impl RemoteSession for Session {
+    fn link(&self) -> &Link {
+        &self.shared().link
+    }
+
     fn store(&mut self, items: &[&StoreItem]) -> Vec<KeyResult<Stored>> {
         self.run(items, |item| &item.key, Dialect::store)
     }

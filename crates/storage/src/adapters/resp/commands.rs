@@ -150,7 +150,7 @@ impl Dialect {
         let names: Vec<String> = keys.iter().map(|key| self.name(key)).collect();
         let found = |answer| match answer {
             Answer::Done(Ok(0)) => Answer::Done(Err(Error::Absent)),
-            Answer::Done(Ok(bytes)) => Answer::Done(Ok(Found { bytes: Some(bytes) })),
+            Answer::Done(Ok(bytes)) => Answer::Done(Ok(Found::asked(Some(bytes)))),
             Answer::Done(Err(error)) => Answer::Done(Err(error)),
             Answer::Elsewhere(redirect) => Answer::Elsewhere(redirect),
         };

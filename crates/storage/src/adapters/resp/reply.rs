@@ -172,6 +172,7 @@ pub(super) fn server_failure(attempt: &str, error: &str) -> Failure {
     let text = format!("{attempt}: server answered `{error}`");
     match error.split(' ').next().unwrap_or_default() {
         "OOM" => Failure::permanent(FailureKind::Full, text),
+        "NOAUTH" | "WRONGPASS" | "NOPERM" => Failure::permanent(FailureKind::Refused, text),
         "LOADING" | "BUSY" | "TRYAGAIN" | "CLUSTERDOWN" | "MASTERDOWN" | "READONLY" | "MOVED" | "ASK" => {
             Failure::retryable(FailureKind::Unavailable, text)
         }

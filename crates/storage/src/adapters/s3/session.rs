@@ -275,12 +275,16 @@ pub(super) fn read_listing(listing: &str, prefix: &str, is_salted: bool) -> List
 }
 
 impl RemoteSession for Session {
+    fn link(&self) -> &Link {
+        &self.shared.link
+    }
+
     fn store(&mut self, items: &[&StoreItem]) -> Vec<KeyResult<Stored>> {
         items.iter().map(|item| self.store_one(item)).collect()
     }
 
     fn find(&mut self, keys: &[&Key]) -> Vec<KeyResult<Found>> {
-        let found = |size: Option<u64>| size.map(|bytes| Found { bytes: Some(bytes) }).ok_or(Error::Absent);
+        let found = |size: Option<u64>| size.map(|bytes| Found::asked(Some(bytes))).ok_or(Error::Absent);
         keys.iter().map(|key| self.size(key).map_err(Error::from).and_then(found)).collect()
     }
 
@@ -344,6 +348,12 @@ fn refused(request: &Request, response: &Response, text: &str) -> Failure {
         }
         (429 | 502..=504, _) | (_, "SlowDown") => Failure::retryable(FailureKind::Unavailable, text),
         (408 | 500.., _) => Failure::retryable(FailureKind::Io, text),
+        // Some refusals of us have the status of a bad request.
+        (401 | 403, _)
+        | (_, "NoSuchBucket" | "ExpiredToken" | "InvalidToken" | "AuthorizationHeaderMalformed") => {
+            Failure::permanent(FailureKind::Refused, text)
+        }
+        (400.., _) => Failure::permanent(FailureKind::Invalid, text),
         _ => Failure::permanent(FailureKind::Io, text),
     }
 }
