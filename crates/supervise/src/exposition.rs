@@ -1,15 +1,24 @@
 //! Metrics that plugins write, merged into one text in the Prometheus format under `plugin="<name>"`.
 //!
-//! A plugin can disturb neither the server's own metrics nor another plugin's: names with a reserved prefix are refused, a name keeps the type it was
-//! first seen with, a series is taken once, and each plugin has room for so many series. What is left out is counted.
+//! A plugin can disturb neither the server's own metrics nor another plugin's: every line is written anew from what was understood of it, reserved names
+//! are refused, a name keeps the type it was first seen with, a series is taken once, and each plugin has room for so many series. What is left
+//! out is counted.
+
+mod sample;
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
+
+pub(crate) use self::sample::{Number, series_and_value};
+use self::sample::{Place, Sample, is_metric_name, push_escaped, push_label, unescaped};
 
 /// Series taken from one plugin.
 pub const SERIES_MAX: usize = 1_000;
 /// Bytes of one sample line.
 pub(crate) const LINE_MAX_BYTES: usize = 4_096;
+
+/// What a plugin's own label of this name is called, since the name is taken.
+const EXPORTED: &str = "exported_plugin";
 
 /// All plugins' metrics.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -22,174 +31,202 @@ pub struct Merged {
 
 #[derive(Debug, Default)]
 struct Family {
-    kind: Option<String>,
+    kind: Option<Kind>,
     help: Option<String>,
     samples: String,
 }
 
-/// Merges the texts of plugins, given with their names. Names beginning with one of `reserved` are the server's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+    Summary,
+    Untyped,
+}
+
+impl Kind {
+    const ALL: [Self; 5] = [Self::Counter, Self::Gauge, Self::Histogram, Self::Summary, Self::Untyped];
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+            Self::Summary => "summary",
+            Self::Untyped => "untyped",
+        }
+    }
+
+    fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.word() == word)
+    }
+
+    /// What the names of its samples end with.
+    fn parts(self) -> &'static [&'static str] {
+        match self {
+            Self::Histogram => &["_bucket", "_sum", "_count"],
+            Self::Summary => &["_sum", "_count"],
+            _ => &[],
+        }
+    }
+
+    /// The label that a sample of this name must have, with a number in it; `Err` if a family of this kind has no such sample.
+    fn bound(self, family: &str, name: &str) -> Result<Option<&'static str>, ()> {
+        match self {
+            Self::Histogram if name == family => Err(()),
+            Self::Histogram if name.ends_with("_bucket") => Ok(Some("le")),
+            Self::Summary if name == family => Ok(Some("quantile")),
+            _ => Ok(None),
+        }
+    }
+}
+
+/// Merges the texts of plugins, given with their names. A name in `reserved` is the server's, one that ends in `*` stands for all that begin so.
 pub fn merge(sources: &[(String, String)], reserved: &[&str]) -> Merged {
-    let mut families: BTreeMap<String, Family> = BTreeMap::new();
+    let mut families = Families::default();
     let mut dropped: BTreeMap<String, u64> = BTreeMap::new();
     for (plugin, text) in sources {
-        let mut source = Source { plugin, reserved, kinds: BTreeMap::new(), series: HashSet::new() };
-        let lost = text
-            .lines()
-            .map(str::trim)
-            .filter(|l| !l.is_empty())
-            .filter(|l| !source.line(l, &mut families))
-            .count();
+        let mut source = Source { plugin, reserved, declared: BTreeMap::new(), series: HashSet::new() };
+        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+        let lost = lines.filter(|line| source.take(line, &mut families).is_none()).count();
         if lost > 0 {
             *dropped.entry(plugin.clone()).or_default() += lost as u64;
         }
     }
-    let mut text = String::new();
-    for (name, family) in families.into_iter().filter(|(_, f)| !f.samples.is_empty()) {
-        // Writing to a `String` cannot fail.
-        if let Some(help) = family.help {
-            _ = writeln!(text, "# HELP {name} {help}");
+    Merged { text: families.text(), dropped }
+}
+
+#[derive(Debug, Default)]
+struct Families(BTreeMap<String, Family>);
+
+impl Families {
+    fn text(self) -> String {
+        let mut text = String::new();
+        for (name, family) in self.0.into_iter().filter(|(_, family)| !family.samples.is_empty()) {
+            // Writing to a `String` cannot fail.
+            if let Some(help) = family.help {
+                _ = writeln!(text, "# HELP {name} {help}");
+            }
+            if let Some(kind) = family.kind {
+                _ = writeln!(text, "# TYPE {name} {}", kind.word());
+            }
+            text.push_str(&family.samples);
         }
-        if let Some(kind) = family.kind {
-            _ = writeln!(text, "# TYPE {name} {kind}");
-        }
-        text.push_str(&family.samples);
+        text
     }
-    Merged { text, dropped }
+
+    /// The family a sample belongs to: `x` for the `x_bucket` of a histogram `x`, whoever declared it.
+    fn owner<'n>(&self, name: &'n str) -> &'n str {
+        self.whole(name).unwrap_or(name)
+    }
+
+    fn whole<'n>(&self, part: &'n str) -> Option<&'n str> {
+        let parts = Kind::Histogram.parts().iter();
+        parts.filter_map(|suffix| part.strip_suffix(suffix).zip(Some(suffix))).find_map(|(base, suffix)| {
+            let kind = self.0.get(base)?.kind?;
+            kind.parts().contains(suffix).then_some(base)
+        })
+    }
+
+    /// Whether a family of this name and kind gets along with what is there. Samples that came before may be called counters or gauges,
+    /// but not parts of a whole.
+    fn has_room_for(&self, name: &str, kind: Kind) -> bool {
+        let taken = |part: &&str| self.0.contains_key(&format!("{name}{part}"));
+        let has_samples = self.0.get(name).is_some_and(|family| !family.samples.is_empty());
+        let is_whole = !kind.parts().is_empty();
+        self.whole(name).is_none() && !(is_whole && (has_samples || kind.parts().iter().any(taken)))
+    }
 }
 
 struct Source<'a> {
     plugin: &'a str,
     reserved: &'a [&'a str],
     /// Types this plugin has declared.
-    kinds: BTreeMap<String, String>,
+    declared: BTreeMap<String, Kind>,
     series: HashSet<String>,
 }
 
 impl Source<'_> {
-    /// Takes one line; `false` if it is left out.
-    fn line(&mut self, line: &str, families: &mut BTreeMap<String, Family>) -> bool {
+    /// Takes one line; `None` if it is left out.
+    fn take(&mut self, line: &str, families: &mut Families) -> Option<()> {
         if line.len() > LINE_MAX_BYTES || line.contains(|c: char| c.is_control() && c != '\t') {
-            return false;
+            return None;
         }
         match line.strip_prefix('#') {
             Some(comment) => self.comment(comment.trim_start(), families),
-            None => self.sample(line, families).is_some(),
+            None => self.sample(Sample::read(line)?, families),
         }
     }
 
-    fn comment(&mut self, comment: &str, families: &mut BTreeMap<String, Family>) -> bool {
+    fn comment(&mut self, comment: &str, families: &mut Families) -> Option<()> {
         let mut words = comment.splitn(3, ' ');
         let (keyword, name, rest) = (words.next(), words.next(), words.next());
         let (Some(keyword @ ("TYPE" | "HELP")), Some(name), Some(rest)) = (keyword, name, rest) else {
-            return true;
+            return Some(());
         };
         if !self.may_use(name) {
-            return false;
+            return None;
         }
-        let family = families.entry(name.to_owned()).or_default();
         if keyword == "HELP" {
-            family.help.get_or_insert_with(|| rest.to_owned());
-            return true;
+            let mut help = String::with_capacity(rest.len());
+            push_escaped(&mut help, &unescaped(rest).unwrap_or_else(|| rest.to_owned()), Place::Help);
+            families.0.entry(name.to_owned()).or_default().help.get_or_insert(help);
+            return Some(());
         }
-        if !["counter", "gauge", "histogram", "summary", "untyped"].contains(&rest) {
-            return false;
-        }
-        self.kinds.insert(name.to_owned(), rest.to_owned());
-        family.kind.get_or_insert_with(|| rest.to_owned()) == rest
-    }
-
-    fn sample(&mut self, line: &str, families: &mut BTreeMap<String, Family>) -> Option<()> {
-        let name_end = line.find(|c: char| c == '{' || c.is_whitespace())?;
-        let (name, rest) = line.split_at(name_end);
-        if !self.may_use(name) {
+        let kind = Kind::parse(rest.trim_end())?;
+        self.declared.insert(name.to_owned(), kind);
+        let known = families.0.get(name).and_then(|family| family.kind);
+        if known.is_some_and(|known| known != kind) || (known.is_none() && !families.has_room_for(name, kind))
+        {
             return None;
         }
-        let (labels, rest) = match rest.strip_prefix('{') {
-            Some(rest) => parse_labels(rest)?,
-            None => (Vec::new(), rest),
-        };
-        // A timestamp after the value is left out: the scrape has its own.
-        let value = rest.split_whitespace().next()?;
-        value.trim_start_matches('+').parse::<f64>().ok()?;
-        let mut series = format!("{name}{{plugin=\"{}\"", quoted(self.plugin));
-        for (label, value) in labels {
-            let label = if label == "plugin" { "exported_plugin" } else { label };
-            _ = write!(series, ",{label}=\"{value}\"");
-        }
-        series.push('}');
-        let family = families.entry(self.family_of(name)).or_default();
-        let declared = self.kinds.get(&self.family_of(name));
-        if family.kind.is_some() && declared.is_some() && family.kind.as_ref() != declared {
-            return None;
-        }
-        if self.series.len() >= SERIES_MAX || !self.series.insert(series.clone()) {
-            return None;
-        }
-        _ = writeln!(family.samples, "{series} {value}");
+        families.0.entry(name.to_owned()).or_default().kind = Some(kind);
         Some(())
     }
 
-    /// The metric a sample belongs to: `x` for `x_bucket`, `x_sum` and `x_count` of a declared `x`.
-    fn family_of(&self, name: &str) -> String {
-        let base = ["_bucket", "_sum", "_count"].iter().find_map(|suffix| name.strip_suffix(suffix));
-        let base = base.filter(|base| {
-            matches!(self.kinds.get(*base).map(String::as_str), Some("histogram" | "summary"))
-        });
-        base.unwrap_or(name).to_owned()
+    fn sample(&mut self, sample: Sample<'_>, families: &mut Families) -> Option<()> {
+        let Sample { name, mut labels, value } = sample;
+        let owner = families.owner(name);
+        let kind = families.0.get(owner).and_then(|family| family.kind);
+        let declared = self.declared.get(owner).copied();
+        // Parts without the whole mean something else to this plugin than to the one that declared it.
+        let is_other = declared != kind && (declared.is_some() || owner != name);
+        if is_other || !self.may_use(name) {
+            return None;
+        }
+        if let Some(bound) = kind.map_or(Ok(None), |kind| kind.bound(owner, name)).ok()? {
+            let (_, text) = labels.iter_mut().find(|(label, _)| *label == bound)?;
+            *text = Number::read(text)?.to_string();
+        }
+        if labels.iter().any(|(label, _)| *label == "plugin")
+            && labels.iter().any(|(label, _)| *label == EXPORTED)
+        {
+            return None;
+        }
+        let mut series = format!("{name}{{");
+        push_label(&mut series, "plugin", self.plugin);
+        for (label, value) in &labels {
+            push_label(&mut series, if *label == "plugin" { EXPORTED } else { label }, value);
+        }
+        series.push('}');
+        // The order of labels makes no other series.
+        labels.sort_unstable();
+        let identity = format!("{name}{labels:?}");
+        if self.series.len() >= SERIES_MAX || !self.series.insert(identity) {
+            return None;
+        }
+        _ = writeln!(families.0.entry(owner.to_owned()).or_default().samples, "{series} {value}");
+        Some(())
     }
 
     fn may_use(&self, name: &str) -> bool {
-        let mut chars = name.chars();
-        let first = chars.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_' || c == ':');
-        let rest = chars.all(|c| c.is_ascii_alphanumeric() || c == '_' || c == ':');
-        first && rest && !self.reserved.iter().any(|prefix| name.starts_with(prefix))
+        let taken = |reserved: &&str| match reserved.strip_suffix('*') {
+            Some(beginning) => name.starts_with(beginning),
+            None => name == *reserved,
+        };
+        is_metric_name(name) && !self.reserved.iter().any(taken)
     }
-}
-
-/// The series of a sample line as written, and its value; `None` if it is none.
-pub(crate) fn series_and_value(line: &str) -> Option<(&str, &str)> {
-    let name_end = line.find(|c: char| c == '{' || c.is_whitespace())?;
-    let rest = match line[name_end..].strip_prefix('{') {
-        Some(labels) => parse_labels(labels)?.1,
-        None => &line[name_end..],
-    };
-    let value = rest.split_whitespace().next()?;
-    value.trim_start_matches('+').parse::<f64>().ok()?;
-    (name_end > 0).then_some((&line[..line.len() - rest.len()], value))
-}
-
-/// Label pairs with their values as written, and what follows the closing brace.
-fn parse_labels(mut text: &str) -> Option<(Vec<(&str, &str)>, &str)> {
-    let mut labels: Vec<(&str, &str)> = Vec::new();
-    loop {
-        text = text.trim_start_matches([' ', ',']);
-        if let Some(rest) = text.strip_prefix('}') {
-            return Some((labels, rest));
-        }
-        let (name, rest) = text.split_once('=')?;
-        let valid = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-        let rest = rest.strip_prefix('"').filter(|_| valid && !name.as_bytes()[0].is_ascii_digit())?;
-        let end = closing_quote(rest)?;
-        if labels.iter().any(|(known, _)| *known == name) {
-            return None;
-        }
-        labels.push((name, &rest[..end]));
-        text = &rest[end + 1..];
-    }
-}
-
-/// The first quote that no backslash precedes.
-fn closing_quote(text: &str) -> Option<usize> {
-    let mut escaped = false;
-    text.bytes().position(|b| {
-        let ends = b == b'"' && !escaped;
-        escaped = b == b'\\' && !escaped;
-        ends
-    })
-}
-
-fn quoted(text: &str) -> String {
-    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
 #[cfg(test)]
@@ -199,7 +236,7 @@ mod tests {
 
     fn merged(sources: &[(&str, &str)]) -> Merged {
         let sources: Vec<_> = sources.iter().map(|(p, t)| ((*p).to_owned(), (*t).to_owned())).collect();
-        merge(&sources, &["lmcache_", "larder_"])
+        merge(&sources, &["lmcache_*", "larder_*", "up"])
     }
 
     #[test]
@@ -208,7 +245,7 @@ mod tests {
         let b = "# TYPE jobs counter\njobs{plugin=\"liar\",kind=\"a\\\"}b\"} +3\n";
         let expected = "# HELP jobs Jobs done.\n# TYPE jobs counter\n\
             jobs{plugin=\"a\",kind=\"x\"} 1\njobs{plugin=\"a\"} 2\n\
-            jobs{plugin=\"b\",exported_plugin=\"liar\",kind=\"a\\\"}b\"} +3\n";
+            jobs{plugin=\"b\",exported_plugin=\"liar\",kind=\"a\\\"}b\"} 3\n";
         assert_eq!(
             merged(&[("a", a), ("b", b)]),
             Merged { text: expected.to_owned(), dropped: BTreeMap::new() }
@@ -236,6 +273,11 @@ mod tests {
             "x{1a=\"1\"} 1",
             "# TYPE x wrong",
             "x\u{1b} 1",
+            "x ++5",
+            "up 1",
+            "x 1 2 3",
+            "x{plugin=\"a\",exported_plugin=\"b\"} 1",
+            "x{__name__=\"y\"} 1",
         ] {
             let result = merged(&[("p", line)]);
             assert_eq!((result.text.as_str(), result.dropped.get("p")), ("", Some(&1)), "{line}");
@@ -254,12 +296,49 @@ mod tests {
         assert_eq!(result.dropped["greedy"], 7);
     }
 
+    #[test]
+    fn what_a_c_program_prints_is_printed_as_prometheus_reads_it() {
+        let result = merged(&[("p", "a -nan\nb inf\nc -Infinity\nd +7\ne{plugin=\"x\"} 1e3\n")]);
+        let expected = "a{plugin=\"p\"} NaN\nb{plugin=\"p\"} +Inf\nc{plugin=\"p\"} -Inf\nd{plugin=\"p\"} 7\n\
+            e{plugin=\"p\",exported_plugin=\"x\"} 1000\n";
+        assert_eq!((result.text.as_str(), result.dropped.len()), (expected, 0));
+    }
+
+    #[test]
+    fn parts_of_one_plugin_s_histogram_are_no_gauge_of_another() {
+        let histogram = "# TYPE h histogram\nh_bucket{le=\"+1\"} 1\nh_bucket 2\nh 3\nh_count 1\n";
+        let gauge = "# TYPE h_count gauge\nh_count 4\n";
+        let first = merged(&[("a", histogram), ("b", gauge)]);
+        assert_eq!(
+            first.text,
+            "# TYPE h histogram\nh_bucket{plugin=\"a\",le=\"1\"} 1\nh_count{plugin=\"a\"} 1\n"
+        );
+        assert_eq!((first.dropped["a"], first.dropped["b"]), (2, 2));
+        larder_testkit::exposition::parse(&merged(&[("a", gauge), ("b", histogram)]).text).unwrap();
+    }
+
+    /// Lines of a kind that plugins write, right and wrong.
+    fn lines() -> impl Strategy<Value = String> {
+        let name = "(h|h_sum|h_count|h_bucket|x|up|lmcache_y|[a-z_:]{1,3})";
+        let label = "(plugin|exported_plugin|le|quantile|a|__a|[a-z]{1,2})=\"([a-z0-9+.\\\\\"]|\\\\n){0,4}\"";
+        let value = "([+-]{0,2}(nan|inf|[0-9]{1,3}(\\.[0-9]{1,2})?(e-?[0-9]{1,3})?))( [0-9]{1,2})?";
+        let comment = "# (TYPE|HELP) (h|x|h_sum) (histogram|summary|gauge|counter|a\\\\b|\"q\")";
+        let sample = format!("{name}(\\{{({label},?){{0,3}}\\}})? {value}");
+        let sample = proptest::string::string_regex(&sample).unwrap();
+        let line = prop_oneof![sample, comment, "[a-z#{}=\",. \\\\0-9]{0,30}"];
+        proptest::collection::vec(line, 0..25).prop_map(|lines| lines.join("\n"))
+    }
+
     proptest! {
         #[test]
-        fn any_text_yields_whole_lines(text in "([a-z#{}=\",. \\\\0-9\n]{0,60})") {
-            let result = merged(&[("p", &text)]);
-            for line in result.text.lines() {
-                prop_assert!(line.starts_with("# ") || line.contains("{plugin=\"p\""), "{line}");
+        fn whatever_plugins_write_the_scrape_can_be_read(a in lines(), b in lines(), name in "[a-z\"\\\\]{1,4}") {
+            let result = merged(&[(&name, &a), ("other", &b)]);
+            let families = larder_testkit::exposition::parse(&result.text);
+            prop_assert!(families.is_ok(), "{families:?} in\n{}", result.text);
+            for sample in families.unwrap().iter().flat_map(|family| &family.samples) {
+                prop_assert!(sample.name != "up" && !sample.name.starts_with("lmcache_"));
+                let plugin = &sample.labels["plugin"];
+                prop_assert!(*plugin == name || plugin == "other", "{plugin}");
             }
         }
     }

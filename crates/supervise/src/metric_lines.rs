@@ -13,7 +13,7 @@ use serde::Serialize;
 use tokio::net::unix::pipe;
 use tokio::time::Instant;
 
-use crate::exposition::{LINE_MAX_BYTES, SERIES_MAX, series_and_value};
+use crate::exposition::{LINE_MAX_BYTES, Number, SERIES_MAX, series_and_value};
 use crate::line::{Line, LineSplitter};
 use crate::rate::{LineRate, TokenBucket};
 
@@ -42,7 +42,7 @@ struct Series {
     /// `TYPE` and `HELP`, by keyword and name.
     comments: BTreeMap<String, String>,
     /// In the order in which they first came.
-    values: Vec<(String, String)>,
+    values: Vec<(String, Number)>,
     index: HashMap<String, usize>,
     counts: MetricLineCounts,
 }
@@ -95,14 +95,14 @@ impl Series {
         }
         let Some((name, value)) = series_and_value(line.trim()) else { return false };
         if let Some(index) = self.index.get(name) {
-            value.clone_into(&mut self.values[*index].1);
+            self.values[*index].1 = value;
             return true;
         }
         if self.values.len() >= SERIES_MAX {
             return false;
         }
         self.index.insert(name.to_owned(), self.values.len());
-        self.values.push((name.to_owned(), value.to_owned()));
+        self.values.push((name.to_owned(), value));
         true
     }
 

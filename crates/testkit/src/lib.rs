@@ -1,1 +1,3 @@
-//! Development only: a scripted engine client and a guard around a running server.
+//! Development only: what tests of several crates share.
+
+pub mod exposition;

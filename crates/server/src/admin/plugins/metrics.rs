@@ -10,8 +10,21 @@ use crate::admin::text::{Kind, Scrape};
 
 use Kind::{Counter, Gauge};
 
-/// Beginnings of names that are the server's; a plugin's metric with such a name is left out.
-const RESERVED: [&str; 3] = ["larder_", "lmcache_mp_", "target_info"];
+/// Names that are the server's or the scraper's; a plugin's metric with such a name is left out.
+const RESERVED: [&str; 12] = [
+    "larder_*",
+    "lmcache_mp_*",
+    "lmcache:*",
+    "vllm:*",
+    "target_info*",
+    "build_info*",
+    "process_*",
+    "python_*",
+    "scrape_*",
+    "up",
+    "ALERTS",
+    "ALERTS_FOR_STATE",
+];
 
 /// The plugins at the moment of a scrape.
 #[derive(Debug, Default)]
