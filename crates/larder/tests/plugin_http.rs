@@ -37,9 +37,10 @@ fn plugins_and_what_is_not_run_are_listed() {
 #[test]
 fn one_plugin_shows_its_manifest_and_a_redacted_environment() {
     let place = Place::new();
-    place
-        .plugin("a.sh", WAITER)
-        .plugin("a.sh.plugin.toml", "stop_timeout_s = 9\nenvironment = { OWN = \"1\" }\n");
+    place.plugin("a.sh", WAITER).plugin(
+        "a.sh.plugin.toml",
+        "stop_timeout_s = 9\ninherit_secrets = [\"SOME_API_TOKEN\"]\nenvironment = { OWN = \"1\" }\n",
+    );
     place.plugin("broken.sh", WAITER).plugin("broken.sh.plugin.toml", "\nrestrat = 1\n");
     let server = Server::start_with(&place, &[], &[("SOME_API_TOKEN", "t0k3n"), ("PLAIN", "seen")]);
     server.process.line("a.sh] up");
@@ -79,7 +80,7 @@ fn server_wide_defaults_hold_where_manifests_are_silent() {
         ],
         &[("PLAIN", "plain"), ("SHORT", "short")],
     );
-    server.process.line(r#"bare.sh] bare.sh plain none {"plugin.x.token":"***"}"#);
+    server.process.line(r#"bare.sh] bare.sh plain none {"plugin.x.token":"<redacted>"}"#);
     server.process.line(r#"own.sh] own.sh none short {"plugin.x.token": "t0k"}"#);
     server.process.line("script.awk with /");
     let manifest = |name: &str| server.get(&format!("/plugins/{name}"))["manifest"].take();
@@ -88,6 +89,43 @@ fn server_wide_defaults_hold_where_manifests_are_silent() {
     assert_eq!((&bare["stop_timeout_s"], &own["stop_timeout_s"]), (&json!(9), &json!(9)));
     assert_eq!(bare["lines_burst"], 250_000, "the server's own limit");
     assert_eq!((&bare["file"], &bare["inherit"]), (&Value::Null, &json!(["PATH", "PLAIN"])));
+}
+
+#[test]
+fn secrets_of_the_server_s_environment_reach_only_plugins_that_name_them() {
+    let place = Place::new();
+    let report =
+        "echo \"got $(env | grep -c t0k3n) ${NOTIFY_SOCKET-none} ${WATCHDOG_USEC-none} $PLAIN\"\nread -r _\n";
+    place.plugin("bare.sh", report).plugin("granted.sh", report).plugin("all.sh", report);
+    place.plugin("granted.sh.plugin.toml", "inherit_secrets = [\"AWS_SECRET_ACCESS_KEY\"]\n");
+    place.plugin("all.sh.plugin.toml", "inherit_secrets = [\"*\"]\n");
+    let variables = [
+        ("AWS_SECRET_ACCESS_KEY", "t0k3n"),
+        ("DATABASE_URL", "postgres://me:t0k3n@host/db"),
+        ("NOTIFY_SOCKET", "/run/systemd/notify"),
+        ("WATCHDOG_USEC", "1"),
+        ("PLAIN", "seen"),
+    ];
+    let server = Server::start_with(&place, &[], &variables);
+    server.process.line("bare.sh] got 0 none none seen");
+    server.process.line("granted.sh] got 1 none none seen");
+    server.process.line("all.sh] got 2 none none seen");
+    server.process.line("do not inherit `AWS_SECRET_ACCESS_KEY`, `DATABASE_URL`");
+}
+
+#[test]
+fn one_rule_masks_a_configuration_for_plugins_and_for_people() {
+    let place = Place::new();
+    place.plugin("a.sh", "echo \"got $LMCACHE_RUNTIME_PLUGIN_EXTRA_CONFIG\"\nread -r _\n");
+    let secrets = r#"{"passphrase":"h1dden","sas":"h1dden","auth":"h1dden","pwd":"h1dden","tokens":["h1dden"],"key":"h1dden","password":"h1dden","url":"redis://u:h1dden@h/0","port":5}"#;
+    let flags = ["--runtime-plugin-redact-secrets", "--runtime-plugin-config", secrets];
+    let server = Server::start_with(&place, &flags, &[]);
+    let line = server.process.line("a.sh] got ");
+    let shown = server.get("/plugins/a").to_string() + &server.get("/config").to_string();
+    for text in [&line, &shown] {
+        assert!(!text.contains("h1dden") && text.contains("<redacted>"), "{text}");
+    }
+    assert!(line.contains(r#""port":5"#), "{line}");
 }
 
 #[test]

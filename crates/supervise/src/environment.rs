@@ -3,12 +3,13 @@
 //! Owns the variable names of both generations (spec/runtime-plugins.md 5) and what happens when a value exceeds what the kernel takes.
 //! The configuration is an opaque text here; only its size is of interest, and its outermost shape when it has to shrink.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
 use serde_json::Value;
 
 use crate::eligibility::Host;
+use crate::redaction::has_secret;
 
 /// Longest `NAME=value` string Linux passes to a program, its final NUL included (`MAX_ARG_STRLEN`).
 pub const VARIABLE_MAX_BYTES: usize = 128 * 1024;
@@ -23,6 +24,9 @@ const EXTRA_CONFIG: &str = "LMCACHE_RUNTIME_PLUGIN_EXTRA_CONFIG";
 const UNBUFFERED: &str = "PYTHONUNBUFFERED";
 /// Current and older prefix; the same four names follow either.
 const PREFIXES: [&str; 2] = ["LMCACHE_RUNTIME_PLUGIN_", "LMCACHE_PLUGIN_"];
+
+/// Variables with such a prefix that configure a host of plugins and are no part of the contract.
+const LOCATIONS: [&str; 2] = ["LMCACHE_RUNTIME_PLUGIN_LOCATIONS", "LMCACHE_PLUGIN_LOCATIONS"];
 
 /// What every plugin of one supervisor is told.
 #[derive(Debug, Clone, Copy)]
@@ -60,16 +64,32 @@ pub fn build(
     own.push((CONFIG_FILE.to_owned(), briefing.config_file.into()));
     own.push((UNBUFFERED.to_owned(), "1".into()));
 
-    let taken = |name: &OsString| own.iter().any(|(own, _)| name == own.as_str());
+    let taken = |name: &OsStr| is_contract(name) || is_of_service_manager(name);
     let mut environment: Vec<_> = inherited.into_iter().filter(|(name, _)| !taken(name)).collect();
     environment.extend(own.into_iter().map(|(name, value)| (name.into(), value)));
     environment
 }
 
-/// Whether a variable belongs to the contract, so that no list of inherited names takes it away.
-pub(crate) fn is_contract(name: &std::ffi::OsStr) -> bool {
+/// Whether a variable belongs to the contract: no list of inherited names takes it away, and none of another supervisor is passed on.
+pub(crate) fn is_contract(name: &OsStr) -> bool {
     name == UNBUFFERED
-        || name.to_str().is_some_and(|name| PREFIXES.iter().any(|prefix| name.starts_with(prefix)))
+        || name.to_str().is_some_and(|name| {
+            !LOCATIONS.contains(&name) && PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+        })
+}
+
+/// Whether a variable is between the server and its service manager. A library in a plugin would speak in the server's name.
+fn is_of_service_manager(name: &OsStr) -> bool {
+    name == "NOTIFY_SOCKET"
+        || name == "MAINPID"
+        || name.to_str().is_some_and(|name| name.starts_with("WATCHDOG_") || name.starts_with("LISTEN_"))
+}
+
+/// Whether a variable of the server is withheld from plugins that do not ask for it by name: it looks like a secret, or has one in it. Those of
+/// LMCache are configuration, which plugins are given.
+pub(crate) fn is_withheld(name: &OsStr, value: &OsStr) -> bool {
+    let (name, value) = (name.to_string_lossy(), value.to_string_lossy());
+    !name.starts_with("LMCACHE_") && has_secret(&name, &value)
 }
 
 /// The text itself where the kernel takes it, or else a smaller JSON object that names the file with the whole.
@@ -188,6 +208,45 @@ mod tests {
         assert_eq!(env["LMCACHE_RUNTIME_PLUGIN_CONFIG_FILE"], "/run/p/config.json");
         assert_eq!(env["PYTHONUNBUFFERED"], "1");
         assert_eq!((env["PATH"].as_str(), env["TOKEN"].as_str()), ("/bin", "x"));
+    }
+
+    #[test]
+    fn what_is_between_the_server_and_others_stays_there() {
+        let names = [
+            "NOTIFY_SOCKET",
+            "WATCHDOG_USEC",
+            "WATCHDOG_PID",
+            "LISTEN_FDS",
+            "LISTEN_PID",
+            "MAINPID",
+            "LMCACHE_RUNTIME_PLUGIN_CONTROL_FD",
+            "LMCACHE_RUNTIME_PLUGIN_SETTINGS",
+        ];
+        let inherited = names.into_iter().chain(["LMCACHE_RUNTIME_PLUGIN_LOCATIONS", "LISTENER"]);
+        let host = Host { role: None, worker_id: 0 };
+        let briefing = Briefing {
+            host: &host,
+            worker_count: 1,
+            config: "",
+            extra_config: None,
+            config_file: Path::new("/c"),
+        };
+        let environment = build(inherited.map(|name| (name.into(), "x".into())), briefing);
+        let has = |name: &str| environment.iter().any(|(have, _)| have == name);
+        assert!(!names.iter().any(|name| has(name)), "{environment:?}");
+        assert!(has("LMCACHE_RUNTIME_PLUGIN_LOCATIONS") && has("LISTENER"));
+    }
+
+    #[test]
+    fn secrets_are_withheld_and_configuration_is_not() {
+        let withheld = |name: &str, value: &str| is_withheld(name.as_ref(), value.as_ref());
+        assert!(withheld("AWS_SECRET_ACCESS_KEY", "x") && withheld("HF_TOKEN", "x"));
+        assert!(withheld("DATABASE_URL", "postgres://me:pw@host/"));
+        for (name, value) in
+            [("PATH", "/bin"), ("PWD", "/"), ("LMCACHE_REMOTE_PASSWORD", "x"), ("HF_TOKEN", "")]
+        {
+            assert!(!withheld(name, value), "{name}");
+        }
     }
 
     #[test]

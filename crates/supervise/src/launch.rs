@@ -162,15 +162,21 @@ pub(crate) async fn launch<S: Spawner>(
 }
 
 fn environment_for<S>(shared: &Shared<S>, manifest: &Manifest) -> Vec<(OsString, OsString)> {
-    let allowed = |name: &OsString| match &manifest.inherit {
-        Some(names) => environment::is_contract(name) || names.iter().any(|allowed| name == allowed.as_str()),
-        None => true,
+    let is_named =
+        |names: &[String], name: &OsString| names.iter().any(|named| named == "*" || name == named.as_str());
+    let allowed = |name: &OsString, value: &OsString| match &manifest.inherit {
+        _ if environment::is_contract(name) => true,
+        Some(names) if is_named(names, name) => true,
+        inherit => {
+            inherit.is_none() && !environment::is_withheld(name, value)
+                || is_named(&manifest.inherit_secrets, name)
+        }
     };
     // The private directory is closed to other users; they have the variable.
     let unreadable =
         |name: &OsString| manifest.confinement.user.is_some() && name == environment::CONFIG_FILE;
     let told = shared.told(manifest).environment.iter();
-    let kept = told.filter(|(name, _)| allowed(name) && !unreadable(name));
+    let kept = told.filter(|(name, value)| allowed(name, value) && !unreadable(name));
     let mut environment: Vec<_> = kept.cloned().collect();
     for (name, value) in &manifest.environment {
         set(&mut environment, name, value);

@@ -57,6 +57,8 @@ pub struct Manifest {
     pub secrets: bool,
     /// Names of inherited variables it gets; `None` is all.
     pub inherit: Option<Vec<String>>,
+    /// Names of inherited variables it gets although they look like secrets; `*` is all.
+    pub inherit_secrets: Vec<String>,
     /// Variables set on top.
     pub environment: BTreeMap<String, String>,
     /// Rules for the plugin's own keys in the extra configuration; without any, they are not looked at.
@@ -184,6 +186,7 @@ impl Default for Manifest {
             control: false,
             secrets: false,
             inherit: None,
+            inherit_secrets: Vec::new(),
             environment: BTreeMap::new(),
             config: None,
         }

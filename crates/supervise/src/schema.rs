@@ -9,7 +9,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::redaction::{MASK, looks_secret};
+use crate::redaction::redact;
 
 /// Names the plugin's own keys with their values, defaults filled in.
 pub(crate) const SETTINGS: &str = "LMCACHE_RUNTIME_PLUGIN_SETTINGS";
@@ -251,10 +251,9 @@ fn prefix(plugin: &str) -> String {
 }
 
 fn shown(key: &str, value: &Value) -> String {
-    if looks_secret(key) {
-        return MASK.to_owned();
-    }
-    let text = value.to_string();
+    let mut clean = json!({ key: value });
+    redact(&mut clean);
+    let text = clean[key].to_string();
     match text.char_indices().nth(SHOWN_CHARS_MAX) {
         Some((end, _)) => format!("{}...", &text[..end]),
         None => text,
@@ -306,7 +305,7 @@ mod tests {
                 "`plugin.p.mode` is `\"poll\"`, wanted one of `\"push\"`, `\"pull\"`",
                 "`plugin.p.count` is `1.5`, wanted an integer",
                 "`plugin.p.intervall` is `1`, wanted one of the keys `api_key`, `count`, `interval`, `mode`, `url`",
-                "`plugin.p.api_key` is `***`, wanted a string",
+                "`plugin.p.api_key` is `\"<redacted>\"`, wanted a string",
                 "`plugin.p.url` is missing, wanted a string",
             ]
         );

@@ -80,6 +80,7 @@ impl<S: Spawner> Supervisor<S> {
             tracing::warn!(target: "larder_supervise", "{error}; using the temporary directory");
             Scratch::create(&std::env::temp_dir())
         })?;
+        mention_withheld(&config);
         let whole = told(&config, &scratch, "config.json")?;
         let masked = match masked(&config) {
             Some(masked) => told(&masked, &scratch, "config-masked.json")?,
@@ -383,6 +384,17 @@ impl<S: Spawner> Supervisor<S> {
             alert: plugin.records.control.alert(),
             control: plugin.records.control.counts(),
         }
+    }
+}
+
+fn mention_withheld(config: &SupervisorConfig) {
+    let withheld = config.environment.iter().filter(|(name, value)| environment::is_withheld(name, value));
+    let mut names: Vec<String> = withheld.map(|(name, _)| format!("`{}`", shown(name.as_ref()))).collect();
+    names.sort();
+    if !names.is_empty() {
+        tracing::info!(target: "larder_supervise",
+            "Runtime plugins do not inherit {}, which look like secrets, unless `inherit_secrets` in their manifests names them",
+            names.join(", "));
     }
 }
 

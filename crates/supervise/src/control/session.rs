@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::{API_VERSION, Alert, ControlHost};
-use crate::redaction::redacted;
+use crate::redaction::redact;
 use crate::severity::Severity;
 use crate::text::escaped;
 
@@ -153,7 +153,9 @@ impl Session {
         if !self.grants.masked {
             return given;
         }
-        serde_json::from_str(&redacted(&given.to_string())).unwrap_or_default()
+        let mut masked = given;
+        redact(&mut masked);
+        masked
     }
 
     fn subscribe(&self, params: &Value) -> Result<(Value, Option<Effect>), Refusal> {

@@ -136,7 +136,16 @@ fn giving() -> Vec<Entry> {
         ("metrics_fd", switch(false), "Whether it can write metrics to a descriptor."),
         ("control", switch(false), "Whether it has a control channel; its events then come through that."),
         ("secrets", switch(false), "Whether it sees masked values of the configuration."),
-        ("inherit", texts(), "Inherited variables it gets; all where left out."),
+        (
+            "inherit",
+            texts(),
+            "Inherited variables it gets; where left out, all that do not look like secrets.",
+        ),
+        (
+            "inherit_secrets",
+            texts(),
+            "Inherited variables it gets although they look like secrets; `*` stands for all.",
+        ),
         (
             "environment",
             json!({ "type": "object", "additionalProperties": { "type": "string" } }),

@@ -53,6 +53,7 @@ pub(super) struct Keys {
     control: Option<bool>,
     secrets: Option<bool>,
     inherit: Option<Vec<String>>,
+    inherit_secrets: Option<Vec<String>>,
     environment: BTreeMap<String, String>,
     pub(super) config: Option<Schema>,
     user: Option<String>,
@@ -291,6 +292,7 @@ impl Keys {
             control: self.control.unwrap_or(bare.control),
             secrets: self.secrets.unwrap_or(bare.secrets),
             inherit: self.inherit.or_else(|| bare.inherit.clone()),
+            inherit_secrets: self.inherit_secrets.unwrap_or_else(|| bare.inherit_secrets.clone()),
             environment,
             config: self.config,
         }

@@ -208,7 +208,7 @@ fn a_configuration_that_does_not_fit_is_explained_and_the_plugin_not_run() {
         {"plugin.x.port": 81, "plugin.x.api_key": "hush", "plugin.y.mode": "b"}});
     std::fs::write(dir.path().join("c.json"), config.to_string()).unwrap();
     let mut host = plugins.host().env("HOST_CONFIG_FILE", dir.path().join("c.json")).start();
-    host.wait_for_all(&[r#"got {"port":81,"api_key":"***","host":"localhost"}"#]);
+    host.wait_for_all(&[r#"got {"port":81,"api_key":"<redacted>","host":"localhost"}"#]);
     let status = host.wait_until("y", |s| s["state"] == "failed");
     assert_eq!((&status["cause"], &status["starts"]), (&"config".into(), &1.into()));
     let error = status["last_error"].as_str().unwrap();

@@ -69,6 +69,7 @@ fn keys(manifest: &Manifest) -> Value {
         "secrets": manifest.secrets,
         "config": manifest.config,
         "inherit": manifest.inherit,
+        "inherit_secrets": manifest.inherit_secrets,
         // Values may be credentials; the environment of the running process shows the harmless ones.
         "environment": manifest.environment.keys().collect::<Vec<_>>(),
     });

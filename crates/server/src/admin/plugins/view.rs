@@ -7,7 +7,7 @@ use larder_supervise::{PluginStatus, Skipped, Supervisor, Usage};
 use serde_json::{Map, Value, json};
 
 use super::manifest_view;
-use crate::config::json::{REDACTED, is_secret_name, redact};
+use crate::config::json::{REDACTED, is_secret, redacted};
 
 /// Names under `/plugins/` that are routes of their own; a plugin with such a name is reached by its path.
 const RESERVED: [&str; 3] = ["audit", "reload", "schema"];
@@ -86,11 +86,11 @@ fn encoded(text: &str) -> String {
 fn environment(pid: u32) -> Option<Map<String, Value>> {
     let mut bytes = fs::read(format!("/proc/{pid}/environ")).ok()?;
     bytes.truncate(ENVIRONMENT_MAX_BYTES);
-    let shown = redacted(&bytes);
+    let shown = without_secrets(&bytes);
     shown.contains_key(CONTRACT_VARIABLE).then_some(shown)
 }
 
-fn redacted(environment: &[u8]) -> Map<String, Value> {
+fn without_secrets(environment: &[u8]) -> Map<String, Value> {
     let text = String::from_utf8_lossy(environment);
     let mut shown = Map::new();
     for (name, value) in text.split('\0').filter_map(|entry| entry.split_once('=')) {
@@ -101,24 +101,13 @@ fn redacted(environment: &[u8]) -> Map<String, Value> {
 }
 
 fn variable(name: &str, value: &str) -> String {
-    if is_secret_name(name) && !value.is_empty() {
+    if is_secret(name, value) {
         return REDACTED.to_owned();
     }
-    // The configuration is JSON with credentials of its own.
-    let clean = match serde_json::from_str(value) {
-        Ok(mut document @ (Value::Object(_) | Value::Array(_))) => {
-            redact(&mut document);
-            document.to_string()
-        }
-        _ => {
-            let mut text = Value::from(value);
-            redact(&mut text);
-            text.as_str().unwrap_or_default().to_owned()
-        }
-    };
+    let clean = redacted(value);
     match clean.char_indices().nth(VARIABLE_CHARS_MAX) {
         Some((end, _)) => format!("{}... ({} bytes)", &clean[..end], clean.len()),
-        None => clean,
+        None => clean.into_owned(),
     }
 }
 
@@ -140,7 +129,7 @@ mod tests {
             "PATH=/bin\0API_TOKEN=t0k3n\0URL=redis://me:t0k3n@host/\0\
              CONFIG={{\"secret_key\":\"t0k3n\",\"port\":1}}\0LONG={long}\0BROKEN\0EMPTY_TOKEN="
         );
-        let shown = redacted(text.as_bytes());
+        let shown = without_secrets(text.as_bytes());
         let json = Value::Object(shown.clone()).to_string();
         assert!(!json.contains("t0k3n"), "{json}");
         assert_eq!(shown["PATH"], "/bin");
