@@ -138,6 +138,19 @@ def test_a_shebang_with_arguments_is_honoured(own_server, tmp_path):
     wait_for(lambda: f"[{path}] dev {honoured}" in plain_log(server), "the plugin's output")
 
 
+def test_secrets_of_the_environment_are_for_plugins_that_name_them(own_server, tmp_path, monkeypatch):
+    monkeypatch.setenv("SOME_ACCESS_TOKEN", "t0k3n")
+    monkeypatch.setenv("SOME_SETTING", "plain")
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "none"))
+    report = "echo got ${SOME_SETTING-none} ${SOME_ACCESS_TOKEN-none} ${NOTIFY_SOCKET+socket}\n"
+    bare, granted = (script(tmp_path, name, report) for name in ("bare.sh", "granted.sh"))
+    (tmp_path / "granted.sh.plugin.toml").write_text('inherit_secrets = ["SOME_ACCESS_TOKEN"]\n')
+    server = own_server("--runtime-plugin-locations", str(tmp_path))
+    seen = differs(server, "plugin-secrets-in-environment", peer="t0k3n socket", ours="none")
+    wait_for(lambda: f"[{bare}] got plain {seen}" in plain_log(server), "the plugin without a manifest")
+    wait_for(lambda: f"[{granted}] got plain t0k3n" in plain_log(server), "the plugin with one")
+
+
 def test_the_server_comes_up_with_every_plugin_broken(own_server, tmp_path):
     script(tmp_path, "a.py", "import no_such_module\n")
     script(tmp_path, "b.sh", "exit 7\n")
