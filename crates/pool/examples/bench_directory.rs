@@ -3,14 +3,15 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use larder_pool::{Contents, Directory, DirectoryOptions, PoolError, SlotRecord};
+use larder_pool::{Contents, Directory, DirectoryOptions, PoolError, Segment, SegmentOptions, SlotRecord};
 
 const RECORDS: u32 = 1_000_000;
 
 fn main() -> Result<(), PoolError> {
-    let name = format!("bench-directory-{}", std::process::id());
+    let share = Some(format!("bench-directory-{}", std::process::id()));
+    let segment = Segment::create(SegmentOptions { share, bytes: 4096, hugepages: false })?;
     let options = DirectoryOptions { stamp: 1, records_max: u64::from(RECORDS) };
-    let mut directory = Directory::create(&name, options)?;
+    let mut directory = Directory::create(&segment, options)?;
     directory.publish()?;
     let record = |sequence: u32| SlotRecord {
         sequence: u64::from(sequence) + 1,
@@ -20,11 +21,12 @@ fn main() -> Result<(), PoolError> {
         scope: 0,
         position: 0,
         seal: Some(u64::from(sequence)),
+        is_being_written: false,
     };
     timed("put, first time", |slot| _ = black_box(directory.put(slot, &record(slot))));
     timed("put, again", |slot| _ = black_box(directory.put(slot, &record(slot))));
     let started = Instant::now();
-    let records = Contents::read(&name, 1)?.map_or(0, |contents| contents.records.len());
+    let records = Contents::read(&segment, 1)?.map_or(0, |contents| contents.records.len());
     println!("read {records} records: {:.0} ms", started.elapsed().as_secs_f64() * 1e3);
     timed("clear", |slot| directory.clear(slot));
     Ok(())

@@ -19,5 +19,5 @@ pub use directory::{Contents, Directory, DirectoryOptions, SCOPE_BYTES_MAX, SCOP
 pub use error::PoolError;
 pub use hugepages::Pages;
 pub use name::{NAME_PREFIX, SegmentName};
-pub use reclaim::{StaleSegment, reclaim_stale};
+pub use reclaim::{Stale, reclaim_stale};
 pub use segment::{PREPARE_STEP_BYTES, Segment, SegmentOptions};

@@ -7,12 +7,21 @@
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{self, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 /// Readable and writable by the user alone, and ours.
 pub(crate) const MARKED: Mode = Mode::RUSR.union(Mode::WUSR).union(Mode::SVTX);
+
+/// How long a starting server waits for a lock: far longer than anybody holds it who is not a server, and no delay that matters to
+/// somebody whose name is taken.
+const LOCK_PATIENCE: Duration = Duration::from_millis(250);
+
+/// Pause between two tries.
+const LOCK_INTERVAL: Duration = Duration::from_millis(2);
 
 /// Takes the lock that says "alive". False when somebody holds it.
 pub(crate) fn lock(fd: impl AsFd) -> rustix::io::Result<bool> {
@@ -21,6 +30,18 @@ pub(crate) fn lock(fd: impl AsFd) -> rustix::io::Result<bool> {
         Err(Errno::WOULDBLOCK) => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// As [`lock`], for a server that starts: somebody who looks whether the segment is stale has the lock for a moment, too.
+pub(crate) fn lock_patiently(fd: impl AsFd) -> rustix::io::Result<bool> {
+    let deadline = Instant::now() + LOCK_PATIENCE;
+    while !lock(&fd)? {
+        if Instant::now() >= deadline {
+            return Ok(false);
+        }
+        thread::sleep(LOCK_INTERVAL);
+    }
+    Ok(true)
 }
 
 /// Whether the file carries our mark.

@@ -1,4 +1,4 @@
-//! Segments left by servers that died.
+//! What servers that died left in `/dev/shm`.
 
 use std::fs::File;
 use std::path::Path;
@@ -8,53 +8,80 @@ use rustix::fs::{FileType, Stat};
 use rustix::io::Errno;
 
 use crate::name::{DIRECTORY, NAME_PREFIX};
-use crate::{PoolError, SegmentName, directory, owner, processes};
+use crate::{PoolError, Segment, SegmentName, SegmentOptions, directory, owner, processes, space};
 
-/// A segment that a dead server of ours left, and that was removed.
+/// A file that a dead server of ours left, and that was removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StaleSegment {
-    /// Its name, without a slash.
+pub struct Stale {
+    /// Its name in `/dev/shm`.
     pub name: String,
     /// Its size in bytes.
     pub bytes: u64,
 }
 
-/// Removes every segment in `/dev/shm` that carries our mark and whose server is dead.
+impl Stale {
+    fn new(name: String, stat: &Stat) -> Self {
+        Self { name, bytes: u64::try_from(stat.st_size).unwrap_or(0) }
+    }
+}
+
+/// Removes every segment in `/dev/shm` that carries our mark and whose server is dead, and slot directories without a segment.
 ///
-/// Segments of living servers, of other programs and of other users are never touched. One with a slot directory is kept for the
+/// Files of living servers, of other programs and of other users are never touched. A segment with a slot directory is kept for the
 /// server that may take it over: for an hour from the first time it is found dead.
-pub fn reclaim_stale() -> Vec<StaleSegment> {
+pub fn reclaim_stale() -> Vec<Stale> {
     let Ok(entries) = std::fs::read_dir(DIRECTORY) else { return Vec::new() };
     let now_seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
     names
-        .filter(|name| name.starts_with(NAME_PREFIX))
-        .filter_map(|name| {
-            let path = Path::new(DIRECTORY).join(&name);
-            let (file, stat) = open_regular(&path).ok()??;
-            let dead =
-                owner::is_marked(&stat) && owner::lock(&file).ok()? && owner::is_same_file(&path, &stat);
-            if !dead || directory::is_kept(&name, now_seconds) || rustix::fs::unlink(&path).is_err() {
-                return None;
-            }
-            directory::remove(&name);
-            Some(StaleSegment { name, bytes: u64::try_from(stat.st_size).unwrap_or(0) })
+        .filter_map(|name| match directory::segment_of(&name) {
+            Some(segment) => reclaim_orphan(&segment, name),
+            None => reclaim_segment(name, now_seconds),
         })
         .collect()
 }
 
-/// Makes the name free: removes what a dead server left there, whichever program it was.
+fn reclaim_segment(name: String, now_seconds: u64) -> Option<Stale> {
+    if !name.starts_with(NAME_PREFIX) {
+        return None;
+    }
+    let path = Path::new(DIRECTORY).join(&name);
+    let (file, stat) = open_regular(&path).ok()??;
+    let dead = owner::is_marked(&stat) && owner::lock(&file).ok()? && owner::is_same_file(&path, &stat);
+    let segment = SegmentName::new(&name).ok()?;
+    if !dead || directory::is_kept(&segment, now_seconds) {
+        return None;
+    }
+    directory::remove(&segment);
+    rustix::fs::unlink(&path).ok()?;
+    Some(Stale::new(name, &stat))
+}
+
+/// Removes a slot directory whose segment is gone. It belongs to the holder of the segment's name, so the name is taken for a moment.
+fn reclaim_orphan(segment: &SegmentName, name: String) -> Option<Stale> {
+    let path = Path::new(DIRECTORY).join(&name);
+    let (_, stat) = open_regular(&path).ok()??;
+    let ours = stat.st_uid == rustix::process::geteuid().as_raw();
+    let directory = Path::new(DIRECTORY);
+    if !ours || open_regular(&segment.path_in(directory)).ok()?.is_some() {
+        return None;
+    }
+    let options = SegmentOptions { share: Some(segment.as_str().to_owned()), bytes: 1, hugepages: false };
+    Segment::create(options).ok()?;
+    Some(Stale::new(name, &stat))
+}
+
+/// Makes the name free: removes what a dead server left there, whichever program it was, if that makes room for `asked_bytes`.
 ///
 /// # Errors
-/// [`PoolError::InUse`] when a server of ours lives, [`PoolError::Mapped`] when an unmarked segment is in use by a process.
-pub(crate) fn reclaim_name(name: &SegmentName, path: &Path) -> Result<(), PoolError> {
+/// [`PoolError::InUse`] when a server of ours lives, [`PoolError::Mapped`] when an unmarked segment is in use by a process,
+/// [`PoolError::NoSpace`].
+pub(crate) fn reclaim_name(name: &SegmentName, path: &Path, asked_bytes: u64) -> Result<(), PoolError> {
     let open = open_regular(path).map_err(PoolError::system("open the segment that has the name already"))?;
-    let Some((file, stat)) = open else {
-        // One without its segment is of no use to anybody.
-        directory::remove(name.as_str());
-        return Ok(());
-    };
-    if !owner::lock(&file).map_err(PoolError::system("lock the segment that has the name already"))? {
+    let Some((file, stat)) = open else { return Ok(()) };
+    if !owner::lock_patiently(&file)
+        .map_err(PoolError::system("lock the segment that has the name already"))?
+    {
         return Err(PoolError::InUse { name: name.to_string(), pid: processes::lock_holder(&stat) });
     }
     // A server of another kind holds no lock, but it maps its segment for as long as it lives. Ours is dead without its
@@ -66,7 +93,9 @@ pub(crate) fn reclaim_name(name: &SegmentName, path: &Path) -> Result<(), PoolEr
     }
     // Somebody else may have reclaimed the name between `open` and `lock`; then it is not this file's any more.
     if owner::is_same_file(path, &stat) {
-        directory::remove(name.as_str());
+        let held_bytes = u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512);
+        space::check(path.parent().unwrap_or(Path::new(DIRECTORY)), asked_bytes, held_bytes)?;
+        directory::remove(name);
         rustix::fs::unlink(path).map_err(PoolError::system("remove a stale segment"))?;
     }
     Ok(())

@@ -14,7 +14,7 @@ use xxhash_rust::xxh3::Xxh3;
 use crate::hugepages::{self, Pages};
 use crate::mapping::Mapping;
 use crate::name::DIRECTORY;
-use crate::{PoolError, SegmentName, owner, processes, reclaim, space};
+use crate::{Contents, PoolError, SegmentName, directory, owner, processes, reclaim, space};
 
 /// Most bytes asked of the system in one call while preparing: a signal undoes the call it interrupts, and only that.
 pub const PREPARE_STEP_BYTES: u64 = 16 << 20;
@@ -36,7 +36,7 @@ pub struct SegmentOptions {
     pub hugepages: bool,
 }
 
-/// The memory of the pool. Dropping it removes the name and returns the memory.
+/// The memory of the pool. Dropping it returns the memory and removes the name, unless it is to be left behind.
 #[derive(Debug)]
 pub struct Segment {
     mapping: Mapping,
@@ -51,7 +51,7 @@ struct Shared {
     file: File,
     /// Bytes from the start that are backed by memory for sure.
     backed_bytes: AtomicU64,
-    unlinked: AtomicBool,
+    left_behind: AtomicBool,
 }
 
 impl Segment {
@@ -67,7 +67,8 @@ impl Segment {
     }
 
     /// Takes over the segment that a dead server of ours left under this name, with everything in it. `None` if there is none, or one of
-    /// another size; a segment without a name can't be taken over.
+    /// another size; a segment without a name can't be taken over. It is left behind again, however this server ends, unless
+    /// [`Self::unlink`] is called.
     ///
     /// # Errors
     /// [`PoolError::InvalidName`], [`PoolError::InvalidSize`]; [`PoolError::InUse`] when its server is alive; [`PoolError::System`].
@@ -83,24 +84,46 @@ impl Segment {
         if !owner::is_marked(&stat) || u64::try_from(stat.st_size) != Ok(options.bytes) {
             return Ok(None);
         }
-        if !owner::lock(&file).map_err(PoolError::system(what))? {
+        if !owner::lock_patiently(&file).map_err(PoolError::system(what))? {
             return Err(PoolError::InUse { name: name.to_string(), pid: processes::lock_holder(&stat) });
         }
         if !owner::is_same_file(&path, &stat) {
             return Ok(None);
         }
-        let shared =
-            Shared { name, path, file, backed_bytes: AtomicU64::new(0), unlinked: AtomicBool::new(false) };
+        let shared = Shared::new(name, path, file);
+        shared.left_behind.store(true, Ordering::Relaxed);
         let hugepages = options.hugepages && hugepages::shared_allowed(directory);
         let mapping = Mapping::shared(shared.file.as_fd(), len, hugepages)?;
         Ok(Some(Self { mapping, shared: Some(shared) }))
     }
 
+    /// The segment of this name that a dead server left, with what its slot directory says; a new one if there is none of this size
+    /// whose directory makes sense with `stamp`.
+    ///
+    /// # Errors
+    /// As for [`Self::adopt`] and [`Self::create`].
+    pub fn adopt_or_create(
+        options: SegmentOptions,
+        stamp: u64,
+    ) -> Result<(Self, Option<Contents>), PoolError> {
+        if let Some(adopted) = Self::adopt(&options)?
+            && let Some(contents) = Contents::read(&adopted, stamp)?
+        {
+            return Ok((adopted, Some(contents)));
+        }
+        Ok((Self::create(options)?, None))
+    }
+
     /// Leaves name and memory behind when this value is dropped, for [`Self::adopt`].
     pub fn leave_behind(&self) {
         if let Some(shared) = &self.shared {
-            shared.unlinked.store(true, Ordering::Relaxed);
+            shared.left_behind.store(true, Ordering::Relaxed);
         }
+    }
+
+    /// The name, for what belongs to its holder: whoever has the segment has the lock.
+    pub(crate) fn locked_name(&self) -> Option<&SegmentName> {
+        self.shared.as_ref().map(|shared| &shared.name)
     }
 
     /// The pool with its name in any tmpfs.
@@ -117,8 +140,7 @@ impl Segment {
         let path = name.path_in(directory);
         let file = create_shared(&name, &path, bytes)?;
         // From here on a failure removes the name again.
-        let shared =
-            Shared { name, path, file, backed_bytes: AtomicU64::new(0), unlinked: AtomicBool::new(false) };
+        let shared = Shared::new(name, path, file);
         let hugepages = hugepages && hugepages::shared_allowed(directory);
         let mapping = Mapping::shared(shared.file.as_fd(), len, hugepages)?;
         Ok(Self { mapping, shared: Some(shared) })
@@ -289,6 +311,10 @@ impl Segment {
 }
 
 impl Shared {
+    fn new(name: SegmentName, path: PathBuf, file: File) -> Self {
+        Self { name, path, file, backed_bytes: AtomicU64::new(0), left_behind: AtomicBool::new(false) }
+    }
+
     fn back(&self, range: Range<u64>) -> Result<(), PoolError> {
         let Range { start, end } = range;
         if start >= end {
@@ -312,10 +338,8 @@ impl Shared {
     }
 
     fn unlink(&self) {
-        if self.unlinked.swap(true, Ordering::Relaxed) {
-            return;
-        }
         if rustix::fs::fstat(&self.file).is_ok_and(|stat| owner::is_same_file(&self.path, &stat)) {
+            directory::remove(&self.name);
             // Without the name there is nothing to remove; other failures leave it to the next server's reclaim.
             let _ = rustix::fs::unlink(&self.path);
         }
@@ -324,7 +348,9 @@ impl Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        self.unlink();
+        if !self.left_behind.load(Ordering::Relaxed) {
+            self.unlink();
+        }
     }
 }
 
@@ -332,15 +358,20 @@ impl Drop for Shared {
 fn create_shared(name: &SegmentName, path: &Path, bytes: u64) -> Result<File, PoolError> {
     let directory = path.parent().unwrap_or(Path::new(DIRECTORY));
     for _ in 0..CREATE_ATTEMPTS {
-        reclaim::reclaim_name(name, path)?;
-        space::check(directory, bytes)?;
+        reclaim::reclaim_name(name, path, bytes)?;
+        space::check(directory, bytes, 0)?;
         let created = match create_unnamed(directory, path, bytes) {
             Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOENT | Errno::INVAL) => create_named(path, bytes),
             created => created,
         };
         match created {
             Err(Errno::EXIST) => {}
-            created => return created.map_err(PoolError::system("create the shared segment")),
+            Ok(file) => {
+                // One without its segment is of no use to anybody, and only the holder of the name may touch it.
+                directory::remove(name);
+                return Ok(file);
+            }
+            Err(error) => return Err(PoolError::system("create the shared segment")(error)),
         }
     }
     Err(PoolError::InUse { name: name.to_string(), pid: None })

@@ -4,14 +4,14 @@ use std::path::Path;
 
 use crate::PoolError;
 
-/// Refuses a pool that is larger than what is free now.
+/// Refuses a pool that is larger than what is free now and what is about to be.
 ///
 /// Not a promise: memory is taken when the pool is prepared, and somebody else may be quicker.
-pub(crate) fn check(directory: &Path, asked_bytes: u64) -> Result<(), PoolError> {
+pub(crate) fn check(directory: &Path, asked_bytes: u64, freed_bytes: u64) -> Result<(), PoolError> {
     let stat = rustix::fs::statvfs(directory).map_err(PoolError::system("look at /dev/shm"))?;
     compare(
         asked_bytes,
-        stat.f_bavail.saturating_mul(stat.f_frsize),
+        stat.f_bavail.saturating_mul(stat.f_frsize).saturating_add(freed_bytes),
         stat.f_blocks.saturating_mul(stat.f_frsize),
     )
 }
@@ -37,6 +37,9 @@ mod tests {
         );
         assert!(compare(64, 64, 128).is_ok());
         assert!(compare(64, 0, 0).is_ok());
-        assert!(matches!(check(Path::new(crate::name::DIRECTORY), u64::MAX), Err(PoolError::NoSpace { .. })));
+        assert!(matches!(
+            check(Path::new(crate::name::DIRECTORY), u64::MAX, 0),
+            Err(PoolError::NoSpace { .. })
+        ));
     }
 }

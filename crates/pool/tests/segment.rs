@@ -240,7 +240,7 @@ fn what_is_not_a_file_is_refused() {
 fn one_of_several_starting_servers_wins() {
     let name = unique("race");
     let _removed = Removed(path_of(&name));
-    for _ in 0..20 {
+    for _ in 0..8 {
         fs::write(path_of(&name), b"stale").unwrap();
         let outcomes: Vec<_> = std::thread::scope(|scope| {
             let starts: Vec<_> = (0..4).map(|_| scope.spawn(|| shared(&name, MIB))).collect();
@@ -362,24 +362,119 @@ fn a_successor_takes_over_what_was_left_behind() {
     assert_eq!(&seen, b"bytes");
     assert!(matches!(shared(&name, 4 * MIB), Err(PoolError::InUse { .. })), "it is locked again");
     drop(adopted);
+    let adopted =
+        Segment::adopt(&options).unwrap().expect("a server that fails leaves behind what it took over");
+    adopted.unlink();
     assert!(!path_of(&name).exists());
+}
+
+#[test]
+fn what_another_program_made_is_not_taken_over() {
+    let name = unique("unmarked-adopt");
+    let _removed = Removed(path_of(&name));
+    let options = SegmentOptions { share: Some(name.clone()), bytes: MIB, hugepages: false };
+    File::create(path_of(&name)).unwrap().set_len(MIB).unwrap();
+    assert!(Segment::adopt(&options).unwrap().is_none());
+    fs::set_permissions(path_of(&name), fs::Permissions::from_mode(0o1600)).unwrap();
+    assert!(Segment::adopt(&options).unwrap().is_some(), "the mark is what counts");
+}
+
+/// Somebody who looks whether the segment is stale, as every starting server does, has its lock for a moment.
+#[test]
+fn who_looks_at_a_dead_servers_segment_does_not_keep_its_successor_out() {
+    let name = unique("visited");
+    let _removed = Removed(path_of(&name));
+    shared(&name, MIB).unwrap().leave_behind();
+    let options = SegmentOptions { share: Some(name.clone()), bytes: MIB, hugepages: false };
+    for create in [false, true] {
+        let visitor = File::open(path_of(&name)).unwrap();
+        rustix::fs::flock(&visitor, rustix::fs::FlockOperation::LockExclusive).unwrap();
+        let start = || match create {
+            true => Segment::create(options.clone()).map(Some),
+            false => Segment::adopt(&options),
+        };
+        std::thread::scope(|scope| {
+            let starting = scope.spawn(start);
+            wait_until(|| starting.is_finished() || open_files(&path_of(&name)) > 1);
+            drop(visitor);
+            assert!(starting.join().unwrap().unwrap().is_some());
+        });
+    }
+}
+
+/// How often this process has a file open.
+fn open_files(path: &Path) -> usize {
+    let open = fs::read_dir("/proc/self/fd").unwrap().flatten();
+    open.filter(|fd| fs::read_link(fd.path()).is_ok_and(|target| target == path)).count()
+}
+
+fn wait_until(done: impl Fn() -> bool) {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while !done() {
+        assert!(std::time::Instant::now() < deadline, "it never came to that");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_pool_that_can_not_be_had_does_not_cost_the_one_that_is_there() {
+    let name = unique("impossible");
+    let segment = shared(&name, MIB).unwrap();
+    segment.leave_behind();
+    drop(segment);
+    assert!(matches!(shared(&name, 1 << 50), Err(PoolError::NoSpace { .. })));
+    assert_eq!(fs::metadata(path_of(&name)).unwrap().len(), MIB);
+    drop(shared(&name, MIB));
+}
+
+fn directory_path_of(name: &str) -> PathBuf {
+    Path::new("/dev/shm").join(format!("larder_l1_slots_{name}"))
+}
+
+fn publish_directory(segment: &Segment) {
+    let options = DirectoryOptions { stamp: 1, records_max: 10 };
+    Directory::create(segment, options).unwrap().publish().unwrap();
 }
 
 #[test]
 fn a_segment_with_a_directory_is_kept_for_its_successor() {
     let name = unique("kept");
     let segment = shared(&name, MIB).unwrap();
-    let options = DirectoryOptions { stamp: 1, records_max: 10 };
-    let mut directory = Directory::create(&name, options).unwrap();
-    directory.publish().unwrap();
-    directory.keep();
+    publish_directory(&segment);
     segment.leave_behind();
-    drop((segment, directory));
+    drop(segment);
     assert!(!reclaim_stale().iter().any(|stale| stale.name.ends_with(&name)));
     assert!(path_of(&name).exists());
     let segment = shared(&name, MIB).unwrap();
-    assert!(Contents::read(&name, 1).unwrap().is_none(), "a server that starts cold removes it");
+    assert!(Contents::read(&segment, 1).unwrap().is_none(), "a server that starts cold removes it");
+    publish_directory(&segment);
     drop(segment);
+    assert!(!path_of(&name).exists() && !directory_path_of(&name).exists(), "it goes with its segment");
+}
+
+#[test]
+fn slot_directories_without_a_segment_are_swept() {
+    let name = unique("orphan");
+    let unpublished = Path::new("/dev/shm").join(format!("larder_l1_newslots_{name}"));
+    let _removed = (Removed(path_of(&name)), Removed(directory_path_of(&name)), Removed(unpublished.clone()));
+    let segment = shared(&name, MIB).unwrap();
+    publish_directory(&segment);
+    fs::write(&unpublished, b"of a server killed at its start").unwrap();
+    reclaim_stale();
+    assert!(directory_path_of(&name).exists() && unpublished.exists(), "a living server's are left alone");
+    segment.leave_behind();
+    drop(segment);
+    fs::remove_file(path_of(&name)).unwrap();
+    reclaim_stale();
+    assert!(!directory_path_of(&name).exists() && !unpublished.exists() && !path_of(&name).exists());
+}
+
+#[test]
+fn private_memory_has_no_directory() {
+    let segment = Segment::create(SegmentOptions { share: None, bytes: MIB, hugepages: false }).unwrap();
+    let options = DirectoryOptions { stamp: 1, records_max: 10 };
+    assert!(matches!(Directory::create(&segment, options), Err(PoolError::InvalidName(_))));
+    assert!(Contents::read(&segment, 1).unwrap().is_none());
 }
 
 #[test]

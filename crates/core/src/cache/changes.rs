@@ -35,6 +35,8 @@ pub struct Slot<'a> {
     pub offset: u64,
     /// Its seal, if it has one and may be found by it again: not while it is being written, nor after it was cleared under a lease.
     pub seal: Option<u64>,
+    /// Whether a writer may still touch the memory.
+    pub is_being_written: bool,
 }
 
 impl Cache {
@@ -65,6 +67,12 @@ impl Cache {
             position: entry.position,
             offset: self.offset_of(id),
             seal: entry.sealed.then_some(entry.seal),
+            is_being_written: match entry.state {
+                State::Staging => true,
+                // Cleared while it was being written: readers have leases, a writer has none.
+                State::Condemned => entry.leases == 0,
+                State::Resident | State::Free => false,
+            },
         })
     }
 }

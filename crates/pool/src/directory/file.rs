@@ -11,13 +11,16 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::record::{RECORD_BYTES, SlotRecord};
 use crate::mapping::Mapping;
-use crate::{PoolError, SegmentName, owner};
+use crate::{PoolError, Segment, SegmentName, reclaim};
 
 /// Prefix of the file names, in place of that of segments.
 const NAME_PREFIX: &str = "larder_l1_slots_";
 
+/// The same for a directory that is not published yet.
+const UNPUBLISHED_PREFIX: &str = "larder_l1_newslots_";
+
 /// First bytes of a directory; the last one is the version of the format.
-const MAGIC: [u8; 8] = *b"LARDSLT\x01";
+const MAGIC: [u8; 8] = *b"LARDSLT\x02";
 
 const HEADER_BYTES: u64 = 4096;
 
@@ -43,6 +46,10 @@ const BACKING_STEP_BYTES: u64 = 1 << 20;
 
 /// Offsets in the header of what is written after the start.
 const SEEN_DEAD_AT: usize = 16;
+const INCOMPLETE_AT: usize = 24;
+
+/// Bytes of the header that mean something.
+const HEADER_USED_BYTES: usize = 32;
 
 /// How long a directory whose server is dead is kept for its successor, in seconds.
 const KEPT_SECONDS: u64 = 3_600;
@@ -65,7 +72,6 @@ pub struct Directory {
     path: PathBuf,
     published_path: PathBuf,
     is_published: bool,
-    is_kept: bool,
     records_max: u32,
     backed_bytes: u64,
 }
@@ -82,15 +88,13 @@ pub struct Contents {
 }
 
 impl Directory {
-    /// An empty directory of the segment with this name. The one that is there stays until [`Self::publish`].
+    /// An empty directory of this segment. The one that is there stays until [`Self::publish`].
     ///
     /// # Errors
-    /// [`PoolError::System`] for what the system refuses.
-    pub fn create(segment: &str, options: DirectoryOptions) -> Result<Self, PoolError> {
-        let published_path = path_of(segment)?;
-        let mut path = published_path.clone().into_os_string();
-        path.push(".new");
-        let path = PathBuf::from(path);
+    /// [`PoolError::InvalidName`] for a segment without a name, [`PoolError::System`] for what the system refuses.
+    pub fn create(segment: &Segment, options: DirectoryOptions) -> Result<Self, PoolError> {
+        let name = segment.locked_name().ok_or_else(|| PoolError::InvalidName(String::new()))?;
+        let (path, published_path) = (path_of(UNPUBLISHED_PREFIX, name), path_of(NAME_PREFIX, name));
         let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW;
         let file: File = rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR)
             .map_err(PoolError::system("create the slot directory"))?
@@ -100,27 +104,19 @@ impl Directory {
         rustix::fs::ftruncate(&file, len).map_err(PoolError::system("size the slot directory"))?;
         let len = usize::try_from(len).map_err(|_| PoolError::InvalidSize(len))?;
         let mapping = Mapping::shared(file.as_fd(), len, false)?;
-        let mut directory = Self {
-            mapping,
-            file,
-            path,
-            published_path,
-            is_published: false,
-            is_kept: false,
-            records_max,
-            backed_bytes: 0,
-        };
+        let mut directory =
+            Self { mapping, file, path, published_path, is_published: false, records_max, backed_bytes: 0 };
         if !directory.back(RECORDS_START) {
             return Err(PoolError::Exhausted { offset: 0, len: RECORDS_START });
         }
-        let mut header = [0; 24];
+        let mut header = [0; HEADER_USED_BYTES];
         header[..8].copy_from_slice(&MAGIC);
         header[8..16].copy_from_slice(&options.stamp.to_le_bytes());
         directory.mapping.write(0, &header)?;
         Ok(directory)
     }
 
-    /// Takes the place of the directory that is there. From now on a dead server's successor finds this one.
+    /// Takes the place of the directory that is there. From now on a dead server's successor finds this one; it goes with its segment.
     ///
     /// # Errors
     /// [`PoolError::System`] for what the system refuses.
@@ -131,9 +127,11 @@ impl Directory {
         Ok(())
     }
 
-    /// Leaves the file in place when this value is dropped.
-    pub fn keep(&mut self) {
-        self.is_kept = true;
+    /// Notes whether somebody may be writing memory of which there is no record. A successor then finds no directory: it must not
+    /// take such memory for free.
+    pub fn set_incomplete(&mut self, is_incomplete: bool) {
+        // Inside the mapping, whose header is backed.
+        let _ = self.mapping.write(INCOMPLETE_AT as u64, &u64::from(is_incomplete).to_le_bytes());
     }
 
     /// Writes a record down, over what was there; false if there is no room for it.
@@ -187,25 +185,23 @@ impl Directory {
 
 impl Drop for Directory {
     fn drop(&mut self) {
-        if !self.is_kept {
-            let path = if self.is_published { &self.published_path } else { &self.path };
+        if !self.is_published {
             // Without the name there is nothing to remove.
-            let _ = rustix::fs::unlink(path);
+            let _ = rustix::fs::unlink(&self.path);
         }
     }
 }
 
 impl Contents {
-    /// What the directory of the segment with this name says; none if there is none that makes sense with this stamp.
+    /// What the directory of this segment says; none if there is none that is complete and makes sense with this stamp.
     ///
     /// # Errors
     /// [`PoolError::System`] when it can't be read.
-    pub fn read(segment: &str, stamp: u64) -> Result<Option<Self>, PoolError> {
-        let path = path_of(segment)?;
-        let file = match owner::open(&path) {
-            Ok(file) => file,
-            Err(Errno::NOENT) => return Ok(None),
-            Err(error) => return Err(PoolError::system("open the slot directory")(error)),
+    pub fn read(segment: &Segment, stamp: u64) -> Result<Option<Self>, PoolError> {
+        let Some(name) = segment.locked_name() else { return Ok(None) };
+        let open = reclaim::open_regular(&path_of(NAME_PREFIX, name));
+        let Some((file, stat)) = open.map_err(PoolError::system("open the slot directory"))? else {
+            return Ok(None);
         };
         let mut reader = std::io::BufReader::with_capacity(BACKING_STEP_BYTES as usize, &file);
         let mut head = vec![0; RECORDS_START as usize];
@@ -215,15 +211,14 @@ impl Contents {
             Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(None),
             Err(error) => return Err(read(error)),
         }
-        if head[..8] != MAGIC || head[8..16] != stamp.to_le_bytes() {
+        let incomplete = head[INCOMPLETE_AT..HEADER_USED_BYTES] != [0; 8];
+        if head[..8] != MAGIC || head[8..16] != stamp.to_le_bytes() || incomplete {
             return Ok(None);
         }
         let mut contents = Self { scopes: scopes(&head), ..Self::default() };
         // What was never written is a hole, and reads as zeros up to the end: the records end with the last page of data.
-        let end = rustix::fs::fstat(&file)
-            .map(|stat| u64::try_from(stat.st_blocks).unwrap_or_default() * 512)
-            .unwrap_or(u64::MAX)
-            .next_multiple_of(BACKING_STEP_BYTES);
+        let end =
+            (u64::try_from(stat.st_blocks).unwrap_or_default() * 512).next_multiple_of(BACKING_STEP_BYTES);
         let mut record = [0; RECORD_BYTES];
         let mut at = RECORDS_START;
         while at < end && reader.read_exact(&mut record).is_ok() {
@@ -262,17 +257,20 @@ fn scope_at(scope: u32) -> u64 {
     HEADER_BYTES + u64::from(scope) * SCOPE_SLOT_BYTES as u64
 }
 
-fn path_of(segment: &str) -> Result<PathBuf, PoolError> {
-    let name = SegmentName::new(segment)?;
-    let bare = &name.as_str()[crate::NAME_PREFIX.len()..];
-    Ok(Path::new(crate::name::DIRECTORY).join(format!("{NAME_PREFIX}{bare}")))
+fn path_of(prefix: &str, segment: &SegmentName) -> PathBuf {
+    let bare = &segment.as_str()[crate::NAME_PREFIX.len()..];
+    Path::new(crate::name::DIRECTORY).join(format!("{prefix}{bare}"))
+}
+
+/// The segment whose directory has this file name, published or not; none if it is no directory's name.
+pub(crate) fn segment_of(file_name: &str) -> Option<SegmentName> {
+    let bare = file_name.strip_prefix(NAME_PREFIX).or_else(|| file_name.strip_prefix(UNPUBLISHED_PREFIX))?;
+    SegmentName::new(&format!("{}{bare}", crate::NAME_PREFIX)).ok()
 }
 
 /// Whether what a dead server left is still kept for its successor. The first to ask starts the clock: nobody saw the server die.
-pub(crate) fn is_kept(segment: &str, now_seconds: u64) -> bool {
-    let Ok(file) = path_of(segment).map_err(|_| Errno::INVAL).and_then(|path| owner::open(&path)) else {
-        return false;
-    };
+pub(crate) fn is_kept(segment: &SegmentName, now_seconds: u64) -> bool {
+    let Ok(Some((file, _))) = reclaim::open_regular(&path_of(NAME_PREFIX, segment)) else { return false };
     let mut since = [0; 8];
     if rustix::io::pread(&file, &mut since, SEEN_DEAD_AT as u64) != Ok(8) {
         return false;
@@ -283,30 +281,26 @@ pub(crate) fn is_kept(segment: &str, now_seconds: u64) -> bool {
     }
 }
 
-/// Removes the directory of this segment.
-pub(crate) fn remove(segment: &str) {
-    if let Ok(path) = path_of(segment) {
+/// Removes the directory of this segment, published or not. For the holder of its lock.
+pub(crate) fn remove(segment: &SegmentName) {
+    for prefix in [NAME_PREFIX, UNPUBLISHED_PREFIX] {
         // Without the name there is nothing to remove.
-        let _ = rustix::fs::unlink(path);
+        let _ = rustix::fs::unlink(path_of(prefix, segment));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::SegmentOptions;
 
-    struct Named(String);
-
-    impl Named {
-        fn new(test: &str) -> Self {
-            Self(format!("test-{}-{test}", std::process::id()))
-        }
+    fn segment(test: &str) -> Segment {
+        let share = Some(format!("test-{}-{test}", std::process::id()));
+        Segment::create(SegmentOptions { share, bytes: 4096, hugepages: false }).unwrap()
     }
 
-    impl Drop for Named {
-        fn drop(&mut self) {
-            remove(&self.0);
-        }
+    fn records(segment: &Segment) -> Vec<SlotRecord> {
+        Contents::read(segment, OPTIONS.stamp).unwrap().unwrap().records
     }
 
     const OPTIONS: DirectoryOptions = DirectoryOptions { stamp: 42, records_max: 100_000 };
@@ -320,13 +314,14 @@ mod tests {
             scope: 1,
             position: 2,
             seal: Some(sequence),
+            is_being_written: false,
         }
     }
 
     #[test]
     fn what_was_written_is_read_in_order_of_its_writing() {
-        let name = Named::new("order");
-        let mut directory = Directory::create(&name.0, OPTIONS).unwrap();
+        let segment = segment("order");
+        let mut directory = Directory::create(&segment, OPTIONS).unwrap();
         assert!(directory.put_scope(1, b"one") && directory.put_scope(SCOPES_MAX - 1, &[7; SCOPE_BYTES_MAX]));
         assert!(!directory.put_scope(SCOPES_MAX, b"x") && !directory.put_scope(2, &[0; SCOPE_BYTES_MAX + 1]));
         for (slot, sequence) in [(99_999, 2), (0, 3), (5, 1), (6, 4)] {
@@ -334,37 +329,51 @@ mod tests {
         }
         assert!(!directory.put(100_000, &record(9)));
         directory.clear(6);
-        assert!(Contents::read(&name.0, 42).unwrap().is_none(), "it is not published yet");
+        assert!(Contents::read(&segment, 42).unwrap().is_none(), "it is not published yet");
         directory.publish().unwrap();
-        directory.keep();
         drop(directory);
-        let contents = Contents::read(&name.0, 42).unwrap().unwrap();
+        let contents = Contents::read(&segment, 42).unwrap().unwrap();
         assert_eq!(contents.records, [record(1), record(2), record(3)]);
         assert_eq!(contents.scopes, [(1, b"one".to_vec()), (SCOPES_MAX - 1, vec![7; SCOPE_BYTES_MAX])]);
         assert_eq!(contents.torn, 0);
-        assert!(Contents::read(&name.0, 43).unwrap().is_none(), "another stamp");
+        assert!(Contents::read(&segment, 43).unwrap().is_none(), "another stamp");
+    }
+
+    #[test]
+    fn a_directory_that_lacks_a_writer_is_none() {
+        let segment = segment("incomplete");
+        let mut directory = Directory::create(&segment, OPTIONS).unwrap();
+        directory.publish().unwrap();
+        directory.set_incomplete(true);
+        assert!(Contents::read(&segment, 42).unwrap().is_none());
+        directory.set_incomplete(false);
+        assert!(Contents::read(&segment, 42).unwrap().is_some());
     }
 
     #[test]
     fn the_old_directory_stays_until_the_new_one_is_published() {
-        let name = Named::new("publish");
-        let mut old = Directory::create(&name.0, OPTIONS).unwrap();
+        let segment = segment("publish");
+        let mut old = Directory::create(&segment, OPTIONS).unwrap();
         old.put(0, &record(1));
         old.publish().unwrap();
-        old.keep();
-        let mut new = Directory::create(&name.0, OPTIONS).unwrap();
+        drop(old);
+        let mut new = Directory::create(&segment, OPTIONS).unwrap();
         new.put(0, &record(2));
-        assert_eq!(Contents::read(&name.0, 42).unwrap().unwrap().records, [record(1)]);
+        assert_eq!(records(&segment), [record(1)]);
         new.publish().unwrap();
-        assert_eq!(Contents::read(&name.0, 42).unwrap().unwrap().records, [record(2)]);
-        drop(new);
-        assert!(Contents::read(&name.0, 42).unwrap().is_none(), "dropped and not kept");
+        assert_eq!(records(&segment), [record(2)]);
+        let failed = Directory::create(&segment, OPTIONS).unwrap();
+        let path = failed.path.clone();
+        assert!(path.exists());
+        drop(failed);
+        assert!(!path.exists(), "it was not published");
+        assert_eq!(records(&segment), [record(2)]);
     }
 
     #[test]
     fn torn_records_are_counted_and_left_out() {
-        let name = Named::new("torn");
-        let mut directory = Directory::create(&name.0, OPTIONS).unwrap();
+        let segment = segment("torn");
+        let mut directory = Directory::create(&segment, OPTIONS).unwrap();
         directory.publish().unwrap();
         for slot in 0..RECORD_BYTES as u32 {
             directory.put(slot, &record(7));
@@ -372,7 +381,7 @@ mod tests {
             let cut = slot as usize;
             directory.mapping.write(record_at(slot) + cut as u64, &record(8).encode()[cut..]).unwrap();
         }
-        let contents = Contents::read(&name.0, 42).unwrap().unwrap();
+        let contents = Contents::read(&segment, 42).unwrap().unwrap();
         assert!(contents.records.iter().all(|found| *found == record(7) || *found == record(8)));
         assert_eq!(contents.records.len() + contents.torn, RECORD_BYTES);
         assert!(contents.torn > 0);
@@ -380,13 +389,26 @@ mod tests {
 
     #[test]
     fn a_dead_servers_directory_is_kept_for_a_while() {
-        let name = Named::new("kept");
-        assert!(!is_kept(&name.0, 1000));
-        let mut directory = Directory::create(&name.0, OPTIONS).unwrap();
+        let segment = segment("kept");
+        let name = segment.locked_name().unwrap();
+        assert!(!is_kept(name, 1000));
+        let mut directory = Directory::create(&segment, OPTIONS).unwrap();
         directory.publish().unwrap();
-        assert!(is_kept(&name.0, 1000) && is_kept(&name.0, 1000 + KEPT_SECONDS - 1));
-        assert!(!is_kept(&name.0, 1000 + KEPT_SECONDS));
-        std::fs::write(path_of(&name.0).unwrap(), b"short").unwrap();
-        assert!(!is_kept(&name.0, 0) && Contents::read(&name.0, 42).unwrap().is_none());
+        assert!(is_kept(name, 1000) && is_kept(name, 1000 + KEPT_SECONDS - 1));
+        assert!(!is_kept(name, 1000 + KEPT_SECONDS));
+        std::fs::write(path_of(NAME_PREFIX, name), b"short").unwrap();
+        assert!(!is_kept(name, 0) && Contents::read(&segment, 42).unwrap().is_none());
+    }
+
+    #[test]
+    fn file_names_and_segments_belong_together() {
+        let name = SegmentName::new("lmcache_l1_pool_a").unwrap();
+        for (prefix, file) in
+            [(NAME_PREFIX, "larder_l1_slots_a"), (UNPUBLISHED_PREFIX, "larder_l1_newslots_a")]
+        {
+            assert_eq!(path_of(prefix, &name), Path::new("/dev/shm").join(file));
+            assert_eq!(segment_of(file), Some(name.clone()));
+        }
+        assert_eq!(segment_of("lmcache_l1_pool_a"), None);
     }
 }

@@ -11,6 +11,9 @@ const CHECK_BYTES: usize = 8;
 /// Set in the flags of a record with a seal.
 const SEALED: u8 = 1;
 
+/// Set in the flags of a record of memory that a client was told to write.
+const BEING_WRITTEN: u8 = 2;
+
 /// A piece of the pool's memory that was handed out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SlotRecord {
@@ -26,8 +29,10 @@ pub struct SlotRecord {
     pub scope: u32,
     /// Chunks before it in its prompt.
     pub position: u16,
-    /// Its seal; none while somebody may be writing it.
+    /// Its seal, if it has one.
     pub seal: Option<u64>,
+    /// Whether somebody may be writing there.
+    pub is_being_written: bool,
 }
 
 impl SlotRecord {
@@ -40,7 +45,8 @@ impl SlotRecord {
         bytes[64..72].copy_from_slice(&self.seal.unwrap_or_default().to_le_bytes());
         bytes[72..76].copy_from_slice(&self.scope.to_le_bytes());
         bytes[76..78].copy_from_slice(&self.position.to_le_bytes());
-        bytes[78] = if self.seal.is_some() { SEALED } else { 0 };
+        let sealed = if self.seal.is_some() { SEALED } else { 0 };
+        bytes[78] = sealed | if self.is_being_written { BEING_WRITTEN } else { 0 };
         let check = xxh3_64(&bytes[CHECK_BYTES..]);
         bytes[..CHECK_BYTES].copy_from_slice(&check.to_le_bytes());
         bytes
@@ -59,7 +65,8 @@ impl SlotRecord {
             hash: bytes[32..64].try_into().expect("32 bytes"),
             scope: u32::from_le_bytes(bytes[72..76].try_into().expect("4 bytes")),
             position: u16::from_le_bytes(bytes[76..78].try_into().expect("2 bytes")),
-            seal: (bytes[78] == SEALED).then(|| number(64)),
+            seal: (bytes[78] & SEALED != 0).then(|| number(64)),
+            is_being_written: bytes[78] & BEING_WRITTEN != 0,
         })
     }
 }
@@ -78,6 +85,7 @@ mod tests {
             scope: 2,
             position: 9,
             seal: Some(u64::MAX),
+            is_being_written: false,
         };
         let bytes = record.encode();
         assert_eq!(SlotRecord::decode(&bytes), Some(record));
@@ -87,7 +95,9 @@ mod tests {
             assert_eq!(SlotRecord::decode(&torn), None, "bit {bit}");
         }
         assert_eq!(SlotRecord::decode(&[0; RECORD_BYTES]), None);
-        let unsealed = SlotRecord { seal: None, ..record };
-        assert_eq!(SlotRecord::decode(&unsealed.encode()), Some(unsealed));
+        for (seal, is_being_written) in [(None, false), (None, true), (Some(0), true)] {
+            let other = SlotRecord { seal, is_being_written, ..record };
+            assert_eq!(SlotRecord::decode(&other.encode()), Some(other));
+        }
     }
 }

@@ -8,16 +8,18 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hashbrown::HashMap;
-use larder_core::cache::{Commit, EntryRef, Row};
+use larder_core::cache::{Cache, Commit, EntryRef, Row};
 use larder_core::hash::ChunkHash;
 use larder_core::key::Scope;
+use larder_core::layout::ObjectLayout;
 use larder_pool::{Contents, Directory, PoolError, SlotRecord};
 
-use super::core::{Engine, State};
+use super::core::{Engine, STAGING_FRESH_MS, State};
 use super::slots::{SlotKeeper, decode};
 
-/// How long memory that a client of the dead server was writing stays out of use, in milliseconds. A copy takes milliseconds.
-const HELD_MS: u64 = 30_000;
+/// How long memory that a client of the dead server was writing stays out of use, in milliseconds. A worker reserves before its forward
+/// pass and copies after it, so this is the length of the longest forward pass, with much to spare; nobody can tell when it has copied.
+pub(super) const HELD_MS: u64 = 600_000;
 
 /// How far taking over is. Counts are of objects.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -90,6 +92,58 @@ impl Waiting {
     }
 }
 
+/// What the records of a dead server came to.
+#[derive(Debug, Default)]
+struct Taken {
+    /// With their sequence numbers and chunks.
+    unverified: Vec<(u64, ChunkHash, Unverified)>,
+    held: Vec<EntryRef>,
+    dropped: u64,
+}
+
+impl Taken {
+    /// Takes the memory of one record over, if it is of use to anybody. `scope` is its scope, if that is known and fits.
+    fn add(&mut self, cache: &mut Cache, record: &SlotRecord, scope: Option<&Arc<Scope>>, now_ms: u32) {
+        let &SlotRecord { sequence, offset, .. } = record;
+        let (hash, position) = (ChunkHash(record.hash), usize::from(record.position));
+        match (scope, record.seal) {
+            (Some(scope), Some(seal)) => {
+                let Some(entry) = cache.adopt(scope, hash, position, offset, now_ms) else {
+                    self.dropped += 1;
+                    return;
+                };
+                cache.set_seal(entry, seal);
+                let scope = Arc::clone(scope);
+                self.unverified.push((sequence, hash, Unverified { entry, scope, offset, seal }));
+            }
+            (scope, _) if record.is_being_written => {
+                let scope = scope.map(|scope| Scope::clone(scope)).or_else(|| nobodys(record.bytes));
+                // A writer that keeps nobody else from writing the same chunk.
+                let long_ago = now_ms.wrapping_sub(STAGING_FRESH_MS);
+                match scope.and_then(|scope| cache.adopt(&scope, hash, position, offset, long_ago)) {
+                    Some(entry) => self.held.push(entry),
+                    None => self.dropped += 1,
+                }
+            }
+            // Committed and not sealed in time: nobody can tell whether its bytes are whole.
+            (Some(_), None) => {}
+            (None, _) => self.dropped += 1,
+        }
+    }
+}
+
+/// A scope for memory of which only the size is known; nobody looks up in it.
+fn nobodys(bytes: u64) -> Option<Scope> {
+    let layout = ObjectLayout::contiguous(vec![bytes], "uint8".parse().ok()?).ok()?;
+    Some(Scope {
+        model_name: "".into(),
+        kv_rank: 0,
+        object_group_id: 0,
+        cache_salt: "".into(),
+        layout: Arc::new(layout),
+    })
+}
+
 /// Memory that nobody may use for a while.
 #[derive(Debug, Default)]
 pub(super) struct Held {
@@ -99,7 +153,8 @@ pub(super) struct Held {
 
 impl Engine {
     /// Writes the object table down in `directory` from now on, and takes over what `contents` says is in the pool. To be called before
-    /// anything is stored. The directory is published once everything that was taken over is in it.
+    /// anything is stored. The directory is published once everything that was taken over is in it; from then on the pool stays behind
+    /// however this server ends, unless it is unlinked.
     ///
     /// # Errors
     /// When the directory can't be published; nothing is written down then.
@@ -112,12 +167,15 @@ impl Engine {
         self.take_over(&mut state, contents);
         state.write_down();
         let published = match &mut state.slots {
-            Some(slots) => slots.directory().publish().map(|()| slots.directory().keep()),
+            Some(slots) => slots.directory().publish(),
             None => Ok(()),
         };
-        if published.is_err() {
-            state.slots = None;
-            state.cache.record_changes(false);
+        match published {
+            Ok(()) => self.pool.leave_behind(),
+            Err(_) => {
+                state.slots = None;
+                state.cache.record_changes(false);
+            }
         }
         published
     }
@@ -128,56 +186,24 @@ impl Engine {
             .iter()
             .filter_map(|(number, bytes)| Some((*number, Arc::new(decode(bytes)?))))
             .collect();
-        let mut dropped = contents.torn as u64;
         let mut records = contents.records;
-        let pool_bytes = self.pool.len_bytes();
-        let fits = |record: &SlotRecord| {
-            let end = record.offset.checked_add(record.bytes);
-            end.is_some_and(|end| end <= pool_bytes)
-                && scopes.get(&record.scope).is_some_and(|scope| scope.layout.bytes() == record.bytes)
-        };
-        let before = records.len();
-        records.retain(fits);
-        dropped += (before - records.len()) as u64;
+        let (pool_bytes, before) = (self.pool.len_bytes(), records.len());
+        records.retain(|record| record.offset.checked_add(record.bytes).is_some_and(|end| end <= pool_bytes));
+        let mut taken =
+            Taken { dropped: (contents.torn + before - records.len()) as u64, ..Taken::default() };
         let end = records.iter().map(|record| record.offset + record.bytes).max().unwrap_or(0);
         let align = self.config.align_bytes;
         state.cache.grow(end.next_multiple_of(align).min(pool_bytes / align * align));
         records.sort_unstable_by_key(|record| record.offset);
         let now_ms = self.now_ms();
-        let (mut unverified, mut held) = (Vec::new(), Vec::new());
-        for record in records {
-            let scope = &scopes[&record.scope];
-            let staged_ms = if record.seal.is_some() { now_ms as u32 } else { self.long_ago(now_ms) };
-            let (hash, position) = (ChunkHash(record.hash), usize::from(record.position));
-            match (state.cache.adopt(scope, hash, position, record.offset, staged_ms), record.seal) {
-                (Some(entry), Some(seal)) => {
-                    state.cache.set_seal(entry, seal);
-                    let scope = Arc::clone(scope);
-                    let object = Unverified { entry, scope, offset: record.offset, seal };
-                    unverified.push((record.sequence, hash, object));
-                }
-                (Some(entry), None) => held.push(entry),
-                (None, _) => dropped += 1,
-            }
+        for record in &records {
+            let scope = scopes.get(&record.scope).filter(|scope| scope.layout.bytes() == record.bytes);
+            taken.add(&mut state.cache, record, scope, now_ms as u32);
         }
-        unverified.sort_unstable_by_key(|(sequence, ..)| *sequence);
-        let adoption = &self.adoption;
-        adoption.adopted.store(unverified.len() as u64, Ordering::Relaxed);
-        adoption.dropped.store(dropped, Ordering::Relaxed);
-        adoption.under_way.store(!unverified.is_empty(), Ordering::Release);
-        let mut waiting = adoption.waiting();
-        waiting.left = unverified.len();
-        for (index, (_, hash, object)) in unverified.into_iter().enumerate() {
-            waiting.by_chunk.entry(hash).or_default().push(index);
-            waiting.objects.push(Some(object));
-        }
-        state.held = Held { entries: held, until_ms: now_ms + HELD_MS };
+        taken.unverified.sort_unstable_by_key(|(sequence, ..)| *sequence);
+        state.held = Held { entries: taken.held, until_ms: now_ms + HELD_MS };
         self.wake_sweep.notify_one();
-    }
-
-    /// A time at which a writer began who keeps nobody else from writing the same chunk.
-    fn long_ago(&self, now_ms: u64) -> u32 {
-        (now_ms as u32).wrapping_sub(super::core::STAGING_FRESH_MS)
+        self.adoption.begin(taken.unverified, taken.dropped);
     }
 
     /// Whether objects that were taken over still wait for their bytes to be looked at.
@@ -286,6 +312,19 @@ impl Held {
 }
 
 impl Adoption {
+    /// Has these objects looked at, in their order.
+    fn begin(&self, unverified: Vec<(u64, ChunkHash, Unverified)>, dropped: u64) {
+        self.adopted.store(unverified.len() as u64, Ordering::Relaxed);
+        self.dropped.store(dropped, Ordering::Relaxed);
+        self.under_way.store(!unverified.is_empty(), Ordering::Release);
+        let mut waiting = self.waiting();
+        waiting.left = unverified.len();
+        for (index, (_, hash, object)) in unverified.into_iter().enumerate() {
+            waiting.by_chunk.entry(hash).or_default().push(index);
+            waiting.objects.push(Some(object));
+        }
+    }
+
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
         lock(&self.waiting)
     }

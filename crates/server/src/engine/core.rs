@@ -21,8 +21,8 @@ use crate::events::EventBus;
 /// Names a client connection; never reused while the server runs.
 pub type ConnectionId = u64;
 
-/// How long a chunk that is being written keeps other writers away. A copy takes milliseconds; a writer that takes longer
-/// than this has most likely given up.
+/// How long a chunk that is being written keeps other writers away. A worker reserves, waits for its forward pass and copies; of a
+/// writer that takes longer than this nobody waits any more, and whoever commits first wins.
 pub(super) const STAGING_FRESH_MS: u32 = 30_000;
 
 /// Watermarks and times, which may change while the engine runs. Durations are in milliseconds.

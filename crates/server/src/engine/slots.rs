@@ -5,14 +5,15 @@
 
 use std::sync::Arc;
 
-use hashbrown::HashMap;
-use larder_core::cache::Cache;
+use hashbrown::{HashMap, HashSet};
+use larder_core::cache::{Cache, Slot};
 use larder_core::key::{Scope, check_key};
 use larder_core::layout::ObjectLayout;
 use larder_pool::{Directory, SCOPES_MAX, SlotRecord};
 use serde::{Deserialize, Serialize};
 
-/// A scope without a number: there were too many, or its names are too long. Its objects are not written down.
+/// A scope without a number: there were too many, or its names are too long. Of its objects only the memory is written down that
+/// somebody may be writing.
 const UNWRITTEN: u32 = u32::MAX;
 
 /// Follows the object table.
@@ -24,6 +25,8 @@ pub(super) struct SlotKeeper {
     free_numbers: Vec<u32>,
     /// The scope of each record that is written down.
     scopes: Vec<Option<Arc<Scope>>>,
+    /// Memory that somebody may be writing and that could not be written down.
+    unwritten_writers: HashSet<u32>,
     /// Records that could not be written down.
     pub(super) unwritten: u64,
 }
@@ -43,6 +46,7 @@ impl SlotKeeper {
             numbers: HashMap::new(),
             free_numbers: (0..SCOPES_MAX).rev().collect(),
             scopes: Vec::new(),
+            unwritten_writers: HashSet::new(),
             unwritten: 0,
         }
     }
@@ -56,28 +60,46 @@ impl SlotKeeper {
     pub(super) fn follow(&mut self, cache: &mut Cache) {
         for id in cache.take_changes() {
             match cache.slot(id) {
-                Some(slot) => {
-                    let scope = self.number(id, slot.scope);
-                    self.sequence += 1;
-                    let record = SlotRecord {
-                        sequence: self.sequence,
-                        offset: slot.offset,
-                        bytes: slot.scope.layout.bytes(),
-                        hash: slot.hash.0,
-                        scope,
-                        position: slot.position,
-                        seal: slot.seal,
-                    };
-                    if scope == UNWRITTEN || !self.directory.put(id, &record) {
-                        self.directory.clear(id);
-                        self.unwritten += 1;
-                    }
-                }
+                Some(slot) => self.write(id, &slot),
                 None => {
-                    self.directory.clear(id);
                     self.forget(id);
+                    self.note_unwritten(id, false);
                 }
             }
+        }
+    }
+
+    fn write(&mut self, id: u32, slot: &Slot<'_>) {
+        let scope = self.number(id, slot.scope);
+        self.sequence += 1;
+        let record = SlotRecord {
+            sequence: self.sequence,
+            offset: slot.offset,
+            bytes: slot.scope.layout.bytes(),
+            hash: slot.hash.0,
+            scope,
+            position: slot.position,
+            seal: slot.seal,
+            is_being_written: slot.is_being_written,
+        };
+        let is_of_use = scope != UNWRITTEN || slot.is_being_written;
+        let is_written = is_of_use && self.directory.put(id, &record);
+        if !is_written {
+            self.directory.clear(id);
+            self.unwritten += 1;
+        }
+        self.note_unwritten(id, slot.is_being_written && !is_written);
+    }
+
+    /// A directory that lacks memory which somebody may be writing is of no use to a successor for as long as it does.
+    fn note_unwritten(&mut self, id: u32, is_unwritten_writer: bool) {
+        let before = self.unwritten_writers.is_empty();
+        match is_unwritten_writer {
+            true => _ = self.unwritten_writers.insert(id),
+            false => _ = self.unwritten_writers.remove(&id),
+        }
+        if self.unwritten_writers.is_empty() != before {
+            self.directory.set_incomplete(before);
         }
     }
 
@@ -111,7 +133,9 @@ impl SlotKeeper {
         scope_number
     }
 
+    /// Empties a record. Only then may its scope's number be another's: the server may die between any two steps.
     fn forget(&mut self, id: u32) {
+        self.directory.clear(id);
         let Some(scope) = self.scopes.get_mut(id as usize).and_then(Option::take) else { return };
         let Some(number) = self.numbers.get_mut(&scope) else { return };
         number.records -= 1;
@@ -164,7 +188,43 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Scope> {
 
 #[cfg(test)]
 mod tests {
+    use larder_core::cache::CacheConfig;
+    use larder_core::eviction::Lru;
+    use larder_core::hash::ChunkHash;
+    use larder_pool::{Contents, DirectoryOptions, Segment, SegmentOptions};
+
     use super::*;
+
+    fn scope(model_name: &str) -> Scope {
+        let layout = ObjectLayout::contiguous(vec![4096], "uint8".parse().unwrap()).unwrap();
+        Scope {
+            model_name: model_name.into(),
+            kv_rank: 0,
+            object_group_id: 0,
+            cache_salt: "".into(),
+            layout: Arc::new(layout),
+        }
+    }
+
+    /// The server may die between any two steps: a record that is still there must never name a scope that is another's by now.
+    #[test]
+    fn a_scopes_number_is_free_only_when_no_record_names_it() {
+        let share = Some(format!("engine-slots-{}", std::process::id()));
+        let segment = Segment::create(SegmentOptions { share, bytes: 8192, hugepages: false }).unwrap();
+        let options = DirectoryOptions { stamp: 1, records_max: 2 };
+        let mut keeper = SlotKeeper::new(Directory::create(&segment, options).unwrap(), 0);
+        keeper.directory().publish().unwrap();
+        let config = CacheConfig { capacity_bytes: 8192, align_bytes: 4096, staging_fresh_ms: 1 };
+        let mut cache = Cache::new(config, Box::new(Lru::new()));
+        cache.record_changes(true);
+        cache.reserve(&scope("a"), &[ChunkHash([1; 32])], 0..1, 0);
+        keeper.follow(&mut cache);
+        let records = || Contents::read(&segment, 1).unwrap().unwrap().records;
+        assert_eq!(records().len(), 1);
+        let before = keeper.free_numbers.len();
+        keeper.forget(0);
+        assert_eq!((keeper.free_numbers.len(), records().len()), (before + 1, 0));
+    }
 
     #[test]
     fn scopes_come_back_and_nonsense_does_not() {

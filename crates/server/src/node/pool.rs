@@ -34,9 +34,7 @@ pub(super) fn open(config: &ServerConfig) -> Result<Pool, PoolError> {
         hugepages: config.l1.use_hugepages,
     };
     let pool = match &config.l1.shared_memory {
-        SharedMemory::Named(name) if config.l1.warm_restart => {
-            open_lasting(config, name, options(Some(name)))?
-        }
+        SharedMemory::Named(name) if config.l1.warm_restart => open_lasting(config, options(Some(name)))?,
         SharedMemory::Named(name) => forgetful(Segment::create(options(Some(name)))?),
         SharedMemory::Automatic(name) => {
             let shared = Segment::create(options(Some(name))).or_else(|error| {
@@ -59,23 +57,15 @@ fn forgetful(segment: Segment) -> Pool {
 }
 
 /// The pool of the server before this one with all that is in it; a new one if there is none that fits.
-fn open_lasting(config: &ServerConfig, name: &str, options: SegmentOptions) -> Result<Pool, PoolError> {
+fn open_lasting(config: &ServerConfig, options: SegmentOptions) -> Result<Pool, PoolError> {
     let stamp = stamp(config);
-    let contents = Contents::read(name, stamp)?;
-    let adopted = match &contents {
-        Some(_) => Segment::adopt(&options)?,
-        None => None,
-    };
-    let (segment, contents) = match (adopted, contents) {
-        (Some(segment), Some(contents)) => (segment, contents),
-        _ => {
-            tracing::info!("warm restart: starting cold, no pool of this configuration was left behind");
-            (Segment::create(options)?, Contents::default())
-        }
-    };
+    let (segment, contents) = Segment::adopt_or_create(options, stamp)?;
+    if contents.is_none() {
+        tracing::info!("warm restart: starting cold, no pool of this configuration was left behind");
+    }
     let records_max = config.l1.size_bytes / config.l1.align_bytes;
-    let directory = Directory::create(name, DirectoryOptions { stamp, records_max })?;
-    Ok(Pool { segment, memory: Some(Memory { directory, contents }) })
+    let directory = Directory::create(&segment, DirectoryOptions { stamp, records_max })?;
+    Ok(Pool { segment, memory: Some(Memory { directory, contents: contents.unwrap_or_default() }) })
 }
 
 /// What must be the same for objects of one server to mean the same to the next.
@@ -115,7 +105,7 @@ pub(super) fn remember(
     thread.map(Some).map_err(|source| StartError::System { what: "adoption thread", source })
 }
 
-/// Removes the pool's name, or leaves the pool behind for the next server.
+/// The orderly end: removes the pool's name, unless the pool is for the next server.
 pub(super) fn close(engine: &Engine, adopting: Option<thread::JoinHandle<()>>) {
     let Some(adopting) = adopting else {
         engine.pool().unlink();
@@ -125,7 +115,6 @@ pub(super) fn close(engine: &Engine, adopting: Option<thread::JoinHandle<()>>) {
     if adopting.join().is_err() {
         tracing::error!("the adoption thread failed");
     }
-    engine.pool().leave_behind();
     tracing::info!("warm restart: left the pool behind for the next server of this name");
 }
 

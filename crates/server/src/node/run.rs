@@ -6,12 +6,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use larder_core::eviction::{self, Policy};
 use larder_core::hash::{ChunkHasher, HashAlgorithm};
+use larder_pool::Segment;
 use larder_supervise::{EventSink, Supervisor, SupervisorConfig};
 use tokio::net::TcpListener;
 
 use super::error::{StartError, http_url};
 use super::pool;
-use super::serve::{RpcServer, serve_rpc};
+use super::serve::{RpcServer, Service, bind_rpc};
 use super::shutdown::Shutdown;
 use crate::admin::{self, Admin, Plugins};
 use crate::config::json::{Resolved, plugin_config_json, plugin_extra_config_json};
@@ -62,6 +63,7 @@ struct Node {
     engine: Arc<Engine>,
     tier: Arc<Tier>,
     quotas: Arc<QuotaTable>,
+    tasks: Tasks,
     sealer: Sealer,
     rpc: RpcServer,
     preparation: Arc<Preparation>,
@@ -84,37 +86,39 @@ impl Node {
             config.mp.hash_algorithm,
             hasher.none_hash()
         );
+        // What may keep a server from starting comes before it takes over what the one before left.
+        let rpc = bind_rpc(&format!("tcp://{}:{}", config.mp.host, config.mp.port))?;
+        let http = listen_http(&config).await?;
         let pool::Pool { segment, memory } = pool::open(&config)?;
         let pool = Arc::new(segment);
         let engine =
             Arc::new(Engine::new(engine_config(&config, algorithm), Arc::clone(&pool), policy(&config)));
-        let adopting = pool::remember(&engine, memory)?;
+        let quotas = Arc::new(QuotaTable::new(config.quotas.clone()));
+        engine.set_quotas(&config.quotas);
         let tasks = Tasks::default();
+        let tier = Arc::new(Tier::start(&tier_config(&config, &quotas), Arc::clone(&engine), &tasks)?);
+        let sealer = Sealer::start(&engine, &tasks)
+            .map_err(|source| StartError::System { what: "sealing thread", source })?;
+        let adopting = pool::remember(&engine, memory)?;
+        if engine.is_adopting() {
+            // Lookups wait for objects of the server before as they wait for adapters.
+            tier.ensure_running()?;
+        }
         let stats = Arc::new(RpcStats::default());
-        let front = FrontConfig {
-            shm_name: pool.name().unwrap_or_default().to_owned(),
-            pool_bytes: pool.len_bytes(),
-            experimental: if config.mp.kv_event_log_size > 0 {
-                vec!["kv_event_stream".into()]
-            } else {
-                Vec::new()
-            },
-        };
-        let address = format!("tcp://{}:{}", config.mp.host, config.mp.port);
-        let rpc =
-            serve_rpc(&address, Arc::clone(&engine), hasher.clone(), front, Arc::clone(&stats), &tasks)?;
         for endpoint in rpc.endpoints() {
             tracing::info!("LMCache ZMQ cache server is running on {endpoint}");
         }
-        let quotas = Arc::new(QuotaTable::new(config.quotas.clone()));
-        engine.set_quotas(&config.quotas);
-        let sealer = Sealer::start(&engine, &tasks)
-            .map_err(|source| StartError::System { what: "sealing thread", source })?;
-        let tier = Arc::new(Tier::start(&tier_config(&config, &quotas), Arc::clone(&engine), &tasks)?);
+        let rpc = rpc.serve(Service {
+            engine: Arc::clone(&engine),
+            hasher: hasher.clone(),
+            front: front_config(&config, &pool),
+            stats: Arc::clone(&stats),
+            tasks: tasks.clone(),
+        })?;
         let preparation = Arc::new(Preparation::default());
         let preparing = pool::prepare(&config, &engine, &preparation)?;
-        let node = Self { engine, tier, quotas, sealer, rpc, preparation, preparing, adopting };
-        let served = node.serve(live, log, hasher, tasks, stats, &mut shutdown).await;
+        let node = Self { engine, tier, quotas, tasks, sealer, rpc, preparation, preparing, adopting };
+        let served = node.serve(live, log, http, hasher, stats, &mut shutdown).await;
         node.stop();
         served
     }
@@ -124,8 +128,8 @@ impl Node {
         &self,
         live: Live,
         log: Option<LogHandle>,
+        (listener, url): (TcpListener, String),
         hasher: ChunkHasher,
-        tasks: Tasks,
         rpc: Arc<RpcStats>,
         shutdown: &mut Shutdown,
     ) -> Result<(), StartError> {
@@ -141,7 +145,7 @@ impl Node {
             resolved: Arc::new(resolved.clone()),
             effects: Effects { engine: Arc::clone(&self.engine), tier: Arc::clone(&self.tier), log },
             rpc,
-            tasks,
+            tasks: self.tasks.clone(),
             preparation: Arc::clone(&self.preparation),
             hasher,
             tier: Arc::clone(&self.tier),
@@ -149,7 +153,6 @@ impl Node {
             plugins: control.clone(),
         };
         let teller = Arc::new(Admin { plugins: Plugins::default(), ..admin.clone() });
-        let (listener, url) = listen_http(&config).await?;
         tracing::info!("LMCache cache server is running... (HTTP on {url})");
         let app = admin::router(admin).into_make_service_with_connect_info::<std::net::SocketAddr>();
         let http = tokio::task::spawn_local(async move { axum::serve(listener, app).await });
@@ -182,6 +185,18 @@ impl Node {
             tracing::error!("the pool's preparation failed");
         }
         tracing::info!("stopped");
+    }
+}
+
+fn front_config(config: &ServerConfig, pool: &Segment) -> FrontConfig {
+    FrontConfig {
+        shm_name: pool.name().unwrap_or_default().to_owned(),
+        pool_bytes: pool.len_bytes(),
+        experimental: if config.mp.kv_event_log_size > 0 {
+            vec!["kv_event_stream".into()]
+        } else {
+            Vec::new()
+        },
     }
 }
 

@@ -22,19 +22,44 @@ const COPIES_MAX: usize = 4;
 /// A thread for copies ends when it has had nothing to do for this long.
 const COPY_THREAD_IDLE: Duration = Duration::from_secs(10);
 
-/// The RPC front on its thread.
-pub(super) struct RpcServer {
+/// What the RPC thread serves.
+pub(super) struct Service {
+    pub(super) engine: Arc<Engine>,
+    pub(super) hasher: ChunkHasher,
+    pub(super) front: FrontConfig,
+    pub(super) stats: Arc<RpcStats>,
+    pub(super) tasks: Tasks,
+}
+
+/// The RPC thread with its port bound: clients that connect wait until there is something to serve. Dropping it ends the thread.
+pub(super) struct BoundRpc {
     endpoints: Vec<Endpoint>,
+    start: oneshot::Sender<Service>,
     stop: oneshot::Sender<()>,
     thread: thread::JoinHandle<()>,
 }
 
-impl RpcServer {
+impl BoundRpc {
     /// Where it listens.
     pub(super) fn endpoints(&self) -> &[Endpoint] {
         &self.endpoints
     }
 
+    /// Begins to serve.
+    pub(super) fn serve(self, service: Service) -> Result<RpcServer, StartError> {
+        let Self { start, stop, thread, .. } = self;
+        start.send(service).map_err(|_| StartError::RpcThread)?;
+        Ok(RpcServer { stop, thread })
+    }
+}
+
+/// The RPC front on its thread.
+pub(super) struct RpcServer {
+    stop: oneshot::Sender<()>,
+    thread: thread::JoinHandle<()>,
+}
+
+impl RpcServer {
     /// Stops accepting, gives answers on their way a moment, and ends.
     pub(super) fn stop(self) {
         drop(self.stop);
@@ -44,19 +69,12 @@ impl RpcServer {
     }
 }
 
-/// Starts the RPC thread and returns when it is bound.
-pub(super) fn serve_rpc(
-    address: &str,
-    engine: Arc<Engine>,
-    hasher: ChunkHasher,
-    front: FrontConfig,
-    stats: Arc<RpcStats>,
-    tasks: &Tasks,
-) -> Result<RpcServer, StartError> {
+/// Starts the RPC thread and returns when its port is bound.
+pub(super) fn bind_rpc(address: &str) -> Result<BoundRpc, StartError> {
     let endpoint: Endpoint = address.parse()?;
     let (bound, is_bound) = mpsc::sync_channel(1);
+    let (start, started) = oneshot::channel::<Service>();
     let (stop, stopped) = oneshot::channel();
-    let tasks = tasks.clone();
     let thread = thread::Builder::new()
         .name("larder-rpc".into())
         .spawn(move || {
@@ -79,16 +97,18 @@ pub(super) fn serve_rpc(
                     Ok(router) => router,
                     Err(error) => return drop(bound.send(Err(error.into()))),
                 };
+                drop(bound.send(Ok(router.endpoints())));
+                // An error means that the start came to nothing.
+                let Ok(Service { engine, hasher, front, stats, tasks }) = started.await else { return };
                 let front = Front::new(Arc::clone(&engine), hasher, front, stats);
                 start_tasks(&tasks, &engine, &front);
-                drop(bound.send(Ok(router.endpoints())));
                 serve(router, front, stopped).await;
             }));
             runtime.shutdown_background();
         })
         .map_err(|source| StartError::System { what: "RPC thread", source })?;
     let endpoints = is_bound.recv().map_err(|_| StartError::RpcThread)??;
-    Ok(RpcServer { endpoints, stop, thread })
+    Ok(BoundRpc { endpoints, start, stop, thread })
 }
 
 async fn serve(router: Router, front: Arc<Front>, stopped: oneshot::Receiver<()>) {

@@ -199,10 +199,6 @@ impl Tier {
         for (index, adapter) in config.adapters.iter().enumerate() {
             tier.attach(adapter, None).map_err(|source| TierError::At { index, source: Box::new(source) })?;
         }
-        if tier.shared.engine.is_adopting() {
-            // Lookups wait for objects of the server before as they wait for adapters.
-            tier.ensure_running()?;
-        }
         Ok(tier)
     }
 
@@ -232,7 +228,10 @@ impl Tier {
     }
 
     /// Starts the thread if there is none yet.
-    pub(super) fn ensure_running(&self) -> Result<(), TierError> {
+    ///
+    /// # Errors
+    /// [`TierError::Stopping`], [`TierError::Thread`].
+    pub fn ensure_running(&self) -> Result<(), TierError> {
         let mut thread = lock(&self.thread);
         match *thread {
             Thread::Running { .. } => return Ok(()),

@@ -1,11 +1,14 @@
 //! A server after another one, over the same pool.
 
 use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
-use larder_pool::{Contents, Directory, DirectoryOptions};
+use larder_pool::{Directory, DirectoryOptions};
 use proptest::prelude::*;
 
 use super::*;
+use crate::engine::adoption::HELD_MS;
 
 const OPTIONS: DirectoryOptions = DirectoryOptions { stamp: 1, records_max: 1_000 };
 
@@ -23,14 +26,14 @@ impl Name {
 
     /// An engine over a new pool, or that of the one before.
     fn server(&self, pages: u64) -> Engine {
-        let contents = Contents::read(&self.0, 1).unwrap();
-        let options = self.options(pages);
-        let (segment, contents) = match (Segment::adopt(&options).unwrap(), contents) {
-            (Some(segment), Some(contents)) => (segment, contents),
-            _ => (Segment::create(options).unwrap(), Contents::default()),
-        };
+        self.server_with(pages, OPTIONS)
+    }
+
+    fn server_with(&self, pages: u64, options: DirectoryOptions) -> Engine {
+        let (segment, contents) = Segment::adopt_or_create(self.options(pages), OPTIONS.stamp).unwrap();
+        let directory = Directory::create(&segment, options).unwrap();
         let engine = Engine::new(config(), Arc::new(segment), Box::new(Lru::new()));
-        engine.remember(Directory::create(&self.0, OPTIONS).unwrap(), contents).unwrap();
+        engine.remember(directory, contents.unwrap_or_default()).unwrap();
         engine.grow(pages * PAGE);
         engine.stop_growing();
         engine.connected(1);
@@ -48,7 +51,7 @@ impl Drop for Name {
 
 /// The end of a server as a kill is one: nothing is cleaned up.
 fn kill(engine: Engine) {
-    engine.pool().leave_behind();
+    drop(engine);
 }
 
 fn seal_all(engine: &Engine) {
@@ -153,15 +156,95 @@ fn what_was_being_written_stays_out_of_use_for_a_while() {
     kill(first);
     let mut second = name.server(4);
     second.verify_adopted();
-    assert_eq!(used_bytes(&second), 4 * PAGE, "one object, and three that have no seal");
-    assert_eq!((hits(&second, 1, 1), hits(&second, 3, 1)), (1, 0));
+    assert_eq!(used_bytes(&second), 3 * PAGE, "one object, and two that a worker may still write");
+    assert_eq!((hits(&second, 1, 1), hits(&second, 3, 1)), (1, 0), "one was not sealed in time");
+    second.age_by(Duration::from_millis(HELD_MS - 1_000));
     second.sweep();
-    assert_eq!(used_bytes(&second), 4 * PAGE);
-    second.age_by(std::time::Duration::from_secs(31));
+    assert_eq!(used_bytes(&second), 3 * PAGE, "a forward pass may take long");
+    second.age_by(Duration::from_secs(1));
     second.sweep();
     assert_eq!(used_bytes(&second), PAGE);
     store(&second, 2, 2);
     assert_eq!(hits(&second, 2, 2), 2);
+}
+
+#[test]
+fn what_was_cleared_under_its_writer_stays_out_of_use_too() {
+    let name = Name::new("condemned");
+    let first = name.server(4);
+    store(&first, 1, 2);
+    assert_eq!(look_up(&first, "reader", &prompt(1, 2)), 2);
+    first.prepare_store(&key("writing", &prompt(2, 1), Some(0)), WORKER, 1).unwrap();
+    first.clear(true);
+    assert_eq!(used_bytes(&first), 3 * PAGE);
+    kill(first);
+    assert_eq!(used_bytes(&name.server(4)), PAGE, "the writer's, and not what was only read");
+}
+
+/// The end of a server that another one waits for: what the dead one did last counts.
+#[test]
+fn a_successor_goes_by_what_the_server_before_wrote_last() {
+    let name = Name::new("last-words");
+    let first = name.server(4);
+    store(&first, 1, 2);
+    seal_all(&first);
+    let segment = Path::new("/dev/shm").join(first.pool().name().unwrap());
+    let open_files = || {
+        let open = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+        open.filter(|fd| std::fs::read_link(fd.path()).is_ok_and(|target| target == segment)).count()
+    };
+    let before = open_files();
+    let second = std::thread::scope(|scope| {
+        let starting = scope.spawn(|| name.server(4));
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while open_files() == before && !starting.is_finished() {
+            assert!(Instant::now() < deadline, "it never looked at the segment");
+            std::thread::yield_now();
+        }
+        first.clear(false);
+        first.prepare_store(&key("writing", &prompt(2, 1), Some(0)), WORKER, 1).unwrap();
+        kill(first);
+        starting.join().unwrap()
+    });
+    second.verify_adopted();
+    assert_eq!(second.adoption_status().adopted, 0, "it was cleared");
+    assert_eq!(used_bytes(&second), PAGE, "a worker is writing there");
+}
+
+#[test]
+fn memory_of_scopes_that_can_not_be_written_down_is_held_for_its_writer() {
+    let name = Name::new("nameless");
+    let first = name.server(4);
+    let model = "m".repeat(2_000);
+    first.register(8, &model, 1, geometry(1), 1).unwrap();
+    let (writing, stored) = (prompt(1, 1), prompt(2, 1));
+    let [writing, stored] =
+        [&writing, &stored].map(|tokens| PromptKey { model_name: &model, ..key("r", tokens, Some(0)) });
+    first.prepare_store(&stored, 8, 1).unwrap();
+    assert!(first.commit_store(&stored, 8, 1, None).unwrap());
+    first.prepare_store(&writing, 8, 1).unwrap();
+    kill(first);
+    let second = name.server(4);
+    assert_eq!((used_bytes(&second), second.adoption_status().dropped), (PAGE, 0));
+}
+
+#[test]
+fn a_directory_without_room_for_a_writer_makes_the_successor_start_cold() {
+    let name = Name::new("no-room");
+    let first = name.server_with(4, DirectoryOptions { records_max: 1, ..OPTIONS });
+    store(&first, 1, 1);
+    seal_all(&first);
+    let writing = key("writing", &prompt(2, 1), Some(0));
+    first.prepare_store(&writing, WORKER, 1).unwrap();
+    kill(first);
+    let second = name.server_with(4, DirectoryOptions { records_max: 1, ..OPTIONS });
+    assert_eq!((second.adoption_status().adopted, used_bytes(&second)), (0, 0), "in memory of its own");
+    store(&second, 1, 1);
+    seal_all(&second);
+    second.prepare_store(&writing, WORKER, 1).unwrap();
+    assert!(second.commit_store(&writing, WORKER, 1, None).unwrap());
+    kill(second);
+    assert_eq!(name.server(4).adoption_status().adopted, 1, "nobody was writing any more");
 }
 
 #[test]
@@ -266,7 +349,7 @@ fn take(engine: &mut Engine, step: &Step, number: usize) {
         Step::Evict => _ = engine.evict_step(2),
         Step::Clear => engine.clear(false),
         Step::Expire => {
-            engine.age_by(std::time::Duration::from_secs(31));
+            engine.age_by(Duration::from_millis(HELD_MS));
             engine.sweep();
         }
     }
@@ -294,7 +377,7 @@ proptest! {
         let mut last = name.server(8);
         last.verify_adopted();
         prop_assert_eq!(&resident(&last, false), &expected);
-        last.age_by(std::time::Duration::from_secs(31));
+        last.age_by(Duration::from_millis(HELD_MS));
         last.sweep();
         prop_assert_eq!(used_bytes(&last), expected.len() as u64 * PAGE);
     }
