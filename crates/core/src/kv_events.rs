@@ -4,7 +4,12 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use hashbrown::HashMap;
+
 use crate::hash::ChunkHash;
+
+/// Most models of which it is known how far their records have left the log; beyond it what one of them lost counts for all.
+const MODELS_MAX: usize = 1_024;
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,7 +45,7 @@ pub struct KvEventPage {
     pub events: Vec<KvEvent>,
     /// The last position looked at: the next cursor.
     pub next_cursor: u64,
-    /// Whether records between the cursor and the first of this page are missing.
+    /// Whether records of the subscriber's model between the cursor and the first of this page are missing, or may be.
     pub lost: bool,
 }
 
@@ -51,7 +56,9 @@ pub struct KvEventLog {
     capacity: usize,
     records: VecDeque<KvEvent>,
     next_seq: u64,
-    /// Everything up to this position may have gaps that are not in the log.
+    /// Position of the last record of each model that left the log.
+    left: HashMap<Arc<str>, u64>,
+    /// Everything up to this position may have gaps that are not in the log, for every model.
     lost_through: u64,
 }
 
@@ -59,7 +66,14 @@ impl KvEventLog {
     /// An empty log of up to `capacity` records; with 0 nothing is ever recorded.
     #[must_use]
     pub fn new(incarnation_ns: u64, capacity: usize) -> Self {
-        Self { incarnation_ns, capacity, records: VecDeque::new(), next_seq: 1, lost_through: 0 }
+        Self {
+            incarnation_ns,
+            capacity,
+            records: VecDeque::new(),
+            next_seq: 1,
+            left: HashMap::new(),
+            lost_through: 0,
+        }
     }
 
     /// Tells this log from that of another run of the server.
@@ -103,11 +117,21 @@ impl KvEventLog {
         if self.capacity == 0 {
             return;
         }
-        if self.records.len() == self.capacity {
-            self.records.pop_front();
+        if self.records.len() == self.capacity
+            && let Some(oldest) = self.records.pop_front()
+        {
+            self.note_left(oldest);
         }
         self.records.push_back(KvEvent { seq: self.next_seq, model_name, hashes, kind });
         self.next_seq += 1;
+    }
+
+    fn note_left(&mut self, record: KvEvent) {
+        self.left.insert(record.model_name, record.seq);
+        if self.left.len() > MODELS_MAX {
+            self.lost_through = self.lost_through.max(record.seq);
+            self.left.clear();
+        }
     }
 
     /// Notes that something happened that is not in the log. It takes a position of its own: who reads across it
@@ -117,6 +141,7 @@ impl KvEventLog {
             self.lost_through = self.next_seq;
             self.next_seq += 1;
             self.records.clear();
+            self.left.clear();
         }
     }
 
@@ -125,7 +150,8 @@ impl KvEventLog {
     pub fn read(&self, model_name: &str, cursor: u64, max_events: usize) -> KvEventPage {
         let oldest = self.next_seq - self.records.len() as u64;
         let last = self.next_seq - 1;
-        let lost = cursor > last || cursor + 1 < oldest || cursor < self.lost_through;
+        let left = self.left.get(model_name).copied().unwrap_or(0).max(self.lost_through);
+        let lost = cursor > last || cursor < left;
         let from = if cursor > last { 0 } else { (cursor + 1).saturating_sub(oldest) };
         let mut page = KvEventPage { events: Vec::new(), next_cursor: last, lost };
         for record in self.records.iter().skip(from as usize) {
@@ -144,6 +170,8 @@ impl KvEventLog {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn log(capacity: usize, models: &[&str]) -> KvEventLog {
@@ -176,6 +204,26 @@ mod tests {
     }
 
     #[test]
+    fn one_lost_record_is_told_and_no_record_of_another_model_counts() {
+        let log = log(2, &["m", "x", "m", "x", "x"]);
+        assert_eq!(read(&log, 2, 9), (vec![], 5, true), "record 3 is gone");
+        assert_eq!(read(&log, 3, 9), (vec![], 5, false), "only records of another model are");
+    }
+
+    #[test]
+    fn with_too_many_models_every_one_may_have_lost() {
+        let models: Vec<String> = (0..=MODELS_MAX).map(|model| model.to_string()).collect();
+        let mut log = log(1, &["m"]);
+        for model in &models[..MODELS_MAX] {
+            log.push(model.as_str().into(), vec![], KvEventKind::Removed);
+        }
+        assert_eq!(read(&log, 1, 9), (vec![], 1 + MODELS_MAX as u64, false));
+        log.push(models[MODELS_MAX].as_str().into(), vec![], KvEventKind::Removed);
+        assert!(log.left.len() <= MODELS_MAX && read(&log, 1, 9).2);
+        assert!(!read(&log, 1 + MODELS_MAX as u64, 9).2);
+    }
+
+    #[test]
     fn a_gap_is_told_once() {
         let mut log = log(10, &["m", "m"]);
         log.mark_lost();
@@ -188,5 +236,37 @@ mod tests {
     #[test]
     fn a_log_of_size_zero_keeps_nothing() {
         assert_eq!(read(&log(0, &["m"]), 0, 9), (vec![], 0, false));
+    }
+
+    proptest! {
+        /// A reader is told of a loss if and only if a record of its own model is missing from what it got.
+        #[test]
+        fn readers_get_every_record_of_their_model_or_are_told(
+            capacity in 1usize..6,
+            steps in prop::collection::vec((0usize..4, 1usize..4), 0..60),
+        ) {
+            let models = ["m", "x", "y"];
+            let mut log = KvEventLog::new(7, capacity);
+            let mut written: [Vec<u64>; 3] = Default::default();
+            let mut cursors = [0u64; 3];
+            for (step, max_events) in steps {
+                if step < models.len() {
+                    written[step].push(log.next_seq());
+                    log.push(models[step].into(), vec![], KvEventKind::Removed);
+                    continue;
+                }
+                for (model, cursor) in models.iter().zip(&mut cursors) {
+                    let page = log.read(model, *cursor, max_events);
+                    let own = &written[models.iter().position(|other| other == model).unwrap()];
+                    let due = own.iter().copied().filter(|seq| *seq > *cursor && *seq <= page.next_cursor);
+                    let got: Vec<u64> = page.events.iter().map(|event| event.seq).collect();
+                    let due: Vec<u64> = due.collect();
+                    prop_assert!(got.len() <= max_events && page.next_cursor >= *cursor);
+                    prop_assert_eq!(page.lost, got != due, "{:?} of {:?}", got, due);
+                    prop_assert!(due.ends_with(&got));
+                    *cursor = page.next_cursor;
+                }
+            }
+        }
     }
 }

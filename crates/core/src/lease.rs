@@ -13,6 +13,7 @@ use crate::cache::EntryRef;
 pub struct LeaseSet {
     readers: u8,
     rows: Vec<LeaseRow>,
+    held: u64,
 }
 
 #[derive(Debug)]
@@ -34,7 +35,7 @@ impl LeaseRow {
 impl LeaseSet {
     /// An empty set whose objects are each leased for `readers` readers.
     pub fn new(readers: u8) -> Self {
-        Self { readers, rows: Vec::new() }
+        Self { readers, rows: Vec::new(), held: 0 }
     }
 
     /// Records the leases of one rank and group, for consecutive chunks from `first_chunk` on.
@@ -45,7 +46,8 @@ impl LeaseSet {
         first_chunk: usize,
         entries: impl Iterator<Item = EntryRef>,
     ) {
-        let cells = entries.map(|entry| (entry, self.readers)).collect();
+        let cells: Vec<(EntryRef, u8)> = entries.map(|entry| (entry, self.readers)).collect();
+        self.held += cells.len() as u64 * u64::from(self.readers);
         self.rows.push(LeaseRow { rank, group, first_chunk, cells });
     }
 
@@ -59,6 +61,7 @@ impl LeaseSet {
         if cells.len() != range.len() || cells.iter().any(|&(_, readers)| readers == 0) {
             return None;
         }
+        self.held -= cells.len() as u64;
         let taken = cells.iter_mut().map(|(entry, readers)| {
             *readers -= 1;
             *entry
@@ -77,18 +80,65 @@ impl LeaseSet {
                 }
             }
         }
+        self.held -= taken.iter().map(|&(_, readers)| u64::from(readers)).sum::<u64>();
         taken
     }
 
-    /// Leases still held.
+    /// Leases still held. Takes the same time for any number of them.
     #[must_use]
     pub fn held(&self) -> u64 {
-        self.rows.iter().flat_map(|row| &row.cells).map(|&(_, readers)| u64::from(readers)).sum()
+        self.held
     }
 
     /// Every lease still held, for the table to release.
     pub(crate) fn into_leases(self) -> impl Iterator<Item = (EntryRef, u32)> {
         let cells = self.rows.into_iter().flat_map(|row| row.cells);
         cells.filter(|&(_, readers)| readers > 0).map(|(entry, readers)| (entry, u32::from(readers)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry_ref(id: u32) -> EntryRef {
+        EntryRef::numbered(id)
+    }
+
+    #[test]
+    fn what_is_held_is_what_was_not_taken() {
+        let mut leases = LeaseSet::new(2);
+        leases.add_row(0, 0, 0, (0..4).map(entry_ref));
+        leases.add_row(1, 0, 2, (4..6).map(entry_ref));
+        assert_eq!(leases.held(), 12);
+        assert_eq!(leases.take(0, 0, 1..3), Some(vec![entry_ref(1), entry_ref(2)]));
+        assert_eq!(leases.held(), 10);
+        assert_eq!(leases.take_range(Some(0), 2..9), [(entry_ref(2), 1), (entry_ref(3), 2)]);
+        assert_eq!(leases.held(), 7);
+        assert_eq!(leases.take(0, 0, 1..3), None, "the last of them is taken");
+        assert_eq!(leases.take_range(None, 0..3), [(entry_ref(0), 2), (entry_ref(1), 1), (entry_ref(4), 2)]);
+        assert_eq!(leases.held(), 2);
+        assert_eq!(leases.into_leases().collect::<Vec<_>>(), [(entry_ref(5), 2)]);
+    }
+
+    #[test]
+    fn each_rank_and_group_has_leases_of_its_own() {
+        let mut leases = LeaseSet::new(1);
+        for (row, (rank, group)) in [(0, 0), (0, 1), (1, 0), (1, 1)].into_iter().enumerate() {
+            leases.add_row(rank, group, 0, std::iter::once(entry_ref(row as u32)));
+        }
+        for (row, (rank, group)) in [(0, 0), (0, 1), (1, 0), (1, 1)].into_iter().enumerate() {
+            assert_eq!(leases.take(rank, group, 0..1), Some(vec![entry_ref(row as u32)]), "{rank} {group}");
+        }
+        assert_eq!(leases.take(2, 0, 0..1), None);
+        assert_eq!(leases.take(0, 2, 0..1), None);
+    }
+
+    #[test]
+    fn chunks_before_the_first_one_are_nobodys() {
+        let mut leases = LeaseSet::new(1);
+        leases.add_row(0, 0, 3, (0..2).map(entry_ref));
+        assert_eq!(leases.take(0, 0, 2..4), None, "the row has the chunks 3 and 4");
+        assert_eq!(leases.take(0, 0, 3..5), Some(vec![entry_ref(0), entry_ref(1)]));
     }
 }

@@ -9,6 +9,14 @@ pub struct EntryRef {
     pub(super) generation: u32,
 }
 
+#[cfg(test)]
+impl EntryRef {
+    /// A handle for tests of what only keeps handles.
+    pub(crate) fn numbered(id: u32) -> Self {
+        Self { id, generation: 0 }
+    }
+}
+
 /// Position of a [`Scope`](crate::key::Scope) in the scope table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ScopeId(pub(super) u32);

@@ -3,7 +3,6 @@
 //! The table counts leases, their holders own them. The two are compared here: what nobody owns is a leak.
 
 use super::core::Engine;
-use super::lookup::close;
 use super::members::clean_up;
 
 /// Leases by kind of owner.
@@ -106,7 +105,7 @@ impl Engine {
             LeaseOwner::Request(request_id) => {
                 let session = state.sessions.end(request_id)?;
                 let held = session.found.as_ref().map_or(0, |found| found.leases.held());
-                close(&mut state, session);
+                self.close(&mut state, session);
                 tracing::warn!("took {held} leases back from request `{request_id}`: {reason}");
                 held
             }
@@ -120,8 +119,6 @@ impl Engine {
         };
         self.counters.forced_leases.add(released);
         self.after_change(&mut state);
-        drop(state);
-        self.answered.notify_waiters();
         Some(released)
     }
 }

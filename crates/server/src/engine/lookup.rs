@@ -150,7 +150,7 @@ impl Engine {
                 state.cache.refresh(scope, &found.hashes);
             }
         }
-        close(&mut state, session);
+        self.close(&mut state, session);
         true
     }
 
@@ -169,17 +169,19 @@ impl Engine {
         self.counters.evicted_sessions.add(evicted.len() as u64);
         if let Some(superseded) = superseded {
             state.cache.release_all(superseded.leases);
+            self.answered.notify_waiters();
         }
         for session in evicted {
-            close(state, session);
+            self.close(state, session);
         }
         self.wake_sweep.notify_one();
     }
-}
 
-/// Gives back the leases of a session that is no more.
-pub(super) fn close(state: &mut State, session: Session) {
-    if let Some(found) = session.found {
-        state.cache.release_all(found.leases);
+    /// Gives back the leases of a session that is no more, and has whoever waits for its answer look again.
+    pub(super) fn close(&self, state: &mut State, session: Session) {
+        if let Some(found) = session.found {
+            state.cache.release_all(found.leases);
+        }
+        self.answered.notify_waiters();
     }
 }

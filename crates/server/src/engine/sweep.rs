@@ -7,7 +7,6 @@ use larder_core::cache::EntryRef;
 
 use super::core::{Engine, Limits, State};
 use super::instances::Instance;
-use super::lookup::close;
 use super::members::{Heard, clean_up};
 use super::sessions::Session;
 use super::transfer::abort_all;
@@ -48,7 +47,7 @@ impl Engine {
                     "gave back {held} leases of request `{request_id}`: its holder is gone or silent"
                 );
             }
-            close(state, session);
+            self.close(state, session);
         }
     }
 

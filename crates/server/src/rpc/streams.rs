@@ -102,10 +102,10 @@ impl Stream {
         }
         let Subscription { model_name, cursor, max_events, .. } = &mut self.subscription;
         let page = engine.read_events(model_name, *cursor, *max_events);
+        *cursor = page.next_cursor;
         if page.events.is_empty() && !page.lost && !even_if_empty {
             return true;
         }
-        *cursor = page.next_cursor;
         self.credit = false;
         let Some(body) = encode(engine, &page) else { return false };
         let Ticket { uid, operation } = self.ticket.clone();
