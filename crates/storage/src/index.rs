@@ -211,49 +211,111 @@ impl Namespaces {
     }
 }
 
-/// An index that is filled from a backend's own listing while it already serves.
+/// An index that is filled from a backend's own listing, again and again, while it already serves.
 ///
-/// What the listing reports may be out of date by the time it arrives: an object deleted meanwhile must not
-/// come back, so deletions are remembered until the rebuild ends.
+/// What a listing reports may be out of date by the time it arrives: what happened meanwhile counts for more. An object deleted
+/// while a listing runs does not come back by it, and one that was stored meanwhile is not missed if the listing lacks it.
 #[derive(Debug)]
-pub(crate) struct RebuildingIndex<T> {
-    pub(crate) index: Index<T>,
+pub(crate) struct ListedIndex<T> {
+    index: Index<Seen<T>>,
+    /// The listing that runs, or ran last.
+    listing: u32,
     deleted_meanwhile: Option<HashSet<Key>>,
+    is_complete: bool,
 }
 
-impl<T: Copy> RebuildingIndex<T> {
+/// A note, and the last listing that showed its object, or during which it was stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Seen<T> {
+    note: T,
+    listing: u32,
+}
+
+impl<T: Copy + PartialEq> ListedIndex<T> {
     pub(crate) fn new() -> Self {
-        Self { index: Index::new(), deleted_meanwhile: Some(HashSet::new()) }
+        Self { index: Index::new(), listing: 0, deleted_meanwhile: None, is_complete: false }
     }
 
+    /// Whether a listing came to its end yet.
     pub(crate) fn is_complete(&self) -> bool {
-        self.deleted_meanwhile.is_none()
+        self.is_complete
+    }
+
+    pub(crate) fn get(&self, key: &Key) -> Option<Entry<T>> {
+        self.index.get(key).map(|entry| Entry { bytes: entry.bytes, note: entry.note.note })
     }
 
     pub(crate) fn remove(&mut self, key: &Key) -> Option<Entry<T>> {
         if let Some(deleted) = &mut self.deleted_meanwhile {
             deleted.insert(key.clone());
         }
-        self.index.remove(key)
+        self.index.remove(key).map(|entry| Entry { bytes: entry.bytes, note: entry.note.note })
     }
 
     pub(crate) fn insert(&mut self, key: &Key, bytes: u64, note: T) -> Option<Entry<T>> {
         if let Some(deleted) = &mut self.deleted_meanwhile {
             deleted.remove(key);
         }
-        self.index.insert(key, bytes, note)
+        let old = self.index.insert(key, bytes, Seen { note, listing: self.listing });
+        old.map(|entry| Entry { bytes: entry.bytes, note: entry.note.note })
     }
 
-    /// Notes an object the listing saw, unless newer knowledge exists.
-    pub(crate) fn discover(&mut self, key: &Key, bytes: u64, note: T) {
-        let is_deleted = self.deleted_meanwhile.as_ref().is_some_and(|deleted| deleted.contains(key));
-        if !is_deleted && self.index.get(key).is_none() {
-            self.index.insert(key, bytes, note);
+    pub(crate) fn begin_listing(&mut self) {
+        self.listing = self.listing.wrapping_add(1);
+        self.deleted_meanwhile = Some(HashSet::new());
+    }
+
+    /// Notes that the listing saw an object; false if its size is to be looked at, for [`discover`](Self::discover).
+    pub(crate) fn see(&mut self, key: &Key, note: T) -> bool {
+        match self.index.get(key) {
+            Some(known) if known.note.note == note => {
+                self.index.insert(key, known.bytes, Seen { note, listing: self.listing });
+                true
+            }
+            // Something newer is known than a listing can tell.
+            Some(known) => known.note.listing == self.listing,
+            None => false,
         }
     }
 
-    pub(crate) fn complete(&mut self) {
+    /// Notes an object that was seen, unless newer knowledge exists.
+    pub(crate) fn discover(&mut self, key: &Key, bytes: u64, note: T) {
+        let is_deleted = self.deleted_meanwhile.as_ref().is_some_and(|deleted| deleted.contains(key));
+        if !is_deleted && self.index.get(key).is_none_or(|known| known.note.listing != self.listing) {
+            self.index.insert(key, bytes, Seen { note, listing: self.listing });
+        }
+    }
+
+    /// Up to `max` objects after the one called `after` that the listing did not show; the last one looked at; none at the end.
+    pub(crate) fn unseen(&self, after: Option<String>, max: usize) -> (Vec<Key>, Option<String>) {
+        let request = ListRequest { model_name: None, page_token: after, entries_max: max };
+        let Ok(page) = self.index.page(&request) else { return (Vec::new(), None) };
+        let is_unseen =
+            |key: &Key| self.index.get(key).is_some_and(|entry| entry.note.listing != self.listing);
+        let unseen = page.entries.into_iter().map(|entry| entry.key).filter(is_unseen).collect();
+        (unseen, page.next_page_token)
+    }
+
+    /// Ends a listing; one that was cut short shows nothing of what it lacks.
+    pub(crate) fn end_listing(&mut self, is_whole: bool) {
         self.deleted_meanwhile = None;
+        self.is_complete |= is_whole;
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.index.bytes()
+    }
+
+    pub(crate) fn objects(&self) -> u64 {
+        self.index.objects()
+    }
+
+    pub(crate) fn bytes_by_salt(&self) -> BTreeMap<Arc<str>, u64> {
+        self.index.bytes_by_salt()
+    }
+
+    pub(crate) fn page(&self, request: &ListRequest) -> Result<ListPage, Failure> {
+        self.index.page(request)
     }
 }
 
@@ -322,7 +384,8 @@ mod tests {
 
     #[test]
     fn a_listing_does_not_undo_what_happened_meanwhile() {
-        let mut index = RebuildingIndex::new();
+        let mut index = ListedIndex::new();
+        index.begin_listing();
         let (kept, deleted, rewritten, back) = (key(1, 0), key(2, 0), key(3, 0), key(4, 0));
         index.remove(&deleted);
         index.insert(&rewritten, 20, ());
@@ -331,8 +394,41 @@ mod tests {
         for key in [&kept, &deleted, &rewritten, &back] {
             index.discover(key, 10, ());
         }
-        index.complete();
-        assert_eq!(index.index.get(&deleted), None);
-        assert_eq!(index.index.bytes(), 10 + 20 + 30);
+        assert!(!index.is_complete());
+        index.end_listing(true);
+        assert!(index.is_complete());
+        assert_eq!(index.get(&deleted), None);
+        assert_eq!(index.bytes(), 10 + 20 + 30);
+    }
+
+    #[test]
+    fn a_later_listing_shows_what_came_and_what_went() {
+        let mut index = ListedIndex::new();
+        index.begin_listing();
+        for hash in 0..4 {
+            index.discover(&key(hash, 0), 10, 'a');
+        }
+        index.end_listing(true);
+        index.begin_listing();
+        assert!(index.see(&key(0, 0), 'a'));
+        assert!(!index.see(&key(1, 0), 'b'), "it moved, so its size is asked for");
+        index.discover(&key(1, 0), 11, 'b');
+        assert!(!index.see(&key(9, 0), 'a'));
+        index.discover(&key(9, 0), 90, 'a');
+        index.insert(&key(2, 0), 12, 'a');
+        index.insert(&key(7, 0), 70, 'a');
+        let mut unseen = Vec::new();
+        let mut after = None;
+        loop {
+            let (some, next) = index.unseen(after, 2);
+            unseen.extend(some);
+            after = next;
+            if after.is_none() {
+                break;
+            }
+        }
+        assert_eq!(unseen, [key(3, 0)], "stored meanwhile is not missed");
+        index.end_listing(true);
+        assert_eq!(index.bytes(), 10 + 11 + 12 + 10 + 90 + 70, "a listing by itself takes nothing out");
     }
 }

@@ -6,21 +6,30 @@ use std::io::Read as _;
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use larder_storage::adapters::fs::{FsAdapter, FsOptions};
 use larder_storage::conformance::{load_items, object_bytes, object_key, store_items};
+use larder_storage::decorators::BreakerState;
 use larder_storage::{
-    Adapter, AdapterConfig, Busy, DeleteMode, Error, FailureKind, HealthState, HeapBuffer, LentBuffer as _,
+    Adapter, AdapterConfig, Built, Busy, DeleteMode, Error, FailureKind, HealthState, HeapBuffer, LentBuffer,
     LoadItem, StoreItem, build,
 };
 use serde_json::{Value, json};
 
 const LEN: usize = 64 * 1024;
 
+/// Longest wait for what must happen at some time.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn build_config(config: &Value) -> Built {
+    build(&AdapterConfig::from_value(config, &|_| None).unwrap()).unwrap()
+}
+
 fn built(config: &Value) -> Arc<dyn Adapter> {
-    build(&AdapterConfig::from_value(config, &|_| None).unwrap()).unwrap().adapter
+    build_config(config).adapter
 }
 
 fn open(dir: &Path) -> FsAdapter {
@@ -153,14 +162,173 @@ async fn a_directory_that_vanishes_is_a_failure_until_it_is_back() {
     assert!(adapter.store(store_items(0..2, LEN)).await.iter().all(Result::is_ok));
     let away = parent.path().join("away");
     fs::rename(&dir, &away).unwrap();
-    assert_eq!(kind(&adapter.store(store_items(2..3, LEN)).await[0]), FailureKind::Io);
+    assert_eq!(kind(&adapter.store(store_items(2..3, LEN)).await[0]), FailureKind::Unavailable);
     assert!(!dir.exists(), "what may be a missing mount is not written to");
     assert_eq!(kind(&adapter.load(load_items(0..1, LEN).0).await[0]), FailureKind::Unavailable);
+    assert_eq!(kind(&adapter.lookup_and_lock(vec![object_key(0)]).await[0]), FailureKind::Unavailable);
+    assert_eq!(adapter.health().state, HealthState::Unavailable);
     fs::rename(&away, &dir).unwrap();
+    assert!(adapter.lookup_and_lock(vec![object_key(0)]).await[0].is_ok(), "found as soon as it is back");
+    assert_eq!(adapter.health().state, HealthState::Ready);
     assert!(adapter.store(store_items(2..3, LEN)).await[0].is_ok());
     let (items, buffers) = load_items(0..3, LEN);
     assert!(adapter.load(items).await.iter().all(Result::is_ok));
     assert!((0..3).all(|index| buffers[index].to_vec() == object_bytes(index, LEN)));
+}
+
+#[tokio::test]
+async fn a_sharded_directory_that_vanishes_is_not_made_again() {
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join("base");
+    for levels in [1, 2] {
+        let adapter =
+            built(&json!({"type": "fs", "base_path": dir, "path_shard_levels": levels, "retry": false}));
+        fs::remove_dir_all(&dir).unwrap();
+        assert_eq!(kind(&adapter.store(store_items(0..1, LEN)).await[0]), FailureKind::Unavailable);
+        assert!(!dir.exists());
+    }
+}
+
+/// Nobody looks whether the directory is there: calls alone must notice, however the lookups in between went.
+#[tokio::test]
+async fn the_breaker_of_a_directory_that_vanished_opens_and_closes_when_it_is_back() {
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join("base");
+    let built = build_config(&json!({
+        "type": "fs", "base_path": dir, "breaker": {"open_min_ms": 1, "open_max_ms": 1}, "retry": false,
+    }));
+    assert!(built.adapter.store(store_items(0..1, LEN)).await[0].is_ok());
+    let away = parent.path().join("away");
+    fs::rename(&dir, &away).unwrap();
+    for _ in 0..50 {
+        let _ = built.adapter.lookup_and_lock(vec![object_key(0)]).await;
+        assert!(built.adapter.load(load_items(0..1, LEN).0).await[0].is_err());
+    }
+    let breaker = built.breaker.as_ref().unwrap();
+    assert!(breaker.openings() > 0);
+    assert_ne!(breaker.state(), BreakerState::Closed);
+    assert_eq!(built.adapter.health().state, HealthState::Unavailable);
+    fs::rename(&away, &dir).unwrap();
+    let works = async {
+        while breaker.state() != BreakerState::Closed {
+            let _ = built.adapter.lookup_and_lock(vec![object_key(0)]).await;
+            let _ = built.adapter.load(load_items(0..1, LEN).0).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, works).await.unwrap();
+    assert_eq!(built.adapter.health().state, HealthState::Ready);
+}
+
+/// A buffer that can't be filled, as if the file under it never answered.
+#[derive(Debug)]
+struct Hanging {
+    len: usize,
+    gate: Mutex<std::sync::mpsc::Receiver<()>>,
+}
+
+impl Hanging {
+    /// The buffer, and what ends its hanging when dropped.
+    fn new(len: usize) -> (Arc<Self>, std::sync::mpsc::Sender<()>) {
+        let (open, gate) = std::sync::mpsc::channel();
+        (Arc::new(Self { len, gate: Mutex::new(gate) }), open)
+    }
+}
+
+impl LentBuffer for Hanging {
+    fn len(&self) -> usize {
+        self.len
+    }
+    fn read_at(&self, _: usize, _: &mut [u8]) -> std::io::Result<()> {
+        Ok(())
+    }
+    fn write_at(&self, _: usize, _: &[u8]) -> std::io::Result<()> {
+        let _ = self.gate.lock().unwrap().recv();
+        Err(std::io::ErrorKind::TimedOut.into())
+    }
+}
+
+#[tokio::test]
+async fn loads_that_hang_open_the_breaker_though_lookups_are_answered_from_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let built = build_config(&json!({
+        "type": "fs", "base_path": dir.path(), "timeout": {"base_ms": 20}, "checksum": false,
+        "breaker": {"failures_max": 3, "open_min_ms": 3_600_000},
+    }));
+    let stored = built.adapter.store(store_items(0..1, LEN)).await;
+    // The time to store is limited as well; what is slow here is none of this test's business.
+    let adapter = open(dir.path());
+    assert!(stored[0].is_ok() || adapter.store(store_items(0..1, LEN)).await[0].is_ok());
+    let mut gates = Vec::new();
+    let mut lookups = 0;
+    while built.breaker.as_ref().unwrap().openings() == 0 {
+        lookups += usize::from(built.adapter.lookup_and_lock(vec![object_key(0)]).await[0].is_ok());
+        let (buffer, gate) = Hanging::new(LEN);
+        gates.push(gate);
+        let loaded = built.adapter.load(vec![LoadItem { key: object_key(0), buffer }]).await;
+        assert!(loaded[0].is_err());
+        assert!(gates.len() < 100, "a hundred loads failed and the breaker did not open");
+    }
+    assert!(lookups > 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_that_hang_cost_a_thread_each_and_no_other_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let adapter = built(&json!({
+        "type": "fs", "base_path": dir.path(), "num_workers": 2, "timeout": {"base_ms": 200}, "breaker": false,
+        "retry": false, "checksum": false,
+    }));
+    let mut gates = Vec::new();
+    for round in 0..3 {
+        let stores = async { while adapter.store(store_items(round..round + 1, LEN)).await[0].is_err() {} };
+        tokio::time::timeout(PATIENCE, stores).await.unwrap();
+        for _ in 0..2 {
+            let (buffer, gate) = Hanging::new(LEN);
+            gates.push(gate);
+            let loaded = adapter.load(vec![LoadItem { key: object_key(round), buffer }]).await;
+            assert_eq!(kind(&loaded[0]), FailureKind::Timeout);
+        }
+    }
+    let (loads, buffers) = load_items(2..3, LEN);
+    let works = async { while adapter.load(loads.clone()).await[0].is_err() {} };
+    tokio::time::timeout(PATIENCE, works).await.unwrap();
+    assert_eq!(buffers[0].to_vec(), object_bytes(2, LEN));
+    assert!(adapter.health().details["stuck_threads"].as_u64() > Some(0));
+    tokio::time::timeout(PATIENCE, adapter.close()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_fifo_or_a_link_under_the_name_of_an_object_is_no_object() {
+    let dir = tempfile::tempdir().unwrap();
+    let built = build_config(&json!({"type": "fs", "base_path": dir.path(), "num_workers": 1}));
+    let adapter = &built.adapter;
+    assert!(adapter.store(store_items(0..3, LEN)).await.iter().all(Result::is_ok));
+    let path = |index: usize| dir.path().join(object_key(index).file_name().unwrap());
+    let fifo = |path: &Path| assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+    fs::remove_file(path(0)).unwrap();
+    fifo(&path(0));
+    fs::remove_file(path(1)).unwrap();
+    fifo(&dir.path().join("elsewhere"));
+    std::os::unix::fs::symlink(dir.path().join("elsewhere"), path(1)).unwrap();
+    // Unfinished files are opened as well, when they are swept.
+    fifo(&dir.path().join(".larder-1-1.tmp"));
+    let (items, buffers) = load_items(0..3, LEN);
+    let loaded = adapter.load(items).await;
+    assert_eq!((kind(&loaded[0]), kind(&loaded[1])), (FailureKind::Invalid, FailureKind::Invalid));
+    assert!(loaded[2].is_ok() && buffers[2].to_vec() == object_bytes(2, LEN), "{loaded:?}");
+    for index in 0..2 {
+        assert_eq!(adapter.lookup_and_lock(vec![object_key(index)]).await, [Err(Error::Absent)]);
+    }
+    assert_eq!(built.breaker.as_ref().unwrap().openings(), 0, "no fault of the directory");
+    let again = open(dir.path());
+    while again.health().details["index_complete"] != true {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(again.usage().objects, 1);
+    assert!(again.lookup_and_lock(vec![object_key(0)]).await[0].is_err());
+    assert!(adapter.store(store_items(0..2, LEN)).await.iter().all(Result::is_ok));
+    let (items, _buffers) = load_items(0..2, LEN);
+    assert!(adapter.load(items).await.iter().all(Result::is_ok), "a store puts the object there again");
 }
 
 #[tokio::test]

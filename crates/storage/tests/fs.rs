@@ -3,8 +3,11 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
 use larder_storage::adapters::fs::{FsAdapter, FsOptions, PathShards};
 use larder_storage::conformance::{load_items, object_bytes, object_key, store_items};
@@ -164,6 +167,193 @@ async fn a_cap_is_not_overrun_while_the_index_is_unknown() {
     assert!(matches!(stored[0], Ok(_) | Err(Error::Busy(Busy::Rebuilding))), "{stored:?}");
     complete(&adapter).await;
     assert!(adapter.store(store_items(0..1, LEN)).await[0].is_ok());
+}
+
+/// What is written while the index is rebuilt is not lost: whoever waits is told when the directory takes objects.
+#[tokio::test]
+async fn whoever_waits_for_the_index_finds_a_directory_that_takes_objects() {
+    let dir = tempfile::tempdir().unwrap();
+    let filling = open(FsOptions::new(dir.path()));
+    filling.store(store_items(0..500, 64)).await;
+    filling.close().await;
+    for round in 0..10 {
+        let adapter = open(FsOptions { capacity_bytes: Some(1 << 30), ..FsOptions::new(dir.path()) });
+        adapter.ready_to_store().await;
+        assert!(adapter.usage().is_complete);
+        let stored = adapter.store(store_items(500 + round..501 + round, LEN)).await;
+        assert!(stored[0].is_ok(), "{stored:?}");
+        adapter.close().await;
+    }
+    let unlimited = open(FsOptions::new(dir.path()));
+    unlimited.ready_to_store().await;
+    let closed = open(FsOptions { capacity_bytes: Some(1), ..FsOptions::new(dir.path().join("other")) });
+    closed.close().await;
+    closed.ready_to_store().await;
+}
+
+async fn until(condition: impl AsyncFn() -> bool) {
+    let waiting = async {
+        while !condition().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), waiting).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_scan_that_could_not_begin_is_repeated() {
+    let parent = tempfile::tempdir().unwrap();
+    let (base, away) = (parent.path().join("base"), parent.path().join("away"));
+    let filling = open(FsOptions::new(&base));
+    filling.store(store_items(0..2, LEN)).await;
+    filling.close().await;
+    loop {
+        let adapter = open(FsOptions { capacity_bytes: Some(1 << 30), ..FsOptions::new(&base) });
+        fs::rename(&base, &away).unwrap();
+        until(async || adapter.usage().is_complete || adapter.health().state != HealthState::Ready).await;
+        fs::rename(&away, &base).unwrap();
+        if adapter.usage().is_complete {
+            // It was faster than the test.
+            adapter.close().await;
+            continue;
+        }
+        adapter.ready_to_store().await;
+        assert_eq!(adapter.usage().objects, 2);
+        assert!(adapter.store(store_items(5..6, LEN)).await[0].is_ok());
+        return;
+    }
+}
+
+#[tokio::test]
+async fn a_folder_that_can_not_be_read_costs_nothing_but_itself() {
+    // To a superuser every folder is readable.
+    if rustix::process::geteuid().is_root() {
+        let test = "a_folder_that_can_not_be_read_costs_nothing_but_itself";
+        let user = ["--reuid", "65534", "--regid", "65534", "--clear-groups", "--"];
+        let program = std::env::current_exe().unwrap();
+        let run = Command::new("setpriv").args(user).arg(program).args(["--exact", test]).output();
+        match run {
+            Ok(run) if run.status.success() => {}
+            Ok(run) if run.stdout.is_empty() => {
+                eprintln!("skipped: {}", String::from_utf8_lossy(&run.stderr))
+            }
+            Ok(run) => panic!("{}", String::from_utf8_lossy(&run.stdout)),
+            Err(error) => eprintln!("skipped: setpriv: {error}"),
+        }
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let filling = open(FsOptions { path_shards: PathShards::One, ..FsOptions::new(dir.path()) });
+    filling.store(store_items(0..3, LEN)).await;
+    filling.close().await;
+    let foreign = dir.path().join("ab");
+    fs::create_dir(&foreign).unwrap();
+    fs::set_permissions(&foreign, fs::Permissions::from_mode(0o000)).unwrap();
+    let adapter = open(FsOptions { capacity_bytes: Some(1 << 30), ..FsOptions::new(dir.path()) });
+    adapter.ready_to_store().await;
+    assert_eq!(adapter.usage().objects, 3);
+    assert!(adapter.store(store_items(5..6, LEN)).await[0].is_ok());
+    until(async || adapter.health().state == HealthState::Degraded).await;
+    assert!(adapter.health().reason.unwrap().contains("/ab`"));
+    fs::set_permissions(&foreign, fs::Permissions::from_mode(0o700)).unwrap();
+    until(async || adapter.health().state == HealthState::Ready).await;
+    assert_eq!(adapter.usage().objects, 4);
+}
+
+#[tokio::test]
+async fn a_full_directory_that_others_emptied_takes_objects_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let adapter = open(FsOptions { capacity_bytes: Some(4 * LEN as u64), ..FsOptions::new(dir.path()) });
+    adapter.ready_to_store().await;
+    assert!(adapter.store(store_items(0..4, LEN)).await.iter().all(Result::is_ok));
+    assert_eq!(kind(&adapter.store(store_items(4..5, LEN)).await[0]), FailureKind::Full);
+    for index in 0..3 {
+        fs::remove_file(dir.path().join(object_key(index).file_name().unwrap())).unwrap();
+    }
+    until(async || adapter.store(store_items(4..7, LEN)).await.iter().all(Result::is_ok)).await;
+    assert_eq!((adapter.usage().objects, adapter.usage().bytes_used), (4, 4 * LEN as u64));
+    assert_held(&adapter, 3).await;
+}
+
+#[tokio::test]
+async fn what_others_write_and_delete_in_a_shared_directory_is_listed() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = || FsOptions { is_shared: true, rescan_pause_ms: 1, ..FsOptions::new(dir.path()) };
+    let (first, second) = (open(options()), open(options()));
+    complete(&first).await;
+    assert!(second.store(store_items(0..3, LEN)).await.iter().all(Result::is_ok));
+    until(async || first.usage().objects == 3).await;
+    let page = first.list(ListRequest { entries_max: 9, ..ListRequest::default() }).await.unwrap();
+    assert_eq!(page.entries.len(), 3);
+    second.delete(vec![object_key(1)], DeleteMode::IfUnlocked).await;
+    until(async || first.usage().objects == 2).await;
+}
+
+/// Objects come, go and are looked through at the same time; the index never loses what is there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn looking_through_a_directory_loses_nothing_that_happens_meanwhile() {
+    let dir = tempfile::tempdir().unwrap();
+    let adapter = Arc::new(open(FsOptions { rescan_pause_ms: 0, ..FsOptions::new(dir.path()) }));
+    for round in 0..30 {
+        let first = round * 20;
+        assert!(adapter.store(store_items(first..first + 20, 64)).await.iter().all(Result::is_ok));
+        let gone = (first..first + 10).map(object_key).collect();
+        assert!(adapter.delete(gone, DeleteMode::IfUnlocked).await.iter().all(Result::is_ok));
+        let found = adapter.lookup_and_lock((0..first + 20).map(object_key).collect()).await;
+        for (index, found) in found.iter().enumerate() {
+            assert_eq!(found.is_ok(), index % 20 >= 10, "object {index} in round {round}: {found:?}");
+        }
+        adapter.unlock(&(0..first + 20).map(object_key).collect::<Vec<_>>());
+    }
+    assert_eq!((adapter.usage().objects, adapter.usage().bytes_used), (300, 300 * 64));
+}
+
+#[tokio::test]
+async fn a_file_without_a_seal_may_be_padded_and_no_longer_than_that() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |index: usize, bytes: &[u8]| {
+        fs::write(dir.path().join(object_key(index).file_name().unwrap()), bytes).unwrap();
+    };
+    let padded = |index, padding| [object_bytes(index, LEN), vec![0; padding]].concat();
+    write(0, &padded(0, 0));
+    write(1, &padded(1, 4095));
+    write(2, &padded(2, 4096));
+    write(3, &padded(3, LEN));
+    write(4, &padded(4, 0)[..LEN - 1]);
+    let adapter = open(FsOptions::new(dir.path()));
+    let expected = [true, true, false, false, false];
+    let found = adapter.lookup_and_lock((0..5).map(object_key).collect()).await;
+    let fits = found.iter().map(|found| found.as_ref().unwrap().fits(LEN as u64));
+    assert_eq!(fits.collect::<Vec<_>>(), expected);
+    let (items, buffers) = load_items(0..5, LEN);
+    let loaded = adapter.load(items).await;
+    for (index, (loaded, is_fitting)) in loaded.iter().zip(expected).enumerate() {
+        match is_fitting {
+            true => assert_eq!(buffers[index].to_vec(), object_bytes(index, LEN), "{loaded:?}"),
+            false => assert_eq!(kind(loaded), FailureKind::Mismatch, "object {index}"),
+        }
+    }
+    adapter.unlock(&(0..5).map(object_key).collect::<Vec<_>>());
+    let stored = adapter.store(store_items(0..5, LEN)).await;
+    let written: Vec<bool> = stored.iter().map(|stored| stored.as_ref().unwrap().bytes_written > 0).collect();
+    assert_eq!(written, [false, false, true, true, true], "what can't be loaded is stored again");
+}
+
+#[tokio::test]
+async fn an_object_of_another_length_replaces_the_one_that_was_sealed_with_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let checked = Checksum::new(Arc::new(open(FsOptions::new(dir.path()))), 1).unwrap();
+    if checked.health().details["seals_kept"] == false {
+        eprintln!("skipped: the file system has no extended attributes");
+        return;
+    }
+    for len in [LEN, LEN - 100, LEN, LEN + 100] {
+        let stored = checked.store(store_items(0..1, len)).await;
+        assert!(matches!(&stored[0], Ok(stored) if stored.bytes_written == len as u64), "{len}: {stored:?}");
+        let (items, buffers) = load_items(0..1, len);
+        assert!(checked.load(items).await[0].is_ok(), "{len}");
+        assert_eq!(buffers[0].to_vec(), object_bytes(0, len));
+    }
 }
 
 /// A buffer whose writes fail the way a full disk does.

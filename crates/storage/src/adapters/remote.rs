@@ -81,10 +81,13 @@ impl Payload for LoadItem {
 }
 
 impl<S: RemoteSession> Remote<S> {
-    pub(super) fn start(options: RemoteOptions, session: impl Fn() -> S) -> Result<Self, Failure> {
+    pub(super) fn start(
+        options: RemoteOptions,
+        session: impl Fn() -> S + Clone + Send + Sync + 'static,
+    ) -> Result<Self, Failure> {
         let start = |purpose: &str, threads: usize| {
             let name = format!("l2-{}-{purpose}", options.kind);
-            Workers::start(&name, options.queued_jobs_max, (0..threads).map(|_| session()).collect())
+            Workers::start(&name, options.queued_jobs_max, threads, session.clone())
                 .map_err(|error| Failure::io(format!("start threads `{name}`"), &error))
         };
         Ok(Self {
@@ -107,7 +110,10 @@ impl<S: RemoteSession> Remote<S> {
             Ok(()) => link.health(),
             Err(_) => Health::because(HealthState::Closed, "adapter is closed"),
         };
-        health.detail("num_workers", self.options.workers).detail("queued_transfers", self.transfers.queued())
+        health
+            .detail("num_workers", self.options.workers)
+            .detail("queued_transfers", self.transfers.queued())
+            .detail("stuck_threads", self.transfers.stuck() + self.control.stuck())
     }
 
     pub(super) async fn store(&self, batch: Vec<StoreItem>) -> Vec<KeyResult<Stored>> {

@@ -43,7 +43,7 @@ pub struct Checksum {
 impl Checksum {
     /// Wraps an adapter, with `threads` threads for hashing.
     pub fn new(inner: Arc<dyn Adapter>, threads: usize) -> Result<Self, Failure> {
-        let hashers = Workers::start("l2-checksum", QUEUED_OBJECTS_MAX, vec![(); threads.max(1)])
+        let hashers = Workers::start("l2-checksum", QUEUED_OBJECTS_MAX, threads.max(1), || ())
             .map_err(|error| Failure::io("start threads `l2-checksum`", &error))?;
         let zero = || AtomicU64::new(0);
         Ok(Self { inner, hashers, verified: zero(), unverified: zero(), corrupt: zero() })

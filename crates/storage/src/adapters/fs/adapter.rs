@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::options::FsOptions;
-use super::store::Store;
+use super::store::{PADDING_BYTES_MAX, Store};
 use crate::adapter::{
     Adapter, AdapterFuture, DeleteMode, Deleted, Found, KeyResult, ListPage, ListRequest, LoadItem, Loaded,
     StoreItem, Stored, all_failed,
@@ -27,6 +27,8 @@ pub struct FsAdapter {
     store: Arc<Store>,
     transfers: Workers<()>,
     directory: Workers<()>,
+    /// Looking at and through the directory: a thread for each.
+    background: Workers<()>,
 }
 
 impl FsAdapter {
@@ -35,26 +37,45 @@ impl FsAdapter {
         let (workers, queued_jobs_max) = (options.workers.max(1), options.queued_jobs_max);
         let store = Arc::new(Store::open(options)?);
         let start = |name, threads| {
-            Workers::start(name, queued_jobs_max, vec![(); threads])
+            Workers::start(name, queued_jobs_max, threads, || ())
                 .map_err(|error| Failure::io(format!("start threads `{name}`"), &error))
         };
         let transfers = start("l2-fs-io", workers)?;
-        // One of them is taken by the rebuild for a while.
-        let directory = start("l2-fs-dir", workers + 1)?;
-        let rebuilding = store.clone();
-        let job = Box::new(move |(): &mut ()| rebuilding.rebuild());
-        directory.submit(job).map_err(|error| Failure::permanent(FailureKind::Invalid, error.to_string()))?;
-        Ok(Self { store, transfers, directory })
+        let directory = start("l2-fs-dir", workers)?;
+        let background = start("l2-fs-scan", 2)?;
+        for task in [Store::keep_watched, Store::keep_scanned] {
+            let store = store.clone();
+            let submitted = background.submit(Box::new(move |()| task(&store)), Box::new(|| true));
+            submitted.map_err(|error| Failure::permanent(FailureKind::Invalid, error.to_string()))?;
+        }
+        Ok(Self { store, transfers, directory, background })
+    }
+
+    /// Fails while the directory is gone or does not answer: what the index remembers is then of no use. Says whether the disk
+    /// was asked for that.
+    async fn check_disk(&self) -> Result<bool, Error> {
+        let Some(trouble) = self.store.disk.trouble(Instant::now()) else { return Ok(false) };
+        if trouble.kind == FailureKind::Timeout {
+            return Err(trouble.into());
+        }
+        let (answers, slots) = Batch::new(1);
+        let store = self.store.clone();
+        self.directory.submit_for(slots, move |(), slots| {
+            let there = store.check_base().map_err(Error::from);
+            slots.into_iter().for_each(|slot| slot.report(there.clone()));
+        });
+        answers.wait().await.pop().unwrap_or(Ok(())).map(|()| true)
     }
 
     /// Looks up on disk those keys the index can't answer for.
-    async fn discover(&self, keys: &[Key]) -> Vec<Option<Failure>> {
+    async fn discover(&self, keys: &[Key]) -> Vec<Asked> {
+        let mut asked = vec![Asked::default(); keys.len()];
         let unknown: Vec<usize> = {
             let state = self.store.state();
             if self.store.is_authoritative(&state) {
-                return vec![None; keys.len()];
+                return asked;
             }
-            (0..keys.len()).filter(|index| state.index.index.get(&keys[*index]).is_none()).collect()
+            (0..keys.len()).filter(|index| state.index.get(&keys[*index]).is_none()).collect()
         };
         let (batch, slots) = Batch::<()>::new(unknown.len());
         let mut slots = slots.into_iter();
@@ -67,9 +88,9 @@ impl FsAdapter {
                 }
             });
         }
-        let mut failures = vec![None; keys.len()];
         for (index, result) in unknown.into_iter().zip(batch.wait().await) {
-            failures[index] = match result {
+            asked[index].is_asked = true;
+            asked[index].failure = match result {
                 Err(Error::Failed(failure)) => Some(failure),
                 Err(busy @ Error::Busy(_)) => {
                     Some(Failure::retryable(FailureKind::Unavailable, busy.to_string()))
@@ -77,8 +98,15 @@ impl FsAdapter {
                 Ok(()) | Err(Error::Absent) => None,
             };
         }
-        failures
+        asked
     }
+}
+
+/// What the disk said about a key, if it was asked.
+#[derive(Clone, Debug, Default)]
+struct Asked {
+    is_asked: bool,
+    failure: Option<Failure>,
 }
 
 /// The slots somebody still waits for.
@@ -112,17 +140,27 @@ impl Adapter for FsAdapter {
             if let Err(error) = self.store.check_open() {
                 return all_failed(keys.len(), &error);
             }
-            let failures = self.discover(&keys).await;
+            let is_disk_asked = match self.check_disk().await {
+                Ok(is_asked) => is_asked,
+                Err(error) => return all_failed(keys.len(), &error),
+            };
+            let asked = self.discover(&keys).await;
             // No await from here on: a future dropped earlier has locked nothing.
             let state = self.store.state();
-            keys.iter()
-                .zip(failures)
-                .map(|(key, failure)| match (state.index.index.get(key), failure) {
-                    (Some(entry), _) if self.store.locks.lock(key) => Ok(Found::asked(Some(entry.bytes))),
-                    (None, Some(failure)) => Err(failure.into()),
-                    _ => Err(Error::Absent),
+            let hold = |(key, asked): (&Key, Asked)| {
+                let Some(entry) = state.index.get(key) else {
+                    return Err(asked.failure.map_or(Error::Absent, Error::from));
+                };
+                if !self.store.locks.lock(key) {
+                    return Err(Error::Absent);
+                }
+                Ok(Found {
+                    bytes: Some(entry.bytes),
+                    padding_bytes_max: PADDING_BYTES_MAX,
+                    is_remembered: !(is_disk_asked || asked.is_asked),
                 })
-                .collect()
+            };
+            keys.iter().zip(asked).map(hold).collect()
         })
     }
 
@@ -167,7 +205,7 @@ impl Adapter for FsAdapter {
             if self.store.check_open().is_err() {
                 return Err(Failure::closed());
             }
-            self.store.state().index.index.page(&request)
+            self.store.state().index.page(&request)
         })
     }
 
@@ -196,10 +234,10 @@ impl Adapter for FsAdapter {
     fn usage(&self) -> Usage {
         let state = self.store.state();
         Usage {
-            objects: state.index.index.objects(),
-            bytes_used: state.index.index.bytes(),
+            objects: state.index.objects(),
+            bytes_used: state.index.bytes(),
             bytes_capacity: state.space.capacity_bytes(),
-            bytes_by_salt: state.index.index.bytes_by_salt(),
+            bytes_by_salt: state.index.bytes_by_salt(),
             objects_locked: self.store.locks.locked(),
             is_complete: self.store.is_authoritative(&state),
         }
@@ -211,16 +249,17 @@ impl Adapter for FsAdapter {
             let state = store.state();
             (state.space.full_for(Instant::now()), state.index.is_complete())
         };
-        let rebuild_error = store.rebuild_error.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let refusal = store.refusal.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let health = if store.check_open().is_err() {
             Health::because(HealthState::Closed, "adapter is closed")
+        } else if let Some(trouble) = store.disk.trouble(Instant::now()) {
+            Health::because(HealthState::Unavailable, trouble.to_string())
         } else if let Some(refusal) = refusal {
             Health::because(HealthState::Refused, refusal.to_string())
         } else if let Some(full_for) = full_for {
             Health::because(HealthState::Full, format!("disk is full since {} s", full_for.as_secs()))
-        } else if let Some(failure) = rebuild_error {
-            Health::because(HealthState::Degraded, format!("index is incomplete: {failure}"))
+        } else if let Some(failure) = store.scan.trouble() {
+            Health::because(HealthState::Degraded, format!("not all of the directory can be read: {failure}"))
         } else if store.options.use_odirect && store.io.is_direct_refused() {
             Health::because(HealthState::Degraded, "file system refuses direct I/O; the page cache is used")
         } else {
@@ -232,6 +271,7 @@ impl Adapter for FsAdapter {
             .detail("index_complete", is_complete)
             .detail("seals_kept", !store.io.is_seal_refused())
             .detail("queued_transfers", self.transfers.queued())
+            .detail("stuck_threads", self.transfers.stuck() + self.directory.stuck())
             .detail("swept_files", store.swept_files.load(Ordering::Relaxed))
             .detail("quarantined_files", store.quarantined_files.load(Ordering::Relaxed))
     }
@@ -240,8 +280,8 @@ impl Adapter for FsAdapter {
         Box::pin(async move {
             self.store.is_closed.store(true, Ordering::Release);
             self.store.is_ready_to_store.send_replace(true);
-            self.transfers.close().await;
-            self.directory.close().await;
+            self.store.scan.close();
+            tokio::join!(self.transfers.close(), self.directory.close(), self.background.close());
         })
     }
 }

@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
@@ -24,6 +25,8 @@ pub(super) struct Files {
     base: PathBuf,
     tmp_dir: Option<PathBuf>,
     shards: PathShards,
+    /// Tells our unfinished files from those of any other server, also of one with our process id in another container.
+    life: u64,
     tmp_sequence: AtomicU64,
 }
 
@@ -54,7 +57,8 @@ impl Files {
             fs::create_dir_all(dir)
                 .map_err(|error| Failure::io(format!("create directory `{}`", dir.display()), &error))?;
         }
-        Ok(Self { base, tmp_dir, shards: options.path_shards, tmp_sequence: AtomicU64::new(0) })
+        let life = RandomState::new().hash_one(std::process::id());
+        Ok(Self { base, tmp_dir, shards: options.path_shards, life, tmp_sequence: AtomicU64::new(0) })
     }
 
     pub(super) fn base(&self) -> &Path {
@@ -98,7 +102,7 @@ impl Files {
     /// A new path for an unfinished file that will be renamed into `dir`.
     pub(super) fn tmp(&self, dir: &Path) -> PathBuf {
         let sequence = self.tmp_sequence.fetch_add(1, Ordering::Relaxed);
-        let name = format!("{TMP_PREFIX}{}-{sequence}{TMP_SUFFIX}", std::process::id());
+        let name = format!("{TMP_PREFIX}{:016x}-{sequence}{TMP_SUFFIX}", self.life);
         self.tmp_dir.as_deref().unwrap_or(dir).join(name)
     }
 
@@ -106,9 +110,22 @@ impl Files {
         self.base.join(QUARANTINE_DIR)
     }
 
-    /// Creates the shard directory of a key; the base directory exists already.
+    /// Creates the shard directory of a key, never the base directory: where that is gone, a mount may be missing.
     pub(super) fn create_dir(&self, dir: &Path) -> io::Result<()> {
-        if self.shards == PathShards::Off { Ok(()) } else { fs::create_dir_all(dir) }
+        let create = |dir: &Path| match fs::create_dir(dir) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            created => created,
+        };
+        if self.shards == PathShards::Off {
+            return Ok(());
+        }
+        match (self.shards, create(dir), dir.parent()) {
+            (PathShards::Two, Err(error), Some(parent)) if error.kind() == io::ErrorKind::NotFound => {
+                create(parent)?;
+                create(dir)
+            }
+            (_, created, _) => created,
+        }
     }
 
     /// Makes a rename in `dir` durable.
@@ -183,5 +200,13 @@ mod tests {
                 && !is_shard_dir(OsStr::new("0F"))
                 && !is_shard_dir(OsStr::new("abc"))
         );
+    }
+
+    #[test]
+    fn unfinished_files_of_two_servers_never_share_a_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let [first, second] = [(); 2].map(|()| Files::open(&FsOptions::new(dir.path())).unwrap());
+        assert_ne!(first.tmp(dir.path()), second.tmp(dir.path()));
+        assert_ne!(first.tmp(dir.path()), first.tmp(dir.path()));
     }
 }

@@ -5,10 +5,11 @@
 //! [seal](crate::Seal)) is an extended attribute, where the file system has them.
 
 mod adapter;
+mod disk;
 mod files;
 mod object;
 mod options;
-mod rebuild;
+mod scan;
 mod space;
 mod store;
 

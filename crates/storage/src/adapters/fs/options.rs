@@ -53,6 +53,9 @@ pub struct FsOptions {
     pub stale_tmp_s: u64,
     /// Pause in milliseconds between attempts to write to a full disk.
     pub full_probe_ms: u64,
+    /// Shortest pause in milliseconds between two looks through the directory for what others did there. A large directory is
+    /// looked through more rarely.
+    pub rescan_pause_ms: u64,
     /// Objects kept aside after failing verification; further ones are deleted.
     pub quarantine_files_max: usize,
 }
@@ -74,6 +77,7 @@ impl FsOptions {
             is_shared: false,
             stale_tmp_s: 3600,
             full_probe_ms: 1000,
+            rescan_pause_ms: 60_000,
             quarantine_files_max: 16,
         }
     }

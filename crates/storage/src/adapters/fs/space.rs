@@ -16,7 +16,11 @@ pub(super) struct Space {
 #[derive(Clone, Copy, Debug)]
 struct Full {
     since: Instant,
+    /// When a write was refused last.
+    refused_at: Instant,
     next_probe: Instant,
+    /// What was deleted since then: as much may be written without another probe.
+    freed_bytes: u64,
 }
 
 impl Space {
@@ -26,7 +30,8 @@ impl Space {
 
     /// Sets aside `bytes` for a write, given what objects take already and whether that number is final.
     ///
-    /// A full disk refuses everything except one write per probe pause, which finds out whether it still is.
+    /// A full disk refuses everything except one write per probe pause, which finds out whether it still is, and as much as was
+    /// deleted meanwhile.
     pub(super) fn reserve(
         &mut self,
         bytes: u64,
@@ -45,10 +50,13 @@ impl Space {
             }
         }
         if let Some(full) = &mut self.full {
-            if now < full.next_probe {
+            if let Some(left) = full.freed_bytes.checked_sub(bytes) {
+                full.freed_bytes = left;
+            } else if now < full.next_probe {
                 return Err(Failure::permanent(FailureKind::Full, "disk is full").into());
+            } else {
+                full.next_probe = now + self.probe_pause;
             }
-            full.next_probe = now + self.probe_pause;
         }
         self.reserved_bytes += bytes;
         Ok(())
@@ -63,13 +71,22 @@ impl Space {
     pub(super) fn note_full(&mut self, now: Instant) -> bool {
         let is_news = self.full.is_none();
         let since = self.full.map_or(now, |full| full.since);
-        self.full = Some(Full { since, next_probe: now + self.probe_pause });
+        self.full = Some(Full { since, refused_at: now, next_probe: now + self.probe_pause, freed_bytes: 0 });
         is_news
     }
 
-    /// The disk took a write, or objects were deleted. True when that is news.
-    pub(super) fn note_room(&mut self) -> bool {
-        self.full.take().is_some()
+    /// The disk took a write that began at some time; one that was under way when another was refused shows nothing. True when
+    /// that there is room is news.
+    pub(super) fn note_room(&mut self, began: Instant) -> bool {
+        self.full.take_if(|full| began >= full.refused_at).is_some()
+    }
+
+    /// Objects were deleted. That the disk has room is for the next write to show: others may have taken it.
+    pub(super) fn note_freed(&mut self, bytes: u64, now: Instant) {
+        if let Some(full) = &mut self.full {
+            full.freed_bytes = full.freed_bytes.saturating_add(bytes);
+            full.next_probe = now;
+        }
     }
 
     /// How long the disk has been full; none when it is not.
@@ -124,8 +141,35 @@ mod tests {
         assert!(is_full(space.reserve(1, 0, true, later)), "one probe at a time");
         assert!(!space.note_full(later), "still full is no news");
         assert_eq!(space.full_for(later), Some(PAUSE));
-        assert!(space.note_room());
+        assert!(space.note_room(later));
         space.reserve(1, 0, true, later).unwrap();
         assert_eq!(space.full_for(later), None);
+    }
+
+    #[test]
+    fn a_write_that_began_before_another_was_refused_shows_no_room() {
+        let start = Instant::now();
+        let mut space = Space::new(None, PAUSE);
+        space.note_full(start + PAUSE);
+        assert!(!space.note_room(start));
+        assert!(space.full_for(start + PAUSE).is_some());
+        assert!(space.note_room(start + PAUSE * 2));
+    }
+
+    #[test]
+    fn as_much_as_was_deleted_may_be_written_to_a_full_disk() {
+        let now = Instant::now();
+        let mut space = Space::new(None, PAUSE);
+        space.note_full(now);
+        space.note_freed(25, now);
+        for _ in 0..2 {
+            space.reserve(10, 0, true, now).unwrap();
+        }
+        space.reserve(10, 0, true, now).unwrap();
+        assert!(is_full(space.reserve(10, 0, true, now)), "the rest was a probe");
+        assert!(space.full_for(now).is_some(), "no write has shown that there is room");
+        space.note_freed(25, now);
+        space.note_full(now);
+        assert!(is_full(space.reserve(10, 0, true, now)), "somebody else took what was freed");
     }
 }

@@ -9,20 +9,22 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use super::disk::{Disk, Look};
 use super::files::Files;
 use super::object::{ObjectFile, ObjectIo};
 use super::options::{FsOptions, FsyncPolicy, PathShards};
+use super::scan::ScanState;
 use super::space::Space;
 use crate::adapter::{DeleteMode, Deleted, KeyResult, LoadItem, Loaded, StoreItem, Stored};
 use crate::adapters::mock::length_mismatch;
 use crate::buffer::HeapBuffer;
 use crate::error::{Busy, Error, Failure, FailureKind};
-use crate::index::RebuildingIndex;
+use crate::index::{Entry, ListedIndex};
 use crate::key::{Key, KeyDecoder};
 use crate::locks::LockTable;
 
-/// Bytes a file may be longer than its object: the peer pads to its memory alignment for direct I/O.
-const PAD_BYTES_MAX: u64 = 4096;
+/// Most bytes that a file without a seal may be longer than its object: the peer pads to its memory alignment for direct I/O.
+pub(super) const PADDING_BYTES_MAX: u64 = 4095;
 /// Locks that keep a rename and its index entry together; keys share them by hash.
 const STRIPES: usize = 64;
 
@@ -37,7 +39,8 @@ pub(super) struct Store {
     pub(super) is_closed: AtomicBool,
     pub(super) swept_files: AtomicU64,
     pub(super) quarantined_files: AtomicU64,
-    pub(super) rebuild_error: Mutex<Option<Failure>>,
+    pub(super) disk: Disk,
+    pub(super) scan: ScanState,
     /// Why the directory takes no objects, though it is there.
     pub(super) refusal: Mutex<Option<Failure>>,
     /// Whether stores need not wait for the index any more.
@@ -48,7 +51,7 @@ pub(super) struct Store {
 
 #[derive(Debug)]
 pub(super) struct State {
-    pub(super) index: RebuildingIndex<PathShards>,
+    pub(super) index: ListedIndex<PathShards>,
     pub(super) space: Space,
 }
 
@@ -87,10 +90,11 @@ impl Store {
             is_closed: AtomicBool::new(false),
             swept_files: AtomicU64::new(0),
             quarantined_files: AtomicU64::new(0),
-            rebuild_error: Mutex::new(None),
+            disk: Disk::default(),
+            scan: ScanState::default(),
             refusal: Mutex::new(None),
             is_ready_to_store: watch::Sender::new(space.capacity_bytes().is_none()),
-            state: Mutex::new(State { index: RebuildingIndex::new(), space }),
+            state: Mutex::new(State { index: ListedIndex::new(), space }),
             stripes: std::array::from_fn(|_| Mutex::new(())),
         })
     }
@@ -107,21 +111,45 @@ impl Store {
         self.check_open()?;
         let len = item.buffer.len() as u64;
         let path = self.files.object(&item.key, self.files.shards())?;
-        if self
-            .size_on_disk(&item.key)?
-            .is_some_and(|held| (len..len.saturating_add(PAD_BYTES_MAX)).contains(&held))
-        {
+        if self.is_held(&item.key, len)? {
             return Ok(Stored { bytes_written: 0 });
         }
-        {
+        let began = Instant::now();
+        let reserved = {
             let mut state = self.state();
-            let (used, is_known) = (state.index.index.bytes(), state.index.is_complete());
-            state.space.reserve(len, used, is_known, Instant::now())?;
+            let (used, is_known) = (state.index.bytes(), state.index.is_complete());
+            state.space.reserve(len, used, is_known, began)
+        };
+        if let Err(error) = reserved {
+            // Others may have made room that the index does not know of.
+            self.scan.wish();
+            return Err(error);
         }
         let mut reservation = Reservation { store: self, bytes: Some(len) };
         let written = self.write(item, &path, &mut reservation);
         drop(reservation);
-        self.settle_write(item, len, written)
+        let written = written.map_err(|failure| match failure.kind {
+            FailureKind::Io => self.check_base().err().unwrap_or(failure),
+            _ => failure,
+        });
+        self.settle_write(item, began, written)
+    }
+
+    /// Whether an object of this length is there, as [`load`](Self::load) would find it.
+    fn is_held(&self, key: &Key, len: u64) -> Result<bool, Failure> {
+        let Some(entry) = self.entry(key)? else { return Ok(false) };
+        if entry.bytes == len {
+            return Ok(true);
+        }
+        if !is_padded(entry.bytes, len) {
+            return Ok(false);
+        }
+        let path = self.files.object(key, entry.note)?;
+        match self.io.seal_of(&path) {
+            Ok(seal) => Ok(seal.is_none()),
+            Err(error) if is_nothing_there(&error) => Ok(false),
+            Err(error) => Err(Failure::io(format!("look at `{}`", path.display()), &error)),
+        }
     }
 
     /// Writes beside the final name, then renames: an object is whole or absent at every moment.
@@ -159,17 +187,22 @@ impl Store {
         published
     }
 
-    fn settle_write(&self, item: &StoreItem, len: u64, written: Result<(), Failure>) -> KeyResult<Stored> {
+    fn settle_write(
+        &self,
+        item: &StoreItem,
+        began: Instant,
+        written: Result<(), Failure>,
+    ) -> KeyResult<Stored> {
         let mut state = self.state();
         let base = self.files.base().display();
         match written {
             Ok(()) => {
-                if state.space.note_room() {
+                if state.space.note_room(began) {
                     tracing::info!("disk of `{base}` takes objects again");
                 }
                 drop(state);
                 self.note_refusal(None);
-                Ok(Stored { bytes_written: len })
+                Ok(Stored { bytes_written: item.buffer.len() as u64 })
             }
             Err(failure) => {
                 if failure.kind == FailureKind::Full && state.space.note_full(Instant::now()) {
@@ -206,18 +239,15 @@ impl Store {
         self.check_open()?;
         let object = self.open_object(item)?.ok_or(Error::Absent)?;
         let wanted = item.buffer.len();
-        // A seal covers the whole file; without one, a longer file is a padded object of the peer.
-        let is_fitting = match object.seal {
-            Some(_) => object.bytes == wanted as u64,
-            None => object.bytes >= wanted as u64,
-        };
+        let is_fitting = object.bytes == wanted as u64
+            || (object.seal.is_none() && is_padded(object.bytes, wanted as u64));
         if !is_fitting {
             // The index may remember another length; with the real one the next store replaces the object.
             self.look_again(&item.key)?;
             return Err(length_mismatch(&item.key, object.bytes, wanted).into());
         }
-        object
-            .read(&*item.buffer)
+        self.io
+            .read(&object, &*item.buffer)
             .map_err(|error| Failure::io(format!("read object `{}`", item.key.wire_name()), &error))?;
         Ok(Loaded { seal: object.seal })
     }
@@ -233,8 +263,15 @@ impl Store {
             let path = self.files.object(&item.key, shards)?;
             match self.io.open_object(&path, &*item.buffer) {
                 Ok(object) => return Ok(Some(object)),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(Failure::io(format!("open `{}`", path.display()), &error)),
+                Err(error) if is_nothing_there(&error) => {}
+                Err(error) => {
+                    let failure = Failure::io(format!("open `{}`", path.display()), &error);
+                    if failure.kind == FailureKind::Invalid {
+                        // Something else has the name of the object; the index forgets it.
+                        self.look_again(&item.key)?;
+                    }
+                    return Err(failure);
+                }
             }
         }
         if known.is_some() {
@@ -243,27 +280,36 @@ impl Store {
         Ok(None)
     }
 
-    /// The size of a key's object, from the index or, where the index does not know everything, the disk.
-    pub(super) fn size_on_disk(&self, key: &Key) -> Result<Option<u64>, Failure> {
+    /// Size and place of a key's object, from the index or, where the index does not know everything, the disk.
+    fn entry(&self, key: &Key) -> Result<Option<Entry<PathShards>>, Failure> {
         let (known, is_authoritative) = {
             let state = self.state();
-            (state.index.index.get(key), self.is_authoritative(&state))
+            (state.index.get(key), self.is_authoritative(&state))
         };
-        if let Some(entry) = known {
-            return Ok(Some(entry.bytes));
+        match known {
+            None if !is_authoritative => self.discover(key),
+            known => Ok(known),
         }
-        if is_authoritative { Ok(None) } else { self.discover(key) }
     }
 
     /// Looks a key up on disk and notes what it finds.
-    pub(super) fn discover(&self, key: &Key) -> Result<Option<u64>, Failure> {
+    pub(super) fn discover(&self, key: &Key) -> Result<Option<Entry<PathShards>>, Failure> {
+        let found = self.find(key)?;
+        if let Some(Entry { bytes, note }) = found {
+            self.state().index.discover(key, bytes, note);
+        }
+        Ok(found)
+    }
+
+    /// Looks a key up on disk.
+    fn find(&self, key: &Key) -> Result<Option<Entry<PathShards>>, Failure> {
         for shards in self.files.candidate_shards() {
             let path = self.files.object(key, shards)?;
-            match fs::metadata(&path) {
-                Ok(metadata) => {
-                    self.state().index.discover(key, metadata.len(), shards);
-                    return Ok(Some(metadata.len()));
+            match fs::symlink_metadata(&path) {
+                Ok(metadata) if metadata.is_file() => {
+                    return Ok(Some(Entry { bytes: metadata.len(), note: shards }));
                 }
+                Ok(_) => {}
                 Err(error) if is_nothing_there(&error) => {}
                 Err(error) => return Err(Failure::io(format!("look up `{}`", path.display()), &error)),
             }
@@ -279,8 +325,7 @@ impl Store {
             Err(busy) => return Err(Error::Busy(busy)),
         };
         let _stripe = self.stripe(key);
-        let bytes = self.size_on_disk(key)?.ok_or(Error::Absent)?;
-        let shards = self.known(key).0.unwrap_or(self.files.shards());
+        let Entry { bytes, note: shards } = self.entry(key)?.ok_or(Error::Absent)?;
         let path = self.files.object(key, shards)?;
         let removed =
             if mode == DeleteMode::Quarantine { self.set_aside(&path) } else { fs::remove_file(&path) };
@@ -291,7 +336,7 @@ impl Store {
             outcome => {
                 let mut state = self.state();
                 state.index.remove(key);
-                state.space.note_room();
+                state.space.note_freed(bytes, Instant::now());
                 outcome.map(|()| Deleted { bytes_freed: bytes }).map_err(|_| Error::Absent)
             }
         }
@@ -310,26 +355,30 @@ impl Store {
     }
 
     /// Makes the index entry of a key what the disk says. Under the key's lock: it may just have been stored.
-    fn look_again(&self, key: &Key) -> Result<(), Failure> {
-        let base = self.files.base();
-        if !base.is_dir() {
-            // A mount that went away says nothing about its objects.
-            let text = format!("directory `{}` is gone", base.display());
-            return Err(Failure::retryable(FailureKind::Unavailable, text));
-        }
+    pub(super) fn look_again(&self, key: &Key) -> Result<(), Failure> {
+        // A mount that went away says nothing about its objects.
+        self.check_base()?;
         let _stripe = self.stripe(key);
-        self.state().index.remove(key);
-        for shards in self.files.candidate_shards() {
-            if let Ok(metadata) = fs::metadata(self.files.object(key, shards)?) {
-                self.state().index.insert(key, metadata.len(), shards);
-            }
+        let found = self.find(key)?;
+        let mut state = self.state();
+        match found {
+            Some(Entry { bytes, note }) => _ = state.index.insert(key, bytes, note),
+            None => _ = state.index.remove(key),
         }
         Ok(())
     }
 
+    /// Fails if the base directory is gone.
+    pub(super) fn check_base(&self) -> Result<(), Failure> {
+        if self.disk.look(self.files.base()) == Look::Another {
+            self.scan.wish();
+        }
+        self.disk.trouble(Instant::now()).map_or(Ok(()), Err)
+    }
+
     fn known(&self, key: &Key) -> (Option<PathShards>, bool) {
         let state = self.state();
-        (state.index.index.get(key).map(|entry| entry.note), self.is_authoritative(&state))
+        (state.index.get(key).map(|entry| entry.note), self.is_authoritative(&state))
     }
 
     /// Whether a key the index does not know is absent for sure.
@@ -341,6 +390,11 @@ impl Store {
         let stripe = usize::from(key.chunk_hash[31]) % STRIPES;
         self.stripes[stripe].lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether a file without a seal may hold an object of `len` bytes and padding.
+fn is_padded(bytes: u64, len: u64) -> bool {
+    (len..=len.saturating_add(PADDING_BYTES_MAX)).contains(&bytes)
 }
 
 /// A file that does not exist, or whose shard directory does not.

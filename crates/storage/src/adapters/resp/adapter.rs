@@ -47,7 +47,8 @@ impl RespAdapter {
             capacity_bytes: options.capacity_bytes,
         };
         let shared = Arc::new(Shared::new(Dialect { options })?);
-        let remote = Remote::start(remote, || Session::new(shared.clone()))?;
+        let sessions = shared.clone();
+        let remote = Remote::start(remote, move || Session::new(sessions.clone()))?;
         Ok(Self { shared, remote })
     }
 }

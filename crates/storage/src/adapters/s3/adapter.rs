@@ -42,7 +42,8 @@ impl S3Adapter {
             capacity_bytes: options.capacity_bytes,
         };
         let shared = Arc::new(Shared::new(options)?);
-        let remote = Remote::start(remote, || Session::new(shared.clone()))?;
+        let sessions = shared.clone();
+        let remote = Remote::start(remote, move || Session::new(sessions.clone()))?;
         Ok(Self { shared, remote })
     }
 }

@@ -1,0 +1,120 @@
+//! Whether the base directory is there and answers. Asked on a thread of its own: on a dead mount even that never returns.
+
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::error::{Failure, FailureKind};
+
+/// Pause between two looks.
+pub(super) const LOOK_PAUSE: Duration = Duration::from_secs(2);
+/// Time a look may take until the directory counts as one that does not answer.
+const ANSWER_MAX: Duration = Duration::from_secs(5);
+
+/// What is known of the base directory.
+#[derive(Debug, Default)]
+pub(super) struct Disk {
+    state: Mutex<DiskState>,
+}
+
+#[derive(Debug, Default)]
+struct DiskState {
+    looking_since: Option<Instant>,
+    gone: Option<Failure>,
+    /// Device and number of the directory.
+    identity: Option<(u64, u64)>,
+}
+
+/// What a look found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Look {
+    Same,
+    /// Another directory than before, or one that was gone: what it holds is not known.
+    Another,
+    Gone,
+}
+
+impl Disk {
+    /// Looks at the directory. Blocks for as long as it does.
+    pub(super) fn look(&self, base: &Path) -> Look {
+        self.state().looking_since.get_or_insert(Instant::now());
+        let found = std::fs::metadata(base);
+        let mut state = self.state();
+        state.looking_since = None;
+        let identity = match found {
+            Ok(metadata) if metadata.is_dir() => Ok((metadata.dev(), metadata.ino())),
+            Ok(_) => Err(format!("`{}` is no directory", base.display())),
+            Err(error) => {
+                Err(Failure::io(format!("look at directory `{}`", base.display()), &error).to_string())
+            }
+        };
+        match identity {
+            Ok(identity) => {
+                let was_gone = state.gone.take().is_some();
+                let is_another = state.identity.replace(identity).is_some_and(|known| known != identity);
+                if was_gone {
+                    tracing::info!("directory `{}` is back", base.display());
+                }
+                if was_gone || is_another { Look::Another } else { Look::Same }
+            }
+            Err(text) => {
+                if state.gone.is_none() {
+                    tracing::warn!("directory of objects is gone: {text}");
+                }
+                state.gone = Some(Failure::retryable(FailureKind::Unavailable, text));
+                Look::Gone
+            }
+        }
+    }
+
+    /// Why the directory can't be used; none if it answered as it should when last looked at.
+    pub(super) fn trouble(&self, now: Instant) -> Option<Failure> {
+        let state = self.state();
+        let waits_for = state.looking_since.map(|since| now.saturating_duration_since(since));
+        match waits_for.filter(|waits_for| *waits_for >= ANSWER_MAX) {
+            Some(waits_for) => {
+                let text = format!("directory does not answer since {} s", waits_for.as_secs());
+                Some(Failure::retryable(FailureKind::Timeout, text))
+            }
+            None => state.gone.clone(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, DiskState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_that_goes_and_returns_is_another_one() {
+        let parent = tempfile::tempdir().unwrap();
+        let base = parent.path().join("base");
+        std::fs::create_dir(&base).unwrap();
+        let disk = Disk::default();
+        assert_eq!((disk.look(&base), disk.look(&base)), (Look::Same, Look::Same));
+        std::fs::rename(&base, parent.path().join("away")).unwrap();
+        assert_eq!(disk.look(&base), Look::Gone);
+        assert!(disk.trouble(Instant::now()).unwrap().text.contains("base"));
+        std::fs::create_dir(&base).unwrap();
+        assert_eq!(disk.look(&base), Look::Another);
+        assert_eq!(disk.trouble(Instant::now()), None);
+        std::fs::remove_dir(&base).unwrap();
+        std::fs::write(&base, "").unwrap();
+        assert_eq!(disk.look(&base), Look::Gone, "a file is no directory");
+    }
+
+    #[test]
+    fn a_directory_that_does_not_answer_is_trouble_after_a_while() {
+        let disk = Disk::default();
+        let since = Instant::now();
+        disk.state().looking_since = Some(since);
+        assert_eq!(disk.trouble(since), None);
+        let failure = disk.trouble(since + ANSWER_MAX).unwrap();
+        assert!(failure.text.contains("does not answer"), "{failure}");
+    }
+}
