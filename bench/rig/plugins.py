@@ -11,6 +11,8 @@ floor: the same scripts by bare posix_spawn from a small process, until the last
 log: one plugin prints 200k short lines as fast as it can; lost = printed, neither relayed nor counted as suppressed.
 idle: 200 plugins that wait: memory of the server for each, CPU of the server and its helpers over 5 s.
 flood: noop and an 8k-token lookup while one plugin prints without end.
+crowd: GET /healthcheck and noop while a folder of 20,000 files with one plugin has one file changed each second:
+a data file, then one that calls for a look at all of them.
 """
 import sys, time
 sys.path.insert(0, __file__.rsplit("/", 1)[0])
@@ -267,6 +269,48 @@ def rpc_under_spam(label, template):
         shutil.rmtree(d, ignore_errors=True)
 
 
+def http_us(port, path):
+    t = time.perf_counter()
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=60) as answer:
+        answer.read()
+    return (time.perf_counter() - t) * 1e6
+
+
+def crowd_case(label, template, files, seconds):
+    """HTTP and noop latency beside changes in a crowded folder."""
+    d = mk("exec", 1)
+    for i in range(files):
+        open(f"{d}/data-{i:05d}.json", "w").close()
+    s = Server(label, template, ARGS + ["--runtime-plugin-locations", d])
+    try:
+        s.start(wait=False); s.wait_ready()
+        watch_log(s.log, 1, time.monotonic() + 60, s.t0)
+        time.sleep(2)
+        c = s.client(); out = {}
+        changes = {"quiet": None, "data_changes": "data-00000.json", "looks": ".pluginignore"}
+        for name, changed in changes.items():
+            http, noop, cpu, begin, next_change = [], [], s.cpu_s(), time.monotonic(), 0
+            while (now := time.monotonic() - begin) < seconds:
+                if changed and now >= next_change:
+                    next_change += 1
+                    with open(f"{d}/{changed}", "w") as f:
+                        f.write(str(now))
+                http.append(http_us(s.http_port, "/healthcheck"))
+                t = time.perf_counter(); c.call("noop"); noop.append((time.perf_counter() - t) * 1e6)
+                time.sleep(0.005)
+            out[name] = {f"http_{k}": v for k, v in stats_us(http).items()}
+            out[name] |= {"noop_p99_us": stats_us(noop)["p99_us"], "cpu_pct": round((s.cpu_s() - cpu) / seconds * 100, 1)}
+        c.close()
+        return out
+    finally:
+        pids = descendants(s.pid); s.stop()
+        for p in pids:
+            if alive(p):
+                with contextlib.suppress(OSError):
+                    os.kill(p, signal.SIGKILL)
+        shutil.rmtree(d, ignore_errors=True)
+
+
 def one(label, template, rnd):
     d = {}
     s = Server(label, template, ARGS).start()
@@ -280,6 +324,7 @@ def one(label, template, rnd):
     d["floor"] = {f"spawn_{k}_s": floor(k) for k in (1, 100)}
     d["idle_200"] = idle_case(label, template, 20 if A.quick else 200)
     d["rpc_under_spam"] = rpc_under_spam(label, template)
+    d["crowd"] = crowd_case(label, template, 2_000 if A.quick else 19_900, 5 if A.quick else 20)
     return d
 
 

@@ -142,6 +142,7 @@ fn every_plugin_can_be_addressed() {
     place.plugin("same.py", "input()\n").plugin("same.sh", WAITER).plugin("audit.sh", WAITER);
     place.plugin("odd name?.sh", WAITER);
     let server = Server::start(&place);
+    server.until("same.sh", "ready");
     let all = server.get("/plugins");
     let mut names = Vec::new();
     for plugin in all["plugins"].as_array().unwrap() {
@@ -425,4 +426,37 @@ fn a_server_without_plugins_says_so() {
     assert_eq!(server.request("GET", "/plugins/a/logs", &[]).0, 404);
     let (_, metrics) = server.request("GET", "/metrics", &[]);
     assert!(!metrics.contains("larder_plugin"));
+}
+
+#[test]
+fn a_pipe_among_the_plugins_stops_neither_http_nor_a_signal() {
+    let place = Place::new();
+    place.plugin("x.sh", WAITER);
+    fs::rename(place.fifo("pipe"), place.plugins.join(".pluginignore")).unwrap();
+    let mut server = Server::start(&place);
+    server.process.line("x.sh] up");
+    fs::rename(place.fifo("pipe"), place.plugins.join("x.sh.plugin.toml")).unwrap();
+    server.until("x", "failed");
+    let plugin = server.get("/plugins/x");
+    let mistake = &plugin["manifest"]["mistake"]["message"];
+    assert!(mistake.as_str().unwrap().contains("not a regular file"), "{plugin}");
+    assert_eq!(server.request("GET", "/plugins/x/schema", &[]).0, 500);
+    server.process.signal("TERM");
+    assert!(server.process.wait().success());
+}
+
+#[test]
+fn a_folder_full_of_data_is_not_listed_in_full() {
+    let place = Place::new();
+    place.plugin("x.sh", WAITER);
+    for index in 0..500 {
+        place.plugin(&format!("data-{index}"), "");
+    }
+    let server = Server::start(&place);
+    server.process.line("x.sh] up");
+    let all = server.get("/plugins");
+    let skipped = all["skipped"].as_array().unwrap();
+    let more = skipped.last().unwrap();
+    assert_eq!((&more["reason"], &more["text"]), (&json!("more"), &json!("and 400 more that are not run")));
+    assert_eq!(skipped.len(), 101);
 }

@@ -5,6 +5,8 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use crate::regular;
+
 /// Names the folder.
 pub(crate) const METRICS_DIR: &str = "LMCACHE_RUNTIME_PLUGIN_METRICS_DIR";
 /// Files read from one folder, in order of their names.
@@ -31,12 +33,13 @@ pub(crate) fn prepare(folder: &Path) -> std::io::Result<()> {
 pub(crate) fn read(folder: &Path) -> String {
     let Ok(listing) = std::fs::read_dir(folder) else { return String::new() };
     let mut files: Vec<_> = listing.filter_map(|entry| Some(entry.ok()?.path())).collect();
-    files.retain(|path| path.extension().is_some_and(|e| e == "prom") && path.is_file());
+    files.retain(|path| path.extension().is_some_and(|e| e == "prom"));
     files.sort();
     let mut text = String::new();
     for path in files.iter().take(FILES_MAX) {
         let mut bytes = Vec::new();
-        let Ok(file) = std::fs::File::open(path) else { continue };
+        // The server may be able to read what the plugin is not.
+        let Ok(file) = regular::open_unlinked(path) else { continue };
         if file.take(FILE_MAX_BYTES).read_to_end(&mut bytes).is_ok() {
             if bytes.len() as u64 == FILE_MAX_BYTES {
                 bytes.truncate(bytes.iter().rposition(|b| *b == b'\n').map_or(0, |end| end + 1));

@@ -15,7 +15,7 @@ pub const KNOWN_ROLES: [&str; 2] = ["scheduler", "worker"];
 /// The part a process plays, as used in plugin file names and in `LMCACHE_RUNTIME_PLUGIN_ROLE`.
 ///
 /// Compared without regard to case; the environment shows it as given.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct Role(String);
 
 impl Role {
@@ -40,7 +40,7 @@ pub struct Host {
 }
 
 /// Why a file name keeps a file from running in this process.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Ineligible {
     /// The name asks for another role.

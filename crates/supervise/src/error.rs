@@ -58,6 +58,9 @@ pub enum SuperviseError {
     /// There is no plugin of this name.
     #[error("no plugin named `{0}`")]
     Unknown(String),
+    /// The file system that holds a location gives no answer.
+    #[error("plugin location `{}` does not answer\nhint: is what it lies on mounted and reachable?", shown(.0))]
+    Unanswering(PathBuf),
     /// The supervisor is stopping or has stopped.
     #[error("the plugin supervisor has stopped")]
     Stopped,

@@ -4,10 +4,12 @@
 
 use std::path::Path;
 
+use crate::regular;
+
 /// Name of the file read in every scanned folder.
 pub(crate) const FILE_NAME: &str = ".pluginignore";
 /// Bytes read of one such file; the rest has no effect.
-const FILE_MAX_BYTES: usize = 64 * 1024;
+const FILE_MAX_BYTES: u64 = 64 * 1024;
 
 /// The patterns of one folder.
 #[derive(Debug, Default)]
@@ -16,13 +18,7 @@ pub(crate) struct IgnoreList(Vec<Vec<u8>>);
 impl IgnoreList {
     /// Reads the folder's list; an absent or unreadable one excludes nothing.
     pub(crate) fn of_folder(folder: &Path) -> Self {
-        use std::io::Read;
-        let mut text = Vec::new();
-        if let Ok(file) = std::fs::File::open(folder.join(FILE_NAME)) {
-            // A half-read list still excludes what it names.
-            _ = file.take(FILE_MAX_BYTES as u64).read_to_end(&mut text);
-        }
-        Self::parse(&text)
+        Self::parse(&regular::read_head(&folder.join(FILE_NAME), FILE_MAX_BYTES).unwrap_or_default())
     }
 
     fn parse(text: &[u8]) -> Self {

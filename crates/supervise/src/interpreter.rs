@@ -5,13 +5,12 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
-use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::SuperviseError;
+use crate::regular;
 use crate::shebang::{self, Shebang};
 
 /// Programs tried, in order, for each file extension (without its dot) when the `#!` line gives none.
@@ -73,8 +72,7 @@ pub(crate) enum Format {
 
 /// Looks at the first bytes of `path`.
 pub(crate) fn format_of(path: &Path) -> std::io::Result<Format> {
-    let mut head = Vec::with_capacity(256);
-    File::open(path)?.take(shebang::FIRST_LINE_MAX_BYTES as u64).read_to_end(&mut head)?;
+    let head = regular::read_head(path, shebang::FIRST_LINE_MAX_BYTES as u64)?;
     Ok(match shebang::parse(&head) {
         Some(shebang) => Format::Script(shebang),
         None if head.starts_with(b"\x7fELF") => Format::Native,

@@ -22,7 +22,7 @@ use crate::interpreter::{self, Interpreters, Invocation};
 use crate::manifest::Manifest;
 use crate::metric_lines::{METRICS_FD, MetricLines};
 use crate::output::Output;
-use crate::roster::Records;
+use crate::roster::{Origin, Records};
 use crate::schema;
 use crate::senses::Senses;
 use crate::spawner::{ChildStdio, EVENTS_MAX, FIRST_EXTRA_FD, LaunchId, LaunchSpec, ProcessEvent, Spawner};
@@ -96,14 +96,28 @@ pub(crate) struct Launched {
     pub(crate) events: mpsc::Receiver<ProcessEvent>,
 }
 
-/// Starts the plugin `name` at `path` as `manifest` has it.
-pub(crate) async fn launch<S: Spawner>(
+/// How a program is run, and the environment it is found in.
+pub(crate) struct Program {
+    chosen: Invocation,
+    environment: Vec<(OsString, OsString)>,
+}
+
+/// Everything that a start reads from files: the manifest, then what the file is run with. Blocks.
+pub(crate) fn read_files<S>(
+    origin: &Origin,
     shared: &Shared<S>,
-    name: &str,
-    path: &Path,
+) -> Result<(Manifest, Result<Program, SuperviseError>), SuperviseError> {
+    let manifest = Manifest::load(&origin.path, &shared.bare)?;
+    let program = read_program(origin, shared, &manifest);
+    Ok((manifest, program))
+}
+
+fn read_program<S>(
+    origin: &Origin,
+    shared: &Shared<S>,
     manifest: &Manifest,
-    records: &Records,
-) -> Result<Launched, SuperviseError> {
+) -> Result<Program, SuperviseError> {
+    let Origin { name, path, .. } = origin;
     let mut environment = environment_for(shared, manifest);
     if let Some(settings) = settings(shared, name, manifest)? {
         set(&mut environment, schema::SETTINGS, &settings);
@@ -111,8 +125,30 @@ pub(crate) async fn launch<S: Spawner>(
     let search_path = environment.iter().find(|(name, _)| name == "PATH").map(|(_, value)| value.clone());
     let search_path = search_path.as_deref().unwrap_or(OsStr::new("/usr/bin:/bin"));
     let chosen = interpreter::choose(path, &shared.interpreters, search_path)?;
+    if manifest.metrics {
+        let folder = collect::folder(&shared.scratch, name);
+        collect::prepare(&folder).map_err(|source| failed(&chosen, source))?;
+        set(&mut environment, collect::METRICS_DIR, folder.to_string_lossy().as_ref());
+    }
+    Ok(Program { chosen, environment })
+}
+
+fn failed(chosen: &Invocation, source: std::io::Error) -> SuperviseError {
+    SuperviseError::Launch { program: chosen.program.clone(), source }
+}
+
+/// Starts a plugin as `manifest` has it.
+pub(crate) async fn launch<S: Spawner>(
+    shared: &Shared<S>,
+    origin: &Origin,
+    program: Program,
+    manifest: &Manifest,
+    records: &Records,
+) -> Result<Launched, SuperviseError> {
+    let Origin { name, path, .. } = origin;
+    let Program { chosen, mut environment } = program;
     mention_fallback(path, &chosen);
-    let failed = |source: std::io::Error| SuperviseError::Launch { program: chosen.program.clone(), source };
+    let failed = |source: std::io::Error| failed(&chosen, source);
 
     let id = LaunchId(shared.launches.fetch_add(1, Ordering::Relaxed));
     let socket = shared.scratch.join(format!("{}.notify", id.0));
@@ -122,11 +158,6 @@ pub(crate) async fn launch<S: Spawner>(
     }
     for (name, value) in senses.environment() {
         set(&mut environment, name, &value);
-    }
-    if manifest.metrics {
-        let folder = collect::folder(&shared.scratch, name);
-        collect::prepare(&folder).map_err(failed)?;
-        set(&mut environment, collect::METRICS_DIR, folder.to_string_lossy().as_ref());
     }
     let (mut stdio, stdin, stdout, stderr) = pipes().map_err(failed)?;
     let offers = offers(shared, name, manifest, records).map_err(failed)?;

@@ -16,6 +16,7 @@ use crate::confinement::Confinement;
 use crate::discovery::MANIFEST_SUFFIX;
 use crate::output::OutputLimits;
 use crate::policy::Policy;
+use crate::regular;
 use crate::schema::Schema;
 
 pub use self::document::manifest_schema;
@@ -222,20 +223,18 @@ impl Manifest {
 
     /// Reads the manifest of `plugin`, or returns `bare` where there is none.
     pub fn load(plugin: &Path, bare: &Self) -> Result<Self, ManifestError> {
-        use std::io::Read;
         let path = Self::path_for(plugin);
-        let mut text = String::new();
-        let read = match std::fs::File::open(&path) {
-            Ok(file) => file.take(MANIFEST_MAX_BYTES + 1).read_to_string(&mut text),
+        let read = match regular::read_head(&path, MANIFEST_MAX_BYTES + 1) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(bare.clone()),
-            Err(e) => Err(e),
+            read => read,
         };
         let in_file = |error: ManifestError| ManifestError { file: Some(crate::text::shown(&path)), ..error };
         let broken = |message| in_file(ManifestError { file: None, line: 1, message, hint: None });
-        let length = read.map_err(|e| broken(e.to_string()))?;
-        if length as u64 > MANIFEST_MAX_BYTES {
+        let bytes = read.map_err(|e| broken(e.to_string()))?;
+        if bytes.len() as u64 > MANIFEST_MAX_BYTES {
             return Err(broken(format!("longer than {MANIFEST_MAX_BYTES} bytes")));
         }
+        let text = String::from_utf8(bytes).map_err(|_| broken("not UTF-8 text".to_owned()))?;
         Self::parse(&text, bare).map_err(in_file)
     }
 

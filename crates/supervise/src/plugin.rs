@@ -1,7 +1,6 @@
 //! The task of one plugin: it alone drives that plugin's lifecycle, holds its pipes and publishes its status.
 
 use std::future::pending;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,13 +12,14 @@ use crate::cgroup::{CgroupStatus, RunGroup};
 use crate::control::{Alert, Channel};
 use crate::error::SuperviseError;
 use crate::feed::Feed;
-use crate::launch::{Launched, Shared, launch};
+use crate::launch::{Launched, Shared, launch, read_files};
 use crate::lifecycle::{Action, Event, Lifecycle, Phase};
+use crate::location::Progress;
 use crate::manifest::{Manifest, Readiness, WatchdogAction};
 use crate::metric_lines::MetricLines;
 use crate::notify::Notice;
 use crate::output::{Awaited, LineLog, Output};
-use crate::roster::Records;
+use crate::roster::{Origin, Records};
 use crate::senses::Senses;
 use crate::severity::Severity;
 use crate::spawner::{LaunchId, Outcome, ProcessEvent, RunSignal, Spawner};
@@ -69,8 +69,7 @@ impl Published {
 
 /// One plugin and everything it holds.
 pub(crate) struct Plugin<S> {
-    name: String,
-    path: PathBuf,
+    origin: Origin,
     label: String,
     shared: Arc<Shared<S>>,
     lifecycle: Lifecycle,
@@ -111,21 +110,19 @@ struct UnloggedExit {
 
 impl<S: Spawner> Plugin<S> {
     pub(crate) fn new(
-        name: String,
-        path: PathBuf,
+        origin: Origin,
         shared: Arc<Shared<S>>,
         manifest: Manifest,
         records: Records,
         commands: mpsc::Receiver<Event>,
         status: watch::Sender<Published>,
     ) -> Self {
-        let label = shown(&path);
+        let label = shown(&origin.path);
         let log = LineLog::new(label.clone(), records.journal.clone(), manifest.output);
         let published = status.borrow().clone();
         let lifecycle = published.lifecycle.clone();
         Self {
-            name,
-            path,
+            origin,
             label,
             shared,
             lifecycle,
@@ -156,7 +153,7 @@ impl<S: Spawner> Plugin<S> {
                 command = self.commands.recv(), if !released => {
                     released = command.is_none();
                     self.published.commands += 1;
-                    self.read_policy(command);
+                    self.read_policy(command).await;
                     Some(command.unwrap_or(Event::Stop))
                 }
                 event = next_event(&mut self.events) => {
@@ -200,11 +197,16 @@ impl<S: Spawner> Plugin<S> {
     }
 
     /// A plugin at rest is armed by its manifest as it is now; a mistake in that is told by the launch.
-    fn read_policy(&mut self, command: Option<Event>) {
+    async fn read_policy(&mut self, command: Option<Event>) {
         let arms = matches!(command, Some(Event::Start | Event::Restart | Event::Enable));
-        if arms && !self.lifecycle.occupied() {
-            self.manifest =
-                Manifest::load(&self.path, &self.shared.bare).unwrap_or_else(|_| self.shared.bare.clone());
+        if !arms || self.lifecycle.occupied() {
+            return;
+        }
+        let (path, shared) = (self.origin.path.clone(), self.shared.clone());
+        let read =
+            move |_: &Progress| Manifest::load(&path, &shared.bare).unwrap_or_else(|_| shared.bare.clone());
+        if let Ok(manifest) = self.origin.location.ask(read).await {
+            self.manifest = manifest;
             self.lifecycle.set_policy(self.manifest.policy.clone());
         }
     }
@@ -263,15 +265,18 @@ impl<S: Spawner> Plugin<S> {
 
     async fn try_launch(&mut self) -> Result<u32, SuperviseError> {
         // Read anew for every run, so that a restart is all that a changed manifest needs.
-        self.manifest = Manifest::load(&self.path, &self.shared.bare)?;
+        let (origin, shared) = (self.origin.clone(), self.shared.clone());
+        let (manifest, program) = self.origin.location.ask(move |_| read_files(&origin, &shared)).await??;
+        self.manifest = manifest;
         self.lifecycle.set_policy(self.manifest.policy.clone());
+        let program = program?;
         let awaited = match &self.manifest.readiness {
             Readiness::FirstLine => Some(Awaited::Any),
             Readiness::Log(text) => Some(Awaited::Containing(text.clone())),
             _ => None,
         };
         self.log.begin(self.manifest.output, awaited);
-        let launched = launch(&self.shared, &self.name, &self.path, &self.manifest, &self.records).await?;
+        let launched = launch(&self.shared, &self.origin, program, &self.manifest, &self.records).await?;
         let Launched { id, pid, interpreter, feed, output, senses, metrics, control, group, events } =
             launched;
         tracing::info!(target: "larder_supervise", "Launched runtime plugin: {} with {interpreter}", self.label);

@@ -1,5 +1,6 @@
 //! The plugins of one supervisor: which there are, under which names, and what changed since the last look.
 
+use std::collections::HashSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,8 +11,9 @@ use tokio::task::JoinHandle;
 
 use crate::commands::Commands;
 use crate::control::ControlRecord;
-use crate::discovery::Skipped;
+use crate::discovery::{Skipped, Survey};
 use crate::journal::Journal;
+use crate::location::Location;
 use crate::manifest::Manifest;
 use crate::metric_lines::Board;
 use crate::plugin::Published;
@@ -33,6 +35,7 @@ pub struct ReloadReport {
 pub(crate) struct Handle {
     pub(crate) name: String,
     pub(crate) path: PathBuf,
+    pub(crate) location: Arc<Location>,
     pub(crate) orders: Mutex<Orders>,
     pub(crate) commands: Commands,
     pub(crate) status: watch::Receiver<Published>,
@@ -47,6 +50,14 @@ pub(crate) struct Records {
     pub(crate) journal: Arc<Journal>,
     pub(crate) board: Arc<Board>,
     pub(crate) control: Arc<ControlRecord>,
+}
+
+/// What the task of a plugin knows it by.
+#[derive(Debug, Clone)]
+pub(crate) struct Origin {
+    pub(crate) name: String,
+    pub(crate) path: PathBuf,
+    pub(crate) location: Arc<Location>,
 }
 
 /// What the manifest says about starting, and the state of the files it was read from.
@@ -92,20 +103,21 @@ impl Fingerprint {
 pub(crate) struct Roster {
     pub(crate) plugins: Vec<Arc<Handle>>,
     pub(crate) skipped: Vec<Skipped>,
-    /// Folders in which a change can change the roster.
-    pub(crate) folders: Vec<PathBuf>,
+    /// What each location was found to hold when it last answered.
+    pub(crate) surveys: Vec<Arc<Survey>>,
+    /// Whether a location does not answer or cannot be watched, so that it is to be looked at now and then.
+    pub(crate) blind: bool,
 }
 
 impl Roster {
     pub(crate) fn find(&self, name: &str) -> Option<Arc<Handle>> {
         self.plugins.iter().find(|p| p.name == name).cloned()
     }
+}
 
-    /// The stem, the file name or the whole path: the shortest that is still free.
-    pub(crate) fn free_name(&self, path: &Path) -> String {
-        let stem = path.file_stem().map(|s| shown(s.as_ref()));
-        let file = path.file_name().map(|s| shown(s.as_ref()));
-        let taken = |name: &String| self.plugins.iter().any(|p| p.name == *name);
-        [stem, file].into_iter().flatten().find(|name| !taken(name)).unwrap_or_else(|| shown(path))
-    }
+/// The stem, the file name or the whole path: the shortest that is still free.
+pub(crate) fn free_name(taken: &HashSet<String>, path: &Path) -> String {
+    let stem = path.file_stem().map(|s| shown(s.as_ref()));
+    let file = path.file_name().map(|s| shown(s.as_ref()));
+    [stem, file].into_iter().flatten().find(|name| !taken.contains(name)).unwrap_or_else(|| shown(path))
 }

@@ -1,9 +1,11 @@
 //! All plugins of one server: found, started, watched, stopped.
 
+mod follow;
+
 use std::borrow::Cow;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -12,9 +14,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::cgroup::Cgroups;
 use crate::collect;
-use crate::commands::Commands;
 use crate::config::SupervisorConfig;
-use crate::discovery::{self, Discovery, SkipReason, Skipped};
+use crate::discovery::Skipped;
 use crate::eligibility::Host;
 use crate::environment::{self, Briefing};
 use crate::error::SuperviseError;
@@ -22,12 +23,13 @@ use crate::exposition::{self, Merged};
 use crate::feed::EventSink;
 use crate::journal::LogLine;
 use crate::launch::{Shared, Told};
-use crate::lifecycle::{Event, Lifecycle, Phase};
+use crate::lifecycle::{Event, Phase};
+use crate::location::{Location, Progress};
 use crate::manifest::{EffectiveManifest, Manifest};
-use crate::os::{FolderWatch, GuardianSpawner};
-use crate::plugin::{Plugin, Published};
+use crate::os::{GuardianSpawner, Watcher};
+use crate::plugin::Published;
 use crate::redaction::redacted;
-use crate::roster::{Fingerprint, Handle, Orders, Records, ReloadReport, Roster};
+use crate::roster::{Handle, Roster};
 use crate::scratch::Scratch;
 use crate::spawner::Spawner;
 use crate::start_order;
@@ -45,23 +47,29 @@ const EXTRA_MEMBERS: [&str; 2] = ["runtime_plugin_extra_config", "extra_config"]
 #[derive(Debug)]
 pub struct Supervisor<S: Spawner = GuardianSpawner> {
     shared: Arc<Shared<S>>,
-    locations: Vec<PathBuf>,
+    locations: Vec<Arc<Location>>,
     host: Host,
     roster: Mutex<Roster>,
-    /// One rescan or stop at a time; whether it has been stopped.
-    changing: tokio::sync::Mutex<bool>,
+    /// Set once the locations are followed.
+    watcher: OnceLock<Arc<Watcher>>,
+    watched: Mutex<follow::Watched>,
+    /// One look at the locations at a time.
+    changing: tokio::sync::Mutex<()>,
+    /// Whether it stops or has stopped.
+    stopping: watch::Sender<bool>,
     /// Removed with the supervisor.
     _scratch: Scratch,
 }
 
 impl Supervisor {
     /// Finds the plugins and starts them; returns without waiting for them. Must be called inside a tokio runtime with time
-    /// and I/O, which must go on running for plugins to be supervised.
+    /// and I/O, which must go on running for plugins to be supervised. A location that does not answer is waited for
+    /// some seconds, and followed later.
     ///
     /// A plugin that cannot be started is no error here: it is logged and visible in [`Supervisor::snapshot`].
-    pub fn start(config: SupervisorConfig) -> Result<Self, SuperviseError> {
+    pub async fn start(config: SupervisorConfig) -> Result<Self, SuperviseError> {
         let (command, sole_parent) = (config.guardian.clone(), config.sole_parent);
-        Self::start_with(config, |scratch| GuardianSpawner::new(command, scratch, sole_parent))
+        Self::start_with(config, |scratch| GuardianSpawner::new(command, scratch, sole_parent)).await
     }
 
     /// Process id of the guardian, once a plugin has been started.
@@ -72,7 +80,7 @@ impl Supervisor {
 
 impl<S: Spawner> Supervisor<S> {
     /// As [`Supervisor::start`], on a spawner made from the path of the private directory.
-    pub fn start_with(
+    pub async fn start_with(
         config: SupervisorConfig,
         spawner: impl FnOnce(PathBuf) -> S,
     ) -> Result<Self, SuperviseError> {
@@ -103,129 +111,17 @@ impl<S: Spawner> Supervisor<S> {
         });
         let supervisor = Self {
             shared,
-            locations: config.locations,
+            locations: config.locations.into_iter().map(|path| Arc::new(Location::new(path))).collect(),
             host: config.host,
             roster: Mutex::default(),
+            watcher: OnceLock::new(),
+            watched: Mutex::default(),
             changing: tokio::sync::Mutex::default(),
+            stopping: watch::Sender::new(false),
             _scratch: scratch,
         };
-        supervisor.rescan();
+        supervisor.reload().await;
         Ok(supervisor)
-    }
-
-    /// Looks through the locations again: starts what is new, restarts what changed, stops what is gone. Returns without waiting for plugins.
-    pub async fn reload(&self) -> ReloadReport {
-        let stopped = self.changing.lock().await;
-        if *stopped { ReloadReport::default() } else { self.rescan() }
-    }
-
-    /// Reloads whenever something in the locations changes, for as long as the returned future is polled.
-    pub async fn watch(&self) {
-        loop {
-            let folders = self.roster().folders.clone();
-            let mut watch = match FolderWatch::new(&folders) {
-                Ok(watch) => watch,
-                Err(error) => {
-                    tracing::warn!(target: "larder_supervise", "cannot watch plugin locations: {error}");
-                    return;
-                }
-            };
-            // What changed before the watch began.
-            self.reload().await;
-            while self.roster().folders == folders {
-                watch.changed().await;
-                self.reload().await;
-            }
-        }
-    }
-
-    fn rescan(&self) -> ReloadReport {
-        let Discovery { plugins, skipped, folders } =
-            discovery::discover(&self.locations, &self.host, &self.shared.interpreters);
-        let mut roster = self.roster();
-        for new in skipped.iter().filter(|s| !roster.skipped.contains(s)) {
-            mention_skipped(new);
-        }
-        let mut report = ReloadReport::default();
-        let mut next = Roster { plugins: Vec::new(), skipped, folders };
-        let (kept, gone): (Vec<_>, Vec<_>) =
-            roster.plugins.drain(..).partition(|p| plugins.contains(&p.path));
-        for plugin in gone {
-            tracing::info!(target: "larder_supervise", "Runtime plugin {} is gone, stopping it", shown(&plugin.path));
-            // Its task stops the plugin when it finds the channel closed.
-            report.removed.push(plugin.name.clone());
-        }
-        // Names of kept plugins stay theirs, whatever comes before them now.
-        let mut names = Roster { plugins: kept.clone(), ..Roster::default() };
-        for path in plugins {
-            let plugin = match kept.iter().find(|p| p.path == path) {
-                Some(plugin) => {
-                    if self.update(plugin) {
-                        report.changed.push(plugin.name.clone());
-                    }
-                    plugin.clone()
-                }
-                None => {
-                    let plugin = Arc::new(self.add(names.free_name(&path), path));
-                    names.plugins.push(plugin.clone());
-                    report.added.push(plugin.name.clone());
-                    plugin
-                }
-            };
-            next.plugins.push(plugin);
-        }
-        *roster = next;
-        start_order::begin(&roster.plugins, &report.added);
-        report
-    }
-
-    fn add(&self, name: String, path: PathBuf) -> Handle {
-        let (commands, inbox) = Commands::new();
-        let (orders, manifest) = self.read_orders(&path);
-        // Plugins that fail together do not come back together.
-        let seed = orders.fingerprint.number() ^ (u64::from(std::process::id()) << 32);
-        let (sender, status) = watch::channel(Published::new(Lifecycle::new(manifest.policy.clone(), seed)));
-        let records = Records::default();
-        let plugin = Plugin::new(
-            name.clone(),
-            path.clone(),
-            self.shared.clone(),
-            manifest,
-            records.clone(),
-            inbox,
-            sender,
-        );
-        let task = Mutex::new(Some(tokio::spawn(plugin.supervise())));
-        Handle { name, path, orders: Mutex::new(orders), commands, status, records, task }
-    }
-
-    /// A mistake in the manifest is found again, and told, by the launch.
-    fn read_orders(&self, path: &std::path::Path) -> (Orders, Manifest) {
-        let fingerprint = Fingerprint::of(path);
-        let manifest = Manifest::load(path, &self.shared.bare).unwrap_or_else(|_| self.shared.bare.clone());
-        (Orders { enabled: manifest.enabled, after: manifest.after.clone(), fingerprint }, manifest)
-    }
-
-    /// Restarts a plugin if its files changed. `false` if they did not.
-    fn update(&self, plugin: &Handle) -> bool {
-        let before = plugin.orders();
-        let (now, _) = self.read_orders(&plugin.path);
-        if now == before {
-            return false;
-        }
-        let phase = plugin.status.borrow().lifecycle.phase();
-        let event = match (before.enabled, now.enabled) {
-            (false, true) => Some(Event::Enable),
-            (true, false) => Some(Event::Disable),
-            _ if matches!(phase, Phase::Stopped | Phase::Disabled) => None,
-            _ => Some(Event::Restart),
-        };
-        plugin.set_orders(now);
-        if let Some(event) = event {
-            // A plugin with so many commands waiting reads its files anew in any case.
-            _ = plugin.commands.try_send(event);
-        }
-        true
     }
 
     /// All plugins, in start order.
@@ -256,20 +152,20 @@ impl<S: Spawner> Supervisor<S> {
     }
 
     /// What a plugin would be started with now. Reads the manifest.
-    pub fn manifest(&self, name: &str) -> Result<EffectiveManifest, SuperviseError> {
+    pub async fn manifest(&self, name: &str) -> Result<EffectiveManifest, SuperviseError> {
         let plugin = self.find(name)?;
-        let file = Manifest::path_for(&plugin.path);
-        Ok(EffectiveManifest {
-            file: file.exists().then_some(file),
-            manifest: Manifest::load(&plugin.path, &self.shared.bare),
-        })
+        let (path, bare) = (plugin.path.clone(), self.shared.bare.clone());
+        let read = move |_: &Progress| {
+            let file = Manifest::path_for(&path);
+            EffectiveManifest { file: file.exists().then_some(file), manifest: Manifest::load(&path, &bare) }
+        };
+        plugin.location.ask(read).await
     }
 
     /// The rules that a plugin's manifest has for its own keys, as a JSON Schema of the extra configuration; `None` where it has none. Reads the
     /// manifest.
-    pub fn schema(&self, name: &str) -> Result<Option<Value>, SuperviseError> {
-        let plugin = self.find(name)?;
-        let manifest = Manifest::load(&plugin.path, &self.shared.bare)?;
+    pub async fn schema(&self, name: &str) -> Result<Option<Value>, SuperviseError> {
+        let manifest = self.manifest(name).await?.manifest?;
         Ok(manifest.config.map(|schema| schema.document(name)))
     }
 
@@ -324,8 +220,7 @@ impl<S: Spawner> Supervisor<S> {
     /// What others start after ends after them. Afterwards no plugin can be started any more.
     pub async fn stop(&self, budget: Duration) -> StopReport {
         let deadline = Instant::now() + budget;
-        let mut stopped = self.changing.lock().await;
-        *stopped = true;
+        self.stopping.send_replace(true);
         let plugins = std::mem::take(&mut *self.roster()).plugins;
         let mut report = StopReport::default();
         for wave in start_order::waves(&plugins).iter().rev() {
@@ -354,7 +249,7 @@ impl<S: Spawner> Supervisor<S> {
     }
 
     fn roster(&self) -> MutexGuard<'_, Roster> {
-        self.roster.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.roster)
     }
 
     fn find(&self, name: &str) -> Result<Arc<Handle>, SuperviseError> {
@@ -457,16 +352,8 @@ async fn stop_wave(wave: &[&Arc<Handle>], deadline: Instant, report: &mut StopRe
     }
 }
 
-fn mention_skipped(Skipped { path, reason }: &Skipped) {
-    match reason {
-        SkipReason::Missing => {
-            tracing::warn!(target: "larder_supervise", "Runtime plugin location {path} does not exist");
-        }
-        reason if reason.is_notable() => {
-            tracing::info!(target: "larder_supervise", "Skipping {path}: {reason}")
-        }
-        reason => tracing::debug!(target: "larder_supervise", "Skipping {path}: {reason}"),
-    }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Whether a command has had its effect.

@@ -13,7 +13,7 @@ use larder_supervise::spawner::Outcome;
 use larder_supervise::{Manifest, PluginStatus, Supervisor, SupervisorConfig};
 use tokio::time::sleep;
 
-use super::foreground::{STOP_BUDGET, runtime};
+use super::foreground::{STOP_BUDGET, block_on};
 use super::rig::{Rig, the_plugin};
 use super::watch;
 use crate::exit;
@@ -38,7 +38,7 @@ pub(super) fn run(matches: &ArgMatches) -> ExitCode {
     let seconds = matches.get_one("seconds").copied().unwrap_or(3);
     let done = Rig::new(matches).and_then(|rig| {
         let drills = Drills { rig, time: Duration::from_secs(seconds), report: Report::default() };
-        runtime()?.block_on(drills.all())
+        block_on(drills.all())?
     });
     match done {
         Ok(report) if report.failed() == 0 => ExitCode::SUCCESS,
@@ -231,7 +231,7 @@ impl Drills {
     async fn start(&self, mut settings: SupervisorConfig) -> Result<Watched, String> {
         let mark = Mark::new();
         settings.environment.push((Mark::VARIABLE.into(), mark.value().into()));
-        let supervisor = Supervisor::start(settings).map_err(|error| error.to_string())?;
+        let supervisor = Supervisor::start(settings).await.map_err(|error| error.to_string())?;
         let name = the_plugin(&supervisor)?.name;
         let decided = |status: &PluginStatus| watch::has_started(status) || status.phase == Phase::Disabled;
         let mut status = watch::until_or(&supervisor, START_MAX, decided).await.ok_or("it is gone")?;

@@ -36,7 +36,7 @@ fn prepare_and_run(matches: &ArgMatches) -> Result<ExitCode, String> {
     let script = matches.get_one::<PathBuf>("events").map(|path| events::read(path)).transpose()?;
     let pause = Duration::from_millis(matches.get_one("event-interval-ms").copied().unwrap_or(1000));
     let _log = log()?;
-    runtime()?.block_on(accompany(&rig, script.unwrap_or_default(), pause))
+    block_on(accompany(&rig, script.unwrap_or_default(), pause))?
 }
 
 /// The log as a server writes it.
@@ -45,19 +45,26 @@ pub(super) fn log() -> Result<LogGuard, String> {
     install_log(&config).map_err(|error| error.to_string())
 }
 
-/// A runtime for a supervisor in the foreground.
-pub(super) fn runtime() -> Result<tokio::runtime::Runtime, String> {
-    tokio::runtime::Builder::new_current_thread()
+/// Runs a supervisor in the foreground. A location that does not answer is not waited for at the end.
+pub(super) fn block_on<T>(work: impl Future<Output = T>) -> Result<T, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| format!("runtime cannot be started: {error}"))
+        .map_err(|error| format!("runtime cannot be started: {error}"))?;
+    let done = runtime.block_on(work);
+    runtime.shutdown_background();
+    Ok(done)
 }
 
 async fn accompany(rig: &Rig, script: Vec<Scripted>, pause: Duration) -> Result<ExitCode, String> {
     let failed = |error: std::io::Error| format!("signals cannot be handled: {error}");
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-    let supervisor = Supervisor::start(rig.supervisor_config()).map_err(|error| error.to_string())?;
+    let supervisor = tokio::select! {
+        started = Supervisor::start(rig.supervisor_config()) => started.map_err(|error| error.to_string())?,
+        _ = terminate.recv() => return Ok(ExitCode::SUCCESS),
+        _ = interrupt.recv() => return Ok(ExitCode::SUCCESS),
+    };
     let name = the_plugin(&supervisor)?.name;
     let begun = async {
         let is_decided =

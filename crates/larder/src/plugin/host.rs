@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use clap::ArgMatches;
 use larder_supervise::{Supervisor, SupervisorConfig};
 
-use super::foreground::{STOP_BUDGET, log, runtime};
+use super::foreground::{STOP_BUDGET, block_on, log};
 use super::host_config::{FILE_VARIABLE, HostConfig};
 use super::rig;
 use crate::exit;
@@ -59,37 +59,41 @@ fn prepare_and_run(matches: &ArgMatches) -> Result<u8, Failure> {
     for notice in &config.notices {
         tracing::warn!("{notice}");
     }
-    runtime()?.block_on(accompany(matches, settings))
+    block_on(accompany(matches, settings))?
 }
 
 async fn accompany(matches: &ArgMatches, settings: SupervisorConfig) -> Result<u8, Failure> {
     let mut signals = Signals::listen()?;
     let mut companion = Companion::from_matches(matches)?;
-    let supervisor = start(settings);
+    let mut starting = std::pin::pin!(start(settings));
+    // Outer: whether it has been started; inner: whether there is one.
+    let mut supervisor: Option<Option<Supervisor>> = None;
     let code = loop {
         tokio::select! {
+            started = &mut starting, if supervisor.is_none() => supervisor = Some(started),
             code = companion.ended() => break code,
             signal = signals.next() => {
                 if let Some(code) = companion.pass_on(signal) {
                     break code;
                 }
             }
-            () = watch(supervisor.as_ref()) => {}
+            () = watch(supervisor.as_ref().and_then(Option::as_ref)) => {}
         }
     };
-    if let Some(supervisor) = supervisor {
+    if let Some(supervisor) = supervisor.flatten() {
         supervisor.stop(STOP_BUDGET).await;
     }
     Ok(code)
 }
 
 /// An engine goes on without plugins rather than not at all.
-fn start(settings: SupervisorConfig) -> Option<Supervisor> {
+async fn start(settings: SupervisorConfig) -> Option<Supervisor> {
     if settings.locations.is_empty() {
         tracing::warn!("no plugin locations are configured");
         return None;
     }
-    Supervisor::start(settings).inspect_err(|error| tracing::error!("plugins were not started: {error}")).ok()
+    let started = Supervisor::start(settings).await;
+    started.inspect_err(|error| tracing::error!("plugins were not started: {error}")).ok()
 }
 
 /// Follows changes in the locations. Never returns.

@@ -28,6 +28,9 @@ use crate::telemetry::LogHandle;
 /// Longest that plugins are waited for when the server stops.
 const PLUGIN_STOP_BUDGET: Duration = Duration::from_secs(8);
 
+/// Work for the admin API that waits for files or the process table. Each location of plugins has one thread more, which it may block.
+const BLOCKING_THREADS_MAX: usize = 2;
+
 /// Runs a server until SIGTERM or SIGINT, then stops it; a second signal stops it at once. `log` is the log whose level may be changed
 /// meanwhile.
 ///
@@ -36,11 +39,14 @@ const PLUGIN_STOP_BUDGET: Duration = Duration::from_secs(8);
 pub fn run(live: Live, log: Option<LogHandle>) -> Result<(), StartError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(2)
+        .max_blocking_threads(BLOCKING_THREADS_MAX + live.config().plugins.locations.len())
         .build()
         .map_err(|source| StartError::System { what: "control runtime", source })?;
     let control = tokio::task::LocalSet::new();
-    runtime.block_on(control.run_until(Node::start(live, log)))
+    let served = runtime.block_on(control.run_until(Node::start(live, log)));
+    // A file system that does not answer must not keep the server from ending.
+    runtime.shutdown_background();
+    served
 }
 
 /// Pause between two looks whether a plugin wants events.
@@ -156,13 +162,20 @@ impl Node {
         tracing::info!("LMCache cache server is running... (HTTP on {url})");
         let app = admin::router(admin).into_make_service_with_connect_info::<std::net::SocketAddr>();
         let http = tokio::task::spawn_local(async move { axum::serve(listener, app).await });
-        let plugins = start_plugins(&config, &resolved, teller).map(Arc::new);
-        if let Some(plugins) = &plugins {
-            control.attach(Arc::clone(plugins));
-            tokio::task::spawn_local(admin::keep_current(control, Arc::clone(plugins)));
-            tokio::task::spawn_local(tell_plugins(Arc::clone(self.engine.bus()), plugins.events()));
-        }
-        let signal = shutdown.signalled().await;
+        let mut plugins = None;
+        let serving = async {
+            plugins = start_plugins(&config, &resolved, teller).await.map(Arc::new);
+            if let Some(plugins) = &plugins {
+                control.attach(Arc::clone(plugins));
+                tokio::task::spawn_local(admin::keep_current(control, Arc::clone(plugins)));
+                tokio::task::spawn_local(tell_plugins(Arc::clone(self.engine.bus()), plugins.events()));
+            }
+            std::future::pending().await
+        };
+        let signal = tokio::select! {
+            signal = shutdown.signalled() => signal,
+            never = serving => never,
+        };
         tracing::info!("stopping: {signal}");
         http.abort();
         if let Some(plugins) = plugins {
@@ -242,7 +255,7 @@ async fn listen_http(config: &ServerConfig) -> Result<(TcpListener, String), Sta
 }
 
 /// Starts the plugins. A server whose plugins can't be supervised serves all the same, and says so.
-fn start_plugins(config: &ServerConfig, resolved: &Resolved, teller: Arc<Admin>) -> Option<Supervisor> {
+async fn start_plugins(config: &ServerConfig, resolved: &Resolved, teller: Arc<Admin>) -> Option<Supervisor> {
     if config.plugins.locations.is_empty() {
         return None;
     }
@@ -256,7 +269,7 @@ fn start_plugins(config: &ServerConfig, resolved: &Resolved, teller: Arc<Admin>)
         redact_secrets: config.plugins.redact_secrets,
         ..SupervisorConfig::new(locations, plugin_config_json(config, resolved))
     };
-    Supervisor::start(plugins).inspect_err(|error| tracing::error!("no plugin runs: {error}")).ok()
+    Supervisor::start(plugins).await.inspect_err(|error| tracing::error!("no plugin runs: {error}")).ok()
 }
 
 /// Passes the node's events on to the plugins that asked for them.

@@ -199,3 +199,54 @@ fn depth_is_bounded() {
     assert_eq!(found.plugins.len(), 1);
     assert_eq!(found.skipped.last().unwrap().reason, SkipReason::TooDeep);
 }
+
+#[test]
+fn pipes_in_the_place_of_files_hold_nobody_up() {
+    let tree = Tree::new();
+    tree.file("x.py");
+    tree.file("sub/y.py");
+    for name in [".pluginignore", "x.py.plugin.toml", "sub/.pluginignore"] {
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mkfifoat(rustix::fs::CWD, tree.path(name), mode).unwrap();
+    }
+    assert_eq!(tree.names(&tree.scan()), ["sub/y.py", "x.py"]);
+    let mistake = crate::Manifest::load(&tree.path("x.py"), &crate::Manifest::default()).unwrap_err();
+    assert!(mistake.message.contains("not a regular file"), "{mistake}");
+}
+
+#[test]
+fn a_folder_full_of_data_is_counted_and_not_listed() {
+    let tree = Tree::new();
+    let data = UNREMARKABLE_MAX + 30;
+    for index in 0..data {
+        tree.file(&format!("data-{index:03}.json"));
+    }
+    tree.file("zz_plugin.py");
+    tree.file_with("zz_plugin.py.plugin.toml", "", 0o644);
+    symlink("nowhere", tree.path("zzz.py")).unwrap();
+    let found = tree.scan();
+    assert_eq!(tree.names(&found), ["zz_plugin.py"]);
+    assert_eq!(tree.reason(&found, "zzz.py"), SkipReason::BrokenLink, "what matters is listed all the same");
+    let last = found.skipped.last().unwrap();
+    assert_eq!((&last.reason, last.path.clone()), (&SkipReason::More { count: 30 }, shown(tree.dir.path())));
+    assert_eq!(found.skipped.len(), UNREMARKABLE_MAX + 2);
+}
+
+#[test]
+fn entries_are_bounded_for_each_location() {
+    let tree = Tree::new();
+    for folder in ["a", "b"] {
+        tree.file(&format!("{folder}/x.py"));
+        for index in 0..ENTRIES_MAX {
+            fs::File::create(tree.path(&format!("{folder}/_{index}"))).unwrap();
+        }
+        tree.file(&format!("{folder}/z.py"));
+    }
+    let found = discover(
+        &[tree.path("a"), tree.path("b")],
+        &Host { role: None, worker_id: 0 },
+        &Interpreters::default(),
+    );
+    assert_eq!(tree.names(&found), [""; 0], "all names before theirs");
+    assert_eq!(found.skipped.iter().filter(|s| s.reason == SkipReason::TooMany).count(), 2);
+}

@@ -13,7 +13,7 @@ mod watch;
 pub use guardian::{GUARDIAN_ARGUMENT, guardian_main, run_guardian_if_asked};
 pub use link::{GuardianCommand, GuardianSpawner};
 pub use process_table::{Process, descendants, marked, process_table};
-pub(crate) use watch::FolderWatch;
+pub(crate) use watch::{Change, Watcher};
 
 /// Variable that marks every process of a run, so that daemons which cut all ties are found.
 pub(crate) const MARK_NAME: &str = "LARDER_PLUGIN_RUN";

@@ -1,32 +1,50 @@
-//! Tells when something in a set of folders changes, without looking again and again.
+//! Tells which files in a set of folders change, without looking again and again.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
 
-use rustix::fs::inotify::{CreateFlags, WatchFlags, add_watch, init};
+use rustix::fs::inotify::{CreateFlags, ReadFlags, Reader, WatchFlags, add_watch, init, remove_watch};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::time::{Instant, timeout, timeout_at};
 
 use super::raw;
 
-/// Quiet after a change before it is reported: editors and copies come in several steps.
-const QUIET: Duration = Duration::from_millis(300);
-/// Longest wait for that quiet.
-const QUIET_MAX: Duration = Duration::from_secs(5);
+/// Bytes of events taken at once.
+const EVENTS_BYTES: usize = 16 * 1024;
 
-/// A watch on folders; what lies below them is not included.
+/// A set of watched folders; what lies below them is not included.
 #[derive(Debug)]
-pub(crate) struct FolderWatch {
+pub(crate) struct Watcher {
     inotify: AsyncFd<OwnedFd>,
 }
 
-impl FolderWatch {
-    /// Watches those of `folders` that can be watched.
-    pub(crate) fn new(folders: &[PathBuf]) -> io::Result<Self> {
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// The entry of this name in the folder with this watch came, went or changed.
+    Entry {
+        /// The folder's watch.
+        watch: i32,
+        /// The entry.
+        name: PathBuf,
+        /// Whether it is a folder itself.
+        is_folder: bool,
+    },
+    /// The folder with this watch went or changed itself, or too much happened to tell.
+    Anything,
+}
+
+impl Watcher {
+    /// Watches nothing yet. Must be called inside a runtime.
+    pub(crate) fn new() -> io::Result<Self> {
         let inotify = init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
+        Ok(Self { inotify: raw::register(inotify, Interest::READABLE)? })
+    }
+
+    /// Watches everything in and about a folder. Waits for its file system. One folder has one number, whatever path leads to it.
+    pub(crate) fn watch(&self, folder: &Path) -> io::Result<i32> {
         let kinds = WatchFlags::CREATE
             | WatchFlags::CLOSE_WRITE
             | WatchFlags::DELETE
@@ -35,31 +53,60 @@ impl FolderWatch {
             | WatchFlags::ATTRIB
             | WatchFlags::DELETE_SELF
             | WatchFlags::MOVE_SELF;
-        for folder in folders {
-            let path = if folder.as_os_str().is_empty() { std::path::Path::new(".") } else { folder };
-            if let Err(error) = add_watch(&inotify, path, kinds) {
-                let path = crate::text::shown(path);
-                tracing::warn!(target: "larder_supervise", "cannot watch `{path}` for plugins: {error}");
-            }
-        }
-        Ok(Self { inotify: raw::register(inotify, Interest::READABLE)? })
+        self.add(folder, kinds)
     }
 
-    /// Returns some quiet time after a change.
-    pub(crate) async fn changed(&mut self) {
-        self.event().await;
-        let latest = Instant::now() + QUIET_MAX;
-        while timeout_at(latest, timeout(QUIET, self.event())).await.is_ok_and(|quiet| quiet.is_ok()) {}
+    /// Watches which names come and go in a folder.
+    pub(crate) fn watch_names(&self, folder: &Path) -> io::Result<i32> {
+        let kinds = WatchFlags::CREATE | WatchFlags::DELETE | WatchFlags::MOVED_FROM | WatchFlags::MOVED_TO;
+        self.add(folder, kinds | WatchFlags::DELETE_SELF | WatchFlags::MOVE_SELF)
     }
 
-    async fn event(&mut self) {
+    fn add(&self, folder: &Path, kinds: WatchFlags) -> io::Result<i32> {
+        Ok(add_watch(self.inotify.get_ref(), folder, kinds | WatchFlags::MASK_ADD | WatchFlags::ONLYDIR)?)
+    }
+
+    /// Watches a folder no longer.
+    pub(crate) fn forget(&self, watch: i32) {
+        // The kernel has forgotten a folder that is gone by itself.
+        _ = remove_watch(self.inotify.get_ref(), watch);
+    }
+
+    /// What happened since the last time, as soon as there is something.
+    pub(crate) async fn changes(&self) -> Vec<Change> {
         loop {
-            let Ok(mut ready) = self.inotify.readable().await else { return };
-            let mut events = [0; 4096];
-            if ready.try_io(|fd| Ok(rustix::io::read(fd, &mut events)?)).is_ok() {
-                return;
+            // A descriptor of one's own is registered for as long as it lives.
+            let Ok(mut ready) = self.inotify.readable().await else { return vec![Change::Anything] };
+            let read = ready.try_io(|inotify| {
+                let mut space = [MaybeUninit::uninit(); EVENTS_BYTES];
+                let mut events = Reader::new(inotify.get_ref(), &mut space);
+                let mut changes: Vec<_> = change(&events.next()?).into_iter().collect();
+                while !events.is_buffer_empty() {
+                    changes.extend(change(&events.next()?));
+                }
+                Ok(changes)
+            });
+            match read {
+                Ok(Ok(changes)) => return changes,
+                Ok(Err(_)) => return vec![Change::Anything],
+                Err(_would_block) => {}
             }
         }
+    }
+}
+
+/// `None` for the kernel's word that a watch is over, which follows what ended it.
+fn change(event: &rustix::fs::inotify::Event<'_>) -> Option<Change> {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    match event.file_name() {
+        _ if event.events().contains(ReadFlags::IGNORED) => None,
+        Some(name) => Some(Change::Entry {
+            watch: event.wd(),
+            name: PathBuf::from(OsStr::from_bytes(name.to_bytes())),
+            is_folder: event.events().contains(ReadFlags::ISDIR),
+        }),
+        None => Some(Change::Anything),
     }
 }
 
@@ -68,16 +115,19 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn changes_are_reported_once_it_is_quiet() {
+    async fn changes_carry_the_folder_and_the_name() {
         let dir = tempfile::tempdir().unwrap();
-        let mut watch = FolderWatch::new(&[dir.path().to_path_buf(), "/no/such".into()]).unwrap();
-        assert!(timeout(Duration::from_millis(20), watch.changed()).await.is_err(), "nothing has changed");
-        for i in 0..10 {
-            std::fs::write(dir.path().join(format!("{i}")), "x").unwrap();
-        }
-        watch.changed().await;
-        assert!(timeout(Duration::from_millis(20), watch.event()).await.is_err(), "all in one");
-        std::fs::remove_file(dir.path().join("1")).unwrap();
-        watch.changed().await;
+        let watcher = Watcher::new().unwrap();
+        let watch = watcher.watch(dir.path()).unwrap();
+        assert_eq!(watcher.watch_names(dir.path()).unwrap(), watch, "one folder, one number");
+        assert!(watcher.watch(Path::new("/no/such")).is_err());
+        std::fs::create_dir(dir.path().join("sub")).unwrap();
+        let entry = |name: &str, is_folder| Change::Entry { watch, name: name.into(), is_folder };
+        assert_eq!(watcher.changes().await, [entry("sub", true)]);
+        std::fs::write(dir.path().join("a.py"), "x").unwrap();
+        assert_eq!(watcher.changes().await, [entry("a.py", false), entry("a.py", false)], "made, written");
+        std::fs::rename(dir.path(), dir.path().with_extension("old")).unwrap();
+        assert_eq!(watcher.changes().await, [Change::Anything]);
+        std::fs::rename(dir.path().with_extension("old"), dir.path()).unwrap();
     }
 }

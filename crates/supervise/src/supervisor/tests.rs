@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use super::*;
 use tokio::sync::mpsc;
 
+use crate::ReloadReport;
 use crate::policy::Restart;
 use crate::spawner::{ChildStdio, LaunchId, LaunchSpec, Outcome, ProcessEvent, RunSignal};
 use crate::{OutputLimits, Policy};
@@ -86,11 +87,11 @@ struct Rig {
     _dir: tempfile::TempDir,
 }
 
-fn rig(script: Script, policy: Policy) -> Rig {
-    rig_with(script, policy, "")
+async fn rig(script: Script, policy: Policy) -> Rig {
+    rig_with(script, policy, "").await
 }
 
-fn rig_with(script: Script, policy: Policy, manifest: &str) -> Rig {
+async fn rig_with(script: Script, policy: Policy, manifest: &str) -> Rig {
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir(dir.path().join("plugins")).unwrap();
     std::fs::write(dir.path().join("plugins/x.sh"), "#!/bin/sh\n").unwrap();
@@ -101,7 +102,7 @@ fn rig_with(script: Script, policy: Policy, manifest: &str) -> Rig {
     config.defaults.policy = policy;
     config.defaults.output = OutputLimits::default();
     config.clock = Arc::new(Midnight(Instant::now()));
-    let supervisor = Supervisor::start_with(config, |_| Scripted(script.clone())).unwrap();
+    let supervisor = Supervisor::start_with(config, |_| Scripted(script.clone())).await.unwrap();
     Rig { supervisor, script, _dir: dir }
 }
 
@@ -120,7 +121,7 @@ fn restarting() -> Policy {
 
 #[tokio::test(start_paused = true)]
 async fn refused_launches_are_tried_again() {
-    let rig = rig(Script { refuse: 3.into(), ..Script::default() }, restarting());
+    let rig = rig(Script { refuse: 3.into(), ..Script::default() }, restarting()).await;
     rig.until(|p| matches!(p, Phase::Ready { .. })).await;
     let status = &rig.supervisor.snapshot()[0];
     assert_eq!((status.starts, status.pid, status.last_error.as_deref()), (4, Some(1000), None));
@@ -128,14 +129,14 @@ async fn refused_launches_are_tried_again() {
 
 #[tokio::test(start_paused = true)]
 async fn a_stalled_launch_is_given_up() {
-    let rig = rig(Script { stall: true.into(), ..Script::default() }, Policy::default());
+    let rig = rig(Script { stall: true.into(), ..Script::default() }, Policy::default()).await;
     rig.until(|p| matches!(p, Phase::Failed { .. })).await;
     assert!(rig.supervisor.snapshot()[0].last_error.as_deref().is_some_and(|e| e.contains("timed out")));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_lost_guardian_brings_plugins_back() {
-    let rig = rig(Script::default(), Policy::default());
+    let rig = rig(Script::default(), Policy::default()).await;
     rig.until(|p| matches!(p, Phase::Ready { .. })).await;
     rig.script.report(&[ProcessEvent::Lost]);
     rig.until(|p| matches!(p, Phase::Backoff { .. })).await;
@@ -145,7 +146,7 @@ async fn a_lost_guardian_brings_plugins_back() {
 
 #[tokio::test(start_paused = true)]
 async fn a_stop_escalates_once_and_reports_it() {
-    let rig = rig(Script { ignore_stop: true.into(), ..Script::default() }, Policy::default());
+    let rig = rig(Script { ignore_stop: true.into(), ..Script::default() }, Policy::default()).await;
     rig.until(|p| matches!(p, Phase::Ready { .. })).await;
     let report = rig.supervisor.stop(Duration::from_secs(60)).await;
     assert_eq!((report.stopped, report.killed), (vec!["x".to_owned()], vec!["x".to_owned()]));
@@ -155,7 +156,7 @@ async fn a_stop_escalates_once_and_reports_it() {
 
 #[tokio::test(start_paused = true)]
 async fn commands_after_a_stop_are_refused() {
-    let rig = rig(Script::default(), Policy::default());
+    let rig = rig(Script::default(), Policy::default()).await;
     rig.supervisor.stop(Duration::from_secs(60)).await;
     assert!(matches!(rig.supervisor.restart("x").await, Err(SuperviseError::Unknown(_))));
     assert_eq!(rig.supervisor.snapshot(), []);
@@ -164,7 +165,7 @@ async fn commands_after_a_stop_are_refused() {
 
 #[tokio::test(start_paused = true)]
 async fn a_command_survives_its_caller() {
-    let rig = rig(Script::default(), Policy::default());
+    let rig = rig(Script::default(), Policy::default()).await;
     rig.until(|p| matches!(p, Phase::Ready { .. })).await;
     {
         let restart = rig.supervisor.restart("x");
@@ -182,7 +183,7 @@ async fn a_command_survives_its_caller() {
 async fn an_unusable_runtime_directory_is_no_obstacle() {
     let mut config = SupervisorConfig::new(Vec::new(), "{}");
     config.runtime_dir = "/no/such/directory".into();
-    let supervisor = Supervisor::start_with(config, |_| Scripted(Arc::default())).unwrap();
+    let supervisor = Supervisor::start_with(config, |_| Scripted(Arc::default())).await.unwrap();
     assert!(supervisor.shared.scratch.is_dir());
 }
 
@@ -192,7 +193,8 @@ async fn calendar_times_start_runs_that_never_overlap() {
         Script::default(),
         Policy::default(),
         "cron = \"0 6,7 * * fri-sat\"\nrun_timeout_s = 9000\n",
-    );
+    )
+    .await;
     rig.until(|p| matches!(p, Phase::Scheduled { .. })).await;
     assert_eq!(rig.supervisor.snapshot()[0].due_in_ms, Some(6 * 3600 * 1000));
     rig.until(|p| matches!(p, Phase::Ready { .. })).await;
@@ -206,4 +208,74 @@ async fn calendar_times_start_runs_that_never_overlap() {
     rig.supervisor.restart("x").await.unwrap();
     let status = rig.supervisor.stop_plugin("x").await.unwrap();
     assert_eq!((status.phase, status.starts), (Phase::Stopped, 3));
+}
+
+fn skip_reasons<S: Spawner>(supervisor: &Supervisor<S>) -> Vec<crate::SkipReason> {
+    supervisor.skipped().into_iter().map(|skipped| skipped.reason).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_location_that_does_not_answer_costs_nobody_else_anything_and_comes_back() {
+    let rig = rig(Script::default(), Policy::default()).await;
+    rig.until(|p| matches!(p, Phase::Ready { .. })).await;
+    let turn = rig.supervisor.locations[0].hold().await;
+    assert_eq!(rig.supervisor.reload().await, ReloadReport::default());
+    assert_eq!(skip_reasons(&rig.supervisor), [crate::SkipReason::Unanswering]);
+    assert!(matches!(rig.supervisor.snapshot()[0].phase, Phase::Ready { .. }), "what runs goes on");
+    assert!(matches!(rig.supervisor.manifest("x").await, Err(SuperviseError::Unanswering(_))));
+    let restarted = rig.supervisor.restart("x").await.unwrap();
+    assert!(restarted.last_error.is_some_and(|error| error.contains("does not answer")));
+    assert!(rig.supervisor.has_moved().await, "it is looked at again");
+    drop(turn);
+    rig.supervisor.reload().await;
+    assert_eq!(skip_reasons(&rig.supervisor), []);
+    let status = rig.supervisor.start_plugin("x").await.unwrap();
+    assert!(matches!(status.phase, Phase::Ready { .. }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_does_not_wait_for_a_location_that_does_not_answer() {
+    let rig = rig(Script::default(), Policy::default()).await;
+    rig.until(|p| matches!(p, Phase::Ready { .. })).await;
+    let _turn = rig.supervisor.locations[0].hold().await;
+    let begun = Instant::now();
+    let (reload, report) =
+        tokio::join!(rig.supervisor.reload(), rig.supervisor.stop(Duration::from_secs(60)));
+    assert_eq!((reload, report.stopped), (ReloadReport::default(), vec!["x".to_owned()]));
+    assert!(begun.elapsed() < Duration::from_secs(1), "on the paused clock, which only waits move");
+}
+
+#[tokio::test]
+async fn only_changes_that_concern_plugins_call_for_a_look() {
+    let rig = rig(Script::default(), Policy::default()).await;
+    let supervisor = &rig.supervisor;
+    supervisor.watcher.set(Arc::new(Watcher::new().unwrap())).unwrap();
+    supervisor.reload().await;
+    let folder = rig._dir.path().join("plugins");
+    let write = |name: &str, mode: u32| {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::write(folder.join(name), "text").unwrap();
+        std::fs::set_permissions(folder.join(name), std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let concerned = async || {
+        let changes = supervisor.watcher.get().unwrap().changes().await;
+        supervisor.concerns_plugins(&changes).await
+    };
+    for (name, mode, expected) in [
+        ("state.json", 0o644, false),
+        ("_helper.py", 0o644, false),
+        (".x.sh.swp", 0o644, false),
+        ("tool", 0o755, true),
+        ("new.py", 0o644, true),
+        ("x.sh", 0o644, true),
+        ("x.sh.plugin.toml", 0o644, true),
+        (".pluginignore", 0o644, true),
+    ] {
+        write(name, mode);
+        assert_eq!(concerned().await, expected, "{name}");
+    }
+    std::fs::create_dir(folder.join("sub")).unwrap();
+    assert!(concerned().await);
+    std::fs::rename(&folder, folder.with_extension("old")).unwrap();
+    assert!(concerned().await, "the folder itself");
 }

@@ -63,7 +63,7 @@ async fn serve(config: SupervisorConfig) {
             _ = sender.send(line);
         }
     });
-    let supervisor = match Supervisor::start(config) {
+    let supervisor = match Supervisor::start(config).await {
         Ok(supervisor) => std::sync::Arc::new(supervisor),
         Err(error) => return answer(&error.to_string()),
     };
@@ -83,7 +83,7 @@ async fn serve(config: SupervisorConfig) {
             "evict" => Ok(serde_json::json!(supervisor.events().publish("evict", name))),
             "publish" => Ok(serde_json::json!(supervisor.events().publish("test", name))),
             "tail" => supervisor.tail(name, 1000).map(|lines| serde_json::json!(lines)),
-            "schema" => supervisor.schema(name).map(|s| serde_json::json!(s)),
+            "schema" => supervisor.schema(name).await.map(|s| serde_json::json!(s)),
             "start" => supervisor.start_plugin(name).await.map(|s| serde_json::json!(s)),
             "stop" => supervisor.stop_plugin(name).await.map(|s| serde_json::json!(s)),
             "restart" => supervisor.restart(name).await.map(|s| serde_json::json!(s)),

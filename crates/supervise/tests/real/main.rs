@@ -6,6 +6,7 @@ mod contract;
 mod control;
 mod examples;
 mod floods;
+mod locations;
 mod manifests;
 mod orphans;
 mod roles;

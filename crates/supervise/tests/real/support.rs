@@ -40,8 +40,12 @@ impl Plugins {
     }
 
     pub fn host(&self) -> HostBuilder {
+        self.host_at(&[self.dir.path()])
+    }
+
+    pub fn host_at(&self, locations: &[&Path]) -> HostBuilder {
         let mut command = Command::new(env!("CARGO_BIN_EXE_supervise-host"));
-        command.arg(self.dir.path());
+        command.args(locations);
         HostBuilder { command }
     }
 }

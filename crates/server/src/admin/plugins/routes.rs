@@ -53,7 +53,9 @@ async fn show(
     let usage = admin.plugins.usage().await;
     let mut body = view::plugin(&status, usage.get(&status.name));
     let local = is_local(caller, &headers);
-    let details = tokio::task::spawn_blocking(move || view::details(&supervisor, &status, local)).await;
+    // A plugin that is gone by now has no manifest, and one whose location does not answer shows none.
+    let manifest = supervisor.manifest(&status.name).await.ok();
+    let details = tokio::task::spawn_blocking(move || view::details(manifest.as_ref(), &status, local)).await;
     if let (Value::Object(fields), Ok(details)) = (&mut body, details) {
         fields.extend(details);
     }
@@ -74,11 +76,12 @@ fn is_local(caller: SocketAddr, headers: &HeaderMap) -> bool {
 
 /// The rules a plugin's manifest has for its own keys; `null` where it has none.
 async fn schema(State(admin): State<Admin>, Path(name): Path<String>) -> Response {
-    let found = admin.plugins.find(&name).and_then(|status| {
+    let found = async {
+        let status = admin.plugins.find(&name)?;
         let supervisor = admin.plugins.supervisor().ok_or(Refusal::NoPlugins)?;
-        Ok(supervisor.schema(&status.name)?)
-    });
-    match found {
+        Ok::<_, Refusal>(supervisor.schema(&status.name).await?)
+    };
+    match found.await {
         Ok(schema) => schema_answer(schema.unwrap_or_default()),
         Err(refusal) => refused(&refusal),
     }
@@ -119,7 +122,9 @@ pub(super) fn refused(refusal: &Refusal) -> Response {
     let status = match refusal {
         Refusal::NoPlugins | Refusal::Supervise(SuperviseError::Unknown(_)) => StatusCode::NOT_FOUND,
         Refusal::Busy | Refusal::TooManyFollowers | Refusal::Stopping => StatusCode::SERVICE_UNAVAILABLE,
-        Refusal::Supervise(SuperviseError::Stopped) => StatusCode::SERVICE_UNAVAILABLE,
+        Refusal::Supervise(SuperviseError::Stopped | SuperviseError::Unanswering(_)) => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
         Refusal::Supervise(_) => StatusCode::INTERNAL_SERVER_ERROR,
     };
     (status, Json(json!({ "detail": refusal.to_string() }))).into_response()

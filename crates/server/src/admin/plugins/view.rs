@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs;
 
-use larder_supervise::{PluginStatus, Skipped, Supervisor, Usage};
+use larder_supervise::{EffectiveManifest, PluginStatus, Skipped, Usage};
 use serde_json::{Map, Value, json};
 
 use super::manifest_view;
@@ -37,15 +37,13 @@ pub(super) fn list(all: &[PluginStatus], usage: &HashMap<String, Usage>, skipped
     json!({ "plugins": plugins, "skipped": skipped })
 }
 
-/// What needs a look at files and processes: the effective manifest, and for callers on this machine the environment.
-/// Blocks.
+/// The effective manifest, and for callers on this machine the environment of its process. Blocks.
 pub(super) fn details(
-    supervisor: &Supervisor,
+    manifest: Option<&EffectiveManifest>,
     status: &PluginStatus,
     with_environment: bool,
 ) -> Map<String, Value> {
-    // A plugin that is gone by now has none.
-    let manifest = supervisor.manifest(&status.name).map_or(Value::Null, |found| manifest_view::view(&found));
+    let manifest = manifest.map_or(Value::Null, manifest_view::view);
     let environment = match status.pid.filter(|_| with_environment) {
         Some(pid) => environment(pid).map_or(Value::Null, Value::Object),
         None => Value::Null,
