@@ -7,11 +7,15 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use crate::mutants;
 use crate::peer_env::PeerEnv;
 use crate::shell::{self, Steps};
 
 /// The stages in the order they run: cheap and telling first.
-const STAGES: [&str; 5] = ["scenarios", "replay", "bench-server", "drills", "smoke"];
+const STAGES: [&str; 6] = ["scenarios", "replay", "bench-server", "drills", "mutants", "smoke"];
+
+/// How long mutants of the files that changed are tried.
+const MUTANTS_MINUTES: &str = "20";
 
 struct Options {
     vllm: bool,
@@ -84,6 +88,10 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
             let seconds = format!("--fuzz-seconds={}", options.fuzz_seconds);
             shell::run(pytest(&peer, &ours).arg(seconds).arg("tests/python/drills"))
         });
+    }
+    if options.runs("mutants") {
+        let args = ["--changed", "--minutes", MUTANTS_MINUTES].map(str::to_owned);
+        steps.step("mutants of what changed", || mutants::run(&args));
     }
     if options.runs("smoke") {
         steps.step("vLLM smoke run", || shell::run(pytest(&peer, &ours).arg("tests/e2e")));

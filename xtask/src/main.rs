@@ -8,8 +8,10 @@ mod check;
 mod conformance;
 mod deviations;
 mod gen_docs;
+mod mutants;
 mod peer_env;
 mod shell;
+mod tables;
 mod test;
 mod tidy;
 
@@ -26,7 +28,14 @@ usage: cargo xtask <command> [options]
                   --no-peer        run against our server only
                   --no-build       use the release binary that is there
                   --fuzz-seconds N length of the fuzzed-frames drill (default 20)
-                  --only NAME      one stage: scenarios, replay, bench-server, drills or smoke
+                  --only NAME      one stage: scenarios, replay, bench-server, drills, mutants or smoke
+  mutants       changes the code in small ways and sees whether the tests notice (installs cargo-mutants from crates.io)
+                  --changed [BASE] only files that differ from BASE (default: where the branch left main)
+                  --package NAME   only this crate; may be repeated
+                  --file PATH      only files whose path begins so; may be repeated
+                  --jobs N         so many builds at a time
+                  --minutes N      a random choice, for so long
+                  --list           what would be changed
   bench         the macro benchmarks, ours and the reference server in one run; arguments go to bench/run.py
   gen           write the generated pages (docs/reference/compatibility.md); --check compares only
 ";
@@ -42,6 +51,7 @@ fn main() -> ExitCode {
         "check" => check::run(rest),
         "tidy" => tidy::run(rest),
         "conformance" => conformance::run(rest),
+        "mutants" => mutants::run(rest),
         "bench" => bench::run(rest),
         "gen" => gen_docs::run(rest),
         "help" | "-h" | "--help" => {

@@ -146,3 +146,19 @@ def test_a_late_subscriber(own_server, engines, model):
     with server.client() as client:
         subscribe(client, model)
         assert batch(client.receive())["lost"] is differs(server, "events-before-the-subscription", peer=False, ours=True)
+
+
+def test_a_subscriber_of_a_quiet_model_loses_nothing(own_server, engines, model):
+    server = own_server("--kv-event-log-size", "4")
+    quiet, busy = engines(server, model=model), engines(server, model=f"{model}-busy")
+    with server.client() as client:
+        subscribe(client, model)
+        assert batch(client.receive())["lost"] is False
+        client.send_frames(b"s", EMPTY, b"ack")
+        for seed in range(8):
+            busy.store(prompt(f"{model}-{seed}", 1))
+        assert client.receive(QUIET_S) is None
+        if differs(server, "engine-driven-events", peer=False, ours=True):
+            quiet.store(prompt(model, 1))
+            told = batch(client.receive())
+            assert (told["lost"], len(told["events"])) == (False, 1)

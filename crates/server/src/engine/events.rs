@@ -3,11 +3,11 @@
 //! Nothing is recorded while nobody subscribes: a record holds a chunk's tokens, several times the memory of the object itself.
 //! When recording starts again the log has a gap, and readers with an older cursor are told.
 
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
+use larder_core::cache::EntryRef;
 use larder_core::hash::ChunkHash;
 use larder_core::key::Scope;
 use larder_core::kv_events::{KvEventKind, KvEventPage};
@@ -47,21 +47,23 @@ impl Engine {
         self.state().events.read(model_name, cursor, max_events)
     }
 
-    /// Records the chunks of a store, each with its tokens.
+    /// Records those chunks of a prompt that became readable just now, each with its tokens.
     pub(super) fn record_stores(
         &self,
         state: &mut State,
         scope: &Scope,
         hashes: &[ChunkHash],
-        chunks: Range<usize>,
+        stored: &[EntryRef],
         tokens: &[u32],
     ) {
         let size = self.config.chunk_size as usize;
-        for chunk in chunks {
-            let Some(tokens) = tokens.get(chunk * size..(chunk + 1) * size) else { break };
+        let stored: HashSet<ChunkHash> =
+            stored.iter().filter_map(|&entry| state.cache.chunk(entry)).collect();
+        let chunks = hashes.iter().zip(tokens.chunks_exact(size)).enumerate();
+        for (chunk, (hash, tokens)) in chunks.filter(|(_, (hash, _))| stored.contains(*hash)) {
             let parent = chunk.checked_sub(1).map(|parent| hashes[parent]);
             let kind = KvEventKind::Stored { parent, tokens: tokens.into() };
-            state.events.push(Arc::clone(&scope.model_name), vec![hashes[chunk]], kind);
+            state.events.push(Arc::clone(&scope.model_name), vec![*hash], kind);
         }
         self.wake_events.notify_one();
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use larder_core::eviction::Lru;
 use larder_core::hash::{ChunkHasher, HashAlgorithm};
 use larder_core::key::TokenRange;
+use larder_core::kv_events::KvEventKind;
 use larder_pool::{Segment, SegmentOptions};
 
 use super::*;
@@ -280,6 +281,32 @@ fn events_are_recorded_for_subscribers_only() {
     engine.record_events(true);
     let page = engine.read_events("m", 3, 10);
     assert!(page.lost && page.events.is_empty());
+}
+
+#[test]
+fn events_tell_of_the_chunks_that_were_stored_and_of_no_others() {
+    let engine = engine(3);
+    engine.record_events(true);
+    let tokens = prompt(1, 6);
+    let worker = key("s", &tokens, Some(0));
+    let stored = || -> Vec<usize> {
+        let events = engine.read_events("m", 0, 100).events;
+        let chunk = |hash| worker.hashes.iter().position(|chunk| chunk == hash).unwrap();
+        let stored = events.iter().filter(|event| event.kind != KvEventKind::Removed);
+        stored.flat_map(|event| event.hashes.iter().map(chunk)).collect()
+    };
+    let first = PromptKey { range: TokenRange { start: 16, end: 32 }, ..worker.clone() };
+    for key in [&first, &worker] {
+        engine.prepare_store(key, WORKER, 1).unwrap();
+        engine.commit_store(key, WORKER, 1, Some(&tokens)).unwrap();
+    }
+    assert_eq!(stored(), [1, 0, 2], "the second one was there, and there was no room for the rest");
+    let page = engine.read_events("m", 0, 100);
+    for (event, chunk) in page.events.iter().zip([1, 0, 2]) {
+        let parent = (chunk > 0).then(|| worker.hashes[chunk - 1]);
+        let tokens = tokens[chunk * 16..(chunk + 1) * 16].into();
+        assert_eq!(event.kind, KvEventKind::Stored { parent, tokens });
+    }
 }
 
 mod waiting {

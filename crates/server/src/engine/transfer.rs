@@ -290,7 +290,7 @@ impl Engine {
     ) -> bool {
         let mut commits: Vec<Commit> = entries.iter().rev().map(|&entry| state.cache.commit(entry)).collect();
         commits.reverse();
-        let TransferKey { scope, start, end, .. } = &transfer.key;
+        let TransferKey { scope, end, .. } = &transfer.key;
         state.cache.refresh(scope, &key.hashes[..*end]);
         let stored = commits.iter().filter(|&&commit| commit == Commit::Stored).count();
         self.counters.written_chunks.add(stored as u64);
@@ -307,7 +307,7 @@ impl Engine {
         self.queue_seals(state, scope.layout.bytes(), &fresh);
         self.queue_stores(state, scope, &key.hashes, *end, &fresh);
         if let Some(tokens) = tokens.filter(|_| stored > 0 && transfer.rank == 0) {
-            self.record_stores(state, scope, &key.hashes, *start..*end, tokens);
+            self.record_stores(state, scope, &key.hashes, &fresh, tokens);
         }
         commits.iter().all(|&commit| commit != Commit::Gone)
     }
