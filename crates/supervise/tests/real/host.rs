@@ -78,7 +78,7 @@ async fn serve(config: SupervisorConfig) {
             "skipped" => Ok(serde_json::json!(supervisor.skipped())),
             "guardian" => Ok(serde_json::json!(supervisor.guardian_pid())),
             "usage" => Ok(serde_json::json!(supervisor.usage())),
-            "metrics" => Ok(serde_json::json!(supervisor.plugin_metrics(&["larder_"]).text)),
+            "metrics" => Ok(serde_json::json!(supervisor.plugin_metrics(&["larder_*"]).text)),
             "reload" => Ok(serde_json::json!(supervisor.reload().await)),
             "evict" => Ok(serde_json::json!(supervisor.events().publish("evict", name))),
             "publish" => Ok(serde_json::json!(supervisor.events().publish("test", name))),
