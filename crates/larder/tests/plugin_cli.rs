@@ -265,3 +265,132 @@ fn a_foreground_run_that_is_interrupted_or_killed_leaves_nothing() {
         running.wait_for_silence();
     }
 }
+
+#[test]
+fn a_scaffolded_plugin_hears_the_events_its_manifest_asks_for() {
+    let place = Place::new();
+    let dir = with(&place.plugins, "made/on/the/way");
+    for (lang, extension) in [("bash", "sh"), ("python", "py")] {
+        said(
+            &larder(["plugin", "new", "--lang", lang, "--dir", &dir, "fresh", "--helper"]).output().unwrap(),
+        );
+        let file = format!("{dir}/fresh.{extension}");
+        let manifest = format!("{file}.plugin.toml");
+        let asked = fs::read_to_string(&manifest).unwrap().replace("# events", "events");
+        fs::write(&manifest, asked).unwrap();
+        let script = place.path("events");
+        fs::write(&script, "{\"event\":\"store\",\"chunks\":17}\n").unwrap();
+        let mut command = larder(["plugin", "run", &file, "--events", script.to_str().unwrap()]);
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        let mut running = Running::start(command);
+        let line = running.line("event: {");
+        assert!(line.contains("\"chunks\":17") || line.contains("\"chunks\": 17"), "{line}");
+        running.signal("TERM");
+        running.wait();
+    }
+    assert!(fs::read_to_string(format!("{dir}/_plugin.py")).unwrap().contains("def settings"));
+}
+
+#[test]
+fn the_author_s_tools_follow_the_server_s_rules_for_plugins() {
+    let place = Place::new();
+    place.plugin("a.xyz", "echo up\nread -r _\n").plugin("b.sh", WAITER);
+    place.plugin("b.sh.plugin.toml", "events = [\"evcit\"]\n");
+    let dir = place.plugins.to_str().unwrap();
+    let table = r#"{"xyz": ["/bin/sh"]}"#;
+    let words = [
+        "plugin",
+        "validate",
+        dir,
+        "--runtime-plugin-interpreters",
+        table,
+        "--runtime-plugin-defaults",
+        r#"{"restart": "always"}"#,
+    ];
+    let output = larder(words).output().unwrap();
+    let report = text(&output.stdout);
+    assert!(
+        report.contains("command: /bin/sh") && report.contains("no manifest: restarted whenever it ends"),
+        "{report}"
+    );
+    assert!(report.contains("asks for `evcit`") && report.contains("hint: there are store, "), "{report}");
+    let wrong = larder(["plugin", "validate", dir, "--runtime-plugin-defaults", r#"{"restrat": 1}"#])
+        .output()
+        .unwrap();
+    assert!(complained(&wrong, 2).contains("restrat"));
+    let folder = larder(["plugin", "run", dir]).output().unwrap();
+    let expected = format!(
+        "error: `{dir}` is a folder\nhint: name one of the files that `larder plugin validate {dir}` lists\n"
+    );
+    assert_eq!(complained(&folder, 1), expected);
+}
+
+#[test]
+fn every_drill_runs_with_the_options_it_was_called_with() {
+    let place = Place::new();
+    place.plugin("worker_3_keyed.sh", WAITER);
+    place.plugin("worker_3_keyed.sh.plugin.toml", "[config]\nurl = { type = \"string\", required = true }\n");
+    let file = with(&place.plugins, "worker_3_keyed.sh");
+    let extra = r#"{"plugin.worker_3_keyed.url": "http://h"}"#;
+    let words = [
+        "plugin",
+        "test",
+        &file,
+        "--seconds",
+        "1",
+        "--role",
+        "worker",
+        "--worker-id",
+        "3",
+        "--extra-config",
+        extra,
+    ];
+    let report = masked(&said(&larder(words).output().unwrap()));
+    assert!(report.contains("ok      killed server        nothing left after # ms\n"), "{report}");
+}
+
+#[test]
+fn the_guide_s_first_commands_work_as_they_stand() {
+    let guide =
+        fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/guide/plugins.md")).unwrap();
+    let section = guide.split("\n## ").find(|section| section.starts_with("Five minutes")).unwrap();
+    let commands = section.lines().filter_map(|line| line.strip_prefix("    larder "));
+    let commands: Vec<Vec<&str>> =
+        commands.map(|line| line.split(" #").next().unwrap().split_whitespace().collect()).collect();
+    let empty = tempfile::tempdir().unwrap();
+    let mut server: Option<(Running, String)> = None;
+    let mut seen = Vec::new();
+    for words in &commands {
+        let mut command = larder(words);
+        command.current_dir(&empty);
+        match words[..] {
+            ["server", ..] => {
+                // As it stands, but small and beside others.
+                command.args(["--l1-size-gb", "0.01", "--shm-name", "", "--port", "0", "--http-port", "0"]);
+                let running = Running::start({
+                    command.stdin(Stdio::null()).stdout(Stdio::null());
+                    command
+                });
+                let line = running.line("(HTTP on http://");
+                let url = line.split_once("(HTTP on ").unwrap().1.split(')').next().unwrap().to_owned();
+                running.line("Launched runtime plugin: plugins/heartbeat.sh with ");
+                running.line("[plugins/heartbeat.sh] ");
+                server = Some((running, url));
+            }
+            ["plugin", "logs", "-f", ..] => {
+                let url = &server.as_ref().unwrap().1;
+                let mut following = command.env("LARDER_URL", url).stdout(Stdio::piped()).spawn().unwrap();
+                let first = BufReader::new(following.stdout.take().unwrap()).lines().next();
+                following.kill().unwrap();
+                following.wait().unwrap();
+                assert!(first.unwrap().unwrap().contains("heartbeat"));
+            }
+            _ => {
+                let url = server.as_ref().map_or("", |(_, url)| url);
+                said(&command.env("LARDER_URL", url).output().unwrap());
+            }
+        }
+        seen.push(words.iter().take(2).copied().collect::<Vec<_>>().join(" "));
+    }
+    assert_eq!(seen, ["plugin new", "plugin test", "server --l1-size-gb", "plugin ls", "plugin logs"]);
+}

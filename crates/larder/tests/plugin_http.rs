@@ -137,6 +137,35 @@ fn secrets_are_given_to_plugins_unless_the_operator_masks_them() {
 }
 
 #[test]
+fn events_come_complete_from_a_plugin_s_first_moment_and_over_a_restart() {
+    let place = Place::new();
+    let report = "echo up\nwhile read -r event; do echo \"heard $event\"; done\n";
+    place.plugin("ears.sh", report).plugin("ears.sh.plugin.toml", "events = [\"clear\"]\n");
+    place.plugin("once.sh", "read -r event\necho \"once $event\"\nexit 1\n");
+    let manifest = "events = [\"clear\"]\nrestart = \"on-failure\"\nrestart_delay_ms = 60000\n";
+    place.plugin("once.sh.plugin.toml", manifest);
+    place.plugin("typo.sh", WAITER).plugin("typo.sh.plugin.toml", "\nevents = [\"claer\"]\n");
+    let server = Server::start(&place);
+    server.process.line("ears.sh] up");
+    server.until("once", "ready");
+    assert_eq!(server.post("/cache/clear").0, 200);
+    server.until("once", "backoff");
+    for _ in 0..2 {
+        assert_eq!(server.post("/cache/clear").0, 200);
+    }
+    for (index, line) in server.process.lines("ears.sh] heard ", 3).iter().enumerate() {
+        assert!(line.contains(&format!("\"seq\":{},", index + 1)), "{line}");
+    }
+    assert_eq!(server.post("/plugins/once/start").0, 200);
+    let heard = server.process.lines("once.sh] once ", 2);
+    assert!(heard[0].contains("\"seq\":1,") && heard[1].contains("\"seq\":2,"), "{heard:?}");
+    server.until("typo", "failed");
+    let typo = server.get("/plugins/typo");
+    assert_eq!(typo["manifest"]["mistake"]["line"], 2);
+    assert!(typo["last_error"].as_str().unwrap().contains("asks for `claer`"), "{typo}");
+}
+
+#[test]
 fn every_plugin_can_be_addressed() {
     let place = Place::new();
     place.plugin("same.py", "input()\n").plugin("same.sh", WAITER).plugin("audit.sh", WAITER);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::clock::{Clock, SystemClock};
 use crate::control::ControlHost;
 use crate::eligibility::Host;
+use crate::event_log::EventLog;
 use crate::interpreter::Interpreters;
 use crate::manifest::Manifest;
 use crate::os::GuardianCommand;
@@ -36,6 +37,8 @@ pub struct SupervisorConfig {
     pub runtime_dir: PathBuf,
     /// Whether this process has no children besides the guardian, which makes the clean-up after a dead guardian complete.
     pub sole_parent: bool,
+    /// The events that plugins can ask for.
+    pub events: EventLog,
     /// Who answers plugins' questions on their control channels; without one `status` is not offered.
     pub control: Option<Arc<dyn ControlHost>>,
     /// A control group (version 2) that is this process's to divide; `None` looks for one.
@@ -64,6 +67,7 @@ impl SupervisorConfig {
                 .filter(|dir| dir.is_dir())
                 .unwrap_or_else(std::env::temp_dir),
             sole_parent: false,
+            events: EventLog::default(),
             control: None,
             cgroup_root: None,
             clock: Arc::new(SystemClock),

@@ -15,13 +15,11 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::Value;
 use tokio::net::UnixStream;
-use tokio::sync::broadcast;
-use tokio::sync::broadcast::error::RecvError;
 use tokio::time::Instant;
 
 use self::session::Effect;
 pub(crate) use self::session::{Grants, Session};
-use crate::feed::{Event, EventSink};
+use crate::event_log::{Bookmark, Heard, Listener};
 use crate::line::LineSplitter;
 use crate::rate::{LineRate, TokenBucket};
 use crate::severity::Severity;
@@ -119,14 +117,14 @@ impl ControlRecord {
 pub(crate) struct Channel {
     socket: Option<UnixStream>,
     session: Session,
-    sink: EventSink,
+    /// Where it is in the stream of events, if it may hear any.
+    place: Option<Bookmark>,
     record: Arc<ControlRecord>,
     splitter: LineSplitter,
     /// Lines read and not answered yet, from one read; `None` for one that was too long.
     waiting: VecDeque<Option<String>>,
     unwritten: Vec<u8>,
-    events: Option<broadcast::Receiver<Event>>,
-    kinds: Vec<String>,
+    events: Option<Listener>,
     bucket: TokenBucket,
     begun: Instant,
 }
@@ -135,7 +133,7 @@ impl Channel {
     /// A channel and the plugin's end of it.
     pub(crate) fn new(
         session: Session,
-        sink: EventSink,
+        place: Option<Bookmark>,
         record: Arc<ControlRecord>,
     ) -> io::Result<(Self, OwnedFd)> {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
@@ -144,13 +142,12 @@ impl Channel {
         let channel = Self {
             socket: Some(UnixStream::from_std(ours)?),
             session,
-            sink,
+            place,
             record,
             splitter: LineSplitter::new(REQUEST_MAX_BYTES),
             waiting: VecDeque::new(),
             unwritten: Vec::new(),
             events: None,
-            kinds: Vec::new(),
             bucket: TokenBucket::new(REQUESTS, Duration::ZERO),
             begun: Instant::now(),
         };
@@ -236,9 +233,12 @@ impl Channel {
             self.send(&text);
         }
         match reply.effect? {
-            Effect::Subscribe(kinds) => {
-                self.events = (!kinds.is_empty()).then(|| self.sink.subscribe());
-                self.kinds = kinds;
+            Effect::Subscribe { kinds, after } => {
+                let place = self.place.clone().filter(|_| !kinds.is_empty());
+                if let (Some(place), Some(after)) = (&place, after) {
+                    place.set(after);
+                }
+                self.events = place.map(|place| Listener::new(place, kinds));
                 None
             }
             Effect::Alert(alert) => {
@@ -248,22 +248,20 @@ impl Channel {
         }
     }
 
-    fn send_event(&mut self, event: Result<Event, RecvError>) {
-        match event {
-            Ok(event) if self.kinds.iter().any(|kind| kind == "*" || kind == event.kind) => {
+    fn send_event(&mut self, heard: Heard) {
+        match heard {
+            Heard::Event(event) => {
                 self.record.count(|c| c.events += 1);
                 let kind = Value::from(event.kind);
                 self.send(&format!(
                     r#"{{"jsonrpc":"2.0","method":"event","params":{{"kind":{kind},"event":{}}}}}"#,
-                    event.line
+                    event.json
                 ));
             }
-            Ok(_) => {}
-            Err(RecvError::Lagged(count)) => {
+            Heard::Lost(count) => {
                 self.record.count(|c| c.lost_events += count);
                 self.send(&format!(r#"{{"jsonrpc":"2.0","method":"dropped","params":{{"count":{count}}}}}"#));
             }
-            Err(RecvError::Closed) => self.events = None,
         }
     }
 
@@ -275,9 +273,9 @@ impl Channel {
     }
 }
 
-async fn next_event(events: &mut Option<broadcast::Receiver<Event>>) -> Result<Event, RecvError> {
+async fn next_event(events: &mut Option<Listener>) -> Heard {
     match events {
-        Some(events) => events.recv().await,
+        Some(events) => events.next().await,
         None => std::future::pending().await,
     }
 }

@@ -17,7 +17,8 @@ use crate::collect;
 use crate::control::{API_VERSION, API_VERSION_NAME, CONTROL_FD, Channel, ControlHost, Grants, Session};
 use crate::environment;
 use crate::error::SuperviseError;
-use crate::feed::{EventSink, Feed};
+use crate::event_log::{EventLog, Listener};
+use crate::feed::Feed;
 use crate::interpreter::{self, Interpreters, Invocation};
 use crate::manifest::Manifest;
 use crate::metric_lines::{METRICS_FD, MetricLines};
@@ -47,8 +48,8 @@ pub(crate) struct Shared<S> {
     pub(crate) bare: Manifest,
     /// The private directory.
     pub(crate) scratch: std::path::PathBuf,
-    /// Events for plugins.
-    pub(crate) sink: EventSink,
+    /// What happens in the server.
+    pub(crate) log: EventLog,
     /// Fixed point of all times given to lifecycles.
     pub(crate) epoch: Instant,
     pub(crate) launches: AtomicU64,
@@ -165,8 +166,9 @@ pub(crate) async fn launch<S: Spawner>(
         set(&mut environment, name, &value);
     }
     stdio.extra = offers.descriptors;
-    let fed: &[String] = if manifest.control { &[] } else { &manifest.events };
-    let feed = Feed::new(stdin, &shared.sink, fed).map_err(failed)?;
+    let fed = (!manifest.control && !manifest.events.is_empty())
+        .then(|| Listener::new(records.hearing.begin(&shared.log), manifest.events.clone()));
+    let feed = Feed::new(stdin, fed).map_err(failed)?;
     let output = Output::new(stdout, stderr, &manifest.output).map_err(failed)?;
     let group = shared.cgroups.group(id.0, manifest.confinement.cgroup);
     let mut confinement = manifest.confinement.clone();
@@ -248,7 +250,8 @@ fn offers<S>(
     }
     if manifest.control {
         let session = Session::new(grants(shared, name, manifest));
-        let (channel, theirs) = Channel::new(session, shared.sink.clone(), records.control.clone())?;
+        let place = (!manifest.events.is_empty()).then(|| records.hearing.begin(&shared.log));
+        let (channel, theirs) = Channel::new(session, place, records.control.clone())?;
         offers.control = Some(channel);
         offers.add(CONTROL_FD, theirs);
         offers.variables.push((API_VERSION_NAME, API_VERSION.to_string()));

@@ -46,6 +46,7 @@ mod commands;
 mod config;
 mod control;
 mod error;
+mod event_log;
 mod feed;
 mod ignore;
 mod journal;
@@ -77,7 +78,7 @@ pub use cron::{Cron, CronError};
 pub use discovery::{SkipReason, Skipped};
 pub use eligibility::{Host, Role};
 pub use error::SuperviseError;
-pub use feed::EventSink;
+pub use event_log::{EventLine, EventLog, EventPage, Listening};
 pub use interpreter::Interpreters;
 pub use journal::{LineCounts, LogLine, Stream};
 pub use manifest::{

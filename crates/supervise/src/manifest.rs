@@ -18,6 +18,7 @@ use crate::output::OutputLimits;
 use crate::policy::Policy;
 use crate::regular;
 use crate::schema::Schema;
+use crate::text::escaped;
 
 pub use self::document::manifest_schema;
 use self::keys::Keys;
@@ -48,6 +49,8 @@ pub struct Manifest {
     pub confinement: Confinement,
     /// Kinds of events it gets on standard input; `*` is all.
     pub events: Vec<String>,
+    /// The kinds that there are, which is the host's to say; any where it says none.
+    pub known_events: &'static [&'static str],
     /// Whether it leaves metrics in a folder of its own.
     pub metrics: bool,
     /// Whether it can write metrics to a descriptor.
@@ -182,6 +185,7 @@ impl Default for Manifest {
             output: OutputLimits::default(),
             confinement: Confinement::default(),
             events: Vec::new(),
+            known_events: &[],
             metrics: false,
             metrics_fd: false,
             control: false,
@@ -208,6 +212,10 @@ impl Manifest {
             message: message.to_owned(),
             hint: hint.to_owned(),
         })?;
+        if let Some((kind, hint)) = keys.unknown_event(self.known_events) {
+            let message = format!("asks for `{}`, and no event is of that kind", escaped(kind));
+            return Err(DefaultsError::Value { key: "events".to_owned(), message, hint });
+        }
         if let Some(key) = keys.of_one_plugin() {
             return Err(DefaultsError::OnePlugin(key));
         }
@@ -251,6 +259,13 @@ impl Manifest {
             hint: Some(hint.to_owned()),
         };
         keys.check().map_err(|(key, message, hint)| mistake(key, message, hint))?;
+        if let Some((kind, hint)) = keys.unknown_event(bare.known_events) {
+            return Err(mistake(
+                "events",
+                &format!("asks for `{}`, and no event is of that kind", escaped(kind)),
+                &hint,
+            ));
+        }
         if let Some((key, message, hint)) = keys.config.as_ref().and_then(Schema::contradiction) {
             return Err(mistake(&key, &message, &hint));
         }

@@ -227,6 +227,13 @@ impl<S: Spawner> Plugin<S> {
             let (next, actions) = self.lifecycle.clone().step(event, self.shared.now());
             self.note_phase(next.phase());
             self.lifecycle = next;
+            // Between runs that follow each other nothing is missed; a plugin at rest is not listened for.
+            if matches!(
+                self.lifecycle.phase(),
+                Phase::Exited | Phase::Failed { .. } | Phase::Stopped | Phase::Disabled
+            ) {
+                self.records.hearing.end();
+            }
             for action in actions {
                 match action {
                     Action::Launch => pending.push(self.launch().await),

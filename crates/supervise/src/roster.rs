@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 use crate::commands::Commands;
 use crate::control::ControlRecord;
 use crate::discovery::{Skipped, Survey};
+use crate::event_log::Hearing;
 use crate::journal::Journal;
 use crate::location::Location;
 use crate::manifest::Manifest;
@@ -50,6 +51,7 @@ pub(crate) struct Records {
     pub(crate) journal: Arc<Journal>,
     pub(crate) board: Arc<Board>,
     pub(crate) control: Arc<ControlRecord>,
+    pub(crate) hearing: Arc<Hearing>,
 }
 
 /// What the task of a plugin knows it by.

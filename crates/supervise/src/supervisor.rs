@@ -19,8 +19,8 @@ use crate::discovery::Skipped;
 use crate::eligibility::Host;
 use crate::environment::{self, Briefing};
 use crate::error::SuperviseError;
+use crate::event_log::EventLog;
 use crate::exposition::{self, Merged};
-use crate::feed::EventSink;
 use crate::journal::LogLine;
 use crate::launch::{Shared, Told};
 use crate::lifecycle::{Event, Phase};
@@ -101,7 +101,7 @@ impl<S: Spawner> Supervisor<S> {
             interpreters: config.interpreters,
             bare: config.defaults,
             scratch: scratch.path().to_path_buf(),
-            sink: EventSink::default(),
+            log: config.events,
             epoch: Instant::now(),
             launches: AtomicU64::new(1),
             cgroups: Cgroups::new(config.cgroup_root),
@@ -174,9 +174,9 @@ impl<S: Spawner> Supervisor<S> {
         self.roster().skipped.clone()
     }
 
-    /// Where to publish events for plugins that ask for them.
-    pub fn events(&self) -> EventSink {
-        self.shared.sink.clone()
+    /// The events that plugins can ask for.
+    pub fn events(&self) -> EventLog {
+        self.shared.log.clone()
     }
 
     /// The newest `count` lines that a plugin printed.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
-use super::{drills, foreground, host, remote, scaffold, validate};
+use super::{drills, foreground, host, remote, rig, scaffold, validate};
 use crate::client::{url, url_arg};
 use crate::exit;
 
@@ -121,6 +121,7 @@ fn validate_command() -> Command {
         .arg(extra_config().help("Hold these keys against the rules in the manifests"))
         .arg(role().help("As beside a process of this role [default: as in the server, which has none]"))
         .arg(worker_id())
+        .args(rig::server_flags())
 }
 
 fn new() -> Command {
@@ -141,6 +142,12 @@ fn new() -> Command {
                 .value_parser(value_parser!(PathBuf))
                 .help("Where [default: the current folder]"),
         )
+        .arg(
+            Arg::new("helper")
+                .long("helper")
+                .action(ArgAction::SetTrue)
+                .help("Also write `_plugin.py`, which the Python examples share"),
+        )
         .arg(Arg::new("name").required(true).value_name("NAME").help("The file's name without its extension"))
 }
 
@@ -151,6 +158,7 @@ fn run_command() -> Command {
         .arg(extra_config())
         .arg(role())
         .arg(worker_id())
+        .args(rig::server_flags())
         .arg(
             Arg::new("events")
                 .long("events")
@@ -175,6 +183,7 @@ fn test() -> Command {
         .arg(extra_config())
         .arg(role())
         .arg(worker_id())
+        .args(rig::server_flags())
         .arg(
             Arg::new("seconds")
                 .long("seconds")

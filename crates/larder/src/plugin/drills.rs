@@ -14,7 +14,7 @@ use larder_supervise::{Manifest, PluginStatus, Supervisor, SupervisorConfig};
 use tokio::time::sleep;
 
 use super::foreground::{STOP_BUDGET, block_on};
-use super::rig::{Rig, the_plugin};
+use super::rig::{self, Rig, the_plugin};
 use super::watch;
 use crate::exit;
 use processes::Mark;
@@ -37,7 +37,8 @@ const BAD_CONFIG: &str = "{\"mp_config\": {\"port\": ";
 pub(super) fn run(matches: &ArgMatches) -> ExitCode {
     let seconds = matches.get_one("seconds").copied().unwrap_or(3);
     let done = Rig::new(matches).and_then(|rig| {
-        let drills = Drills { rig, time: Duration::from_secs(seconds), report: Report::default() };
+        let words = rig::words(matches);
+        let drills = Drills { rig, words, time: Duration::from_secs(seconds), report: Report::default() };
         block_on(drills.all())?
     });
     match done {
@@ -52,6 +53,8 @@ pub(super) fn run(matches: &ArgMatches) -> ExitCode {
 
 struct Drills {
     rig: Rig,
+    /// The options it was called with.
+    words: Vec<String>,
     /// How long the plugin is watched in each drill.
     time: Duration,
     report: Report,
@@ -91,7 +94,7 @@ impl Drills {
 
     /// Without a usable manifest nothing else can be tried.
     fn manifest(&mut self) -> Result<(), String> {
-        let bare = Manifest::default();
+        let bare = self.rig.supervisor_config().defaults;
         Manifest::load(&self.rig.file, &bare).map_err(|error| error.to_string())?;
         let present = Manifest::path_for(&self.rig.file).exists();
         self.tell("manifest", Verdict::Ok(if present { "valid" } else { "none" }.into()));
@@ -199,6 +202,7 @@ impl Drills {
             std::env::current_exe().map_err(|error| format!("this program cannot be found: {error}"))?;
         let mut server = Command::new(larder)
             .args(["plugin", "run"])
+            .args(&self.words)
             .arg(&self.rig.file)
             .env(Mark::VARIABLE, mark.value())
             .stdin(Stdio::null())

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use larder_server::events::Event;
-use larder_supervise::EventSink;
+use larder_supervise::EventLog;
 use serde_json::Value;
 
 /// Bytes of a file of events.
@@ -30,22 +30,22 @@ pub(super) fn read(path: &Path) -> Result<Vec<Scripted>, String> {
 fn event(line: &str) -> Result<Scripted, String> {
     let document: Value = serde_json::from_str(line).map_err(|error| error.to_string())?;
     let kind = document.get("event").and_then(Value::as_str).unwrap_or_default();
-    let known = Event::KINDS.into_iter().find(|known| *known == kind);
+    let known = Event::KINDS.iter().copied().find(|known| *known == kind);
     let known = known
         .ok_or_else(|| format!("no event of kind `{kind}`\nhint: there are {}", Event::KINDS.join(", ")))?;
     Ok((known, line.trim().to_owned()))
 }
 
 /// Publishes them one after the other.
-pub(super) async fn publish(events: Vec<Scripted>, sink: EventSink, pause: Duration) {
+pub(super) async fn publish(events: Vec<Scripted>, log: EventLog, pause: Duration) {
     for (kind, line) in events {
-        if !sink.is_wanted() {
+        if !log.is_wanted() {
             tracing::warn!(
                 "the plugin does not listen to events: its manifest needs `events = [\"{kind}\"]`"
             );
             return;
         }
-        if !sink.publish(kind, &line) {
+        if !log.publish(kind, |_| Some(line)) {
             tracing::warn!("an event of kind `{kind}` is too long");
         }
         tokio::time::sleep(pause).await;

@@ -14,6 +14,8 @@ use crate::exit;
 const PYTHON: &str = include_str!("templates/plugin.py");
 const BASH: &str = include_str!("templates/plugin.sh");
 const MANIFEST: &str = include_str!("templates/plugin.toml");
+/// What the Python examples have in common.
+const HELPER: &str = include_str!("../../../../examples/runtime_plugins/_plugin.py");
 /// What the templates call the plugin.
 const PLACEHOLDER: &str = "PLUGIN_NAME";
 
@@ -25,6 +27,15 @@ pub(super) fn run(matches: &ArgMatches) -> ExitCode {
         Ok(plugin) => {
             let shown = plugin.display();
             println!("wrote {shown}\nwrote {}", Manifest::path_for(&plugin).display());
+            if matches.get_flag("helper") {
+                match write_helper(dir) {
+                    Ok(written) => println!("{written}"),
+                    Err(error) => {
+                        eprintln!("error: {error}");
+                        return ExitCode::from(exit::FAILED);
+                    }
+                }
+            }
             println!("try it:  larder plugin run {shown}\ntest it: larder plugin test {shown}");
             ExitCode::SUCCESS
         }
@@ -50,9 +61,20 @@ fn write(dir: &Path, name: &str, lang: &str) -> Result<PathBuf, String> {
     if let Some(taken) = [&plugin, &manifest].into_iter().find(|path| path.symlink_metadata().is_ok()) {
         return Err(format!("`{}` is there already", taken.display()));
     }
+    std::fs::create_dir_all(dir).map_err(|error| format!("`{}` cannot be made: {error}", dir.display()))?;
     create(&plugin, &template.replace(PLACEHOLDER, name), 0o755)?;
     create(&manifest, &MANIFEST.replace(PLACEHOLDER, name), 0o644)?;
     Ok(plugin)
+}
+
+/// Writes the module that plugins in Python can share. One that is there is left as it is.
+fn write_helper(dir: &Path) -> Result<String, String> {
+    let path = dir.join("_plugin.py");
+    if path.exists() {
+        return Ok(format!("{} is there already", path.display()));
+    }
+    create(&path, HELPER, 0o644)?;
+    Ok(format!("wrote {}", path.display()))
 }
 
 fn create(path: &Path, text: &str, mode: u32) -> Result<(), String> {
@@ -76,6 +98,16 @@ mod tests {
             assert!(text.contains(&format!("my-{lang}")) && !text.contains(PLACEHOLDER), "{text}");
             assert_ne!(Manifest::load(&plugin, &bare).unwrap(), bare);
         }
+    }
+
+    #[test]
+    fn the_folder_is_made_and_the_helper_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path().join("a/b");
+        write(&dir, "a", "python").unwrap();
+        assert!(write_helper(&dir).unwrap().starts_with("wrote "));
+        assert!(write_helper(&dir).unwrap().ends_with("is there already"));
+        assert!(write(&folder.path().join("a/b/a.py"), "b", "bash").unwrap_err().contains("cannot be made"));
     }
 
     #[test]

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::ArgMatches;
-use larder_server::events::Event;
 use larder_supervise::discovery::{self, Discovery, MANIFEST_SUFFIX};
 use larder_supervise::{
     Host, Interpreters, Manifest, Readiness, Restart, SkipReason, Watchdog, WatchdogAction, interpreter,
@@ -30,7 +29,16 @@ pub(super) fn run(matches: &ArgMatches) -> ExitCode {
             return ExitCode::from(exit::USAGE);
         }
     };
-    let report = explain(&paths, &rig::host(matches), &search_path, extra.as_ref());
+    let server = match rig::server(&paths, matches) {
+        Ok(server) => server.plugins,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::from(exit::USAGE);
+        }
+    };
+    let beside =
+        Beside { host: rig::host(matches), interpreters: server.interpreters, defaults: server.defaults };
+    let report = explain(&paths, &beside, &search_path, extra.as_ref());
     // Nothing can be done when nobody reads; the exit code says it too.
     _ = io::stdout().write_all(report.text.as_bytes());
     if report.mistakes == 0 { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) }
@@ -59,17 +67,23 @@ impl Report {
     }
 }
 
-/// Explains what a process like `host` would do with `paths`.
-fn explain(paths: &[PathBuf], host: &Host, search_path: &OsStr, extra: Option<&Value>) -> Report {
-    let table = Interpreters::default();
-    let Discovery { plugins, skipped, .. } = discovery::discover(paths, host, &table);
+/// The process that plugins would run beside.
+struct Beside {
+    host: Host,
+    interpreters: Interpreters,
+    defaults: Manifest,
+}
+
+/// Explains what a process like `beside` would do with `paths`.
+fn explain(paths: &[PathBuf], beside: &Beside, search_path: &OsStr, extra: Option<&Value>) -> Report {
+    let Beside { host, interpreters: table, defaults: bare } = beside;
+    let Discovery { plugins, skipped, .. } = discovery::discover(paths, host, table);
     let mut report = Report::default();
-    let bare = Manifest::default();
     let stems: Vec<String> = plugins.iter().map(|plugin| stem(plugin)).collect();
     for plugin in &plugins {
         _ = writeln!(report.text, "{}", plugin.display().to_string().escape_debug());
-        command(&mut report, plugin, &table, search_path);
-        manifest(&mut report, plugin, &bare, &stems, extra);
+        command(&mut report, plugin, table, search_path);
+        manifest(&mut report, plugin, bare, &stems, extra);
     }
     let named: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
     for skip in &skipped {
@@ -127,9 +141,6 @@ fn manifest(report: &mut Report, plugin: &Path, bare: &Manifest, stems: &[String
     report.say(if present { "manifest" } else { "no manifest" }, &summary(&manifest));
     for name in manifest.after.iter().filter(|name| !stems.contains(name)) {
         report.say("note", &format!("it starts after `{name}`, which is not among these files"));
-    }
-    for kind in manifest.events.iter().filter(|kind| *kind != "*" && !Event::KINDS.contains(&kind.as_str())) {
-        report.mistake(&format!("no event is of kind `{kind}`\nhint: there are {}", Event::KINDS.join(", ")));
     }
     if let Some((rules, extra)) = manifest.config.as_ref().zip(extra)
         && let Err(misfits) = rules.settings(&stem(plugin), extra)
@@ -194,14 +205,21 @@ fn summary(manifest: &Manifest) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use larder_server::events::Event;
     use larder_supervise::Role;
     use std::fs;
 
-    fn explained(folder: &Path, host: &Host) -> (String, usize) {
+    fn beside(host: Host) -> Beside {
+        let defaults = Manifest { known_events: Event::KINDS, ..Manifest::default() };
+        Beside { host, interpreters: Interpreters::default(), defaults }
+    }
+
+    fn explained(folder: &Path, host: Host) -> (String, usize) {
         let programs = folder.join("bin");
         fs::create_dir_all(&programs).unwrap();
         std::os::unix::fs::symlink("/bin/sh", programs.join("bash")).unwrap();
-        let Report { text, mistakes } = explain(&[folder.join("plugins")], host, programs.as_os_str(), None);
+        let Report { text, mistakes } =
+            explain(&[folder.join("plugins")], &beside(host), programs.as_os_str(), None);
         (text.replace(&format!("{}/", folder.display()), ""), mistakes)
     }
 
@@ -219,7 +237,7 @@ mod tests {
         write("d.py", "");
         write("_helper.sh", "");
         write("gone.sh.plugin.toml", "");
-        let (text, mistakes) = explained(folder.path(), &Host { role: None, worker_id: 0 });
+        let (text, mistakes) = explained(folder.path(), Host { role: None, worker_id: 0 });
         let expected = "\
 plugins/d.py
   mistake: no interpreter for `plugins/d.py`: tried `python`, `python3`
@@ -255,7 +273,7 @@ plugins/gone.sh.plugin.toml
         fs::write(&plugin, "").unwrap();
         let rules = "[config]\nurl = { type = \"string\", required = true }\nn = { type = \"integer\" }\n";
         fs::write(Manifest::path_for(&plugin), rules).unwrap();
-        let host = Host { role: None, worker_id: 0 };
+        let host = beside(Host { role: None, worker_id: 0 });
         let mistakes = |extra: Option<Value>| {
             explain(std::slice::from_ref(&plugin), &host, OsStr::new("/bin:/usr/bin"), extra.as_ref())
                 .mistakes
@@ -271,10 +289,10 @@ plugins/gone.sh.plugin.toml
         let plugin = folder.path().join("a.sh");
         fs::write(&plugin, "").unwrap();
         fs::write(Manifest::path_for(&plugin), "events = [\"*\", \"store\", \"evcit\"]\n").unwrap();
-        let host = Host { role: None, worker_id: 0 };
+        let host = beside(Host { role: None, worker_id: 0 });
         let report = explain(&[plugin], &host, OsStr::new("/bin:/usr/bin"), None);
         assert_eq!(report.mistakes, 1);
-        assert!(report.text.contains("mistake: no event is of kind `evcit`"), "{}", report.text);
+        assert!(report.text.contains("line 1: `events` asks for `evcit`"), "{}", report.text);
     }
 
     #[test]
@@ -286,7 +304,7 @@ plugins/gone.sh.plugin.toml
             fs::write(plugins.join(name), "").unwrap();
         }
         let (text, mistakes) =
-            explained(folder.path(), &Host { role: Some(Role::new("worker")), worker_id: 0 });
+            explained(folder.path(), Host { role: Some(Role::new("worker")), worker_id: 0 });
         assert!(text.contains("plugins/worker_1_x.sh\n  not run here: "), "{text}");
         assert!(text.ends_with("2 to run, 0 with mistakes\n"), "{text}");
         assert_eq!(mistakes, 0);
@@ -295,7 +313,7 @@ plugins/gone.sh.plugin.toml
     #[test]
     fn a_path_that_was_named_must_run() {
         let missing = [PathBuf::from("/no/such/place.sh")];
-        let report = explain(&missing, &Host { role: None, worker_id: 0 }, OsStr::new(""), None);
+        let report = explain(&missing, &beside(Host { role: None, worker_id: 0 }), OsStr::new(""), None);
         assert_eq!(report.mistakes, 1);
         assert!(report.text.contains("location does not exist"), "{}", report.text);
     }

@@ -2,12 +2,71 @@
 
 use serde::Serialize;
 
-/// One thing that happened. Serialised as an object whose `event` names the kind.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(tag = "event", rename_all = "snake_case")]
-pub enum Event<'a> {
+/// What there is to know of one kind of event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KindDoc {
+    /// The kind, as `event` says it.
+    pub kind: &'static str,
+    /// When it comes.
+    pub meaning: &'static [&'static str],
+    /// Its members, each with what it says.
+    pub fields: &'static [FieldDoc],
+}
+
+/// What there is to know of one member of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FieldDoc {
+    /// Its name.
+    pub name: &'static str,
+    /// Its type, as this code has it.
+    pub kind: &'static str,
+    /// What it says.
+    pub meaning: &'static [&'static str],
+}
+
+/// The events, once: the type, the list of kinds and the reference page are all made of this.
+macro_rules! events {
+    ($($(#[doc = $meaning:literal])+ $tag:literal = $name:ident {
+        $($(#[doc = $says:literal])+ $field:ident: $type:ty,)+
+    },)+) => {
+        /// One thing that happened. Serialised as an object whose `event` names the kind.
+        #[derive(Clone, Debug, PartialEq, Serialize)]
+        #[serde(tag = "event")]
+        pub enum Event<'a> {
+            $($(#[doc = $meaning])+ #[serde(rename = $tag)] $name {
+                $($(#[doc = $says])+ $field: $type,)+
+            },)+
+        }
+
+        impl Event<'_> {
+            /// Every kind, as [`Event::kind`] has them.
+            pub const KINDS: &'static [&'static str] = &[$($tag),+];
+
+            /// Every kind with its members.
+            pub const DOCS: &'static [KindDoc] = &[$(KindDoc {
+                kind: $tag,
+                meaning: &[$($meaning),+],
+                fields: &[$(FieldDoc {
+                    name: stringify!($field),
+                    kind: stringify!($type),
+                    meaning: &[$($says),+],
+                }),+],
+            }),+];
+
+            /// The kind, as `event` says it.
+            #[must_use]
+            pub fn kind(&self) -> &'static str {
+                match self {
+                    $(Self::$name { .. } => $tag,)+
+                }
+            }
+        }
+    };
+}
+
+events! {
     /// A worker committed chunks.
-    Store {
+    "store" = Store {
         /// The model.
         model_name: &'a str,
         /// The tenant.
@@ -22,7 +81,7 @@ pub enum Event<'a> {
         bytes: u64,
     },
     /// A scheduler asked for a prompt.
-    Lookup {
+    "lookup" = Lookup {
         /// The model.
         model_name: &'a str,
         /// The tenant.
@@ -37,7 +96,7 @@ pub enum Event<'a> {
         asks_l2: bool,
     },
     /// A worker has read chunks.
-    Retrieve {
+    "retrieve" = Retrieve {
         /// The model.
         model_name: &'a str,
         /// The request.
@@ -48,14 +107,14 @@ pub enum Event<'a> {
         chunks: usize,
     },
     /// Objects left memory to make room.
-    Evict {
+    "evict" = Evict {
         /// How many.
         objects: usize,
         /// Bytes in use after it.
         used_bytes: u64,
     },
     /// Chunks came back from the second tier for a lookup.
-    L2Load {
+    "l2_load" = L2Load {
         /// The model.
         model_name: &'a str,
         /// The request.
@@ -66,7 +125,7 @@ pub enum Event<'a> {
         hit_chunks: usize,
     },
     /// An object was not what it should be; it was dropped and not served.
-    Corrupt {
+    "corrupt" = Corrupt {
         /// Where it was found: `store` to L2, `load` from it, or `retrieve`.
         at: &'a str,
         /// `bytes` or `layout`.
@@ -81,7 +140,7 @@ pub enum Event<'a> {
         adapter: &'a str,
     },
     /// A worker came or went.
-    Instance {
+    "instance" = Instance {
         /// Its id.
         instance_id: i64,
         /// `registered`, `unregistered` or `reaped`.
@@ -90,31 +149,31 @@ pub enum Event<'a> {
         model_name: &'a str,
     },
     /// L1 was cleared.
-    Clear {
+    "clear" = Clear {
         /// Whether objects in use were cleared, too.
         force: bool,
     },
     /// The list of second-tier adapters changed.
-    Adapter {
+    "adapter" = Adapter {
         /// Its id.
         adapter: &'a str,
         /// `attached`, `paused`, `resumed`, `breaker_reset`, `draining` or `detached`.
         change: &'a str,
     },
     /// Settings were changed while the server ran.
-    Config {
+    "config" = Config {
         /// The version of the configuration now.
         version: u64,
     },
     /// A tenant's quota changed.
-    Quota {
+    "quota" = Quota {
         /// The tenant.
         cache_salt: &'a str,
         /// What it may have; `None` leaves it to the default.
         limit_bytes: Option<u64>,
     },
     /// Readiness changed.
-    Health {
+    "health" = Health {
         /// Whether everything critical runs.
         healthy: bool,
         /// What does not.
@@ -122,70 +181,20 @@ pub enum Event<'a> {
     },
 }
 
-impl Event<'_> {
-    /// Every kind, as [`Event::kind`] has them.
-    pub const KINDS: [&'static str; 11] = [
-        "store", "lookup", "retrieve", "evict", "l2_load", "corrupt", "instance", "clear", "adapter",
-        "config", "health",
-    ];
-
-    /// The kind, as `event` says it.
-    #[must_use]
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Self::Store { .. } => "store",
-            Self::Lookup { .. } => "lookup",
-            Self::Retrieve { .. } => "retrieve",
-            Self::Evict { .. } => "evict",
-            Self::L2Load { .. } => "l2_load",
-            Self::Corrupt { .. } => "corrupt",
-            Self::Instance { .. } => "instance",
-            Self::Clear { .. } => "clear",
-            Self::Adapter { .. } => "adapter",
-            Self::Config { .. } => "config",
-            Self::Quota { .. } => "quota",
-            Self::Health { .. } => "health",
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_kind_is_the_tag_and_listed() {
-        let (model_name, cache_salt, request_id, worker_id, chunks) = ("m", "", "r", 0, 1);
-        let all = [
-            Event::Store { model_name, cache_salt, request_id, worker_id, chunks, bytes: 2 },
-            Event::Lookup {
-                model_name,
-                cache_salt,
-                request_id,
-                requested_chunks: 1,
-                hit_chunks: 1,
-                asks_l2: false,
-            },
-            Event::Retrieve { model_name, request_id, worker_id, chunks },
-            Event::Evict { objects: 1, used_bytes: 2 },
-            Event::L2Load { model_name, request_id, objects: 1, hit_chunks: 1 },
-            Event::Corrupt {
-                at: "load",
-                cause: "bytes",
-                model_name,
-                cache_salt,
-                chunk_hash: "00",
-                adapter: "fs-0",
-            },
-            Event::Instance { instance_id: 1, change: "reaped", model_name },
-            Event::Clear { force: false },
-            Event::Adapter { adapter: "a", change: "paused" },
-            Event::Config { version: 1 },
-            Event::Health { healthy: false, missing: &["rpc"] },
-        ];
-        for event in &all {
-            assert_eq!(serde_json::to_value(event).unwrap()["event"], event.kind());
+    fn the_kind_is_the_tag_and_members_are_as_documented() {
+        let event = Event::Quota { cache_salt: "a", limit_bytes: None };
+        let json = serde_json::to_value(&event).unwrap();
+        assert_eq!(json["event"], event.kind());
+        let doc = Event::DOCS.iter().find(|doc| doc.kind == "quota").unwrap();
+        for field in doc.fields {
+            assert!(json.get(field.name).is_some(), "{field:?}");
         }
-        assert_eq!(all.map(|event| event.kind()), Event::KINDS);
+        assert_eq!(json.as_object().unwrap().len(), doc.fields.len() + 1);
+        assert!(Event::KINDS.contains(&"quota"));
     }
 }

@@ -6,5 +6,5 @@
 mod bus;
 mod event;
 
-pub use bus::{EventBus, Line, Page, Subscription};
-pub use event::Event;
+pub use bus::{EventBus, Page};
+pub use event::{Event, FieldDoc, KindDoc};

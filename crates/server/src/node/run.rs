@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use larder_core::eviction::{self, Policy};
 use larder_core::hash::{ChunkHasher, HashAlgorithm};
 use larder_pool::Segment;
-use larder_supervise::{EventSink, Supervisor, SupervisorConfig};
+use larder_supervise::{Supervisor, SupervisorConfig};
 use tokio::net::TcpListener;
 
 use super::error::{StartError, http_url};
@@ -48,12 +48,6 @@ pub fn run(live: Live, log: Option<LogHandle>) -> Result<(), StartError> {
     runtime.shutdown_background();
     served
 }
-
-/// Pause between two looks whether a plugin wants events.
-const EVENTS_WANTED_INTERVAL: Duration = Duration::from_secs(1);
-
-/// Events passed to plugins at a time.
-const EVENTS_AT_ONCE: usize = 256;
 
 /// Allows as many open files as the system lets a process ask for: every connection is one.
 fn raise_open_files() {
@@ -164,11 +158,10 @@ impl Node {
         let http = tokio::task::spawn_local(async move { axum::serve(listener, app).await });
         let mut plugins = None;
         let serving = async {
-            plugins = start_plugins(&config, &resolved, teller).await.map(Arc::new);
+            plugins = start_plugins(&config, &resolved, teller, self.engine.bus()).await.map(Arc::new);
             if let Some(plugins) = &plugins {
                 control.attach(Arc::clone(plugins));
                 tokio::task::spawn_local(admin::keep_current(control, Arc::clone(plugins)));
-                tokio::task::spawn_local(tell_plugins(Arc::clone(self.engine.bus()), plugins.events()));
             }
             std::future::pending().await
         };
@@ -255,7 +248,12 @@ async fn listen_http(config: &ServerConfig) -> Result<(TcpListener, String), Sta
 }
 
 /// Starts the plugins. A server whose plugins can't be supervised serves all the same, and says so.
-async fn start_plugins(config: &ServerConfig, resolved: &Resolved, teller: Arc<Admin>) -> Option<Supervisor> {
+async fn start_plugins(
+    config: &ServerConfig,
+    resolved: &Resolved,
+    teller: Arc<Admin>,
+    bus: &EventBus,
+) -> Option<Supervisor> {
     if config.plugins.locations.is_empty() {
         return None;
     }
@@ -264,29 +262,11 @@ async fn start_plugins(config: &ServerConfig, resolved: &Resolved, teller: Arc<A
         extra_config: plugin_extra_config_json(config),
         sole_parent: true,
         control: Some(teller),
+        events: bus.log().clone(),
         defaults: config.plugins.defaults.clone(),
         interpreters: config.plugins.interpreters.clone(),
         redact_secrets: config.plugins.redact_secrets,
         ..SupervisorConfig::new(locations, plugin_config_json(config, resolved))
     };
     Supervisor::start(plugins).await.inspect_err(|error| tracing::error!("no plugin runs: {error}")).ok()
-}
-
-/// Passes the node's events on to the plugins that asked for them.
-async fn tell_plugins(bus: Arc<EventBus>, plugins: EventSink) {
-    loop {
-        while !plugins.is_wanted() {
-            tokio::time::sleep(EVENTS_WANTED_INTERVAL).await;
-        }
-        let _reading = bus.subscribe();
-        let mut cursor = bus.position();
-        while plugins.is_wanted() {
-            let page = bus.next(cursor, EVENTS_AT_ONCE);
-            let Ok(page) = tokio::time::timeout(EVENTS_WANTED_INTERVAL, page).await else { continue };
-            cursor = page.next_cursor;
-            for line in page.lines {
-                plugins.publish(line.kind, &line.json);
-            }
-        }
-    }
 }

@@ -55,7 +55,11 @@ pub(super) struct Reply {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Effect {
     /// These kinds of events instead of those before.
-    Subscribe(Vec<String>),
+    Subscribe {
+        kinds: Vec<String>,
+        /// From after this position; without it from where the plugin is, which begins with its start.
+        after: Option<u64>,
+    },
     Alert(Alert),
 }
 
@@ -165,6 +169,12 @@ impl Session {
         let Some(kinds) = kinds else {
             return Err(refusal(INVALID_PARAMS, "`kinds` is no list of texts"));
         };
+        let after = match params.get("cursor") {
+            None | Some(Value::Null) => None,
+            Some(cursor) => {
+                Some(cursor.as_u64().ok_or_else(|| refusal(INVALID_PARAMS, "`cursor` is no position"))?)
+            }
+        };
         let granted = &self.grants.events;
         let ungranted = kinds.iter().find(|kind| !granted.iter().any(|own| own == "*" || own == *kind));
         match ungranted {
@@ -172,7 +182,7 @@ impl Session {
                 let text = format!("`{}` is not among the `events` of the manifest", escaped(kind));
                 Err((NOT_GRANTED, text, json!({"events": granted})))
             }
-            None => Ok((json!({"kinds": kinds}), Some(Effect::Subscribe(kinds)))),
+            None => Ok((json!({"kinds": kinds}), Some(Effect::Subscribe { kinds, after }))),
         }
     }
 }

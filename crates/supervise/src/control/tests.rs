@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream as Plugin;
 
 use super::*;
-use crate::feed::EVENTS_KEPT_MAX;
+use crate::event_log::{EventLog, LINES_MAX};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -21,7 +21,9 @@ struct Rig {
     channel: Channel,
     plugin: BufReader<Plugin>,
     partial: Vec<u8>,
-    sink: EventSink,
+    log: EventLog,
+    /// Those that came beside an answer.
+    events: Vec<Value>,
 }
 
 fn rig(host: Option<Arc<dyn ControlHost>>) -> Rig {
@@ -32,16 +34,28 @@ fn rig(host: Option<Arc<dyn ControlHost>>) -> Rig {
         config: "{\"a\": 1}".into(),
         host,
     };
-    let sink = EventSink::default();
-    let (channel, theirs) = Channel::new(Session::new(grants), sink.clone(), Arc::default()).unwrap();
+    let log = EventLog::default();
+    let place = Some(Bookmark::new(&log));
+    let (channel, theirs) = Channel::new(Session::new(grants), place, Arc::default()).unwrap();
     let plugin = Plugin::from(theirs);
     plugin.set_nonblocking(true).unwrap();
-    Rig { channel, plugin: BufReader::new(plugin), partial: Vec::new(), sink }
+    Rig { channel, plugin: BufReader::new(plugin), partial: Vec::new(), log, events: Vec::new() }
 }
 
 impl Rig {
+    fn publish(&self, kind: &'static str, json: &str) {
+        assert!(self.log.publish(kind, |_| Some(json.to_owned())));
+    }
+
     fn write(&mut self, text: &str) {
         self.plugin.get_mut().write_all(text.as_bytes()).unwrap();
+    }
+
+    /// What events that came say as `n`.
+    fn numbers(&mut self) -> Vec<u64> {
+        let lines = self.lines();
+        let events = self.events.drain(..).chain(lines);
+        events.filter_map(|line| line["params"]["event"]["n"].as_u64()).collect()
     }
 
     /// Lets the channel do all that it can at the moment.
@@ -67,9 +81,11 @@ impl Rig {
         let request = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
         self.write(&format!("{request}\n"));
         self.settle().await;
-        let mut lines = self.lines();
-        assert_eq!((lines.len(), &lines[0]["id"]), (1, &json!(1)), "{lines:?}");
-        lines.remove(0)
+        let (mut answers, events): (Vec<_>, Vec<_>) =
+            self.lines().into_iter().partition(|line| line["method"] != "event");
+        self.events.extend(events);
+        assert_eq!((answers.len(), &answers[0]["id"]), (1, &json!(1)), "{answers:?}");
+        answers.remove(0)
     }
 
     async fn greet(&mut self) {
@@ -143,19 +159,29 @@ async fn events_by_subscription_within_the_grant() {
     let mut rig = rig(None);
     rig.greet().await;
     assert_eq!(rig.ask("subscribe", json!({"kinds": ["*"]})).await["error"]["code"], -32_003);
-    assert!(!rig.sink.is_wanted());
+    rig.publish("store", "{\"n\":0}");
     assert_eq!(
         rig.ask("subscribe", json!({"kinds": ["store"]})).await["result"],
         json!({"kinds": ["store"]})
     );
-    rig.sink.publish("evict", "{\"n\":1}");
-    rig.sink.publish("store", "{\"n\":2}");
+    rig.publish("evict", "{\"n\":1}");
+    rig.publish("store", "{\"n\":2}");
     rig.settle().await;
-    let expected =
-        json!({"jsonrpc": "2.0", "method": "event", "params": {"kind": "store", "event": {"n": 2}}});
-    assert_eq!(rig.lines(), [expected]);
+    assert_eq!(rig.numbers(), [0, 2], "from its start on, of its kinds");
     rig.ask("subscribe", json!({"kinds": []})).await;
-    assert!(!rig.sink.is_wanted());
+    rig.publish("store", "{\"n\":3}");
+    rig.settle().await;
+    assert!(rig.numbers().is_empty());
+    rig.ask("subscribe", json!({"kinds": ["store"]})).await;
+    rig.settle().await;
+    assert_eq!(rig.numbers(), [3], "it goes on where it was");
+    rig.ask("subscribe", json!({"kinds": ["store", "evict"], "cursor": 1})).await;
+    rig.settle().await;
+    assert_eq!(rig.numbers(), [1, 2, 3], "or where it wants");
+    assert_eq!(rig.ask("subscribe", json!({"kinds": [], "cursor": "x"})).await["error"]["code"], -32_602);
+    let log = rig.log.clone();
+    drop(rig);
+    assert!(!log.is_wanted());
 }
 
 #[tokio::test]
@@ -165,8 +191,8 @@ async fn a_plugin_that_does_not_read_costs_bounded_memory_and_is_told_what_it_lo
     rig.ask("subscribe", json!({"kinds": ["store"]})).await;
     let long = format!("{{\"x\":\"{}\"}}", "y".repeat(2000));
     for _ in 0..3 {
-        for _ in 0..EVENTS_KEPT_MAX {
-            rig.sink.publish("store", &long);
+        for _ in 0..LINES_MAX {
+            rig.publish("store", &long);
         }
         rig.settle().await;
         assert!(rig.channel.unwritten.len() < OUTPUT_MAX_BYTES + 2 * long.len());
@@ -183,7 +209,7 @@ async fn a_plugin_that_does_not_read_costs_bounded_memory_and_is_told_what_it_lo
     let lost: u64 = seen.iter().filter_map(|line| line["params"]["count"].as_u64()).sum();
     let got = seen.iter().filter(|line| line["method"] == "event").count() as u64;
     assert!(lost > 0);
-    assert_eq!(lost + got, 3 * EVENTS_KEPT_MAX as u64, "every event came or was counted");
+    assert_eq!(lost + got, 3 * LINES_MAX as u64, "every event came or was counted");
     let counts = rig.channel.record.counts();
     assert_eq!((counts.events, counts.lost_events), (got, lost));
 }

@@ -190,6 +190,13 @@ impl Keys {
         Ok(())
     }
 
+    /// The first event asked for that never comes, and what there is instead.
+    pub(super) fn unknown_event(&self, known: &[&str]) -> Option<(&str, String)> {
+        let is_known = |kind: &str| known.is_empty() || kind == "*" || known.contains(&kind);
+        let unknown = self.events.iter().flatten().find(|kind| !is_known(kind))?;
+        Some((unknown, format!("there are {}, and `*` for all", known.join(", "))))
+    }
+
     /// The first key that says something about one plugin only, so that no default can be made of it.
     pub(super) fn of_one_plugin(&self) -> Option<&'static str> {
         let given = [
@@ -287,6 +294,7 @@ impl Keys {
             output,
             confinement,
             events: self.events.unwrap_or_else(|| bare.events.clone()),
+            known_events: bare.known_events,
             metrics: self.metrics.unwrap_or(bare.metrics),
             metrics_fd: self.metrics_fd.unwrap_or(bare.metrics_fd),
             control: self.control.unwrap_or(bare.control),

@@ -28,7 +28,7 @@ fn environment_and_working_directory() {
     let config_dir = tempfile::tempdir().unwrap();
     let config = "{\"mp_config\": {\"port\": 5555}, \"obs_config\": {}}";
     std::fs::write(config_dir.path().join("c.json"), config).unwrap();
-    let host = plugins.host().env("HOST_CONFIG_FILE", config_dir.path().join("c.json")).env("SECRET", "kept");
+    let host = plugins.host().env("HOST_CONFIG_FILE", config_dir.path().join("c.json")).env("PLAIN", "kept");
     let mut host = host.current_dir(config_dir.path()).start();
     host.wait_for("exited with code 0");
     let label = plugins.label("env.sh");
@@ -42,7 +42,7 @@ fn environment_and_working_directory() {
         assert_eq!(env[format!("{generation}_WORKER_ID").as_str()], "0");
         assert_eq!(env[format!("{generation}_WORKER_COUNT").as_str()], "1");
     }
-    assert_eq!((env["PYTHONUNBUFFERED"], env["SECRET"]), ("1", "kept"));
+    assert_eq!((env["PYTHONUNBUFFERED"], env["PLAIN"]), ("1", "kept"));
     host.end();
 }
 

@@ -80,8 +80,10 @@ async fn serve(config: SupervisorConfig) {
             "usage" => Ok(serde_json::json!(supervisor.usage())),
             "metrics" => Ok(serde_json::json!(supervisor.plugin_metrics(&["larder_*"]).text)),
             "reload" => Ok(serde_json::json!(supervisor.reload().await)),
-            "evict" => Ok(serde_json::json!(supervisor.events().publish("evict", name))),
-            "publish" => Ok(serde_json::json!(supervisor.events().publish("test", name))),
+            "evict" => Ok(serde_json::json!(supervisor.events().publish("evict", |_| Some(name.to_owned())))),
+            "publish" => {
+                Ok(serde_json::json!(supervisor.events().publish("test", |_| Some(name.to_owned()))))
+            }
             "tail" => supervisor.tail(name, 1000).map(|lines| serde_json::json!(lines)),
             "schema" => supervisor.schema(name).await.map(|s| serde_json::json!(s)),
             "start" => supervisor.start_plugin(name).await.map(|s| serde_json::json!(s)),

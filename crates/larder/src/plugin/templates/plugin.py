@@ -40,10 +40,22 @@ def work(config: dict) -> None:
     print(f"the server's HTTP is on {http.get('http_host')}:{http.get('http_port')}", flush=True)
 
 
-def wait_for_end_of_input(stop: threading.Event) -> None:
+def hear(event: dict) -> None:
+    """An event of a kind that `events` in the manifest asks for; docs/reference/events.md says what is in it."""
+    print(f"event: {json.dumps(event)}", flush=True)
+
+
+def read_input(stop: threading.Event) -> None:
+    """Standard input has one event a line, if the manifest asks for any; its end means that it is time to end."""
+    rest = b""
     # The descriptor itself: a thread inside `sys.stdin` would be in the way when Python exits.
-    while os.read(0, 4096):
-        pass
+    while read := os.read(0, 65536):
+        *lines, rest = (rest + read).split(b"\n")
+        for line in lines:
+            try:
+                hear(json.loads(line))
+            except ValueError as error:
+                print(f"no event: {error}", file=sys.stderr, flush=True)
     stop.set()
 
 
@@ -52,7 +64,7 @@ def main() -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    threading.Thread(target=wait_for_end_of_input, args=(stop,), daemon=True).start()
+    threading.Thread(target=read_input, args=(stop,), daemon=True).start()
 
     try:
         config = read_config()

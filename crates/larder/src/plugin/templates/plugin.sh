@@ -21,6 +21,9 @@ field() { config | jq -r "$1 // empty" 2>/dev/null; }
 # What the plugin is for. Give everything that can wait a timeout, as in `curl --max-time 5`.
 work() { say "the server's HTTP port is $(field '.http_config.http_port')"; }
 
+# An event of a kind that `events` in the manifest asks for, as JSON; docs/reference/events.md says what is in it.
+hear() { say "event: $1"; }
+
 finish() {
     say "stopped"
     exit 0
@@ -32,9 +35,18 @@ wanted=$(field '.runtime_plugin_extra_config["plugin.PLUGIN_NAME.interval_s"]')
 [[ $wanted =~ ^[1-9][0-9]*$ ]] && interval_s=$wanted
 
 say "started"
+work
+next=$((SECONDS + interval_s))
 while :; do
-    work
-    # Reading standard input is the clock: no `sleep` process is left behind, and its end means that the server is stopping.
-    # A status above 128 says that the time is up.
-    read -r -t "$interval_s" _ || [ $? -gt 128 ] || finish
+    # Reading standard input is the clock: no `sleep` process is left behind, and its end means that the server is stopping. Each line is an
+    # event; a status above 128 says that the time is up.
+    if read -r -t "$((next > SECONDS ? next - SECONDS : 1))" event; then
+        hear "$event"
+    elif [ $? -le 128 ]; then
+        finish
+    fi
+    if [ "$SECONDS" -ge "$next" ]; then
+        work
+        next=$((SECONDS + interval_s))
+    fi
 done
