@@ -12,10 +12,13 @@ use larder_pool::{Segment, SegmentOptions};
 use larder_server::controllers::Tasks;
 use larder_server::controllers::l2::{StorePolicy, Tier, TierConfig};
 use larder_server::engine::{
-    ChecksumMode, Engine, EngineConfig, Geometry, LeaseTotals, Limits, PromptKey, WarmError, WarmStatus,
+    ChecksumMode, Engine, EngineConfig, Geometry, LeaseTotals, Limits, PromptKey, StoreLane, WarmError,
+    WarmStatus,
 };
 use serde_json::{Value, json};
 
+#[path = "l2/alone.rs"]
+mod alone;
 #[path = "l2/checksum.rs"]
 mod checksum;
 #[path = "l2/control.rs"]
@@ -27,11 +30,26 @@ const CHUNK: u32 = 16;
 const PAGE: u64 = 4096;
 const WORKER: i64 = 7;
 
+/// How long lookups wait for a silent adapter, where a test is not about that.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 fn engine(pages: u64) -> Arc<Engine> {
     checking_engine(pages, ChecksumMode::Tiers, "uint8")
 }
 
 fn checking_engine(pages: u64, checksum: ChecksumMode, dtype: &str) -> Arc<Engine> {
+    let engine = new_engine(pages, checksum, dtype);
+    engine.grow(pages * PAGE);
+    engine.stop_growing();
+    engine
+}
+
+/// An engine of whose pool nothing is prepared yet.
+fn unprepared_engine(pages: u64) -> Arc<Engine> {
+    new_engine(pages, ChecksumMode::Tiers, "uint8")
+}
+
+fn new_engine(pages: u64, checksum: ChecksumMode, dtype: &str) -> Arc<Engine> {
     let options = SegmentOptions { share: None, bytes: pages * PAGE, hugepages: false };
     let config = EngineConfig {
         chunk_size: CHUNK,
@@ -52,8 +70,6 @@ fn checking_engine(pages: u64, checksum: ChecksumMode, dtype: &str) -> Arc<Engin
     };
     let pool = Arc::new(Segment::create(options).unwrap());
     let engine = Arc::new(Engine::new(config, pool, Box::new(Lru::new())));
-    engine.grow(pages * PAGE);
-    engine.stop_growing();
     engine.connected(1);
     let geometry = Geometry {
         block_size: 16,
@@ -73,6 +89,7 @@ fn tier(engine: &Arc<Engine>, adapters: Vec<Value>, store_policy: StorePolicy) -
         store_policy,
         prefetches_max: 4,
         prefetch_bytes_max: 1 << 30,
+        patience: PATIENCE,
         quotas: Arc::default(),
     };
     Tier::start(&config, Arc::clone(engine), &Tasks::default()).unwrap()
@@ -218,7 +235,8 @@ async fn a_tier_may_replace_memory() {
 #[test]
 fn a_backlog_keeps_everything_while_memory_has_room() {
     let engine = engine(64);
-    engine.set_tier_enabled(true);
+    let lane = StoreLane::new(&engine);
+    lane.set_open(true);
     for seed in 0..24 {
         store(&engine, seed, 2);
     }
@@ -233,7 +251,8 @@ fn a_backlog_keeps_everything_while_memory_has_room() {
 #[test]
 fn a_backlog_sheds_the_oldest_instead_of_pinning_memory() {
     let engine = engine(16);
-    engine.set_tier_enabled(true);
+    let lane = StoreLane::new(&engine);
+    lane.set_open(true);
     for seed in 0..40 {
         store(&engine, seed, 2);
     }

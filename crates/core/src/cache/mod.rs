@@ -18,6 +18,7 @@
 //! [`Cache`] is a plain state machine. It knows no clock and no thread: callers pass the time and
 //! serialise access, and everything long (eviction of many objects, clearing) is offered in bounded steps.
 
+mod abandon;
 mod adopt;
 mod changes;
 mod entry;

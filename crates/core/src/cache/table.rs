@@ -83,7 +83,7 @@ pub struct Cache {
     staging: HashTable<u32>,
     pub(super) arena: Arena,
     pub(super) policy: Box<dyn Policy>,
-    config: CacheConfig,
+    pub(super) config: CacheConfig,
     pub(super) stats: CacheStats,
     pub(super) removals: Removals,
     pub(super) changes: Changes,

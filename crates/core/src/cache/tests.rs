@@ -11,6 +11,7 @@ use crate::hash::ChunkHash;
 use crate::key::{Scope, kv_rank};
 use crate::layout::{Dtype, EngineGeometry, ObjectLayout};
 
+mod abandoned;
 mod adoption;
 mod quotas;
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::routes::Admin;
 use super::text::{Kind, Scrape};
-use crate::controllers::l2::{Attached, EvictionReport, Phase};
+use crate::controllers::l2::{Attached, EvictionReport, LaneReport, Phase, Promptness, Pulse};
 
 /// The peer's word for the share of a capacity that is not known.
 const NO_CAPACITY: f64 = -1.0;
@@ -34,6 +34,7 @@ pub(super) fn listed(index: usize, attached: &Attached) -> Value {
         "paused": attached.phase() == Phase::Paused,
         "draining": attached.phase() == Phase::Draining,
         "in_use_by": attached.users(),
+        "late_with": late_with(attached),
         "state": health.state.label(),
         "reason": health.reason,
         "breaker": built.breaker.as_ref().map(|breaker| json!({
@@ -42,6 +43,12 @@ pub(super) fn listed(index: usize, attached: &Attached) -> Value {
         })),
         "config": attached.config(),
     })
+}
+
+/// What lookups do not wait for.
+fn late_with(attached: &Attached) -> Vec<&'static str> {
+    let late = Promptness::ALL.into_iter().filter(|with| attached.pulse().is_late(*with));
+    late.map(Promptness::label).collect()
 }
 
 /// An adapter in `/status`.
@@ -54,6 +61,7 @@ pub(super) fn status(attached: &Attached) -> Value {
         "phase": attached.phase().label(),
         "state": health.state.label(),
         "reason": health.reason,
+        "late_with": late_with(attached),
         "details": health.details,
         "objects": usage.objects,
         "bytes_used": usage.bytes_used,
@@ -106,6 +114,12 @@ pub(super) fn metrics(scrape: &mut Scrape, admin: &Admin) {
     let (stores, lookups) = admin.engine.tier_backlog();
     scrape.single("larder_l2_waiting_stores", Kind::Gauge, "Objects waiting to be stored in L2.", stores);
     scrape.single("larder_l2_waiting_lookups", Kind::Gauge, "Lookups waiting to ask L2.", lookups);
+    let refused = counters.l2_refused_lookups.get();
+    let name = "larder_l2_refused_lookups_total";
+    scrape.single(name, Kind::Counter, "Lookups that did not ask L2, because too many waited.", refused);
+    let misfits = counters.l2_misfit_objects.get();
+    let name = "larder_l2_misfit_objects_total";
+    scrape.single(name, Kind::Counter, "Objects found in another size than the model's.", misfits);
     let memory = admin.tier.prefetch_memory();
     let name = "lmcache_mp_inflight_load_memory_usage_bytes";
     scrape.single(name, Kind::Gauge, "Bytes of L1 that loads from L2 take.", memory.bytes_taken);
@@ -120,7 +134,9 @@ pub(super) fn metrics(scrape: &mut Scrape, admin: &Admin) {
     let adapters = admin.tier.adapters();
     usage(scrape, &adapters);
     evictions(scrape, &adapters);
-    let families: [(&'static str, &str, Count); 5] = [
+    lanes(scrape, admin);
+    promptness(scrape, &adapters);
+    let families: [(&'static str, &str, Count); 6] = [
         ("larder_l2_keys_total", "Keys an adapter was asked for.", |built, op| built.counters.of(op).keys),
         ("larder_l2_ok_keys_total", "Keys that went well.", |built, op| built.counters.of(op).ok),
         ("larder_l2_failed_keys_total", "Keys that failed.", |built, op| {
@@ -128,6 +144,9 @@ pub(super) fn metrics(scrape: &mut Scrape, admin: &Admin) {
         }),
         ("larder_l2_declined_keys_total", "Keys that admission kept out.", |built, op| {
             built.counters.of(op).declined
+        }),
+        ("larder_l2_busy_keys_total", "Keys that an adapter had no time or room for yet.", |built, op| {
+            built.counters.of(op).busy
         }),
         ("larder_l2_bytes_total", "Bytes moved.", |built, op| built.counters.of(op).bytes),
     ];
@@ -142,6 +161,57 @@ pub(super) fn metrics(scrape: &mut Scrape, admin: &Admin) {
             }
         }
     }
+}
+
+type Load = fn(&LaneReport) -> u64;
+
+/// What each adapter has still to store.
+fn lanes(scrape: &mut Scrape, admin: &Admin) {
+    let lanes = admin.tier.lanes();
+    let families: [(&'static str, Kind, &str, Load); 5] = [
+        ("larder_l2_adapter_waiting_stores", Kind::Gauge, "Objects that wait for an adapter.", |report| {
+            report.waiting.objects as u64
+        }),
+        ("larder_l2_adapter_waiting_bytes", Kind::Gauge, "Their bytes.", |report| report.waiting.bytes),
+        ("larder_l2_adapter_in_flight_bytes", Kind::Gauge, "Bytes an adapter is storing.", |report| {
+            report.in_flight_bytes
+        }),
+        (
+            "larder_l2_adapter_shed_objects_total",
+            Kind::Counter,
+            "Objects given up because an adapter could not keep up.",
+            |report| report.shed_objects,
+        ),
+        (
+            "larder_l2_adapter_put_back_objects_total",
+            Kind::Counter,
+            "Times an object waited again because an adapter was busy.",
+            |report| report.put_back_objects,
+        ),
+    ];
+    for (name, kind, help, value) in families {
+        let mut family = scrape.family(name, kind, help);
+        for (attached, report) in &lanes {
+            family.sample(&[("adapter", attached.id())], value(report));
+        }
+    }
+}
+
+/// Whether lookups wait for each adapter.
+fn promptness(scrape: &mut Scrape, adapters: &[Arc<Attached>]) {
+    let mut each = |name, kind, help, value: fn(&Pulse, Promptness) -> u64| {
+        let mut family = scrape.family(name, kind, help);
+        for attached in adapters {
+            for with in Promptness::ALL {
+                let labels = [("adapter", attached.id()), ("op", with.label())];
+                family.sample(&labels, value(attached.pulse(), with));
+            }
+        }
+    };
+    let help = "Whether lookups do not wait for an adapter, because it was silent.";
+    each("larder_l2_late", Kind::Gauge, help, |pulse, with| u64::from(pulse.is_late(with)));
+    let help = "Calls that lookups stopped waiting for.";
+    each("larder_l2_late_calls_total", Kind::Counter, help, Pulse::late_total);
 }
 
 /// Bytes by type, as the peer has it, and by adapter: several may be of one type.

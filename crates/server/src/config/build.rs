@@ -36,6 +36,7 @@ pub(crate) fn server_config(settings: &Settings, environment: &Environment) -> S
             prefetch_bytes_max: settings
                 .float("l2-prefetch-max-gb")
                 .map_or(pool_bytes(settings.number("l1-size-gb")) / 2, pool_bytes),
+            patience_seconds: settings.number("l2-patience-seconds"),
             periodic_notifier_interval_ms: settings.narrow("periodic-notifier-interval-ms"),
         },
         http: HttpConfig { host: settings.string("http-host"), port: settings.narrow("http-port") },

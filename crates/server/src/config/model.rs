@@ -257,6 +257,8 @@ pub struct L2Config {
     pub prefetch_max_in_flight: u32,
     /// Bytes of the pool that prefetches may fill at the same time.
     pub prefetch_bytes_max: u64,
+    /// How long a lookup waits for an adapter that is silent.
+    pub patience_seconds: f64,
     /// Accepted for the peer's sake.
     pub periodic_notifier_interval_ms: u32,
 }

@@ -78,6 +78,11 @@ impl Task {
         self.runs.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// To be called when a part of the task failed and was started anew by the task itself.
+    pub fn count_part_failed(&self) {
+        self.failures.fetch_add(1, Ordering::Relaxed);
+    }
+
     fn count_failure(&self) {
         self.alive.store(false, Ordering::Relaxed);
         self.failures.fetch_add(1, Ordering::Relaxed);

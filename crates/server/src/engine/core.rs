@@ -1,7 +1,7 @@
 //! The engine's parts and its lock.
 
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -17,6 +17,7 @@ use super::instances::Instances;
 use super::seal::ChecksumMode;
 use super::sessions::Sessions;
 use crate::events::EventBus;
+use crate::telemetry::Throttle;
 
 /// Names a client connection; never reused while the server runs.
 pub type ConnectionId = u64;
@@ -78,8 +79,10 @@ pub struct Engine {
     /// Whether the pool is still being prepared.
     pub(super) growing: AtomicBool,
     pub(super) grown: Notify,
-    pub(super) wake_stores: Notify,
+    /// Bytes of the pool that are waited for while it is being prepared.
+    pub(super) wanted_bytes: AtomicU64,
     pub(super) wake_prefetches: Notify,
+    pub(super) full_queue: Throttle,
     pub(super) answered: Notify,
     pub(super) wake_eviction: Notify,
     pub(super) wake_events: Notify,
@@ -96,6 +99,7 @@ pub(super) struct State {
     pub(super) instances: Instances,
     pub(super) events: KvEventLog,
     pub(super) heard: super::members::Heard,
+    pub(super) lanes: super::stores::StoreLanes,
     pub(super) tier: super::tier::TierQueues,
     pub(super) seals: super::seal::SealQueue,
     pub(super) warm: super::warm::WarmPrefetches,
@@ -154,6 +158,7 @@ impl Engine {
             instances: Instances::default(),
             events: KvEventLog::new(config.incarnation_ns, config.kv_event_log_size),
             heard: super::members::Heard::default(),
+            lanes: super::stores::StoreLanes::default(),
             tier: super::tier::TierQueues::default(),
             seals: super::seal::SealQueue::default(),
             warm: super::warm::WarmPrefetches::default(),
@@ -171,8 +176,9 @@ impl Engine {
             recording: AtomicBool::new(false),
             growing: AtomicBool::new(true),
             grown: Notify::new(),
-            wake_stores: Notify::new(),
+            wanted_bytes: AtomicU64::new(0),
             wake_prefetches: Notify::new(),
+            full_queue: Throttle::default(),
             answered: Notify::new(),
             wake_eviction: Notify::new(),
             wake_events: Notify::new(),

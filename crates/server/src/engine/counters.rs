@@ -90,6 +90,10 @@ pub struct Counters {
     pub l2_hit_chunks: Counter,
     /// Chunks that were not stored in L2 because it could not keep up.
     pub l2_shed_chunks: Counter,
+    /// Objects that an adapter holds in another size than the model's.
+    pub l2_misfit_objects: Counter,
+    /// Lookups that L2 was not asked about, because too many waited for it.
+    pub l2_refused_lookups: Counter,
     /// What became of objects whose bytes were looked at.
     pub checksum: super::verify::ChecksumCounters,
     lookups: Mutex<HashMap<LookupLabels, LookupCounts>>,

@@ -60,7 +60,7 @@ impl Engine {
             total: state.cache.stats().leases,
             requests: state.sessions.leases(),
             retrieves,
-            l2_stores: state.tier.store_leases,
+            l2_stores: state.lanes.leases,
         }
     }
 

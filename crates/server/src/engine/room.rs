@@ -1,6 +1,6 @@
 //! Eviction in the background, clearing, and growth of the pool.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use larder_core::cache::Cache;
 
@@ -27,10 +27,27 @@ impl Engine {
         self.grown.notify_waiters();
     }
 
-    /// Whether a pool that is prepared on demand should get larger now: half of it is in use.
+    /// Whether a pool that is prepared on demand should get larger now: half of it is in use, or somebody waits for more than the rest.
     pub fn wants_growth(&self) -> bool {
         let (used, capacity) = self.state().cache.usage();
-        used * 2 >= capacity
+        used * 2 >= capacity || capacity - used < self.wanted_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Resolves when the prepared part of the pool has room for `bytes` beside what others wait for, or grows no more. Nobody is to
+    /// be evicted for room that is about to be there. The room counts as wanted for as long as the answer is held.
+    pub async fn room_prepared(&self, bytes: u64) -> WantedRoom<'_> {
+        let wanted = WantedRoom::new(&self.wanted_bytes, bytes);
+        loop {
+            let grown = self.grown.notified();
+            if !self.growing.load(Ordering::Relaxed) {
+                return wanted;
+            }
+            let (used, capacity) = self.state().cache.usage();
+            if capacity - used >= self.wanted_bytes.load(Ordering::Relaxed) {
+                return wanted;
+            }
+            grown.await;
+        }
     }
 
     /// Whether a store is better made a moment later: the pool is still being prepared and has no room for it yet.
@@ -118,6 +135,26 @@ impl Engine {
             self.wake_eviction.notify_one();
         }
         self.record_removals(state);
+    }
+}
+
+/// Room that somebody is about to take, while the pool is being prepared.
+#[derive(Debug)]
+pub struct WantedRoom<'e> {
+    total: &'e AtomicU64,
+    bytes: u64,
+}
+
+impl<'e> WantedRoom<'e> {
+    fn new(total: &'e AtomicU64, bytes: u64) -> Self {
+        total.fetch_add(bytes, Ordering::Relaxed);
+        Self { total, bytes }
+    }
+}
+
+impl Drop for WantedRoom<'_> {
+    fn drop(&mut self) {
+        self.total.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 

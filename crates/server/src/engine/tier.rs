@@ -1,49 +1,21 @@
-//! The engine's side of the second tier: what waits to be stored there, and which lookups wait for it.
+//! The engine's side of loads from the second tier: which lookups wait for it, and the memory it fills.
 //!
-//! The engine decides nothing about storage. It keeps two bounded queues and hands memory out; the controllers in
-//! [`crate::controllers::l2`] drain them. Facts: `spec/cache-semantics.md` 11.
+//! The engine decides nothing about storage. It keeps a bounded queue and hands memory out; the controllers in
+//! [`crate::controllers::l2`] drain it. Facts: `spec/cache-semantics.md` 11.
 
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use hashbrown::HashSet;
 use larder_core::cache::{Commit, EntryRef, Row};
 use larder_core::hash::ChunkHash;
-use larder_core::key::Scope;
 
 use super::core::{Engine, State};
-use super::room::above_watermark;
 use crate::events::Event;
-
-/// Share of the pool that objects waiting for their store may hold once the pool is above its watermark; below, nobody else
-/// needs the memory. Beyond it the last chunks of the oldest stores are given up, so that a slow backend never keeps stores
-/// into memory from succeeding.
-const STORE_QUEUE_SHARE: u64 = 4;
-
-/// Chunks given up at a time for each that is queued: the queue shrinks, and no commit pays for all of it.
-const SHED_PER_QUEUED: usize = 4;
 
 /// Most lookups that wait for the second tier; further ones are answered from memory alone.
 const PREFETCH_QUEUE_MAX: usize = 1_024;
-
-/// An object to be stored, under a lease that its taker must give back.
-#[derive(Clone, Debug)]
-pub struct StoreWork {
-    /// The object.
-    pub entry: EntryRef,
-    /// Its scope.
-    pub scope: Arc<Scope>,
-    /// Its chunk.
-    pub hash: ChunkHash,
-    /// First byte in the pool.
-    pub offset: u64,
-    /// The chunks of the prompt it is part of.
-    pub prompt: Arc<[ChunkHash]>,
-    /// How many of them there were when it was committed.
-    pub prompt_end: usize,
-}
 
 /// What a prefetch is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,16 +66,10 @@ pub struct Arrival {
     pub seal: Option<u64>,
 }
 
-/// Queues towards the second tier.
+/// Lookups that the second tier is asked about.
 #[derive(Debug, Default)]
 pub(super) struct TierQueues {
     enabled: bool,
-    /// One list per commit, in chunk order: what is given up must be what follows, never what precedes.
-    stores: VecDeque<VecDeque<StoreWork>>,
-    store_count: usize,
-    store_bytes: u64,
-    /// Leases on objects in the store queue, and on those taken from it that are not released yet.
-    pub(super) store_leases: u64,
     prefetches: VecDeque<PrefetchWork>,
     generation: u64,
     pub(super) prefetching: usize,
@@ -117,19 +83,14 @@ impl TierQueues {
 }
 
 impl Engine {
-    /// Starts filling the queues, or stops. What is queued already stays for whoever drains them.
+    /// Starts queueing lookups, or stops. What is queued already stays for whoever drains it.
     pub fn set_tier_enabled(&self, enabled: bool) {
         self.state().tier.enabled = enabled;
     }
 
-    /// Whether there is a second tier to store in and load from.
+    /// Whether there is a second tier to load from.
     pub fn has_tier(&self) -> bool {
         self.state().tier.enabled
-    }
-
-    /// Resolves when there may be objects to store.
-    pub async fn stores_due(&self) {
-        self.wake_stores.notified().await;
     }
 
     /// Resolves when there may be lookups to extend.
@@ -137,52 +98,15 @@ impl Engine {
         self.wake_prefetches.notified().await;
     }
 
-    /// Takes up to `max_bytes` of objects to store, oldest first, at least one if there is any.
-    pub fn take_stores(&self, max_bytes: u64) -> Vec<StoreWork> {
-        let mut state = self.state();
-        let tier = &mut state.tier;
-        let mut taken = Vec::new();
-        let mut bytes = 0;
-        while let Some(commit) = tier.stores.front_mut() {
-            let Some(work) = commit.front() else {
-                tier.stores.pop_front();
-                continue;
-            };
-            let size = work.scope.layout.bytes();
-            if !taken.is_empty() && bytes + size > max_bytes {
-                break;
-            }
-            bytes += size;
-            taken.extend(commit.pop_front());
-        }
-        tier.store_bytes -= bytes;
-        tier.store_count -= taken.len();
-        taken
-    }
-
     /// Takes the next lookup that waits for the second tier.
     pub fn take_prefetch(&self) -> Option<PrefetchWork> {
         self.state().tier.prefetches.pop_front()
     }
 
-    /// Objects and lookups that wait to be taken.
+    /// Objects that wait to be taken, once for each lane they wait in, and lookups.
     pub fn tier_backlog(&self) -> (usize, usize) {
         let state = self.state();
-        (state.tier.store_count, state.tier.prefetches.len())
-    }
-
-    /// Gives a lease back that came with a [`StoreWork`].
-    pub fn release_store(&self, entry: EntryRef) {
-        let mut state = self.state();
-        state.cache.release(entry, 1);
-        state.tier.store_leases -= 1;
-    }
-
-    /// Drops an object from memory after it was stored elsewhere, unless somebody holds it.
-    pub fn drop_stored(&self, entry: EntryRef) {
-        let mut state = self.state();
-        state.cache.remove_unleased(entry);
-        self.record_removals(&mut state);
+        (state.lanes.waiting(), state.tier.prefetches.len())
     }
 
     /// Which objects of `rows` from chunk `from` on are in memory: one list per row.
@@ -234,9 +158,36 @@ impl Engine {
         self.state().cache.abort(entry);
     }
 
+    /// Gives up on loads that may still write to their memory: nobody waits for them, and others may load the same chunks.
+    pub fn abandon_loads(&self, entries: &[EntryRef]) {
+        let now_ms = self.now_ms() as u32;
+        let mut state = self.state();
+        entries.iter().for_each(|&entry| state.cache.abandon(entry, now_ms));
+    }
+
     /// Publishes what was loaded and answers whoever asked with what is in memory now; a lookup may be void by then.
     pub fn finish_prefetch(&self, work: &PrefetchWork, loaded: &[Arrival]) {
         let mut state = self.state();
+        let committed = self.publish_loads(&mut state, loaded);
+        state.tier.prefetching -= 1;
+        match work.purpose {
+            Purpose::Lookup => self.answer_lookup(&mut state, work, committed),
+            Purpose::Warm => self.complete_warm(&mut state, work),
+        }
+        self.after_change(&mut state);
+        drop(state);
+        self.answered.notify_waiters();
+    }
+
+    /// Publishes what arrived after the answer.
+    pub fn publish_late(&self, loaded: &[Arrival]) {
+        let mut state = self.state();
+        self.publish_loads(&mut state, loaded);
+        self.after_change(&mut state);
+    }
+
+    /// Returns how many objects are new.
+    fn publish_loads(&self, state: &mut State, loaded: &[Arrival]) -> usize {
         let mut committed = 0;
         for &Arrival { entry, seal } in loaded.iter().rev() {
             if state.cache.commit(entry) != Commit::Stored {
@@ -246,18 +197,11 @@ impl Engine {
             let bytes = state.cache.scope(entry).map_or(0, |scope| scope.layout.bytes());
             match seal {
                 Some(seal) => _ = state.cache.set_seal(entry, seal),
-                None => self.queue_seals(&mut state, bytes, &[entry]),
+                None => self.queue_seals(state, bytes, &[entry]),
             }
         }
         self.counters.l2_loaded_chunks.add(committed as u64);
-        state.tier.prefetching -= 1;
-        match work.purpose {
-            Purpose::Lookup => self.answer_lookup(&mut state, work, committed),
-            Purpose::Warm => self.complete_warm(&mut state, work),
-        }
-        self.after_change(&mut state);
-        drop(state);
-        self.answered.notify_waiters();
+        committed
     }
 
     fn answer_lookup(&self, state: &mut State, work: &PrefetchWork, committed: usize) {
@@ -287,72 +231,19 @@ impl Engine {
         }
     }
 
-    /// Queues committed objects for the second tier.
-    pub(super) fn queue_stores(
-        &self,
-        state: &mut State,
-        scope: &Scope,
-        prompt: &Arc<[ChunkHash]>,
-        prompt_end: usize,
-        stored: &[EntryRef],
-    ) {
-        if !state.tier.enabled {
-            return;
-        }
-        let scope = Arc::new(scope.clone());
-        let bytes = scope.layout.bytes();
-        let mut commit = VecDeque::new();
-        for &entry in stored {
-            let (Some(offset), Some(hash)) = (state.cache.offset(entry), state.cache.chunk(entry)) else {
-                continue;
-            };
-            state.cache.lease(entry, 1);
-            commit.push_back(StoreWork {
-                entry,
-                scope: Arc::clone(&scope),
-                hash,
-                offset,
-                prompt: Arc::clone(prompt),
-                prompt_end,
-            });
-        }
-        let queued = commit.len();
-        state.tier.store_count += commit.len();
-        state.tier.store_leases += commit.len() as u64;
-        state.tier.store_bytes += bytes * commit.len() as u64;
-        state.tier.stores.push_back(commit);
-        self.shed_stores(state, SHED_PER_QUEUED * queued);
-        self.wake_stores.notify_one();
-    }
-
-    /// Gives up to `most` chunks up if they hold memory that others need.
-    fn shed_stores(&self, state: &mut State, most: usize) {
-        let (used, capacity) = state.cache.usage();
-        let growing = self.growing.load(Ordering::Relaxed);
-        let expected = if growing { self.pool.len_bytes() } else { capacity };
-        if !above_watermark(used, expected, state.limits.eviction_watermark) {
-            return;
-        }
-        let mut shed_count = 0;
-        while shed_count < most && state.tier.store_bytes > capacity / STORE_QUEUE_SHARE {
-            let Some(oldest) = state.tier.stores.front_mut() else { break };
-            let Some(shed) = oldest.pop_back() else {
-                state.tier.stores.pop_front();
-                continue;
-            };
-            shed_count += 1;
-            state.tier.store_count -= 1;
-            state.tier.store_bytes -= shed.scope.layout.bytes();
-            state.tier.store_leases -= 1;
-            state.cache.release(shed.entry, 1);
-        }
-        self.counters.l2_shed_chunks.add(shed_count as u64);
-    }
-
     /// Queues a lookup for the second tier; `None` if there is none or it has too much to do.
     pub(super) fn queue_prefetch(&self, state: &mut State, mut work: PrefetchWork) -> Option<u64> {
-        let has_source = state.tier.enabled || self.is_adopting();
-        if !has_source || state.tier.prefetches.len() >= PREFETCH_QUEUE_MAX {
+        if !state.tier.enabled && !self.is_adopting() {
+            return None;
+        }
+        if state.tier.prefetches.len() >= PREFETCH_QUEUE_MAX {
+            self.counters.l2_refused_lookups.add(1);
+            if let Some(more) = self.full_queue.pass() {
+                tracing::warn!(
+                    "a lookup was answered from L1 alone: {PREFETCH_QUEUE_MAX} wait for L2 already{more}\n\
+                     hint: see `--l2-prefetch-max-in-flight` and `larder adapters ls`"
+                );
+            }
             return None;
         }
         state.tier.generation += 1;

@@ -225,6 +225,7 @@ fn tier_config(config: &ServerConfig, quotas: &Arc<QuotaTable>) -> TierConfig {
         store_policy: StorePolicy::by_name(&config.l2.store_policy),
         prefetches_max: config.l2.prefetch_max_in_flight as usize,
         prefetch_bytes_max: config.l2.prefetch_bytes_max,
+        patience: Duration::from_secs_f64(config.l2.patience_seconds),
         quotas: Arc::clone(quotas),
     }
 }

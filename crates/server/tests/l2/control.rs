@@ -4,7 +4,7 @@ use larder_server::controllers::l2::{Phase, RosterError, TierError};
 
 use super::*;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const DRAIN_PATIENCE: Duration = Duration::from_secs(20);
 
 fn fs(directory: &tempfile::TempDir) -> Value {
     json!({ "type": "fs", "base_path": directory.path() })
@@ -35,6 +35,7 @@ async fn the_first_adapter_may_come_while_the_server_runs() {
         store_policy: StorePolicy::Default,
         prefetches_max: 4,
         prefetch_bytes_max: 1 << 30,
+        patience: PATIENCE,
         quotas: Arc::default(),
     };
     let tier = Tier::start(&config, Arc::clone(&engine), &tasks).unwrap();
@@ -49,7 +50,7 @@ async fn the_first_adapter_may_come_while_the_server_runs() {
     engine.clear(false);
     assert_eq!((read_back(&engine, 2, 3).await, read_back(&engine, 1, 3).await), (3, 0));
 
-    let detachment = tier.detach(attached.id(), PATIENCE).await.unwrap();
+    let detachment = tier.detach(attached.id(), DRAIN_PATIENCE).await.unwrap();
     assert!(detachment.is_drained && detachment.is_closed && detachment.users_left == 0);
     engine.clear(false);
     assert_eq!(read_back(&engine, 2, 3).await, 0);
@@ -108,7 +109,10 @@ async fn what_cannot_work_changes_nothing() {
     assert!(matches!(attach(no_directory, None), Err(TierError::Adapter(_))));
     let place = attach(stuck_mock(), Some(2));
     assert!(matches!(place, Err(TierError::Roster(RosterError::Place { index: 2, len: 1 }))));
-    assert!(matches!(tier.detach("fs-9", PATIENCE).await, Err(TierError::Roster(RosterError::Unknown(_)))));
+    assert!(matches!(
+        tier.detach("fs-9", DRAIN_PATIENCE).await,
+        Err(TierError::Roster(RosterError::Unknown(_)))
+    ));
     let unbroken = json!({ "type": "mock", "max_size_gb": 1, "mock_bandwidth_gb": 1, "breaker": false });
     assert_eq!(attach(unbroken, Some(0)).unwrap(), "mock-1");
     assert!(matches!(tier.reset_breaker("mock-1"), Err(TierError::NoBreaker(_))));
@@ -168,6 +172,7 @@ async fn a_prompt_larger_than_the_budget_is_loaded_as_far_as_it_goes() {
         store_policy: StorePolicy::Default,
         prefetches_max: 4,
         prefetch_bytes_max: 16 * PAGE,
+        patience: PATIENCE,
         quotas: Arc::default(),
     };
     let tier = Tier::start(&config, Arc::clone(&engine), &Tasks::default()).unwrap();

@@ -27,6 +27,7 @@ fn tier_with(engine: &Arc<Engine>, adapter: Value, quotas: Arc<QuotaTable>) -> T
         store_policy: StorePolicy::Default,
         prefetches_max: 4,
         prefetch_bytes_max: 1 << 30,
+        patience: PATIENCE,
         quotas,
     };
     Tier::start(&config, Arc::clone(engine), &Tasks::default()).unwrap()

@@ -198,6 +198,14 @@ pub(super) const FLAGS: &[Flag] = &[
     .automatic("half the pool")
     .ours(),
     Flag::new(
+        "l2-patience-seconds",
+        L2,
+        Kind::Float(Range::positive(3_600.0)),
+        "Seconds that a lookup waits for an adapter that is silent. Then it is answered with what memory and the other adapters have, and none waits for that adapter until it answers in time again; what it brings late is there for the next lookup.",
+    )
+    .default("2")
+    .ours(),
+    Flag::new(
         "periodic-notifier-interval-ms",
         L2,
         Kind::Int { min: 1, max: 3_600_000 },

@@ -1,118 +1,203 @@
 //! How much memory loads may take at once.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-
-/// What the budget is counted in.
-const UNIT_BYTES: u64 = 64 << 10;
+use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// Longest a lookup waits for others' loads to end. Then it loads as much as there is room for, even if that is nothing.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Bytes that may be loading, handed out in the order in which they are asked for.
+/// For how long a lookup that does not fit is passed by smaller ones that do. After that they wait behind it.
+const YIELD_TIME: Duration = Duration::from_secs(1);
+
+/// Bytes that may be loading. Who asks first comes first, but what is small need not wait behind what is large for a while.
 #[derive(Debug)]
 pub(super) struct Budget {
-    units: Arc<Semaphore>,
-    units_max: u32,
-    shortened_chunks: AtomicU64,
+    bytes_max: u64,
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    taken: u64,
+    waiting: VecDeque<Waiting>,
+    asked_total: u64,
+    shortened_chunks: u64,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    number: u64,
+    since: Instant,
 }
 
 /// Leave to load so many chunks, as long as it is held.
 #[derive(Debug)]
-pub(super) struct Grant {
+pub(super) struct Grant<'b> {
     pub(super) chunks: usize,
-    _units: Option<OwnedSemaphorePermit>,
+    bytes: u64,
+    budget: &'b Budget,
+}
+
+impl Drop for Grant<'_> {
+    fn drop(&mut self) {
+        if self.bytes > 0 {
+            self.budget.state().taken -= self.bytes;
+            self.budget.changed.notify_waiters();
+        }
+    }
+}
+
+/// A place among those that wait.
+struct Queued<'b> {
+    number: u64,
+    budget: &'b Budget,
+}
+
+impl Drop for Queued<'_> {
+    fn drop(&mut self) {
+        self.budget.state().waiting.retain(|waiting| waiting.number != self.number);
+        self.budget.changed.notify_waiters();
+    }
 }
 
 impl Budget {
-    /// A budget of at least one unit.
-    pub(super) fn new(bytes: u64) -> Self {
-        let units_max = u32::try_from(bytes / UNIT_BYTES).unwrap_or(u32::MAX).max(1);
-        let units = Arc::new(Semaphore::new(units_max as usize));
-        Self { units, units_max, shortened_chunks: AtomicU64::new(0) }
+    /// A budget of so many bytes.
+    pub(super) fn new(bytes_max: u64) -> Self {
+        Self { bytes_max, state: Mutex::default(), changed: Notify::new() }
     }
 
     /// Asks to load chunks of these sizes: all of them, or as many of the first ones as the budget ever or, after a wait, now allows.
-    pub(super) async fn take(&self, chunk_bytes: &[u64]) -> Grant {
-        let mut chunks = fitting(chunk_bytes, self.units_max);
-        let mut wanted = units(&chunk_bytes[..chunks]);
-        let waiting = Arc::clone(&self.units).acquire_many_owned(wanted);
-        let mut granted = tokio::time::timeout(PATIENCE, waiting).await.ok().and_then(Result::ok);
-        if granted.is_none() {
-            let available = u32::try_from(self.units.available_permits()).unwrap_or(u32::MAX);
-            chunks = fitting(&chunk_bytes[..chunks], available);
-            wanted = units(&chunk_bytes[..chunks]);
-            granted = Arc::clone(&self.units).try_acquire_many_owned(wanted).ok();
-            chunks = if granted.is_some() { chunks } else { 0 };
+    pub(super) async fn take(&self, chunk_bytes: &[u64]) -> Grant<'_> {
+        let (chunks, bytes) = fitting(chunk_bytes, self.bytes_max);
+        let waited = tokio::time::timeout(PATIENCE, self.turn(bytes)).await;
+        let mut state = self.state();
+        let (chunks, bytes) = match waited {
+            Ok(()) => (chunks, bytes),
+            Err(_) => {
+                let (chunks, bytes) = fitting(&chunk_bytes[..chunks], self.bytes_max - state.taken);
+                state.taken += bytes;
+                (chunks, bytes)
+            }
+        };
+        state.shortened_chunks += (chunk_bytes.len() - chunks) as u64;
+        Grant { chunks, bytes, budget: self }
+    }
+
+    /// Waits until so many bytes are free and nobody has waited too long before, and takes them.
+    async fn turn(&self, bytes: u64) {
+        let queued = self.queue();
+        loop {
+            let changed = self.changed.notified();
+            {
+                let mut state = self.state();
+                let now = Instant::now();
+                let mut before = state.waiting.iter().take_while(|waiting| waiting.number < queued.number);
+                let is_next = before.all(|waiting| now.duration_since(waiting.since) < YIELD_TIME);
+                if bytes == 0 || (is_next && state.taken + bytes <= self.bytes_max) {
+                    state.taken += bytes;
+                    return;
+                }
+            }
+            changed.await;
         }
-        self.shortened_chunks.fetch_add((chunk_bytes.len() - chunks) as u64, Ordering::Relaxed);
-        Grant { chunks, _units: granted }
+    }
+
+    fn queue(&self) -> Queued<'_> {
+        let mut state = self.state();
+        state.asked_total += 1;
+        let number = state.asked_total;
+        state.waiting.push_back(Waiting { number, since: Instant::now() });
+        Queued { number, budget: self }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The most that may be loading.
     pub(super) fn bytes_max(&self) -> u64 {
-        u64::from(self.units_max) * UNIT_BYTES
+        self.bytes_max
     }
 
     /// What is loading.
     pub(super) fn bytes_taken(&self) -> u64 {
-        self.bytes_max().saturating_sub(self.units.available_permits() as u64 * UNIT_BYTES)
+        self.state().taken
     }
 
     /// Chunks that lookups did without, because there was no room to load them.
     pub(super) fn shortened_chunks(&self) -> u64 {
-        self.shortened_chunks.load(Ordering::Relaxed)
+        self.state().shortened_chunks
     }
 }
 
-/// How many of the first chunks fit into so many units.
-fn fitting(chunk_bytes: &[u64], units_max: u32) -> usize {
-    let most = u64::from(units_max) * UNIT_BYTES;
+/// How many of the first chunks fit into so many bytes, and how many they take.
+fn fitting(chunk_bytes: &[u64], bytes_max: u64) -> (usize, u64) {
     let mut total = 0_u64;
-    let fits = |bytes: &&u64| {
-        total = total.saturating_add(**bytes);
-        total <= most
+    let fits = |bytes: &&u64| match total.checked_add(**bytes).filter(|total| *total <= bytes_max) {
+        Some(sum) => {
+            total = sum;
+            true
+        }
+        None => false,
     };
-    chunk_bytes.iter().take_while(fits).count()
-}
-
-fn units(chunk_bytes: &[u64]) -> u32 {
-    let bytes = chunk_bytes.iter().fold(0_u64, |total, bytes| total.saturating_add(*bytes));
-    u32::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX)
+    let chunks = chunk_bytes.iter().take_while(fits).count();
+    (chunks, total)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const UNIT: u64 = 64 << 10;
+
+    /// What a task that does not wait comes to at once.
+    macro_rules! at_once {
+        ($call:expr) => {
+            tokio::time::timeout(Duration::ZERO, $call).await
+        };
+    }
+
     #[tokio::test(start_paused = true)]
-    async fn what_never_fits_is_cut_and_the_rest_waits_its_turn() {
-        let budget = Arc::new(Budget::new(4 * UNIT_BYTES));
-        let first = budget.take(&[UNIT_BYTES; 6]).await;
-        assert_eq!((first.chunks, budget.shortened_chunks(), budget.bytes_taken()), (4, 2, 4 * UNIT_BYTES));
-        let (large, small) = (Arc::clone(&budget), Arc::clone(&budget));
-        let large = tokio::spawn(async move { large.take(&[UNIT_BYTES; 3]).await });
-        tokio::task::yield_now().await;
-        let small = tokio::spawn(async move { small.take(&[UNIT_BYTES]).await });
-        tokio::task::yield_now().await;
-        assert!(!large.is_finished() && !small.is_finished());
+    async fn what_never_fits_is_cut() {
+        let budget = Budget::new(4 * UNIT);
+        let first = budget.take(&[UNIT; 6]).await;
+        assert_eq!((first.chunks, budget.shortened_chunks(), budget.bytes_taken()), (4, 2, 4 * UNIT));
         drop(first);
-        let (large, small) = (large.await.unwrap(), small.await.unwrap());
-        assert_eq!((large.chunks, small.chunks, budget.bytes_taken()), (3, 1, 4 * UNIT_BYTES));
-        drop((large, small));
         assert_eq!(budget.bytes_taken(), 0);
     }
 
     #[tokio::test(start_paused = true)]
+    async fn small_ones_pass_a_large_one_for_a_while_and_then_wait_behind_it() {
+        let budget = Budget::new(4 * UNIT);
+        let held = budget.take(&[UNIT; 2]).await;
+        let large = async {
+            let large = budget.take(&[UNIT; 4]).await;
+            large.chunks
+        };
+        let others = async {
+            tokio::task::yield_now().await;
+            let small = at_once!(budget.take(&[UNIT])).expect("there is room beside the one that waits");
+            drop(small);
+            tokio::time::sleep(YIELD_TIME).await;
+            assert!(at_once!(budget.take(&[UNIT])).is_err(), "the large one has waited long enough");
+            drop(held);
+        };
+        let (chunks, ()) = tokio::join!(large, others);
+        assert_eq!((chunks, budget.shortened_chunks(), budget.bytes_taken()), (4, 0, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn after_its_patience_a_lookup_takes_what_there_is() {
-        let budget = Budget::new(4 * UNIT_BYTES);
-        let held = budget.take(&[UNIT_BYTES; 3]).await;
-        let late = budget.take(&[UNIT_BYTES; 2]).await;
+        let budget = Budget::new(4 * UNIT);
+        let held = budget.take(&[UNIT; 3]).await;
+        let late = budget.take(&[UNIT; 2]).await;
         assert_eq!((late.chunks, budget.shortened_chunks()), (1, 1));
-        let none = budget.take(&[UNIT_BYTES]).await;
+        let none = budget.take(&[UNIT]).await;
         assert_eq!((none.chunks, budget.shortened_chunks()), (0, 2));
         drop((held, late, none));
         assert_eq!(budget.bytes_taken(), 0);
@@ -121,7 +206,8 @@ mod tests {
     #[tokio::test]
     async fn nothing_to_load_waits_for_nothing() {
         let budget = Budget::new(1);
-        let _all = budget.take(&[UNIT_BYTES]).await;
+        let _all = budget.take(&[1]).await;
         assert_eq!(budget.take(&[]).await.chunks, 0);
+        assert_eq!(budget.take(&[UNIT]).await.chunks, 0);
     }
 }

@@ -3,21 +3,23 @@
 use std::io;
 use std::ops::Range;
 use std::os::fd::BorrowedFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use larder_core::cache::EntryRef;
 use larder_storage::{LentBuffer, SharedLocation};
+use tokio::sync::OwnedSemaphorePermit;
 
+use super::pulse::Pulse;
 use crate::engine::Engine;
 
 /// What becomes of the object when the last holder of its buffer lets go.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) enum Purpose {
-    /// Its bytes were to be stored: the lease that kept them in place goes back.
-    Store,
-    /// Bytes were to be loaded into it: unless they were kept, the memory goes back.
-    Load,
+    /// Its bytes were to be stored: the lease that kept them in place goes back, and its part of the lane's room with it.
+    Store(#[expect(dead_code, reason = "held until the buffer goes")] Option<OwnedSemaphorePermit>),
+    /// Bytes were to be loaded into it: unless they were kept, the memory goes back. Whose they are to be may change.
+    Load(Mutex<Arc<Pulse>>),
 }
 
 /// One object's memory. An adapter that stopped waiting for its device may still hold a clone; the memory is reused only when
@@ -57,10 +59,16 @@ impl PoolBuffer {
         self.entry
     }
 
-    /// Takes the object out of the buffer's care: the caller will commit it.
-    pub(super) fn keep(&self) -> EntryRef {
+    /// What moves in the buffer from now on is a sign of life of this adapter.
+    pub(super) fn lend_to(&self, pulse: &Arc<Pulse>) {
+        if let Purpose::Load(current) = &self.purpose {
+            *current.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(pulse);
+        }
+    }
+
+    /// Takes the object out of the buffer's care: it was published.
+    pub(super) fn keep(&self) {
         self.kept.store(true, Ordering::Relaxed);
-        self.entry
     }
 
     /// A range of the pool for one of the buffer.
@@ -71,6 +79,9 @@ impl PoolBuffer {
     }
 
     fn at(&self, offset: usize, length: usize) -> io::Result<u64> {
+        if let Purpose::Load(pulse) = &self.purpose {
+            pulse.lock().unwrap_or_else(PoisonError::into_inner).beat();
+        }
         match offset.checked_add(length) {
             Some(end) if end <= self.length => Ok(self.offset + offset as u64),
             _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "range outside the lent buffer")),
@@ -122,9 +133,9 @@ impl LentBuffer for PoolBuffer {
 impl Drop for PoolBuffer {
     fn drop(&mut self) {
         match self.purpose {
-            Purpose::Store => self.engine.release_store(self.entry),
-            Purpose::Load if self.kept.load(Ordering::Relaxed) => {}
-            Purpose::Load => self.engine.abort_load(self.entry),
+            Purpose::Store(_) => self.engine.release_store(self.entry),
+            Purpose::Load(_) if self.kept.load(Ordering::Relaxed) => {}
+            Purpose::Load(_) => self.engine.abort_load(self.entry),
         }
     }
 }

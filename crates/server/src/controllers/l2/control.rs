@@ -44,8 +44,22 @@ impl Tier {
         }
         let mut shown = config.clone();
         redact(&mut shown);
+        self.attach_built(built, parsed.common.eviction, shown, index)
+    }
+
+    /// As [`attach`](Self::attach), for an adapter that is built already; `shown` is what status pages say of its configuration.
+    ///
+    /// # Errors
+    /// [`TierError`] if there is no such place or the server is stopping.
+    pub fn attach_built(
+        &self,
+        built: Built,
+        eviction: Option<EvictionConfig>,
+        shown: Json,
+        index: Option<usize>,
+    ) -> Result<Arc<Attached>, TierError> {
         self.ensure_running()?;
-        let attached = roster.add(self.with_eviction(built, parsed.common.eviction, shown), index)?;
+        let attached = self.shared.roster.add(self.with_eviction(built, eviction, shown), index)?;
         self.note(&attached, "attached");
         Ok(attached)
     }
@@ -132,7 +146,6 @@ impl Tier {
         let engine = &self.shared.engine;
         engine.bus().publish(|| Event::Adapter { adapter: attached.id(), change });
         self.shared.note_roster_change();
-        self.shared.evictions_changed.notify_one();
     }
 }
 

@@ -1,287 +1,326 @@
 //! Bringing a prompt's missing chunks back, ahead of the request that needs them (`spec/cache-semantics.md` 11.2).
+//!
+//! Whoever asked is answered as soon as nothing more is worth waiting for; what comes later is published all the same, for the next one.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use larder_core::cache::EntryRef;
-use larder_core::hash::ChunkHash;
-use larder_storage::{DeleteMode, Error, FailureKind, Key, KeyResult, Lent, LoadItem, Loaded};
-use tokio::task::JoinSet;
+use larder_storage::{DeleteMode, Key};
 use tokio::time::Instant;
 
 use super::buffer::{PoolBuffer, Purpose};
+use super::holding::{Holding, Wanted};
+use super::load::{Arrived, Awaited, Delivery, load};
+use super::places::Place;
+use super::pulse::{Calls, Promptness};
 use super::roster::InUse;
 use super::tier::Shared;
-use crate::engine::{Arrival, CheckPoint, Corruption, Engine, LoadSlot, PrefetchWork};
+use crate::engine::{Arrival, LoadSlot, PrefetchWork};
 
 /// Longest a load waits for objects that another load or a worker is about to finish.
 const JOIN_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Longest an answer of adapters is waited for. Their own timeouts and retries end before; this is for those that have none.
-const LOOKUP_PATIENCE: Duration = Duration::from_secs(60);
-
-/// The same for their loads.
-const LOAD_PATIENCE: Duration = Duration::from_secs(180);
-
 /// Pause between two looks at objects others are about to finish.
 const JOIN_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Which chunks an adapter holds and keeps locked for this lookup: one list per row, from the first missing chunk on.
-struct Holding {
-    adapter: InUse,
-    held: Vec<Vec<bool>>,
-}
+/// Longest a load waits for the pool to be prepared, right after a start. Then it takes what room there is.
+const PREPARATION_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Longest an object that is in another's way is waited for to be put aside. It is found again if that does not work.
+const PUT_ASIDE_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Extends one lookup as far as the adapters can and answers it, whatever happens.
-pub(super) async fn prefetch(shared: Arc<Shared>, work: PrefetchWork) {
-    verify_adopted(&shared, &work).await;
-    let keys = keys(&shared, &work);
-    let holdings = look_up(&shared, &keys).await;
-    let resident = shared.engine.resident(&work.rows, &work.hashes, work.from);
-    let sizes = missing_bytes(&work, &resident, servable(&resident, &holdings));
-    let grant = shared.budget.take(&sizes).await;
-    let end = work.from + grant.chunks;
-    let slots = reserve(&shared, &work, end);
-    let loaded = load(&shared, &work, &keys, &holdings, slots).await;
-    drop(grant);
-    touch(&shared, &work, &holdings, end);
-    unlock(&keys, &holdings);
-    let own: Vec<EntryRef> = loaded.iter().map(|arrival| arrival.entry).collect();
-    wait_for_others(&shared, &work, end, &own).await;
-    shared.engine.finish_prefetch(&work, &loaded);
-}
-
-/// Publishes what of the prompt a server before this one left in memory.
-async fn verify_adopted(shared: &Shared, work: &PrefetchWork) {
-    if shared.engine.is_adopting() {
-        let (engine, work) = (Arc::clone(&shared.engine), work.clone());
-        let verified = tokio::task::spawn_blocking(move || {
-            engine.verify_adopted_of(&work.rows, &work.hashes[work.from..])
-        });
-        if let Err(error) = verified.await {
-            tracing::error!("objects of the server before were not looked at: {error}");
-        }
-    }
-}
-
-/// The key of every object that may be missing, by row and chunk.
-fn keys(shared: &Shared, work: &PrefetchWork) -> Vec<Vec<Key>> {
-    let missing = &work.hashes[work.from..];
-    let row =
-        |row: &larder_core::cache::Row| missing.iter().map(|hash| shared.key(&row.scope, hash)).collect();
-    work.rows.iter().map(row).collect()
-}
-
-/// Asks all adapters at once.
-async fn look_up(shared: &Shared, keys: &[Vec<Key>]) -> Vec<Holding> {
-    let mut running = JoinSet::new();
-    let adapters = shared.roster.in_use().into_iter();
-    let mut holdings: Vec<Holding> = adapters.map(|adapter| Holding { adapter, held: Vec::new() }).collect();
-    for (priority, holding) in holdings.iter().enumerate() {
-        let (adapter, wanted) = (Arc::clone(holding.adapter.adapter()), keys.concat());
-        running.spawn_local(async move { (priority, adapter.lookup_and_lock(wanted).await) });
-    }
-    let deadline = Instant::now() + LOOKUP_PATIENCE;
-    while let Some(answer) = next_before(deadline, &mut running).await {
-        let Ok((priority, found)) = answer else { continue };
-        if let Some(failure) = found.iter().find_map(|outcome| match outcome {
-            Err(error) if *error != Error::Absent => Some(error),
-            _ => None,
-        }) {
-            tracing::warn!("lookup in `{}`: {failure}", holdings[priority].adapter.attached().id());
-        }
-        let held: Vec<bool> = found.iter().map(Result::is_ok).collect();
-        let width = keys.first().map_or(1, Vec::len).max(1);
-        holdings[priority].held = held.chunks(width).map(<[bool]>::to_vec).collect();
-    }
-    holdings
-}
-
-/// What one of several calls came to. Past the deadline those that are not done are given up; what was done until then still comes.
-async fn next_before<T: 'static>(
-    deadline: Instant,
-    running: &mut JoinSet<T>,
-) -> Option<Result<T, tokio::task::JoinError>> {
-    if let Ok(next) = tokio::time::timeout_at(deadline, running.join_next()).await {
-        return next;
-    }
-    tracing::warn!("{} calls to second-tier adapters were given up: no answer", running.len());
-    running.abort_all();
-    running.join_next().await
-}
-
-/// How many of the missing chunks every row can serve, from memory or from an adapter.
-fn servable(resident: &[Vec<bool>], holdings: &[Holding]) -> usize {
-    let chunks = resident.first().map_or(0, Vec::len);
-    let served = |chunk: usize| {
-        resident.iter().enumerate().all(|(row, here)| here[chunk] || holder(holdings, row, chunk).is_some())
+pub(super) async fn prefetch(shared: Arc<Shared>, work: PrefetchWork, place: Place) {
+    let wanted = Arc::new(Wanted::new(&shared, work));
+    let answer = Answer { shared: Arc::clone(&shared), wanted: Arc::clone(&wanted), place: Some(place) };
+    let mut prefetch = Prefetch {
+        shared,
+        wanted,
+        answer,
+        holdings: Vec::new(),
+        reserved: Vec::new(),
+        arrived: Vec::new(),
+        foreign: Vec::new(),
+        end: 0,
     };
-    (0..chunks).take_while(|&chunk| served(chunk)).count()
-}
-
-/// Bytes to load for each of the first chunks.
-fn missing_bytes(work: &PrefetchWork, resident: &[Vec<bool>], chunks: usize) -> Vec<u64> {
-    let bytes = |chunk: usize| {
-        let rows = work.rows.iter().zip(resident).filter(|(_, here)| !here[chunk]);
-        rows.map(|(row, _)| row.scope.layout.bytes()).sum()
-    };
-    (0..chunks).map(bytes).collect()
-}
-
-/// The adapter of highest priority that holds an object.
-fn holder(holdings: &[Holding], row: usize, chunk: usize) -> Option<usize> {
-    let holds =
-        |holding: &Holding| holding.held.get(row).and_then(|row| row.get(chunk)).is_some_and(|&held| held);
-    holdings.iter().position(holds)
-}
-
-fn reserve(shared: &Shared, work: &PrefetchWork, end: usize) -> Vec<LoadSlot> {
-    if end == work.from {
-        return Vec::new();
+    prefetch.verify_adopted().await;
+    let mut search = prefetch.ask();
+    while let Some(holding) = search.next_awaited().await {
+        prefetch.add(holding);
     }
-    let row = |row| shared.engine.reserve_load(&work.rows, row, &work.hashes, work.from..end);
-    (0..work.rows.len()).flat_map(row).collect()
+    prefetch.bring().await;
+    while let Some(holding) = search.next().await {
+        prefetch.add(holding);
+        prefetch.bring().await;
+    }
+    prefetch.put_aside().await;
 }
 
-/// Loads what was reserved and returns what arrived whole.
-async fn load(
-    shared: &Arc<Shared>,
-    work: &PrefetchWork,
-    keys: &[Vec<Key>],
-    holdings: &[Holding],
-    slots: Vec<LoadSlot>,
-) -> Vec<Arrival> {
-    let mut batches: Vec<Vec<Awaited>> = vec![Vec::new(); holdings.len()];
-    for slot in slots {
-        let layout = &work.rows[slot.row].scope.layout;
-        let buffer = PoolBuffer::new(&shared.engine, slot.entry, slot.offset, layout.bytes(), Purpose::Load);
-        let chunk = slot.chunk - work.from;
-        if let Some(adapter) = holder(holdings, slot.row, chunk) {
-            let key = keys[slot.row][chunk].clone();
-            batches[adapter].push(Awaited { key, buffer, layout: layout.fingerprint() });
-        }
-    }
-    let mut running = JoinSet::new();
-    for (holding, batch) in holdings.iter().zip(batches).filter(|(_, batch)| !batch.is_empty()) {
-        running.spawn_local(load_from(Arc::clone(&shared.engine), holding.adapter.clone(), batch));
-    }
-    let mut loaded = Vec::new();
-    let deadline = Instant::now() + LOAD_PATIENCE;
-    while let Some(arrived) = next_before(deadline, &mut running).await {
-        loaded.extend(arrived.unwrap_or_default());
-    }
-    loaded
+/// The answer that somebody waits for; given at the latest when this is dropped.
+struct Answer {
+    shared: Arc<Shared>,
+    wanted: Arc<Wanted>,
+    /// Free for the next prefetch once the answer is given.
+    place: Option<Place>,
 }
 
-/// An object to load, and the layout it is to be read with.
-#[derive(Clone, Debug)]
-struct Awaited {
-    key: Key,
-    buffer: Arc<PoolBuffer>,
-    layout: u64,
-}
-
-async fn load_from(engine: Arc<Engine>, adapter: InUse, batch: Vec<Awaited>) -> Vec<Arrival> {
-    let items = batch.iter().map(|awaited| {
-        let buffer: Lent = Arc::clone(&awaited.buffer) as Lent;
-        LoadItem { key: awaited.key.clone(), buffer }
-    });
-    let outcomes = adapter.adapter().load(items.collect()).await;
-    let mut loaded = Vec::with_capacity(batch.len());
-    let mut failures = outcomes.iter().filter_map(|outcome| outcome.as_ref().err());
-    if let Some(first) = failures.next() {
-        tracing::warn!(
-            "{} objects not loaded from `{}`: {first}",
-            1 + failures.count(),
-            adapter.attached().id()
-        );
+impl Answer {
+    fn is_given(&self) -> bool {
+        self.place.is_none()
     }
-    let mut foreign = Vec::new();
-    for (awaited, outcome) in batch.iter().zip(&outcomes) {
-        match judge(&engine, &adapter, awaited, outcome) {
-            Verdict::Arrived(arrival) => loaded.push(arrival),
-            Verdict::Foreign => foreign.push(awaited.key.clone()),
-            Verdict::Missing => {}
-        }
-    }
-    if !foreign.is_empty() {
-        // Out of the way of the object that belongs there. Best effort: what stays is found foreign again.
-        adapter.adapter().delete(foreign, DeleteMode::Quarantine).await;
-    }
-    loaded
-}
 
-/// What a load came to.
-enum Verdict {
-    Arrived(Arrival),
-    /// Whole, but of another layout than the one it would be read with.
-    Foreign,
-    Missing,
-}
-
-/// Checks the layout. The bytes were checked by the adapter's own decorator, if it is configured to.
-fn judge(engine: &Engine, adapter: &InUse, awaited: &Awaited, outcome: &KeyResult<Loaded>) -> Verdict {
-    let counters = &engine.counters().checksum;
-    let corrupt = |cause| {
-        engine.note_corrupt(&Corruption {
-            at: CheckPoint::Load,
-            model_name: &awaited.key.model_name,
-            cache_salt: &awaited.key.cache_salt,
-            hash: ChunkHash(awaited.key.chunk_hash),
-            adapter: Some(adapter.attached().id()),
-            cause,
-        });
-    };
-    match outcome {
-        Ok(Loaded { seal: Some(seal) }) if seal.layout != 0 && seal.layout != awaited.layout => {
-            corrupt("layout");
-            Verdict::Foreign
-        }
-        Ok(Loaded { seal }) => {
-            let is_checked = seal.is_some() && adapter.attached().built().checksum.is_some();
-            let counter = if is_checked { counters.verified(CheckPoint::Load) } else { &counters.unverified };
-            counter.add(1);
-            let seal = seal.map(|seal| seal.checksum);
-            Verdict::Arrived(Arrival { entry: awaited.buffer.keep(), seal })
-        }
-        Err(Error::Failed(failure)) if failure.kind == FailureKind::Corrupt => {
-            corrupt("bytes");
-            Verdict::Missing
-        }
-        Err(_) => Verdict::Missing,
-    }
-}
-
-/// The prompt was used as far as it was served, wherever each of its chunks came from.
-fn touch(shared: &Shared, work: &PrefetchWork, holdings: &[Holding], end: usize) {
-    for evictor in holdings.iter().filter_map(|holding| holding.adapter.attached().evictor()) {
-        for row in work.rows.iter() {
-            evictor.touch(work.hashes[..end].iter().map(|hash| shared.key(&row.scope, hash)));
+    fn give(&mut self, arrived: &[Arrival]) {
+        if self.place.take().is_some() {
+            self.shared.engine.finish_prefetch(&self.wanted.work, arrived);
         }
     }
 }
 
-fn unlock(keys: &[Vec<Key>], holdings: &[Holding]) {
-    for holding in holdings {
-        let locked: Vec<Key> = keys
-            .iter()
-            .zip(&holding.held)
-            .flat_map(|(keys, held)| {
-                keys.iter().zip(held).filter(|&(_, &held)| held).map(|(key, _)| key.clone())
-            })
-            .collect();
-        if !locked.is_empty() {
-            holding.adapter.adapter().unlock(&locked);
+impl Drop for Answer {
+    fn drop(&mut self) {
+        self.give(&[]);
+    }
+}
+
+struct Prefetch {
+    shared: Arc<Shared>,
+    wanted: Arc<Wanted>,
+    answer: Answer,
+    /// Who holds what, by priority.
+    holdings: Vec<Holding>,
+    /// Every staging object that was made for this prefetch.
+    reserved: Vec<EntryRef>,
+    /// What came and is not published yet: that happens together with the answer, so that nothing of it is evicted in between.
+    arrived: Vec<Arrived>,
+    /// What is in the way of objects that belong there.
+    foreign: Vec<(InUse, Vec<Key>)>,
+    /// How many of the chunks that may be missing are to be served.
+    end: usize,
+}
+
+impl Prefetch {
+    /// Publishes what of the prompt a server before this one left in memory.
+    async fn verify_adopted(&self) {
+        if self.shared.engine.is_adopting() {
+            let (engine, wanted) = (Arc::clone(&self.shared.engine), Arc::clone(&self.wanted));
+            let verified = tokio::task::spawn_blocking(move || {
+                let work = &wanted.work;
+                engine.verify_adopted_of(&work.rows, &work.hashes[work.from..])
+            });
+            if let Err(error) = verified.await {
+                tracing::error!("objects of the server before were not looked at: {error}");
+            }
+        }
+    }
+
+    /// Asks all adapters at once.
+    fn ask(&self) -> Calls<Holding> {
+        let mut search = Calls::new(self.shared.patience);
+        for (priority, adapter) in self.shared.roster.in_use().into_iter().enumerate() {
+            let Some(turn) = adapter.attached().pulse().begin(Promptness::Lookup) else { continue };
+            let (shared, wanted) = (Arc::clone(&self.shared), Arc::clone(&self.wanted));
+            search.add(turn, Holding::ask(shared, adapter, priority, wanted));
+        }
+        search
+    }
+
+    fn add(&mut self, holding: Holding) {
+        let at = self.holdings.partition_point(|other| other.priority < holding.priority);
+        self.holdings.insert(at, holding);
+    }
+
+    /// Loads what the adapters that answered can add, and answers once nothing of it is worth waiting for.
+    async fn bring(&mut self) {
+        let sizes = self.missing_bytes();
+        let shared = Arc::clone(&self.shared);
+        let grant = shared.budget.take(&sizes).await;
+        self.end = self.end.max(grant.chunks);
+        let slots = self.reserve(grant.chunks, sizes[..grant.chunks].iter().sum()).await;
+        let mut loads = Calls::new(self.shared.patience);
+        self.start(&mut loads, slots);
+        while let Some(delivery) = loads.next_awaited().await {
+            self.take_in(&mut loads, delivery);
+        }
+        if !loads.is_empty() {
+            self.abandon();
+        }
+        // Before the answer, so that whoever has it finds the budget free.
+        let _grant = (!loads.is_empty()).then_some(grant);
+        self.give_answer().await;
+        while let Some(delivery) = loads.next().await {
+            self.take_in(&mut loads, delivery);
+            self.publish_late();
+        }
+    }
+
+    /// Bytes to load for each of the first missing chunks, as far as every row can be served from memory or from an adapter.
+    fn missing_bytes(&self) -> Vec<u64> {
+        let Wanted { work, .. } = &*self.wanted;
+        let resident = self.shared.engine.resident(&work.rows, &work.hashes, work.from);
+        let bytes = |chunk: usize| {
+            let mut bytes = 0;
+            for (row, here) in resident.iter().enumerate().filter(|(_, here)| !here[chunk]) {
+                debug_assert_eq!(here.len(), self.wanted.chunks());
+                let at = self.wanted.at(row, chunk);
+                self.holder(at)?;
+                bytes += self.wanted.bytes(at);
+            }
+            Some(bytes)
+        };
+        (0..self.wanted.chunks()).map_while(bytes).collect()
+    }
+
+    /// The adapter to load an object from: one that is waited for rather than one that is late, then the one of highest priority.
+    fn holder(&self, at: usize) -> Option<usize> {
+        let holders = (0..self.holdings.len()).filter(|&holder| self.holdings[holder].has(at));
+        holders
+            .min_by_key(|&holder| self.holdings[holder].adapter.attached().pulse().is_late(Promptness::Load))
+    }
+
+    /// Memory for the chunks that are not there. Right after a start it waits for the pool rather than cut the prompt.
+    async fn reserve(&mut self, chunks: usize, bytes: u64) -> Vec<LoadSlot> {
+        let (engine, work) = (&self.shared.engine, &self.wanted.work);
+        if chunks == 0 {
+            return Vec::new();
+        }
+        let _room = tokio::time::timeout(PREPARATION_PATIENCE, engine.room_prepared(bytes)).await;
+        let range = work.from..work.from + chunks;
+        let row = |row| engine.reserve_load(&work.rows, row, &work.hashes, range.clone());
+        let slots: Vec<LoadSlot> = (0..work.rows.len()).flat_map(row).collect();
+        self.reserved.extend(slots.iter().map(|slot| slot.entry));
+        slots
+    }
+
+    fn awaited(&self, slot: &LoadSlot, adapter: &InUse) -> Awaited {
+        let layout = &self.wanted.work.rows[slot.row].scope.layout;
+        let at = self.wanted.at(slot.row, slot.chunk - self.wanted.work.from);
+        let purpose = Purpose::Load(Arc::clone(adapter.attached().pulse()).into());
+        let buffer = PoolBuffer::new(&self.shared.engine, slot.entry, slot.offset, layout.bytes(), purpose);
+        Awaited { at, key: self.wanted.keys[at].clone(), buffer, layout: layout.fingerprint() }
+    }
+
+    fn start(&mut self, loads: &mut Calls<Delivery>, slots: Vec<LoadSlot>) {
+        let mut batch = Vec::with_capacity(slots.len());
+        for slot in slots {
+            match self.holdings.first() {
+                Some(first) => batch.push(self.awaited(&slot, &first.adapter)),
+                None => self.shared.engine.abort_load(slot.entry),
+            }
+        }
+        self.load(loads, batch);
+    }
+
+    /// Loads each object from the next adapter that holds it. The memory of those that nobody holds goes back.
+    fn load(&mut self, loads: &mut Calls<Delivery>, mut left: Vec<Awaited>) {
+        while !left.is_empty() {
+            let mut batches: Vec<Vec<Awaited>> = self.holdings.iter().map(|_| Vec::new()).collect();
+            for awaited in left.drain(..) {
+                if let Some(holder) = self.holder(awaited.at) {
+                    batches[holder].push(awaited);
+                }
+            }
+            for (holder, batch) in batches.into_iter().enumerate().filter(|(_, batch)| !batch.is_empty()) {
+                let adapter = &self.holdings[holder].adapter;
+                match adapter.attached().pulse().begin(Promptness::Load) {
+                    Some(turn) => loads.add(turn, load(Arc::clone(&self.shared), adapter.clone(), batch)),
+                    // It is late and being asked already: another one may have it.
+                    None => {
+                        batch.iter().for_each(|awaited| self.holdings[holder].lose(awaited.at));
+                        left.extend(batch);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Keeps what came, and gives what did not a second chance.
+    fn take_in(&mut self, loads: &mut Calls<Delivery>, delivery: Delivery) {
+        let Delivery { adapter, arrived, failed, foreign, .. } = delivery;
+        self.arrived.extend(arrived);
+        if let Some(holding) = self.holdings.iter_mut().find(|holding| holding.adapter.is(&adapter)) {
+            failed.iter().for_each(|awaited| holding.lose(awaited.at));
+        }
+        if !foreign.is_empty() {
+            self.foreign.push((adapter, foreign));
+        }
+        let again = failed.into_iter().filter_map(|awaited| self.untouched(awaited)).collect();
+        self.load(loads, again);
+    }
+
+    /// The object with memory that nobody else may still write to: its own, or new one if an adapter holds on to that.
+    fn untouched(&mut self, awaited: Awaited) -> Option<Awaited> {
+        if Arc::strong_count(&awaited.buffer) == 1 {
+            return Some(awaited);
+        }
+        let (engine, work) = (&self.shared.engine, &self.wanted.work);
+        engine.abandon_loads(&[awaited.buffer.entry()]);
+        let holder = self.holder(awaited.at)?;
+        let (row, chunk) = (awaited.at / self.wanted.chunks(), work.from + awaited.at % self.wanted.chunks());
+        let slot = engine.reserve_load(&work.rows, row, &work.hashes, chunk..chunk + 1).pop()?;
+        self.reserved.push(slot.entry);
+        Some(self.awaited(&slot, &self.holdings[holder].adapter))
+    }
+
+    /// Nobody is to wait for what this prefetch does not wait for.
+    fn abandon(&self) {
+        let arrived: HashSet<EntryRef> = self.arrived.iter().map(|arrived| arrived.buffer.entry()).collect();
+        let missing = self.reserved.iter().copied().filter(|entry| !arrived.contains(entry));
+        self.shared.engine.abandon_loads(&missing.collect::<Vec<_>>());
+    }
+
+    async fn give_answer(&mut self) {
+        if self.answer.is_given() {
+            return self.publish_late();
+        }
+        self.touch();
+        self.wait_for_others().await;
+        let arrived = std::mem::take(&mut self.arrived);
+        self.answer.give(&arrivals(&arrived));
+        arrived.iter().for_each(|arrived| arrived.buffer.keep());
+    }
+
+    fn publish_late(&mut self) {
+        let arrived = std::mem::take(&mut self.arrived);
+        self.shared.engine.publish_late(&arrivals(&arrived));
+        arrived.iter().for_each(|arrived| arrived.buffer.keep());
+    }
+
+    /// The prompt was used as far as it was served, wherever each of its chunks came from.
+    fn touch(&self) {
+        let work = &self.wanted.work;
+        for evictor in self.holdings.iter().filter_map(|holding| holding.adapter.attached().evictor()) {
+            for row in work.rows.iter() {
+                let served = &work.hashes[..work.from + self.end];
+                evictor.touch(served.iter().map(|hash| self.shared.key(&row.scope, hash)));
+            }
+        }
+    }
+
+    /// Waits for chunks that another load or a worker is about to finish, so that two lookups of one prompt both get all of it.
+    async fn wait_for_others(&self) {
+        let (engine, work) = (&self.shared.engine, &self.wanted.work);
+        let deadline = Instant::now() + JOIN_PATIENCE;
+        let end = work.from + self.end;
+        while engine.others_write(&work.rows, &work.hashes[..end], work.from, &self.reserved)
+            && Instant::now() < deadline
+        {
+            tokio::time::sleep(JOIN_INTERVAL).await;
+        }
+    }
+
+    /// Takes objects of other layouts out of the way of those that belong there.
+    async fn put_aside(&mut self) {
+        for (adapter, keys) in self.foreign.drain(..) {
+            let deleting = adapter.adapter().delete(keys, DeleteMode::Quarantine);
+            if tokio::time::timeout(PUT_ASIDE_PATIENCE, deleting).await.is_err() {
+                tracing::debug!("`{}` does not put foreign objects aside", adapter.attached().id());
+            }
         }
     }
 }
 
-/// Waits for chunks that another load or a worker is about to finish, so that two lookups of one prompt both get all of it.
-async fn wait_for_others(shared: &Shared, work: &PrefetchWork, end: usize, loaded: &[EntryRef]) {
-    let deadline = Instant::now() + JOIN_PATIENCE;
-    while shared.engine.others_write(&work.rows, &work.hashes[..end], work.from, loaded)
-        && Instant::now() < deadline
-    {
-        tokio::time::sleep(JOIN_INTERVAL).await;
-    }
+fn arrivals(arrived: &[Arrived]) -> Vec<Arrival> {
+    arrived.iter().map(|Arrived { buffer, seal }| Arrival { entry: buffer.entry(), seal: *seal }).collect()
 }

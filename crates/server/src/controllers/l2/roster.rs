@@ -13,6 +13,7 @@ use serde_json::Value as Json;
 use tokio::sync::Notify;
 
 use super::eviction::{EvictionReport, Evictor};
+use super::pulse::Pulse;
 
 /// Adapters at a time.
 pub const ADAPTERS_MAX: usize = 32;
@@ -47,6 +48,7 @@ pub struct Attached {
     config: Json,
     eviction: Option<EvictionConfig>,
     evictor: Option<Arc<Evictor>>,
+    pulse: Arc<Pulse>,
     phase: Mutex<Phase>,
     users: AtomicUsize,
     unused: Notify,
@@ -82,6 +84,11 @@ impl Attached {
     pub fn bytes_by_salt(&self) -> BTreeMap<Arc<str>, u64> {
         self.eviction_report()
             .map_or_else(|| self.built.adapter.usage().bytes_by_salt, |report| report.bytes_by_salt)
+    }
+
+    /// Whether it answers in time.
+    pub fn pulse(&self) -> &Arc<Pulse> {
+        &self.pulse
     }
 
     pub(super) fn evictor(&self) -> Option<&Arc<Evictor>> {
@@ -134,7 +141,7 @@ pub(super) struct InUse(Arc<Attached>);
 
 impl InUse {
     /// Takes an adapter into use if it is there for that. Its phase can't change in between.
-    fn take(attached: &Arc<Attached>) -> Option<Self> {
+    pub(super) fn take(attached: &Arc<Attached>) -> Option<Self> {
         let phase = attached.lock_phase();
         (*phase == Phase::Active).then(|| {
             attached.users.fetch_add(1, Ordering::AcqRel);
@@ -148,6 +155,11 @@ impl InUse {
 
     pub(super) fn attached(&self) -> &Attached {
         &self.0
+    }
+
+    /// Whether both are of one adapter.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 }
 
@@ -228,6 +240,7 @@ impl Roster {
             config,
             eviction,
             evictor,
+            pulse: Arc::default(),
             phase: Mutex::new(Phase::Active),
             users: AtomicUsize::new(0),
             unused: Notify::new(),

@@ -9,13 +9,16 @@ use larder_core::key::Scope;
 use larder_storage::{ConfigError, Failure, Key};
 use serde_json::Value as Json;
 use tokio::sync::{Notify, Semaphore, oneshot};
+use tokio::task::{AbortHandle, JoinSet};
 
 use super::budget::Budget;
+use super::lane::{Lane, LaneReport};
 use super::places::Places;
 use super::roster::{Attached, Roster, RosterError};
-use super::{eviction, prefetch, store};
+use super::warnings::Warnings;
+use super::{eviction, lane, prefetch};
 use crate::controllers::tasks::{Task, TaskLevel, Tasks};
-use crate::engine::Engine;
+use crate::engine::{Backlog, Engine};
 use crate::quotas::QuotaTable;
 
 /// How long objects that wait for their store get when the server stops.
@@ -23,6 +26,9 @@ const FLUSH_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long adapters get to close.
 pub(super) const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Pause before stores to an adapter are started anew after a failure of the controller.
+const LANE_RESTART_DELAY: Duration = Duration::from_secs(1);
 
 /// Attachments and detachments under way at once.
 const CHANGES_MAX: usize = 8;
@@ -51,6 +57,8 @@ pub struct TierConfig {
     pub prefetches_max: usize,
     /// Most bytes of memory that may be loading at the same time.
     pub prefetch_bytes_max: u64,
+    /// How long a lookup waits for an adapter that is silent.
+    pub patience: Duration,
     /// Who may have how much of each adapter that evicts.
     pub quotas: Arc<QuotaTable>,
 }
@@ -121,9 +129,12 @@ impl From<Failure> for TierError {
 pub(super) struct Shared {
     pub(super) engine: Arc<Engine>,
     store_policy: Mutex<StorePolicy>,
-    /// Held by who empties the store queue, so that a stop waits for what is under way.
-    pub(super) storing: tokio::sync::Mutex<()>,
     pub(super) roster: Roster,
+    /// One for every adapter on the list.
+    lanes: Mutex<Vec<Arc<Lane>>>,
+    lanes_changed: Notify,
+    pub(super) patience: Duration,
+    pub(super) warnings: Warnings,
     pub(super) budget: Budget,
     prefetches: Arc<Places>,
     pub(super) quotas: Arc<QuotaTable>,
@@ -136,7 +147,23 @@ impl Shared {
     /// Lets the engine queue work if there is an adapter for it. Of two changes, the later one decides.
     pub(super) fn note_roster_change(&self) {
         let _turn = lock(&self.switching);
+        let attached = self.roster.list();
+        let mut lanes = lock(&self.lanes);
+        lanes.retain(|lane| attached.iter().any(|attached| Arc::ptr_eq(attached, lane.attached())));
+        for attached in attached.iter() {
+            if !lanes.iter().any(|lane| Arc::ptr_eq(attached, lane.attached())) {
+                lanes.push(Lane::new(&self.engine, attached));
+            }
+        }
+        lanes.iter().for_each(|lane| lane.follow_phase());
+        drop(lanes);
         self.engine.set_tier_enabled(self.roster.has_active());
+        self.lanes_changed.notify_one();
+        self.evictions_changed.notify_one();
+    }
+
+    fn lanes(&self) -> Vec<Arc<Lane>> {
+        lock(&self.lanes).clone()
     }
 
     /// What happens to an object in memory once every adapter holds it.
@@ -182,8 +209,11 @@ impl Tier {
         let shared = Arc::new(Shared {
             engine,
             store_policy: Mutex::new(config.store_policy),
-            storing: tokio::sync::Mutex::default(),
             roster: Roster::default(),
+            lanes: Mutex::default(),
+            lanes_changed: Notify::new(),
+            patience: config.patience,
+            warnings: Warnings::default(),
             budget: Budget::new(config.prefetch_bytes_max),
             prefetches: Places::new(config.prefetches_max),
             quotas: Arc::clone(&config.quotas),
@@ -205,6 +235,12 @@ impl Tier {
     /// The adapters, highest priority first.
     pub fn adapters(&self) -> Arc<[Arc<Attached>]> {
         self.shared.roster.list()
+    }
+
+    /// What the adapters have to store and did, by id.
+    pub fn lanes(&self) -> Vec<(Arc<Attached>, LaneReport)> {
+        let lanes = self.shared.lanes();
+        lanes.iter().map(|lane| (Arc::clone(lane.attached()), lane.report())).collect()
     }
 
     /// Memory that loads take.
@@ -285,22 +321,65 @@ async fn run(
     }));
     // An error means that the sender is gone, which is how a stop is told.
     _ = stopped.await;
-    if tokio::time::timeout(FLUSH_PATIENCE, store::drain(&shared)).await.is_err() {
-        tracing::warn!("{} objects were not stored in L2: no time left", shared.engine.tier_backlog().0);
+    if tokio::time::timeout(FLUSH_PATIENCE, all(shared.lanes(), async |lane| lane.settled().await))
+        .await
+        .is_err()
+    {
+        for lane in shared.lanes() {
+            let Backlog { objects, .. } = lane.report().waiting;
+            tracing::warn!(
+                "not stored in `{}`: no time left, {objects} objects waited",
+                lane.attached().id()
+            );
+        }
     }
-    for attached in shared.roster.list().iter() {
+    all(shared.roster.list().to_vec(), async |attached: Arc<Attached>| {
         let adapter = &attached.built().adapter;
         if tokio::time::timeout(CLOSE_PATIENCE, adapter.close()).await.is_err() {
             tracing::warn!("adapter `{}` did not close in time", attached.id());
         }
-    }
+    })
+    .await;
 }
 
+/// Does the same with all of them at once.
+async fn all<T: 'static>(items: Vec<T>, act: impl AsyncFn(T) + Copy + 'static) {
+    let mut running = JoinSet::new();
+    for item in items {
+        running.spawn_local(async move { act(item).await });
+    }
+    while running.join_next().await.is_some() {}
+}
+
+/// Keeps every lane running, for ever: what ends one is counted, and only that one is started anew.
 async fn store_all(shared: Arc<Shared>, task: Arc<Task>) {
+    let mut running = JoinSet::new();
+    let mut handles: Vec<(Arc<Lane>, AbortHandle)> = Vec::new();
     loop {
-        shared.engine.stores_due().await;
-        task.count_run();
-        store::drain(&shared).await;
+        let lanes = shared.lanes();
+        handles.retain(|(lane, handle)| {
+            let stays = lanes.iter().any(|other| Arc::ptr_eq(lane, other));
+            if !stays {
+                handle.abort();
+            }
+            stays && !handle.is_finished()
+        });
+        for lane in lanes {
+            if handles.iter().all(|(other, _)| !Arc::ptr_eq(&lane, other)) {
+                let run = lane::run(Arc::clone(&shared), Arc::clone(&lane), Arc::clone(&task));
+                handles.push((lane, running.spawn_local(run)));
+            }
+        }
+        tokio::select! {
+            () = shared.lanes_changed.notified() => {}
+            Some(Err(ended)) = running.join_next() => {
+                if ended.is_panic() {
+                    task.count_part_failed();
+                    tracing::error!("stores to one adapter are started anew: {ended}");
+                    tokio::time::sleep(LANE_RESTART_DELAY).await;
+                }
+            }
+        }
     }
 }
 
@@ -311,14 +390,11 @@ async fn prefetch_all(shared: Arc<Shared>, task: Arc<Task>) {
         loop {
             let place = shared.prefetches.take().await;
             let Some(work) = shared.engine.take_prefetch() else { break };
-            let shared = Arc::clone(&shared);
+            let loading = tokio::task::spawn_local(prefetch::prefetch(Arc::clone(&shared), work, place));
             tokio::task::spawn_local(async move {
-                let loading = tokio::task::spawn_local(prefetch::prefetch(Arc::clone(&shared), work.clone()));
                 if let Err(error) = loading.await {
                     tracing::error!("a prefetch failed: {error}");
-                    shared.engine.finish_prefetch(&work, &[]);
                 }
-                drop(place);
             });
         }
     }

@@ -32,6 +32,8 @@ pub(in crate::controllers::l2) struct Evictor {
     /// Whether the policy wants to know limits.
     pub(super) compares_tenants: bool,
     pub(super) wake: Notify,
+    /// The adapter may hold what nobody said that it does.
+    pub(super) is_unsure: Notify,
     state: Mutex<State>,
     pub(super) is_indexed: AtomicBool,
     pub(super) counts: Counts,
@@ -108,6 +110,7 @@ impl Evictor {
             config,
             quotas,
             wake: Notify::new(),
+            is_unsure: Notify::new(),
             state: Mutex::new(state),
             is_indexed: AtomicBool::new(false),
             counts: Counts::default(),
@@ -121,6 +124,11 @@ impl Evictor {
             self.counts.refused_objects.fetch_add(1, Ordering::Relaxed);
         }
         admits
+    }
+
+    /// A store was given up that may still come to its end: what it leaves is found by listing.
+    pub(in crate::controllers::l2) fn note_unsure(&self) {
+        self.is_unsure.notify_one();
     }
 
     /// A request used these chunks of its prompt; given in their order.
@@ -184,14 +192,18 @@ impl State {
     }
 }
 
-impl Observer for Evictor {
-    /// Given in chunk order, so the last is entered first: no chunk may be colder than its continuation.
-    fn held(&self, objects: &[(Key, u64)]) {
+impl Evictor {
+    /// Notes objects in chunk order, so the last is entered first: no chunk may be colder than its continuation. What was stored
+    /// while it was being deleted is there again.
+    pub(super) fn enter(&self, objects: &[(Key, u64)], is_stored: bool) {
         let mut state = self.state();
         let mut is_due = false;
         let mut salt: Option<&str> = None;
         for (key, bytes) in objects.iter().rev() {
-            state.ledger.insert(key, *bytes);
+            let id = state.ledger.insert(key, *bytes);
+            if is_stored {
+                state.leaving.remove(&id);
+            }
             if salt.is_some_and(|salt| salt != &*key.cache_salt) {
                 is_due |= salt.is_some_and(|salt| self.is_due(&state, salt));
             }
@@ -202,6 +214,12 @@ impl Observer for Evictor {
         if is_due {
             self.wake.notify_one();
         }
+    }
+}
+
+impl Observer for Evictor {
+    fn held(&self, objects: &[(Key, u64)]) {
+        self.enter(objects, true);
     }
 
     fn gone(&self, keys: &[Key]) {

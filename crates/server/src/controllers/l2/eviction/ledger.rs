@@ -61,11 +61,11 @@ impl Ledger {
         }
     }
 
-    /// Notes an object, as the hottest if it is new. One that was noted with another size is noted anew.
-    pub(super) fn insert(&mut self, key: &Key, bytes: u64) {
+    /// Notes an object, as the hottest if it is new, and returns its id. One that was noted with another size is noted anew.
+    pub(super) fn insert(&mut self, key: &Key, bytes: u64) -> EntryId {
         if let Some(id) = self.find(key) {
             if self.objects[id as usize].bytes == bytes {
-                return;
+                return id;
             }
             self.remove_id(id, Removal::Dropped);
         }
@@ -88,6 +88,7 @@ impl Ledger {
         self.tenants.add(tenant, bytes);
         self.bytes += bytes;
         self.policy.insert(id, Arrival { fingerprint, tenant, bytes, position: 0 });
+        id
     }
 
     /// Forgets an object, if it is known.

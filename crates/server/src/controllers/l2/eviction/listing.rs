@@ -3,7 +3,6 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use larder_storage::decorators::Observer;
 use larder_storage::{Failure, ListRequest};
 
 use super::evictor::Evictor;
@@ -17,9 +16,12 @@ const PAUSE_MIN: Duration = Duration::from_millis(100);
 /// Longest such pause.
 const PAUSE_MAX: Duration = Duration::from_secs(600);
 
+/// Pause before a listing for the sake of a store that was given up: it has to end first.
+const UNSURE_PAUSE: Duration = Duration::from_secs(60);
+
 impl Evictor {
-    /// Lists the adapter until a listing was complete. Where others write, too, no listing is, and it is listed again and again,
-    /// ever more rarely.
+    /// Lists the adapter until a listing was complete, and again after a store whose end is not known. Where others write, too, no
+    /// listing is complete, and it is listed again and again, ever more rarely.
     pub(super) async fn keep_listed(&self) {
         let mut pause = PAUSE_MIN;
         loop {
@@ -29,7 +31,8 @@ impl Evictor {
                 Ok(()) => {
                     self.is_indexed.store(true, Ordering::Relaxed);
                     if is_complete {
-                        return;
+                        self.is_unsure.notified().await;
+                        pause = UNSURE_PAUSE;
                     }
                 }
                 Err(failure) => tracing::debug!("listing of `{}`: {failure}", self.adapter.kind()),
@@ -45,7 +48,7 @@ impl Evictor {
             let request = ListRequest { model_name: None, page_token, entries_max: PAGE_ENTRIES };
             let page = self.adapter.list(request).await?;
             let held: Vec<_> = page.entries.into_iter().map(|entry| (entry.key, entry.bytes)).collect();
-            self.held(&held);
+            self.enter(&held, false);
             page_token = page.next_page_token;
             if page_token.is_none() {
                 return Ok(());

@@ -180,12 +180,22 @@ impl Evictor {
         }
     }
 
-    /// Evicts about `bytes`, whatever the ledger says about room. False if nothing could leave.
+    /// Evicts as much as `bytes` that the adapter refused, whatever the ledger says about room. False if nothing could leave, or if it
+    /// would be in vain: when the adapter is within its own capacity, others fill its disk, and would fill what the cache gave up.
     pub(in crate::controllers::l2) async fn free(&self, bytes: u64) -> bool {
+        let usage = self.adapter.usage();
+        if usage.bytes_capacity.is_some_and(|capacity| usage.bytes_used.saturating_add(bytes) <= capacity) {
+            return false;
+        }
         let mut passed_over = HashSet::new();
         let mut freed = 0;
         while freed < bytes {
-            let step = self.step(&Aim::All, STEP_OBJECTS, &mut passed_over).await;
+            let mean = {
+                let ledger = &self.state().ledger;
+                (ledger.bytes() / (ledger.len() as u64).max(1)).max(1)
+            };
+            let want = usize::try_from((bytes - freed).div_ceil(mean)).unwrap_or(usize::MAX);
+            let step = self.step(&Aim::All, want.min(STEP_OBJECTS), &mut passed_over).await;
             if step.evicted == 0 {
                 break;
             }
@@ -260,7 +270,9 @@ impl Evictor {
 
     fn note_evicted(&self, victim: &Victim) {
         let mut state = self.state();
-        state.ledger.remove(&victim.key, Removal::Evicted);
+        if state.leaving.contains(&victim.id) {
+            state.ledger.remove(&victim.key, Removal::Evicted);
+        }
         state.count_evicted(&victim.key.cache_salt);
         count(&self.counts.evicted_objects, 1);
         count(&self.counts.evicted_bytes, victim.bytes);
@@ -358,6 +370,47 @@ mod tests {
             "another tenant has three"
         );
         assert!(!evictor.admits("", 1) && evictor.admits("other", 1));
+    }
+
+    #[tokio::test]
+    async fn what_is_stored_while_it_is_deleted_stays_known() {
+        let double = FailingAdapter::new();
+        let (adapter, evictor) = evicting(double.clone(), QuotaTable::default());
+        adapter.store(store_items(0..1, BYTES)).await;
+        let leaving = evictor.choose(&Aim::All, 1, &HashSet::new());
+        double.delete(vec![object_key(0)], DeleteMode::IfUnlocked).await.remove(0).unwrap();
+        adapter.store(store_items(0..1, BYTES)).await;
+        evictor.note_evicted(&leaving.victims[0]);
+        drop(leaving);
+        assert_eq!((evictor.report().objects, double.usage().objects), (1, 1));
+    }
+
+    #[tokio::test]
+    async fn a_disk_that_others_fill_is_not_emptied_for_them() {
+        let (adapter, evictor) = evicting(mock(10), QuotaTable::default());
+        adapter.store(store_items(0..6, BYTES)).await;
+        assert!(!evictor.free(BYTES as u64).await, "the adapter has room of its own left");
+        assert!(evictor.free(5 * BYTES as u64).await);
+        assert_eq!(held(&*adapter, 6).await.len(), 1, "and gives no more than it takes");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_ends_after_it_was_given_up_is_found_by_listing() {
+        let double = FailingAdapter::new();
+        let (_, evictor) = evicting(double.clone(), QuotaTable::default());
+        let listing = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            assert_eq!(double.calls_seen(Op::List), 1, "one listing was enough");
+            evictor.note_unsure();
+            double.store(store_items(0..3, BYTES)).await;
+            double.calls_reach(Op::List, 2).await;
+            tokio::task::yield_now().await;
+        };
+        tokio::select! {
+            () = evictor.keep_listed() => unreachable!(),
+            () = listing => {}
+        }
+        assert_eq!(evictor.report().objects, 3);
     }
 
     /// An adapter that fails to delete is not asked over and over.

@@ -1,0 +1,332 @@
+//! Write-through to one adapter: every committed object goes there, at the adapter's own pace.
+//!
+//! Adapters share nothing here but the hash of an object, so that one which is slow, limited or dead costs the others nothing.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use larder_storage::{
+    Busy, Error, FailureKind, KeyResult, Lent, LentBuffer as _, Op, Seal, StoreItem, Stored,
+};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+
+use super::buffer::{PoolBuffer, Purpose};
+use super::eviction::Evictor;
+use super::roster::{Attached, InUse, Phase};
+use super::tier::{Shared, StorePolicy};
+use crate::controllers::tasks::Task;
+use crate::engine::{Backlog, ChecksumMode, Engine, StoreLane, StoreWork};
+
+/// Bytes handed to the adapter at a time, unless an object is larger.
+const BATCH_BYTES: u64 = 16 << 20;
+
+/// Most bytes an adapter has in hand at a time: while one batch is hashed others are written, and a slow object holds up only its own
+/// batch. What a stuck adapter does not let go of counts, however long ago it was given up.
+const FLIGHT_BYTES_MAX: u64 = 128 << 20;
+
+/// Share of the pool that an adapter has in hand at most.
+const FLIGHT_SHARE: u64 = 8;
+
+/// What the flight is counted in.
+const UNIT_BYTES: u64 = 64 << 10;
+
+/// First pause after an adapter said that it was busy; it doubles until something is stored again.
+const BUSY_PAUSE_MIN: Duration = Duration::from_millis(50);
+
+/// Longest such pause.
+const BUSY_PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// One adapter's part of what is to be stored.
+#[derive(Debug)]
+pub(super) struct Lane {
+    attached: Arc<Attached>,
+    queue: StoreLane,
+    flight: Arc<Semaphore>,
+    flight_units: u32,
+    batches: AtomicUsize,
+    settled: Notify,
+    put_back_total: AtomicU64,
+}
+
+/// What a lane has to do, and did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LaneReport {
+    /// What waits for the adapter.
+    pub waiting: Backlog,
+    /// Bytes it has in hand, those of calls that were given up included.
+    pub in_flight_bytes: u64,
+    /// Objects it never got, because it could not keep up and others needed the memory.
+    pub shed_objects: u64,
+    /// Times an object was put back because the adapter was busy.
+    pub put_back_objects: u64,
+}
+
+/// A batch under way.
+struct UnderWay<'l>(&'l Lane);
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.batches.fetch_sub(1, Ordering::Relaxed);
+        self.0.settled.notify_waiters();
+    }
+}
+
+impl Lane {
+    /// A lane for an adapter; it is open while the adapter is active.
+    pub(super) fn new(engine: &Arc<Engine>, attached: &Arc<Attached>) -> Arc<Self> {
+        let flight_bytes = FLIGHT_BYTES_MAX.min(engine.pool().len_bytes() / FLIGHT_SHARE);
+        let flight_units = units(flight_bytes).max(1);
+        Arc::new(Self {
+            attached: Arc::clone(attached),
+            queue: StoreLane::new(engine),
+            flight: Arc::new(Semaphore::new(flight_units as usize)),
+            flight_units,
+            batches: AtomicUsize::new(0),
+            settled: Notify::new(),
+            put_back_total: AtomicU64::new(0),
+        })
+    }
+
+    /// Whose lane it is.
+    pub(super) fn attached(&self) -> &Arc<Attached> {
+        &self.attached
+    }
+
+    /// Opens or closes it as the adapter's phase demands.
+    pub(super) fn follow_phase(&self) {
+        self.queue.set_open(self.attached.phase() == Phase::Active);
+    }
+
+    pub(super) fn report(&self) -> LaneReport {
+        let taken = u64::from(self.flight_units).saturating_sub(self.flight.available_permits() as u64);
+        LaneReport {
+            waiting: self.queue.backlog(),
+            in_flight_bytes: taken * UNIT_BYTES,
+            shed_objects: self.queue.shed_total(),
+            put_back_objects: self.put_back_total.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Resolves when nothing waits and nothing is under way.
+    pub(super) async fn settled(&self) {
+        loop {
+            let settled = self.settled.notified();
+            if self.batches.load(Ordering::Relaxed) == 0 && self.queue.backlog() == Backlog::default() {
+                return;
+            }
+            settled.await;
+        }
+    }
+
+    /// Waits for an adapter that was busy: for its index, and in any case for a while.
+    async fn has_room(&self, pause: Duration) {
+        tokio::join!(tokio::time::sleep(pause), self.attached.built().adapter.ready_to_store());
+    }
+
+    /// Waits for objects, and for room in the flight. Nothing is taken by a call that is dropped.
+    async fn next_batch(&self) -> (Vec<Arc<StoreWork>>, OwnedSemaphorePermit) {
+        loop {
+            let Some(next_bytes) = self.queue.next_bytes() else {
+                self.queue.due().await;
+                continue;
+            };
+            let wanted = units(next_bytes.max(BATCH_BYTES)).min(self.flight_units);
+            // An error would mean a closed semaphore, and nobody closes it.
+            let Ok(mut room) = Arc::clone(&self.flight).acquire_many_owned(wanted).await else {
+                std::future::pending().await
+            };
+            let batch = self.queue.take(u64::from(wanted) * UNIT_BYTES);
+            if batch.is_empty() {
+                continue;
+            }
+            let taken = batch.iter().map(|work| units(work.scope.layout.bytes())).sum::<u32>();
+            drop(room.split(wanted.saturating_sub(taken) as usize));
+            return (batch, room);
+        }
+    }
+}
+
+fn units(bytes: u64) -> u32 {
+    u32::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX)
+}
+
+/// Stores what comes into the lane, for ever.
+pub(super) async fn run(shared: Arc<Shared>, lane: Arc<Lane>, task: Arc<Task>) {
+    let mut running = JoinSet::new();
+    let mut pause = BUSY_PAUSE_MIN;
+    let mut is_paused = false;
+    let mut room = Box::pin(lane.has_room(pause));
+    loop {
+        tokio::select! {
+            (batch, room) = lane.next_batch(), if !is_paused => {
+                task.count_run();
+                lane.batches.fetch_add(1, Ordering::Relaxed);
+                running.spawn_local(store(Arc::clone(&shared), Arc::clone(&lane), batch, room));
+            }
+            () = &mut room, if is_paused => is_paused = false,
+            Some(stored) = running.join_next() => match stored {
+                Ok(Went::Through) => pause = BUSY_PAUSE_MIN,
+                Ok(Went::Back) if is_paused => {}
+                Ok(Went::Back) => {
+                    is_paused = true;
+                    room.set(lane.has_room(pause));
+                    pause = (pause * 2).min(BUSY_PAUSE_MAX);
+                }
+                // A failure of the task that stores is the lane's own: it is counted, and the lane restarted.
+                Err(failed) => std::panic::resume_unwind(failed.into_panic()),
+            }
+        }
+    }
+}
+
+/// What became of a batch.
+enum Went {
+    /// The adapter took it, or never will.
+    Through,
+    /// Some of it waits again.
+    Back,
+}
+
+/// An object on its way to the adapter.
+struct Outgoing {
+    work: Arc<StoreWork>,
+    buffer: Arc<PoolBuffer>,
+    seal: Option<Seal>,
+}
+
+async fn store(
+    shared: Arc<Shared>,
+    lane: Arc<Lane>,
+    batch: Vec<Arc<StoreWork>>,
+    mut room: OwnedSemaphorePermit,
+) -> Went {
+    let _under_way = UnderWay(&lane);
+    let outgoing = batch.into_iter().map(|work| {
+        let length = work.scope.layout.bytes();
+        let room = room.split(units(length).min(room.num_permits() as u32) as usize);
+        let buffer = PoolBuffer::new(&shared.engine, work.entry, work.offset, length, Purpose::Store(room));
+        Outgoing { work, buffer, seal: None }
+    });
+    let outgoing: Vec<Outgoing> = outgoing.collect();
+    let Some(adapter) = InUse::take(&lane.attached) else {
+        outgoing.iter().for_each(|item| _ = item.work.finish(false));
+        return Went::Through;
+    };
+    let sealed = sealed(&shared.engine, outgoing).await;
+    let (admitted, refused) =
+        sealed.into_iter().partition::<Vec<_>, _>(|item| match adapter.attached().evictor() {
+            Some(evictor) => evictor.admits(&item.work.scope.cache_salt, item.buffer.len() as u64),
+            None => true,
+        });
+    refused.iter().for_each(|item| _ = item.work.finish(false));
+    drop(refused);
+    let items = admitted.iter().map(|item| StoreItem {
+        key: shared.key(&item.work.scope, &item.work.hash),
+        buffer: Arc::clone(&item.buffer) as Lent,
+        seal: item.seal,
+    });
+    let outcomes = match adapter.attached().evictor() {
+        _ if admitted.is_empty() => return Went::Through,
+        Some(evictor) => store_evicting(&adapter, evictor, items.collect()).await,
+        None => adapter.adapter().store(items.collect()).await,
+    };
+    refresh(&shared, &adapter, &admitted);
+    settle(&shared, &lane, admitted, outcomes)
+}
+
+/// Notes what became of each object, and puts back what the adapter will take later.
+fn settle(shared: &Shared, lane: &Lane, items: Vec<Outgoing>, outcomes: Vec<KeyResult<Stored>>) -> Went {
+    let asked = outcomes.len();
+    let failed = outcomes.iter().filter(|outcome| matches!(outcome, Err(Error::Absent | Error::Failed(_))));
+    let failed_count = failed.clone().count();
+    if let Some(Err(error)) = failed.clone().next() {
+        shared.warnings.tell(lane.attached.id(), Op::Store, failed_count, asked, error);
+    }
+    let mut back = Vec::new();
+    for (Outgoing { work, buffer, .. }, outcome) in items.into_iter().zip(outcomes) {
+        match outcome {
+            Err(Error::Busy(busy)) if !matches!(busy, Busy::Declined(_)) => back.push((work, buffer)),
+            outcome => {
+                drop(buffer);
+                let is_everywhere = work.finish(outcome.is_ok());
+                if is_everywhere && shared.store_policy() == StorePolicy::SkipL1 {
+                    shared.engine.drop_stored(work.entry);
+                }
+            }
+        }
+    }
+    if back.is_empty() {
+        return Went::Through;
+    }
+    lane.put_back_total.fetch_add(back.len() as u64, Ordering::Relaxed);
+    // Each under a lease of its own before the buffer gives up the one it was taken with.
+    lane.queue.put_back(back.iter().map(|(work, _)| Arc::clone(work)).collect());
+    Went::Back
+}
+
+/// A chunk is in use when one that follows is stored: without it the other could not be used, so it must not leave before.
+fn refresh(shared: &Shared, adapter: &InUse, items: &[Outgoing]) {
+    let Some(evictor) = adapter.attached().evictor() else { return };
+    for commit in items.chunk_by(|left, right| Arc::ptr_eq(&left.work.scope, &right.work.scope)) {
+        let StoreWork { scope, prompt, prompt_end, .. } = &*commit[0].work;
+        evictor.refresh(prompt[..*prompt_end].iter().map(|hash| shared.key(scope, hash)));
+    }
+}
+
+/// Those objects whose bytes are still what was committed, each with its seal. Hashed not on the tier's own thread, but on one of the
+/// runtime's, of which there are never more at it than batches under way.
+async fn sealed(engine: &Arc<Engine>, batch: Vec<Outgoing>) -> Vec<Outgoing> {
+    if engine.checksum_mode() == ChecksumMode::Off {
+        return batch;
+    }
+    let engine = Arc::clone(engine);
+    let seal = move |item: Outgoing| {
+        let Some(checksum) = item.work.checksum(&engine) else {
+            item.work.finish(false);
+            return None;
+        };
+        let seal = Some(Seal { checksum, layout: item.work.scope.layout.fingerprint() });
+        Some(Outgoing { seal, ..item })
+    };
+    match tokio::task::spawn_blocking(move || batch.into_iter().filter_map(seal).collect()).await {
+        Ok(items) => items,
+        // As for a batch: the failure is the lane's own.
+        Err(failed) => std::panic::resume_unwind(failed.into_panic()),
+    }
+}
+
+/// Makes room first. What finds none all the same gets a second try after more was evicted: the adapter knows best.
+async fn store_evicting(adapter: &InUse, evictor: &Evictor, batch: Vec<StoreItem>) -> Vec<KeyResult<Stored>> {
+    let _room = evictor.make_room(batch.iter().map(|item| item.buffer.len() as u64).sum()).await;
+    let mut outcomes = adapter.adapter().store(batch.clone()).await;
+    if outcomes.iter().any(is_given_up) {
+        evictor.note_unsure();
+    }
+    let refused: Vec<usize> = (0..outcomes.len()).filter(|&item| is_full(&outcomes[item])).collect();
+    let bytes = refused.iter().map(|&item| batch[item].buffer.len() as u64).sum();
+    if let Some(&first) = refused.first() {
+        tracing::debug!(
+            "`{}` has no room for {} objects: {:?}",
+            adapter.attached().id(),
+            refused.len(),
+            outcomes[first]
+        );
+    }
+    if !refused.is_empty() && evictor.free(bytes).await {
+        let again = refused.iter().map(|&item| batch[item].clone()).collect();
+        for (item, outcome) in refused.iter().zip(adapter.adapter().store(again).await) {
+            outcomes[*item] = outcome;
+        }
+    }
+    outcomes
+}
+
+fn is_given_up(outcome: &KeyResult<Stored>) -> bool {
+    matches!(outcome, Err(Error::Failed(failure)) if failure.kind == FailureKind::Timeout)
+}
+
+fn is_full(outcome: &KeyResult<Stored>) -> bool {
+    matches!(outcome, Err(Error::Failed(failure)) if failure.kind == FailureKind::Full)
+}
