@@ -1,22 +1,73 @@
-//! Policies by the names operators choose them by.
+//! The policies that can be chosen, by the names operators choose them by.
+//!
+//! [`KINDS`] is the only list of them: flags, files, adapters and texts are made from it.
 
 use super::{Arc, IsolatedLru, Lru, Noop, Policy, PrefixArc, S3Fifo};
 
-/// Every name [`by_name`] knows, in the spelling of `--eviction-policy`.
-pub const NAMES: &[&str] = &["LRU", "ARC", "IsolatedLRU", "S3FIFO", "PrefixARC", "noop"];
+/// A policy that can be chosen.
+#[derive(Clone, Copy, Debug)]
+pub struct PolicyKind {
+    name: &'static str,
+    make: fn() -> Box<dyn Policy>,
+}
+
+/// Every policy, in the spelling of `--eviction-policy`; the first is the one to recommend.
+pub static KINDS: &[PolicyKind] = TABLE;
+
+const TABLE: &[PolicyKind] = &[
+    PolicyKind { name: "LRU", make: || Box::new(Lru::new()) },
+    PolicyKind { name: "ARC", make: || Box::new(Arc::new()) },
+    PolicyKind { name: "IsolatedLRU", make: || Box::new(IsolatedLru::new()) },
+    PolicyKind { name: "S3FIFO", make: || Box::new(S3Fifo::new()) },
+    PolicyKind { name: "PrefixARC", make: || Box::new(PrefixArc::new()) },
+    PolicyKind { name: "noop", make: || Box::new(Noop::new()) },
+];
+
+/// The names of [`KINDS`].
+pub const NAMES: &[&str] = &names();
+
+const fn names() -> [&'static str; TABLE.len()] {
+    let mut names = [""; TABLE.len()];
+    let mut index = 0;
+    while index < names.len() {
+        names[index] = TABLE[index].name;
+        index += 1;
+    }
+    names
+}
+
+impl PolicyKind {
+    /// The policy of this name; `None` for a name not in [`NAMES`].
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        KINDS.iter().find(|kind| kind.name == name).copied()
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        self.name
+    }
+
+    /// A new policy of this kind, without objects.
+    #[must_use]
+    pub fn new_policy(&self) -> Box<dyn Policy> {
+        (self.make)()
+    }
+}
+
+impl PartialEq for PolicyKind {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for PolicyKind {}
 
 /// A new policy without objects; `None` for a name not in [`NAMES`].
 #[must_use]
 pub fn by_name(name: &str) -> Option<Box<dyn Policy>> {
-    Some(match name {
-        "LRU" => Box::new(Lru::new()),
-        "ARC" => Box::new(Arc::new()),
-        "IsolatedLRU" => Box::new(IsolatedLru::new()),
-        "S3FIFO" => Box::new(S3Fifo::new()),
-        "PrefixARC" => Box::new(PrefixArc::new()),
-        "noop" => Box::new(Noop::new()),
-        _ => return None,
-    })
+    PolicyKind::parse(name).map(|kind| kind.new_policy())
 }
 
 #[cfg(test)]
@@ -25,8 +76,9 @@ mod tests {
 
     #[test]
     fn every_name_is_the_name_of_its_policy() {
-        for name in NAMES {
-            assert_eq!(by_name(name).map(|policy| policy.name()), Some(*name));
+        for (kind, name) in KINDS.iter().zip(NAMES) {
+            assert_eq!((kind.as_str(), kind.new_policy().name()), (*name, *name));
+            assert_eq!(PolicyKind::parse(name), Some(*kind));
         }
         assert!(by_name("lru").is_none(), "names are spelled as the peer's are");
     }

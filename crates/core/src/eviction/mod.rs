@@ -24,7 +24,7 @@ mod s3fifo;
 mod tenant_lists;
 
 pub use arc::Arc;
-pub use by_name::{NAMES, by_name};
+pub use by_name::{KINDS, NAMES, PolicyKind, by_name};
 pub use isolated_lru::IsolatedLru;
 pub use lru::Lru;
 pub use noop::Noop;

@@ -1,5 +1,6 @@
 //! The keys of each type.
 
+use super::credentials;
 use super::fields::Fields;
 use super::types::{CommonConfig, Secret};
 use crate::adapters::TlsOptions;
@@ -100,7 +101,7 @@ pub(super) fn resp(fields: &mut Fields<'_>, env: Env<'_>) -> RespOptions {
         fields.required("port", "the server's port, here or as `LMCACHE_RESP_PORT`");
     }
     let mut options = RespOptions::new(Node { host: host.unwrap_or_default(), port: port.unwrap_or(1) });
-    credentials(fields, &mut options);
+    credentials(fields, env, &mut options);
     if options.username.is_empty() {
         options.username = env("LMCACHE_RESP_USERNAME").unwrap_or_default();
     }
@@ -113,18 +114,22 @@ pub(super) fn resp(fields: &mut Fields<'_>, env: Env<'_>) -> RespOptions {
 }
 
 /// `valkey`: one server or a cluster.
-pub(super) fn valkey(fields: &mut Fields<'_>) -> RespOptions {
+pub(super) fn valkey(fields: &mut Fields<'_>, env: Env<'_>) -> RespOptions {
     let text = fields.required_string("startup_nodes", "servers as `host:port`, separated by commas");
     let mut options = RespOptions::new(Node { host: String::new(), port: 1 });
     options.nodes = Vec::new();
     for part in text.split(',').filter(|part| !part.trim().is_empty()) {
         match Node::parse(part) {
             Some(node) => options.nodes.push(node),
+            None if part.contains('@') => {
+                let hint = "give `username` and `password_file`".to_owned();
+                fields.problem("startup_nodes", "a server's address holds a login", Some(hint));
+            }
             None => fields.problem("startup_nodes", format!("server `{part}` is not `host:port`"), None),
         }
     }
     options.is_cluster = fields.bool("cluster_mode", false);
-    credentials(fields, &mut options);
+    credentials(fields, env, &mut options);
     options.key_prefix = fields.string("key_prefix").unwrap_or_default();
     if options.key_prefix.contains('@') {
         let text = format!(
@@ -177,7 +182,11 @@ pub(super) fn s3(fields: &mut Fields<'_>, env: Env<'_>) -> S3Options {
     }
     if !endpoint.is_empty() && (options.host.is_empty() || options.host.contains(['/', ':', '@', ' '])) {
         let hint = "give `[s3://]<bucket>.<host>[:<port>]`; `disable_tls` chooses the scheme".to_owned();
-        fields.problem("s3_endpoint", format!("value `{endpoint}` is no host"), Some(hint));
+        let text = match endpoint.contains('@') {
+            true => "a host takes no login".to_owned(),
+            false => format!("value `{endpoint}` is no host"),
+        };
+        fields.problem("s3_endpoint", text, Some(hint));
     }
     options.bucket = fields.string("s3_bucket").filter(|bucket| !bucket.is_empty());
     options.key_prefix = fields.string("key_prefix").unwrap_or_default();
@@ -217,9 +226,9 @@ fn s3_credentials(fields: &mut Fields<'_>, env: Env<'_>) -> Credentials {
     }
 }
 
-fn credentials(fields: &mut Fields<'_>, options: &mut RespOptions) {
+fn credentials(fields: &mut Fields<'_>, env: Env<'_>, options: &mut RespOptions) {
     options.username = fields.string("username").unwrap_or_default();
-    options.password = Secret::new(fields.string("password").unwrap_or_default());
+    options.password = credentials::password(fields, env);
 }
 
 fn seconds(fields: &mut Fields<'_>, key: &str, default: f64) -> u64 {

@@ -44,7 +44,7 @@ fn eviction(fields: &mut Fields<'_>) -> Option<EvictionConfig> {
     if block.value("eviction_policy").is_none() {
         block.required("eviction_policy", &format!("one of `{}`", EvictionConfig::POLICIES.join("`, `")));
     }
-    let policy = block.choice("eviction_policy", &EvictionConfig::POLICIES).unwrap_or_default();
+    let policy = block.choice("eviction_policy", EvictionConfig::POLICIES).unwrap_or_default();
     let eviction = EvictionConfig {
         policy,
         trigger_watermark: block.number("trigger_watermark", 0.0, 1.0).unwrap_or(0.8),

@@ -35,7 +35,11 @@ impl<'a> Fields<'a> {
     }
 
     fn refuse(&mut self, key: &str, value: &Value, accepted: &str) {
-        self.problem(key, format!("value `{value}` is not {accepted}"), None);
+        let text = match is_told(key) {
+            true => format!("value `{value}` is not {accepted}"),
+            false => format!("its value is not {accepted}"),
+        };
+        self.problem(key, text, None);
     }
 
     pub(super) fn required(&mut self, key: &str, what: &str) {
@@ -186,6 +190,11 @@ impl<'a> Fields<'a> {
         }
         (self.problems, self.warnings)
     }
+}
+
+/// Whether a value under this key may stand in a message: who may log in is nobody else's business.
+fn is_told(key: &str) -> bool {
+    !["password", "secret", "token", "access_key"].iter().any(|part| key.contains(part))
 }
 
 /// Edits that turn one word into another.

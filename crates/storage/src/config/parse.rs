@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::backends::Env;
 use super::fields::Fields;
 use super::types::{AdapterConfig, Backend, CommonConfig, ConfigError, ConfigProblem};
-use super::{backends, common, kinds};
+use super::{backends, common, kinds, shown};
 
 /// Adapters inside adapters; the peer's own rehearsals need one level.
 const NESTING_MAX: usize = 4;
@@ -21,9 +21,14 @@ impl AdapterConfig {
     /// Reads a configuration that is JSON already.
     pub fn from_value(value: &Value, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         let Some(object) = value.as_object() else {
-            return Err(whole(format!("value `{value}` is not an object"), Some(example())));
+            return Err(whole("the value is not an object".to_owned(), Some(example())));
         };
         let mut fields = Fields::new(String::new(), object);
+        if shown::is_shown(value) {
+            let hint = "write the credential itself, or name a file with `password_file`".to_owned();
+            let text = format!("`{}` stands for a credential that was left out", shown::REDACTED);
+            fields.problems.push(ConfigProblem { path: String::new(), text, hint: Some(hint) });
+        }
         let config = read(&mut fields, env, 0);
         let (problems, warnings) = fields.finish();
         match config {
@@ -41,7 +46,7 @@ fn read(fields: &mut Fields<'_>, env: Env<'_>, depth: usize) -> Option<AdapterCo
         "mock" => Backend::Mock(backends::mock(fields)),
         "resp" => Backend::Resp(backends::resp(fields, env)),
         "s3" => Backend::S3(backends::s3(fields, env)),
-        "valkey" => Backend::Resp(backends::valkey(fields)),
+        "valkey" => Backend::Resp(backends::valkey(fields, env)),
         _ => fault_inject(fields, env, depth)?,
     };
     warn_of_contradictions(fields, &kind, &common);
@@ -189,7 +194,7 @@ mod tests {
         }
         let policy = found.iter().find(|problem| problem.contains("MRU")).unwrap();
         assert!(
-            policy.ends_with("hint: use one of `LRU`, `ARC`, `IsolatedLRU`, `noop`, `S3FIFO`, `PrefixARC`"),
+            super::super::EvictionConfig::POLICIES.iter().all(|name| policy.contains(&format!("`{name}`"))),
             "{policy}"
         );
     }
@@ -276,6 +281,54 @@ mod tests {
         assert!(options.credentials.session_token.is_empty(), "a token belongs to its own key");
         let found = problems(r#"{"type": "s3", "s3_endpoint": "https://x", "s3_enable_s3express": true}"#);
         assert_eq!(found.len(), 4, "{found:#?}");
+    }
+
+    #[test]
+    fn a_password_comes_from_a_file_or_the_environment_but_from_one_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("password");
+        std::fs::write(&file, "hunter2\r\n").unwrap();
+        let env = |name: &str| (name == "VALKEY_PW").then(|| "hunter3".to_owned());
+        let with = |key: &str, value: &str| {
+            let json = format!(r#"{{"type": "valkey", "startup_nodes": "h:1", "{key}": "{value}"}}"#);
+            AdapterConfig::parse(&json, &env).map(|config| match config.backend {
+                Backend::Resp(options) => options.password.expose().to_owned(),
+                other => panic!("{other:?}"),
+            })
+        };
+        assert_eq!(with("password_file", file.to_str().unwrap()).unwrap(), "hunter2");
+        assert_eq!(with("password_env", "VALKEY_PW").unwrap(), "hunter3");
+        assert_eq!(with("password", "hunter4").unwrap(), "hunter4");
+        assert!(with("password_env", "ABSENT").is_err());
+        assert!(with("password_file", "/dev/null").is_err(), "a device is no file");
+        assert!(with("password_file", "/absent").is_err());
+        let twice =
+            problems(r#"{"type": "resp", "host": "h", "port": 1, "password": "a", "password_env": "b"}"#);
+        assert!(twice[0].contains("is given twice"), "{twice:?}");
+    }
+
+    #[test]
+    fn no_mistake_repeats_a_credential() {
+        for json in [
+            r#"{"type": "resp", "host": "h", "port": 1, "password": 4711}"#,
+            r#"{"type": "s3", "s3_endpoint": "https://me:4711@h", "s3_region": "r", "aws_access_key_id": "a", "aws_secret_access_key": [4711]}"#,
+            r#"{"type": "valkey", "startup_nodes": "me:4711@h:1"}"#,
+            r#""password=4711""#,
+        ] {
+            let told = parse(json).unwrap_err().to_string();
+            assert!(!told.contains("4711"), "{told}");
+        }
+    }
+
+    #[test]
+    fn what_was_shown_without_its_credentials_is_not_read_back() {
+        for json in [
+            r#"{"type": "resp", "host": "h", "port": 1, "password": "<redacted>"}"#,
+            r#"{"type": "fs", "base_path": "/x", "retry": {"url": "redis://me:<redacted>@h"}}"#,
+        ] {
+            let told = parse(json).unwrap_err().to_string();
+            assert!(told.contains("stands for a credential") && told.contains("hint: "), "{told}");
+        }
     }
 
     #[test]

@@ -120,8 +120,8 @@ pub struct EvictionConfig {
 }
 
 impl EvictionConfig {
-    /// Policies a configuration may name: the peer's, then ours.
-    pub const POLICIES: [&'static str; 6] = ["LRU", "ARC", "IsolatedLRU", "noop", "S3FIFO", "PrefixARC"];
+    /// Policies a configuration may name.
+    pub const POLICIES: &'static [&'static str] = larder_core::eviction::NAMES;
 }
 
 /// A value that is not shown.

@@ -21,7 +21,7 @@ impl Node {
         let (host, port) = text.trim().rsplit_once(':')?;
         let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         let port: u16 = port.parse().ok()?;
-        (!host.is_empty() && port > 0).then(|| Self { host: host.to_owned(), port })
+        (!host.is_empty() && !host.contains('@') && port > 0).then(|| Self { host: host.to_owned(), port })
     }
 }
 
