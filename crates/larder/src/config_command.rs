@@ -5,8 +5,11 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::ArgMatches;
-use larder_server::config::{Capabilities, Loaded, load, process_environment, show};
+use larder_server::config::show::{self, Secrets};
+use larder_server::config::{InvalidConfig, Loaded, load, process_environment, split_hint};
+use larder_server::node::{self, Preflight};
 
+use crate::command_line::{DENY_WARNINGS, ENVIRONMENT, SHOW_SECRETS};
 use crate::{docs, exit};
 
 /// Runs one of the configuration commands.
@@ -20,39 +23,71 @@ pub(crate) fn run(matches: &ArgMatches) -> ExitCode {
 }
 
 fn loaded(matches: &ArgMatches) -> Loaded {
-    load(matches, &process_environment(), &Capabilities::default())
+    load(matches, &process_environment())
 }
 
 /// Shows what there is even when it is wrong; the mistakes follow on standard error.
 fn show_settings(matches: &ArgMatches) -> ExitCode {
     let loaded = loaded(matches);
+    let secrets = if matches.get_flag(SHOW_SECRETS) { Secrets::Shown } else { Secrets::Redacted };
     let text = match matches.get_one::<String>("format").map(String::as_str) {
-        Some("json") => show::to_json(&loaded) + "\n",
-        _ => show::to_toml(&loaded),
+        Some("json") => show::to_json(&loaded, secrets) + "\n",
+        _ => show::to_toml(&loaded, secrets),
     };
     if io::stdout().write_all(text.as_bytes()).is_err() {
         return ExitCode::from(exit::FAILED);
     }
-    outcome(&loaded)
-}
-
-fn check_settings(matches: &ArgMatches) -> ExitCode {
-    let loaded = loaded(matches);
-    let code = outcome(&loaded);
-    if loaded.config.is_ok() {
-        // Nothing can be done when nobody reads; the exit code says it too.
-        let _ = writeln!(io::stdout(), "the configuration is valid");
-    }
-    code
-}
-
-fn outcome(loaded: &Loaded) -> ExitCode {
-    for notice in &loaded.notices {
-        eprintln!("note: {notice}");
-    }
+    tell(&loaded.notices);
     match &loaded.config {
         Ok(_) => ExitCode::SUCCESS,
         Err(error) => exit::from_invalid(error),
+    }
+}
+
+/// Everything a start would refuse or warn of.
+fn check_settings(matches: &ArgMatches) -> ExitCode {
+    let Loaded { settings, config, notices, adapter_warnings } = loaded(matches);
+    let mut warnings = [notices, adapter_warnings].concat();
+    let config = match config {
+        Ok(config) => config,
+        Err(error) => {
+            tell(&warnings);
+            return exit::from_invalid(&error);
+        }
+    };
+    if matches.get_flag(ENVIRONMENT) {
+        let Preflight { mistakes, warnings: more } =
+            node::preflight(&settings, &process_environment(), &config);
+        warnings.extend(more);
+        if !mistakes.is_empty() {
+            tell(&warnings);
+            return exit::from_invalid(&InvalidConfig { mistakes });
+        }
+    } else {
+        warnings.extend(node::memory_warning(&config));
+    }
+    tell(&warnings);
+    if !warnings.is_empty() && matches.get_flag(DENY_WARNINGS) {
+        eprintln!("error: there is something to warn of, and --{DENY_WARNINGS} is given");
+        return ExitCode::from(exit::FAILED);
+    }
+    let warned = match warnings.len() {
+        0 => String::new(),
+        1 => ", with 1 warning".to_owned(),
+        count => format!(", with {count} warnings"),
+    };
+    // Nothing can be done when nobody reads; the exit code says it too.
+    let _ = writeln!(io::stdout(), "the configuration is valid{warned}");
+    ExitCode::SUCCESS
+}
+
+fn tell(warnings: &[String]) {
+    for warning in warnings {
+        let (text, hint) = split_hint(warning);
+        eprintln!("warning: {text}");
+        if let Some(hint) = hint {
+            eprintln!("    hint: {hint}");
+        }
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-use larder_server::config::InvalidConfig;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use larder_server::config::{InvalidConfig, flags_beginning_with};
 
 /// The configuration cannot be used, or the command failed.
 pub(crate) const FAILED: u8 = 1;
@@ -21,9 +22,21 @@ pub(crate) const TABLE: &[(u8, &str)] = &[
 
 /// Prints what is wrong with the command line, or the help that was asked for.
 pub(crate) fn from_usage(error: &clap::Error) -> ExitCode {
+    if let Some(text) = ambiguity(error) {
+        eprintln!("error: {text}\n\nFor more information, try '--help'.");
+        return ExitCode::from(USAGE);
+    }
     // Nothing can be done when the terminal is gone.
     let _ = error.print();
     if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS }
+}
+
+/// The parser calls a shortened flag unknown when it could be several.
+fn ambiguity(error: &clap::Error) -> Option<String> {
+    let ContextValue::String(word) = error.get(ContextKind::InvalidArg)? else { return None };
+    let flags = flags_beginning_with(word);
+    let is_ours = error.kind() == ErrorKind::UnknownArgument && flags.len() > 1;
+    is_ours.then(|| format!("ambiguous flag `{word}`: could be {}", flags.join(", ")))
 }
 
 /// Prints every mistake.

@@ -22,6 +22,11 @@ fn main() -> ExitCode {
         Ok(matches) => matches,
         Err(error) => return exit::from_usage(&error),
     };
+    if let Some(help) = full_help(&matches) {
+        // Nothing can be done when nobody reads.
+        let _ = write!(io::stdout(), "{help}");
+        return ExitCode::SUCCESS;
+    }
     match matches.subcommand() {
         Some(("server", matches)) => server_command::run(matches),
         Some(("config", matches)) => config_command::run(matches),
@@ -30,8 +35,19 @@ fn main() -> ExitCode {
         Some(("bench", matches)) => bench::run(matches),
         _ => {
             // Nothing can be done when nobody reads.
-            let _ = writeln!(io::stdout(), "{}", command_line::version_line());
+            let _ = writeln!(io::stdout(), "{}", command_line::BUILD);
             ExitCode::SUCCESS
         }
     }
+}
+
+/// The help that `--help-all` asks for.
+fn full_help(matches: &clap::ArgMatches) -> Option<String> {
+    let (mut path, mut inner) = (Vec::new(), matches);
+    while let Some((word, matches)) = inner.subcommand() {
+        path.push(word);
+        inner = matches;
+    }
+    let asked = inner.try_get_one::<bool>(command_line::HELP_ALL).ok().flatten();
+    asked.is_some_and(|asked| *asked).then(|| command_line::full_help(&path))
 }

@@ -3,19 +3,26 @@
 use std::process::ExitCode;
 
 use clap::ArgMatches;
-use larder_server::config::{Capabilities, Live, load, process_environment};
+use larder_server::config::{Live, load, process_environment};
 use larder_server::telemetry::{LogHandle, install_log};
 
+use crate::command_line::{self, BUILD};
 use crate::exit;
 
 /// Runs a server until it is told to stop.
 pub(crate) fn run(matches: &ArgMatches) -> ExitCode {
-    let (environment, capabilities) = (process_environment(), Capabilities::default());
-    let mut loaded = load(matches, &environment, &capabilities);
+    let environment = process_environment();
+    let mut loaded = load(matches, &environment);
     let notices = std::mem::take(&mut loaded.notices);
-    let live = match Live::start(loaded, environment, capabilities) {
+    let live = match Live::start(loaded, environment) {
         Ok(live) => live,
-        Err(error) => return exit::from_invalid(&error),
+        Err(error) => {
+            let code = exit::from_invalid(&error);
+            if error.is_incomplete() {
+                eprintln!("usage: {}", command_line::SERVER_USAGE);
+            }
+            return code;
+        }
     };
     let log = match install_log(&live.config().log) {
         Ok(log) => log,
@@ -32,7 +39,7 @@ pub(crate) fn run(matches: &ArgMatches) -> ExitCode {
 
 /// The only place where the binary meets the node.
 fn serve(live: Live, log: LogHandle) -> ExitCode {
-    match larder_server::node::run(live, Some(log)) {
+    match larder_server::node::run(BUILD, live, Some(log)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // A hint is a line of its own.

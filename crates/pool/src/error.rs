@@ -4,6 +4,8 @@ use std::io;
 
 use thiserror::Error;
 
+use crate::memory::{MemoryBound, Size};
+
 /// A pool that can't be had, or an access that was refused.
 #[derive(Debug, Error)]
 pub enum PoolError {
@@ -37,9 +39,10 @@ pub enum PoolError {
     },
     /// `/dev/shm` is smaller than the pool.
     #[error(
-        "a pool of `{asked_bytes}` bytes does not fit in /dev/shm: `{free_bytes}` of `{total_bytes}` bytes are free\n\
+        "a pool of `{}` does not fit in /dev/shm: `{}` of `{}` are free\n\
          hint: lower --l1-size-gb, remove stale files from /dev/shm, or enlarge it (in a container: --shm-size, or a \
-         memory-backed volume at /dev/shm)"
+         memory-backed volume at /dev/shm)",
+        Size(*asked_bytes), Size(*free_bytes), Size(*total_bytes)
     )]
     NoSpace {
         /// Size of the pool.
@@ -48,6 +51,20 @@ pub enum PoolError {
         free_bytes: u64,
         /// Size of the file system.
         total_bytes: u64,
+    },
+    /// The machine, or the control group of this process, has less memory than the pool takes.
+    #[error(
+        "a pool of `{}` does not fit in memory: `{}` are free {bound}\n\
+         hint: lower --l1-size-gb or allow more memory; --l1-overcommit starts all the same",
+        Size(*asked_bytes), Size(*free_bytes)
+    )]
+    NoMemory {
+        /// Size of the pool.
+        asked_bytes: u64,
+        /// Bytes that can be had.
+        free_bytes: u64,
+        /// What allows no more.
+        bound: MemoryBound,
     },
     /// The machine has no memory left for a part of the pool.
     #[error("no memory for bytes `{offset}` to `{end}` of the pool", end = offset + len)]

@@ -32,7 +32,9 @@ mod tests {
     fn a_pool_beyond_the_free_space_is_refused_with_the_numbers() {
         let text = compare(65, 64, 128).unwrap_err().to_string();
         assert!(
-            text.contains("`65`") && text.contains("`64` of `128`") && text.contains("--shm-size"),
+            text.contains("`65 bytes`")
+                && text.contains("`64 bytes` of `128 bytes`")
+                && text.contains("--shm-size"),
             "{text}"
         );
         assert!(compare(64, 64, 128).is_ok());

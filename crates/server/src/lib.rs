@@ -1,6 +1,7 @@
 //! The node: RPC, engine, controllers, admin HTTP, configuration, telemetry.
 
 pub mod admin;
+pub mod build_info;
 pub mod config;
 pub mod controllers;
 pub mod engine;

@@ -5,25 +5,25 @@
 use clap::Command;
 use larder_server::config::json::{Resolved, http_config_json, plugin_config_json, plugin_extra_config_json};
 use larder_server::config::{
-    Capabilities, Environment, InvalidConfig, Loaded, ServerConfig, SharedMemory, Source, TransferMode,
-    flags, load, with_server_flags,
+    Environment, InvalidConfig, Loaded, ServerConfig, SharedMemory, Source, TransferMode, flags, load,
+    with_server_flags,
 };
 use serde_json::{Value, json};
 
 const REQUIRED: &[&str] = &["--l1-size-gb", "1", "--eviction-policy", "LRU"];
 
-fn loaded(words: &[&str], environment: &[(&str, &str)], capabilities: &Capabilities) -> Loaded {
+fn loaded(words: &[&str], environment: &[(&str, &str)]) -> Loaded {
     let matches = with_server_flags(Command::new("server").no_binary_name(true))
         .try_get_matches_from(words)
         .unwrap_or_else(|error| panic!("{error}"));
     let environment: Environment =
         environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    load(&matches, &environment, capabilities)
+    load(&matches, &environment)
 }
 
 fn config(words: &[&str]) -> Result<ServerConfig, InvalidConfig> {
     let words: Vec<&str> = REQUIRED.iter().chain(words).copied().collect();
-    loaded(&words, &[], &Capabilities::default()).config
+    loaded(&words, &[]).config
 }
 
 fn mistakes(words: &[&str]) -> Vec<String> {
@@ -214,7 +214,7 @@ fn layers_go_default_file_environment_command_line() {
     std::fs::write(&file, "chunk_size = 1\nport = 1\nhttp_port = 2\nl1_size_gb = 3\n").unwrap();
     let file = file.to_str().unwrap();
     let environment = [("LARDER_CHUNK_SIZE", "2"), ("LARDER_PORT", "3"), ("LARDER_EVICTION_POLICY", "noop")];
-    let loaded = loaded(&["--config", file, "--chunk-size", "4"], &environment, &Capabilities::default());
+    let loaded = loaded(&["--config", file, "--chunk-size", "4"], &environment);
     let config = loaded.config.unwrap();
     assert_eq!((config.mp.chunk_size, config.mp.port, config.http.port), (4, 3, 2));
     assert_eq!(config.l1.size_bytes, 3 << 30);
@@ -233,7 +233,7 @@ fn the_file_can_be_named_by_the_environment() {
     let file = folder.path().join("larder.toml");
     std::fs::write(&file, "l1_size_gb = 1\neviction_policy = \"LRU\"\n").unwrap();
     let environment = [("LARDER_CONFIG", file.to_str().unwrap())];
-    assert!(loaded(&[], &environment, &Capabilities::default()).config.is_ok());
+    assert!(loaded(&[], &environment).config.is_ok());
 }
 
 #[test]
@@ -258,7 +258,7 @@ fn every_mistake_is_reported_at_once_with_its_source() {
         "--runtime-plugin-config",
         "{'a': 1}",
     ];
-    let error = loaded(&words, &environment, &Capabilities::default()).config.unwrap_err();
+    let error = loaded(&words, &environment).config.unwrap_err();
     let text = error.to_string();
     for part in [
         "invalid configuration: 13 mistakes",
@@ -273,7 +273,7 @@ fn every_mistake_is_reported_at_once_with_its_source() {
         "LMCACHE_MP_TRANSFER_MODE) to `engine_driven`",
         "--l1-align-bytes (command line): `100` is not a power of two",
         "--worker-registration-grace-seconds (command line): `60` is shorter",
-        "--l2-adapter[0].type (command line): the adapter has no `type`",
+        "--l2-adapter[0].type (command line): required key is missing",
         "--runtime-plugin-config (command line): not valid JSON",
         "l1_size_gb: the size of the L1 pool is missing",
         "eviction_policy: the eviction policy is missing",
@@ -299,29 +299,67 @@ fn a_mistyped_flag_is_a_usage_error() {
 }
 
 #[test]
-fn adapters_are_asked_of_the_server() {
-    let capabilities = Capabilities {
-        l2_adapter: |it| if it["type"] == "fs" { Ok(()) } else { Err("unheard of".into()) },
-        ..Capabilities::default()
-    };
-    let words: Vec<&str> = REQUIRED
-        .iter()
-        .copied()
-        .chain(["--l2-adapter", r#"{"type":"fs"}"#, "--l2-adapter", r#"{"type":"s4"}"#])
-        .collect();
-    let error = loaded(&words, &[], &capabilities).config.unwrap_err();
-    assert_eq!(error.mistakes.len(), 1);
+fn every_mistake_in_an_adapter_stands_alone_with_its_key_and_hint() {
+    let adapters = [r#"{"type":"fs"}"#, r#"{"type":"s4"}"#, r#"{"type":"resp"}"#, r#"{"base_path":"x"}"#];
+    let words: Vec<&str> = adapters.iter().flat_map(|adapter| ["--l2-adapter", *adapter]).collect();
+    let told = mistakes(&words);
+    let keys = ["[0].base_path", "[1].type", "[2].host", "[2].port", "[3].type"];
+    assert_eq!(told.len(), keys.len(), "{told:#?}");
+    for (text, key) in told.iter().zip(keys) {
+        assert!(text.starts_with(&format!("--l2-adapter{key} (command line): ")), "{text}");
+        assert_eq!(text.matches("\n    hint: ").count(), 1, "{text}");
+        assert_eq!(text.lines().count(), 2, "{text}");
+    }
+}
+
+#[test]
+fn what_adapters_do_not_know_is_told_before_they_are_attached() {
+    let words = ["--l2-adapter", r#"{"type":"fs","base_path":"x","max_capacity_gib":5}"#];
+    let words: Vec<&str> = REQUIRED.iter().copied().chain(words).collect();
+    let loaded = loaded(&words, &[]);
+    assert!(loaded.config.is_ok() && loaded.notices.is_empty());
     assert_eq!(
-        error.mistakes[0].to_string(),
-        "--l2-adapter[1].type (command line): `s4` cannot be used: unheard of"
+        loaded.adapter_warnings,
+        [
+            "--l2-adapter[0] (command line): key `max_capacity_gib` is not known and ignored: did you mean `max_capacity_gb`?"
+        ]
     );
+}
+
+#[test]
+fn a_server_for_everybody_is_said_to_be_one() {
+    let words: Vec<&str> =
+        REQUIRED.iter().copied().chain(["--host", "0.0.0.0", "--http-host", "0.0.0.0"]).collect();
+    let notices = loaded(&words, &[]).notices;
+    assert_eq!(notices.len(), 2, "{notices:?}");
+    assert!(notices.iter().all(|notice| notice.contains("authentication")), "{notices:?}");
+}
+
+#[test]
+fn the_missing_policy_could_be_any_there_is() {
+    let told = loaded(&["--l1-size-gb", "1"], &[]).config.unwrap_err().to_string();
+    for name in larder_core::eviction::NAMES {
+        assert!(told.contains(&format!("`{name}`")), "{name}: {told}");
+    }
+}
+
+#[test]
+fn what_stands_for_a_credential_is_none() {
+    for words in [
+        &["--runtime-plugin-config", r#"{"plugin.x.token": "<redacted>"}"#][..],
+        &["--l2-adapter", r#"{"type":"resp","host":"h","port":1,"password":"<redacted>"}"#],
+    ] {
+        let told = mistakes(words);
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].contains("stands for a credential"), "{told:?}");
+    }
 }
 
 #[test]
 fn what_has_no_effect_is_said() {
     let words: Vec<&str> =
         REQUIRED.iter().copied().chain(["--enable-gc-monitor", "--max-workers", "1"]).collect();
-    let notices = loaded(&words, &[], &Capabilities::default()).notices;
+    let notices = loaded(&words, &[]).notices;
     assert_eq!(notices, ["--enable-gc-monitor (command line) has no effect: there is no garbage collector"]);
 }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Arg, ArgMatches, Command};
 use larder_server::config::json::{Resolved, plugin_config_json, plugin_extra_config_json};
-use larder_server::config::{Capabilities, Environment, ServerConfig, load, with_server_flags};
+use larder_server::config::{Environment, ServerConfig, load, with_server_flags};
 use larder_supervise::{Host, PluginStatus, Role, Supervisor, SupervisorConfig};
 
 /// A plugin file and the server it believes to run beside.
@@ -112,5 +112,5 @@ pub(super) fn server(locations: &[PathBuf], matches: &ArgMatches) -> Result<Serv
     let matches = with_server_flags(Command::new("server").no_binary_name(true))
         .try_get_matches_from(words)
         .map_err(|error| error.to_string())?;
-    load(&matches, &Environment::new(), &Capabilities::default()).config.map_err(|error| error.to_string())
+    load(&matches, &Environment::new()).config.map_err(|error| error.to_string())
 }

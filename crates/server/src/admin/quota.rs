@@ -195,8 +195,17 @@ fn quote_constants(text: &str) -> String {
     quoted
 }
 
-fn gib(bytes: u64) -> f64 {
-    bytes as f64 / GIB
+/// Decimals that are enough for any number of bytes in GiB.
+const DECIMALS_MAX: i32 = 12;
+
+/// The shortest number of GiB that means so many bytes: 0.05 and not 0.049999999813735485.
+fn gib(limit_bytes: u64) -> f64 {
+    let exact = limit_bytes as f64 / GIB;
+    let rounded = (0..=DECIMALS_MAX).map(|decimals| {
+        let scale = 10_f64.powi(decimals);
+        (exact * scale).round() / scale
+    });
+    rounded.into_iter().find(|gib| bytes(*gib) == limit_bytes).unwrap_or(exact)
 }
 
 #[expect(
@@ -235,6 +244,17 @@ mod tests {
             (r#"{"limit_gb":-1}"#, "limit_gb must be non-negative"),
         ] {
             assert_eq!(read(body), Err(error.into()), "{body}");
+        }
+    }
+
+    #[test]
+    fn limits_are_shown_as_they_were_given() {
+        for limit in [0.0, 0.05, 0.1, 1.5, 7.25, 1000.001] {
+            assert_eq!(gib(bytes(limit)), limit);
+        }
+        for odd in [1, 12_345_678_901, u64::MAX] {
+            let shown = gib(odd);
+            assert!(bytes(shown).abs_diff(odd) <= 1, "{odd} is shown as {shown}");
         }
     }
 

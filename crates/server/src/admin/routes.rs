@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{adapters, cache, events, metrics, plugins, quota, settings, status};
+use crate::build_info::BuildInfo;
 use crate::config::json::Resolved;
 use crate::config::{Live, ServerConfig};
 use crate::controllers::l2::Tier;
@@ -26,6 +27,8 @@ const PEER_VERSION: &str = "0.5.6";
 /// What the routes look at.
 #[derive(Clone, Debug)]
 pub struct Admin {
+    /// Which build this is.
+    pub build: BuildInfo,
     /// The cache.
     pub engine: Arc<Engine>,
     /// The configuration, its history, and changes of it.
@@ -65,9 +68,9 @@ pub fn router(admin: Admin) -> Router {
         .route("/livez", get(async || "ok"))
         .route("/readyz", get(readyz))
         .route("/status", get(async |State(admin): State<Admin>| Json(status::body(&admin))))
-        .route("/version", get(async || Json(format!("{PEER_VERSION}-larder-{}", env!("CARGO_PKG_VERSION")))))
+        .route("/version", get(version))
         .route("/lmc_version", get(async || Json(PEER_VERSION)))
-        .route("/commit_id", get(async || Json(format!("larder-{}", env!("CARGO_PKG_VERSION")))))
+        .route("/commit_id", get(async |State(admin): State<Admin>| Json(admin.build.commit)))
         .route("/events", get(events::follow))
         .route("/metrics", get(scrape))
         .route("/periodic-threads", get(tasks))
@@ -81,6 +84,10 @@ pub fn router(admin: Admin) -> Router {
             (StatusCode::METHOD_NOT_ALLOWED, Json(json!({ "detail": "Method Not Allowed" })))
         })
         .with_state(admin)
+}
+
+async fn version(State(admin): State<Admin>) -> Json<String> {
+    Json(format!("{PEER_VERSION}-larder-{}", admin.build.version))
 }
 
 /// Healthy means that everything critical runs, not merely that this answers.

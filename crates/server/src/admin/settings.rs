@@ -31,7 +31,10 @@ pub(super) fn router() -> Router<Admin> {
 }
 
 async fn config(State(admin): State<Admin>) -> Response {
-    let body = http_config_json(&admin.config(), &admin.resolved);
+    // Adapters come and go; those of the start are history.
+    let mut config = (*admin.config()).clone();
+    config.l2.adapters = admin.tier.adapters().iter().map(|attached| attached.config().clone()).collect();
+    let body = http_config_json(&config, &admin.resolved);
     ([(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 
@@ -130,7 +133,8 @@ async fn carry_out(
     };
     let told = Value::Object(changed.clone());
     let made = blocking(move || {
-        let told = format!("changing the configuration for {}: {told}: {}", origin.caller, origin.reason);
+        let why = if origin.reason.is_empty() { String::new() } else { format!(" ({})", origin.reason) };
+        let told = format!("changing the configuration for {}{why}: {told}", origin.caller);
         let version =
             admin.live.commit(proposal, origin, |before, after| admin.effects.apply(before, after))?;
         tracing::info!("{told}: version {version}");

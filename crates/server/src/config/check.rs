@@ -1,27 +1,21 @@
 //! Rules between flags and about what this build can do. Every rule is checked, none stops the others.
 
-use serde_json::Value as Json;
+use larder_core::eviction;
+use larder_storage::{REDACTED, is_shown};
 
 use super::flag::{Group, Support};
-use super::load::Capabilities;
 use super::mistake::Mistake;
 use super::settings::{Settings, Source, default_value};
 use super::{build, flags, plugins, quotas, quoted};
-use crate::controllers::l2::NOTHING_TO_GO_BY;
 
-pub(crate) fn check(
-    settings: &Settings,
-    capabilities: &Capabilities,
-    mistakes: &mut Vec<Mistake>,
-    notices: &mut Vec<String>,
-) {
+pub(crate) fn check(settings: &Settings, mistakes: &mut Vec<Mistake>, notices: &mut Vec<String>) {
     check_required(settings, mistakes);
     check_support(settings, mistakes, notices);
+    check_redacted(settings, mistakes);
     check_memory(settings, mistakes);
     check_times(settings, mistakes);
     check_ports(settings, mistakes, notices);
     check_observability(settings, mistakes);
-    check_adapters(settings, capabilities, mistakes);
     check_plugins(settings, mistakes);
     if let Err(problem) = quotas::quotas(settings) {
         mistakes.push(at(settings, "quota", problem).accepted("`SALT=GB`, such as `alice=1.5`"));
@@ -29,7 +23,20 @@ pub(crate) fn check(
 }
 
 fn at(settings: &Settings, name: &str, problem: impl Into<String>) -> Mistake {
-    Mistake::new(name.replace('-', "_"), settings.get(name).source.clone(), problem)
+    Mistake::told(name.replace('-', "_"), settings.get(name).source.clone(), &problem.into())
+}
+
+/// `config show` leaves credentials out; what it printed would log in with their replacement.
+fn check_redacted(settings: &Settings, mistakes: &mut Vec<Mistake>) {
+    // Adapters tell it by themselves, by whatever way they come.
+    for flag in flags::all().filter(|flag| flag.name != "l2-adapter") {
+        if is_shown(&settings.get(flag.name).value.to_json()) {
+            mistakes.push(
+                at(settings, flag.name, format!("`{REDACTED}` stands for a credential that was left out"))
+                    .hint("write the credential itself; `larder config show --show-secrets` prints it"),
+            );
+        }
+    }
 }
 
 /// The peer has no default for these two either.
@@ -45,7 +52,7 @@ fn check_required(settings: &Settings, mistakes: &mut Vec<Mistake>) {
     if !settings.is_given("eviction-policy") && !l1_elsewhere {
         mistakes.push(
             at(settings, "eviction-policy", "the eviction policy is missing")
-                .accepted("`LRU` or `noop`")
+                .accepted(format!("one of `{}`", eviction::NAMES.join("`, `")))
                 .hint("add `--eviction-policy LRU`"),
         );
     }
@@ -162,6 +169,13 @@ fn check_ports(settings: &Settings, mistakes: &mut Vec<Mistake>, notices: &mut V
             );
         }
     }
+    if !is_loopback(&host) {
+        notices.push(format!(
+            "engines are served on `{}` without authentication: whoever reaches the port can read, write and clear \
+             the cache",
+            quoted(&host)
+        ));
+    }
     if !is_loopback(&http_host) {
         notices.push(format!(
             "the admin HTTP server on `{}` has no authentication; keep it on a trusted network",
@@ -188,34 +202,10 @@ fn check_observability(settings: &Settings, mistakes: &mut Vec<Mistake>) {
     }
 }
 
-fn check_adapters(settings: &Settings, capabilities: &Capabilities, mistakes: &mut Vec<Mistake>) {
-    let has_quotas = quotas::quotas(settings).is_ok_and(|quotas| !quotas.is_unlimited());
-    for (index, adapter) in settings.objects("l2-adapter").iter().enumerate() {
-        let problem = match adapter.get("type") {
-            Some(Json::String(kind)) => (capabilities.l2_adapter)(adapter)
-                .err()
-                .map(|why| format!("`{}` cannot be used: {why}", quoted(kind))),
-            Some(_) => Some("the adapter's `type` is not a text".into()),
-            None => Some("the adapter has no `type`".into()),
-        };
-        let source = || settings.get("l2-adapter").source.clone();
-        if let Some(problem) = problem {
-            mistakes.push(Mistake::new(format!("l2_adapter[{index}].type"), source(), problem));
-        } else if !has_quotas && (capabilities.l2_is_unlimited)(adapter) {
-            let (problem, hint) = NOTHING_TO_GO_BY.split_once("\nhint: ").unwrap_or((NOTHING_TO_GO_BY, ""));
-            let name = format!("l2_adapter[{index}].eviction");
-            mistakes.push(Mistake::new(name, source(), problem).hint(hint));
-        }
-    }
-}
-
 fn check_plugins(settings: &Settings, mistakes: &mut Vec<Mistake>) {
     let name = "runtime-plugin-defaults";
     if let Err(error) = plugins::defaults(&settings.json(name)) {
-        let text = error.to_string();
-        let (problem, hint) = text.split_once("\nhint: ").unwrap_or((&text, ""));
-        let mistake = at(settings, name, problem);
-        mistakes.push(if hint.is_empty() { mistake } else { mistake.hint(hint) });
+        mistakes.push(at(settings, name, error.to_string()));
     }
     let name = "runtime-plugin-interpreters";
     if plugins::interpreters(&settings.json(name)).is_none() {
@@ -223,5 +213,15 @@ fn check_plugins(settings: &Settings, mistakes: &mut Vec<Mistake>) {
             at(settings, name, "is no table of programs")
                 .accepted("a JSON object of extensions and programs, such as `{\"rb\": [\"ruby\"]}`"),
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_refused_is_what_is_shown() {
+        assert_eq!(REDACTED, crate::config::json::REDACTED);
     }
 }

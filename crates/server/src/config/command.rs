@@ -11,7 +11,7 @@ use super::mistake::Mistake;
 use super::settings::{Settings, Source};
 use super::value::{self, Value};
 
-/// Adds every server flag to `command`.
+/// Adds every server flag to `command`; its help lists those that do something.
 pub fn with_server_flags(command: Command) -> Command {
     let mut command = command.infer_long_args(true).args_override_self(true);
     for flag in flags::all() {
@@ -23,12 +23,29 @@ pub fn with_server_flags(command: Command) -> Command {
     command
 }
 
+/// A command made by [`with_server_flags`] whose help lists what `is_listed` says of the server's flags.
+pub fn list_server_flags(command: Command, is_listed: fn(&Flag) -> bool) -> Command {
+    command.mut_args(|arg| match flags::find(arg.get_id().as_str()) {
+        Some(flag) => arg.hide(!is_listed(flag)),
+        None => arg,
+    })
+}
+
+/// The server's flags that a word, such as `--l1`, may be short for.
+pub fn flags_beginning_with(word: &str) -> Vec<String> {
+    let spellings = flags::all().filter(|flag| !flag.hidden).flat_map(|flag| {
+        let negative = matches!(flag.kind, Kind::Pair).then(|| flag.negative());
+        std::iter::once(flag.name.to_owned()).chain(negative)
+    });
+    spellings.map(|name| format!("--{name}")).filter(|name| name.starts_with(word)).collect()
+}
+
 fn argument(flag: &'static Flag) -> Arg {
     let arg = Arg::new(flag.name)
         .long(flag.name)
         .help(help(flag))
         .help_heading(flag.group.heading())
-        .hide(flag.hidden);
+        .hide(flag.hidden || !matches!(flag.support, Support::Full));
     let arg = if flag.name == "quiet" { arg.short('q') } else { arg };
     match flag.kind {
         Kind::Switch => arg.action(ArgAction::SetTrue),

@@ -81,7 +81,7 @@ fn line_of(text: &str, offset: usize) -> usize {
     1 + before.iter().filter(|byte| **byte == b'\n').count()
 }
 
-fn unknown_key(key: &str, source: Source) -> Mistake {
+pub(super) fn unknown_key(key: &str, source: Source) -> Mistake {
     let mistake = Mistake::new(quoted(key), source, "no setting has this name");
     let spelt = key.replace('-', "_").to_ascii_lowercase();
     match flags::all().map(|flag| flag.key()).min_by_key(|known| distance(known, &spelt)) {

@@ -9,11 +9,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Map, Value as Json};
 
+use super::file::unknown_key;
 use super::flag::Flag;
 use super::mistake::{InvalidConfig, Mistake};
 use super::model::ServerConfig;
 use super::settings::{Environment, Settings, Source};
-use super::{Capabilities, Loaded, Value, build, check, flags, quoted, value};
+use super::{Loaded, Value, adapters, build, check, flags, value};
 
 /// Versions remembered, and so what can be gone back to.
 pub const VERSIONS_MAX: usize = 64;
@@ -22,7 +23,6 @@ pub const VERSIONS_MAX: usize = 64;
 #[derive(Debug)]
 pub struct Live {
     environment: Environment,
-    capabilities: Capabilities,
     now: Mutex<Now>,
     /// Held while a change takes effect.
     changing: Mutex<()>,
@@ -104,11 +104,7 @@ impl Live {
     ///
     /// # Errors
     /// The mistakes that were found when it was loaded.
-    pub fn start(
-        loaded: Loaded,
-        environment: Environment,
-        capabilities: Capabilities,
-    ) -> Result<Self, InvalidConfig> {
+    pub fn start(loaded: Loaded, environment: Environment) -> Result<Self, InvalidConfig> {
         let Loaded { mut settings, config, .. } = loaded;
         let config = config?;
         // What the server chose for itself stays as it is when the configuration is made anew.
@@ -116,7 +112,7 @@ impl Live {
         let first =
             Version { number: 1, origin: Origin::default(), changes: Vec::new(), settings: settings.clone() };
         let now = Now { settings, config: Arc::new(config), versions: VecDeque::from([Arc::new(first)]) };
-        Ok(Self { environment, capabilities, now: Mutex::new(now), changing: Mutex::new(()) })
+        Ok(Self { environment, now: Mutex::new(now), changing: Mutex::new(()) })
     }
 
     /// The configuration now.
@@ -171,7 +167,7 @@ impl Live {
                     Mistake::new(key.as_str(), source.clone(), "cannot be changed while the server runs")
                         .hint("change the configuration and restart the server"),
                 ),
-                None => mistakes.push(Mistake::new(quoted(key), source.clone(), "is not a setting")),
+                None => mistakes.push(unknown_key(key, source.clone())),
             }
         }
         self.check(base, &before, settings, mistakes)
@@ -241,7 +237,8 @@ impl Live {
         mut mistakes: Vec<Mistake>,
     ) -> Result<Proposal, ChangeError> {
         let mut notices = Vec::new();
-        check::check(&settings, &self.capabilities, &mut mistakes, &mut notices);
+        check::check(&settings, &mut mistakes, &mut notices);
+        adapters::check(&settings, &self.environment, &mut mistakes, &mut notices);
         if !mistakes.is_empty() {
             return Err(InvalidConfig { mistakes }.into());
         }
@@ -282,8 +279,8 @@ mod tests {
         let line = ["server", "--l1-size-gb", "1", "--eviction-policy", "LRU"];
         let matches = command.try_get_matches_from(line).unwrap();
         let environment = Environment::new();
-        let loaded = load(&matches, &environment, &Capabilities::default());
-        Live::start(loaded, environment, Capabilities::default()).unwrap()
+        let loaded = load(&matches, &environment);
+        Live::start(loaded, environment).unwrap()
     }
 
     fn values(value: Json) -> Map<String, Json> {

@@ -1,39 +1,11 @@
 //! From the raw layers to a checked, typed configuration.
 
 use clap::ArgMatches;
-use larder_storage::AdapterConfig;
-use serde_json::Value as Json;
 
 use super::mistake::{InvalidConfig, Mistake};
 use super::model::ServerConfig;
 use super::settings::{self, Environment, Settings, Source};
-use super::{build, check, command, file};
-use crate::controllers::l2::is_unlimited;
-
-/// What this build can do beyond the flag table, asked during checks.
-#[derive(Clone, Copy, Debug)]
-pub struct Capabilities {
-    /// Whether an L2 adapter can be used as configured; `Err` says why not, as a phrase.
-    pub l2_adapter: fn(&Json) -> Result<(), String>,
-    /// Whether an L2 adapter that can be used is told to evict, and could never find a reason to.
-    pub l2_is_unlimited: fn(&Json) -> bool,
-}
-
-impl Default for Capabilities {
-    fn default() -> Self {
-        Self {
-            l2_adapter: |adapter| {
-                AdapterConfig::from_value(adapter, &|name| std::env::var(name).ok())
-                    .map(drop)
-                    .map_err(|error| error.to_string())
-            },
-            l2_is_unlimited: |adapter| {
-                AdapterConfig::from_value(adapter, &|name| std::env::var(name).ok())
-                    .is_ok_and(|adapter| is_unlimited(&adapter))
-            },
-        }
-    }
-}
+use super::{adapters, build, check, command, file};
 
 /// Everything that came out of reading a configuration.
 #[derive(Debug)]
@@ -44,12 +16,14 @@ pub struct Loaded {
     pub config: Result<ServerConfig, InvalidConfig>,
     /// Remarks about settings that are accepted but do not do what one might expect.
     pub notices: Vec<String>,
+    /// The same about adapters, which are told again when they are attached.
+    pub adapter_warnings: Vec<String>,
 }
 
 /// Reads default < file < environment < command line and checks the whole.
 ///
 /// The file is the one named by `--config`, or else by `LARDER_CONFIG`.
-pub fn load(matches: &ArgMatches, environment: &Environment, capabilities: &Capabilities) -> Loaded {
+pub fn load(matches: &ArgMatches, environment: &Environment) -> Loaded {
     let mut settings = Settings::defaults();
     let mut mistakes: Vec<Mistake> = Vec::new();
     let mut notices = Vec::new();
@@ -60,13 +34,15 @@ pub fn load(matches: &ArgMatches, environment: &Environment, capabilities: &Capa
     settings::read_environment(&mut settings, environment, &mut mistakes, &mut notices);
     command::read_matches(matches, &mut settings, &mut mistakes);
 
-    check::check(&settings, capabilities, &mut mistakes, &mut notices);
+    check::check(&settings, &mut mistakes, &mut notices);
+    let mut adapter_warnings = Vec::new();
+    adapters::check(&settings, environment, &mut mistakes, &mut adapter_warnings);
     let config = if mistakes.is_empty() {
         Ok(build::server_config(&settings, environment))
     } else {
         Err(InvalidConfig { mistakes })
     };
-    Loaded { settings, config, notices }
+    Loaded { settings, config, notices, adapter_warnings }
 }
 
 fn config_file(matches: &ArgMatches, environment: &Environment) -> Option<(String, Source)> {

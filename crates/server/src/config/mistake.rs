@@ -27,6 +27,13 @@ impl Mistake {
         Self { key: key.into(), source, problem: problem.into(), accepted: None, hint: None, usage: false }
     }
 
+    /// A mistake in the value of `key` as an error tells it: a phrase, and a hint behind it if there is one.
+    pub fn told(key: impl Into<String>, source: Source, text: &str) -> Self {
+        let (problem, hint) = split_hint(text);
+        let hint = hint.map(str::to_owned);
+        Self { hint, ..Self::new(key, source, problem) }
+    }
+
     /// Adds what would be accepted.
     #[must_use]
     pub fn accepted(mut self, accepted: impl Into<String>) -> Self {
@@ -45,7 +52,11 @@ impl Mistake {
 impl fmt::Display for Mistake {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.source {
-            Source::CommandLine => write!(formatter, "--{} (command line)", self.key.replace('_', "-"))?,
+            // Only the flag is spelled as a flag; what is inside its JSON is not.
+            Source::CommandLine => {
+                let (flag, inside) = self.key.split_at(self.key.find('[').unwrap_or(self.key.len()));
+                write!(formatter, "--{}{inside} (command line)", flag.replace('_', "-"))?;
+            }
             Source::Default => write!(formatter, "{}", self.key)?,
             source => write!(formatter, "{} ({source})", self.key)?,
         }
@@ -60,6 +71,14 @@ impl fmt::Display for Mistake {
     }
 }
 
+/// A text that an error made for people, apart: what happened, and what to do.
+pub fn split_hint(text: &str) -> (&str, Option<&str>) {
+    match text.split_once("\nhint: ") {
+        Some((problem, hint)) => (problem, Some(hint)),
+        None => (text, None),
+    }
+}
+
 /// The configuration cannot be used. Nothing has been started.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct InvalidConfig {
@@ -68,6 +87,11 @@ pub struct InvalidConfig {
 }
 
 impl InvalidConfig {
+    /// Whether something that must be given is not.
+    pub fn is_incomplete(&self) -> bool {
+        self.mistakes.iter().any(|mistake| mistake.source == Source::Default)
+    }
+
     /// Whether the command line itself is malformed, which has an exit code of its own.
     pub fn is_usage(&self) -> bool {
         self.mistakes.iter().any(|mistake| mistake.usage)

@@ -4,6 +4,7 @@
 //! `file`), the checks (`check`), `config show` ([`show`]) and the reference pages ([`reference`]).
 //! Nothing here starts anything or knows how a setting is used.
 
+mod adapters;
 mod build;
 mod check;
 mod command;
@@ -22,15 +23,15 @@ mod settings;
 pub mod show;
 mod value;
 
-pub use command::with_server_flags;
+pub use command::{flags_beginning_with, list_server_flags, with_server_flags};
 pub use file::FILE_BYTES_MAX;
 pub use live::Live;
-pub use load::{Capabilities, Loaded, load};
-pub use mistake::{InvalidConfig, Mistake};
+pub use load::{Loaded, load};
+pub use mistake::{InvalidConfig, Mistake, split_hint};
 pub use model::{
-    CoordinatorConfig, EvictionConfig, EvictionPolicy, GcMonitorConfig, HttpConfig, L1Config, L2Config,
-    LogConfig, LogFormat, LookupHashLogConfig, MpConfig, ObservabilityConfig, P2pConfig, PluginsConfig,
-    ServerConfig, SharedMemory, TransferMode,
+    CoordinatorConfig, EvictionConfig, GcMonitorConfig, HttpConfig, L1Config, L2Config, LogConfig, LogFormat,
+    LookupHashLogConfig, MpConfig, ObservabilityConfig, P2pConfig, PluginsConfig, ServerConfig, SharedMemory,
+    TransferMode,
 };
 pub use settings::{Environment, Setting, Settings, Source, process_environment};
 pub use value::{Unfit, Value};

@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use larder_core::eviction::PolicyKind;
 use larder_core::quota::Quotas;
 use larder_supervise::{Interpreters, Manifest};
 use serde_json::Value as Json;
@@ -168,6 +169,8 @@ pub struct L1Config {
     pub align_bytes: u64,
     /// Take the pool from reserved 2 MiB pages.
     pub use_hugepages: bool,
+    /// Start although less memory is free than the pool takes.
+    pub overcommit: bool,
     /// Whether and under which name the pool is shared with engines.
     pub shared_memory: SharedMemory,
     /// What checksums are used for: `off`, `tiers` or `full`.
@@ -206,42 +209,11 @@ impl SharedMemory {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct EvictionConfig {
     /// Which objects leave first.
-    pub policy: EvictionPolicy,
+    pub policy: PolicyKind,
     /// Share of the pool in use at which eviction starts, 0 to 1.
     pub trigger_watermark: f64,
     /// Share of the pool freed by one round, 0 to 1.
     pub ratio: f64,
-}
-
-/// Which objects leave the pool first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EvictionPolicy {
-    /// The least recently used.
-    Lru,
-    /// Used once against used again, balanced by what is missed.
-    Arc,
-    /// The least recently used of the tenant that is furthest over its share.
-    IsolatedLru,
-    /// New objects pass a small queue first; Larder's own.
-    S3Fifo,
-    /// The least recently used, but later what prompts share; Larder's own.
-    PrefixArc,
-    /// None: a full pool refuses stores.
-    Noop,
-}
-
-impl EvictionPolicy {
-    /// The word as typed and as plugins read it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Lru => "LRU",
-            Self::Arc => "ARC",
-            Self::IsolatedLru => "IsolatedLRU",
-            Self::S3Fifo => "S3FIFO",
-            Self::PrefixArc => "PrefixARC",
-            Self::Noop => "noop",
-        }
-    }
 }
 
 /// Second tier.

@@ -1,4 +1,4 @@
-//! Every effective value with its source, for `larder config show`. Credentials are redacted.
+//! Every effective value with its source, for `larder config show`. Credentials are redacted unless they are asked for.
 
 use std::fmt::Write as _;
 
@@ -11,14 +11,23 @@ use super::load::Loaded;
 use super::settings::Setting;
 use super::value::Value;
 
+/// Whether credentials are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Secrets {
+    /// As they are.
+    Shown,
+    /// Replaced; no server accepts the replacement.
+    Redacted,
+}
+
 /// The settings as a TOML file that would give the same configuration (but for redacted credentials), each
 /// line with its source.
-pub fn to_toml(loaded: &Loaded) -> String {
+pub fn to_toml(loaded: &Loaded, secrets: Secrets) -> String {
     let mut text = String::new();
     for group in Group::ALL {
         let lines: Vec<String> = shown(loaded)
             .filter(|(flag, _)| flag.group == group)
-            .map(|(flag, setting)| toml_line(flag, setting))
+            .map(|(flag, setting)| toml_line(flag, setting, secrets))
             .collect();
         if !lines.is_empty() {
             let gap = if text.is_empty() { "" } else { "\n" };
@@ -30,10 +39,11 @@ pub fn to_toml(loaded: &Loaded) -> String {
 }
 
 /// The settings as one JSON object: `settings` by key with `value` and `source`, then `notices` and `mistakes`.
-pub fn to_json(loaded: &Loaded) -> String {
+pub fn to_json(loaded: &Loaded, secrets: Secrets) -> String {
     let settings: Map<String, Json> = shown(loaded)
         .map(|(flag, setting)| {
-            let value = json!({ "value": clean_json(setting), "source": setting.source.to_string() });
+            let value =
+                json!({ "value": clean_json(setting, secrets), "source": setting.source.to_string() });
             (flag.key(), value)
         })
         .collect();
@@ -54,13 +64,15 @@ fn shown(loaded: &Loaded) -> impl Iterator<Item = (&'static Flag, &Setting)> {
         .map(|flag| (flag, loaded.settings.get(flag.name)))
 }
 
-fn clean_json(setting: &Setting) -> Json {
+fn clean_json(setting: &Setting, secrets: Secrets) -> Json {
     let mut value = setting.value.to_json();
-    redact(&mut value);
+    if secrets == Secrets::Redacted {
+        redact(&mut value);
+    }
     value
 }
 
-fn toml_line(flag: &Flag, setting: &Setting) -> String {
+fn toml_line(flag: &Flag, setting: &Setting, secrets: Secrets) -> String {
     let key = flag.key();
     let source = setting.source.to_string().replace(char::is_control, "\u{fffd}");
     if flag.name == "config" {
@@ -69,7 +81,7 @@ fn toml_line(flag: &Flag, setting: &Setting) -> String {
             _ => format!("# {key} is not given"),
         };
     }
-    let clean = clean_json(setting);
+    let clean = clean_json(setting, secrets);
     let value = match (&setting.value, &clean) {
         (Value::Absent, _) => {
             return format!("# {key} is {}  # {source}", flag.automatic.unwrap_or("not given"));

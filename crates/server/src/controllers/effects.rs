@@ -4,8 +4,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use larder_core::eviction;
-
 use super::l2::{StorePolicy, Tier};
 use crate::config::ServerConfig;
 use crate::engine::{Engine, Limits};
@@ -34,10 +32,8 @@ impl Effects {
         if limits(before) != limits(after) {
             self.engine.set_limits(limits(after));
         }
-        if before.eviction.policy != after.eviction.policy
-            && let Some(policy) = eviction::by_name(after.eviction.policy.as_str())
-        {
-            self.engine.set_policy(policy);
+        if before.eviction.policy != after.eviction.policy {
+            self.engine.set_policy(after.eviction.policy.new_policy());
         }
         if before.l2.store_policy != after.l2.store_policy {
             self.tier.set_store_policy(StorePolicy::by_name(&after.l2.store_policy));

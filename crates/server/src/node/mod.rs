@@ -9,11 +9,14 @@
 //! (up to 4)        copies of payloads that come in messages, long clears; end when idle
 //! ```
 
+mod announce;
 mod error;
 mod pool;
+mod preflight;
 mod run;
 mod serve;
 mod shutdown;
 
 pub use error::StartError;
+pub use preflight::{Preflight, memory_warning, preflight};
 pub use run::run;

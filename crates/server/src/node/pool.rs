@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::thread;
 
-use larder_pool::{Contents, Directory, DirectoryOptions, PoolError, Segment, SegmentOptions};
+use larder_pool::{
+    Contents, Directory, DirectoryOptions, MemoryRoom, PoolError, Segment, SegmentOptions, Size,
+};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::error::StartError;
@@ -26,13 +28,12 @@ pub(super) struct Memory {
 /// The pool as configured. A shared segment nobody asked for by name gives way to private memory if it can't be had.
 pub(super) fn open(config: &ServerConfig) -> Result<Pool, PoolError> {
     for stale in larder_pool::reclaim_stale() {
-        tracing::info!("removed {} of a dead server, {} bytes", stale.name, stale.bytes);
+        tracing::info!("removed {} of a dead server, {}", stale.name, Size(stale.bytes));
     }
-    let options = |share: Option<&str>| SegmentOptions {
-        share: share.map(str::to_owned),
-        bytes: config.l1.size_bytes,
-        hugepages: config.l1.use_hugepages,
-    };
+    if let Some(tight) = check_memory(config)? {
+        tracing::warn!("{}", tight_memory(config, tight));
+    }
+    let options = |share| segment_options(config, share);
     let pool = match &config.l1.shared_memory {
         SharedMemory::Named(name) if config.l1.warm_restart => open_lasting(config, options(Some(name)))?,
         SharedMemory::Named(name) => forgetful(Segment::create(options(Some(name)))?),
@@ -46,10 +47,33 @@ pub(super) fn open(config: &ServerConfig) -> Result<Pool, PoolError> {
         SharedMemory::Off => forgetful(Segment::create(options(None))?),
     };
     match pool.segment.name() {
-        Some(name) => tracing::info!("L1: {} bytes in /dev/shm/{name}", pool.segment.len_bytes()),
-        None => tracing::info!("L1: {} bytes of private memory", pool.segment.len_bytes()),
+        Some(name) => tracing::info!("L1: {} in /dev/shm/{name}", Size(pool.segment.len_bytes())),
+        None => tracing::info!("L1: {} of private memory", Size(pool.segment.len_bytes())),
     }
     Ok(pool)
+}
+
+pub(super) fn segment_options(config: &ServerConfig, share: Option<&str>) -> SegmentOptions {
+    SegmentOptions {
+        share: share.map(str::to_owned),
+        bytes: config.l1.size_bytes,
+        hugepages: config.l1.use_hugepages,
+    }
+}
+
+/// Whether there is memory for the pool, unless the operator doesn't want to know. `Some` if it takes nearly all there is.
+pub(super) fn check_memory(config: &ServerConfig) -> Result<Option<MemoryRoom>, PoolError> {
+    if config.l1.overcommit {
+        return Ok(None);
+    }
+    larder_pool::check_memory(&segment_options(config, config.l1.shared_memory.name()))
+}
+
+/// The remark on a pool that takes nearly all the memory there is.
+pub(super) fn tight_memory(config: &ServerConfig, room: MemoryRoom) -> String {
+    let MemoryRoom { free_bytes, bound } = room;
+    let (pool, free) = (Size(config.l1.size_bytes), Size(free_bytes));
+    format!("the pool of {pool} will take nearly all the memory there is: {free} are free {bound}")
 }
 
 fn forgetful(segment: Segment) -> Pool {

@@ -4,17 +4,19 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use larder_core::eviction::{self, Policy};
 use larder_core::hash::{ChunkHasher, HashAlgorithm};
 use larder_pool::Segment;
 use larder_supervise::{Supervisor, SupervisorConfig};
+use larder_zmtp::Endpoint;
 use tokio::net::TcpListener;
 
+use super::announce::{self, Running};
 use super::error::{StartError, http_url};
 use super::pool;
 use super::serve::{RpcServer, Service, bind_rpc};
 use super::shutdown::Shutdown;
 use crate::admin::{self, Admin, Plugins};
+use crate::build_info::BuildInfo;
 use crate::config::json::{Resolved, plugin_config_json, plugin_extra_config_json};
 use crate::config::{Live, ServerConfig};
 use crate::controllers::l2::{StorePolicy, Tier, TierConfig};
@@ -31,19 +33,19 @@ const PLUGIN_STOP_BUDGET: Duration = Duration::from_secs(8);
 /// Work for the admin API that waits for files or the process table. Each location of plugins has one thread more, which it may block.
 const BLOCKING_THREADS_MAX: usize = 2;
 
-/// Runs a server until SIGTERM or SIGINT, then stops it; a second signal stops it at once. `log` is the log whose level may be changed
-/// meanwhile.
+/// Runs a server of this build until SIGTERM or SIGINT, then stops it; a second signal stops it at once. `log` is the log whose level
+/// may be changed meanwhile.
 ///
 /// # Errors
 /// [`StartError`] if it can't start.
-pub fn run(live: Live, log: Option<LogHandle>) -> Result<(), StartError> {
+pub fn run(build: BuildInfo, live: Live, log: Option<LogHandle>) -> Result<(), StartError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS_MAX + live.config().plugins.locations.len())
         .build()
         .map_err(|source| StartError::System { what: "control runtime", source })?;
     let control = tokio::task::LocalSet::new();
-    let served = runtime.block_on(control.run_until(Node::start(live, log)));
+    let served = runtime.block_on(control.run_until(Node::start(build, live, log)));
     // A file system that does not answer must not keep the server from ending.
     runtime.shutdown_background();
     served
@@ -60,10 +62,12 @@ fn raise_open_files() {
 
 /// The parts of a running server.
 struct Node {
+    build: BuildInfo,
+    endpoints: Vec<Endpoint>,
+    tasks: Tasks,
     engine: Arc<Engine>,
     tier: Arc<Tier>,
     quotas: Arc<QuotaTable>,
-    tasks: Tasks,
     sealer: Sealer,
     rpc: RpcServer,
     preparation: Arc<Preparation>,
@@ -72,7 +76,7 @@ struct Node {
 }
 
 impl Node {
-    async fn start(live: Live, log: Option<LogHandle>) -> Result<(), StartError> {
+    async fn start(build: BuildInfo, live: Live, log: Option<LogHandle>) -> Result<(), StartError> {
         raise_open_files();
         let config = live.config();
         let mut shutdown = Shutdown::listen()?;
@@ -91,8 +95,11 @@ impl Node {
         let http = listen_http(&config).await?;
         let pool::Pool { segment, memory } = pool::open(&config)?;
         let pool = Arc::new(segment);
-        let engine =
-            Arc::new(Engine::new(engine_config(&config, algorithm), Arc::clone(&pool), policy(&config)));
+        let engine = Arc::new(Engine::new(
+            engine_config(&config, algorithm),
+            Arc::clone(&pool),
+            config.eviction.policy.new_policy(),
+        ));
         let quotas = Arc::new(QuotaTable::new(config.quotas.clone()));
         engine.set_quotas(&config.quotas);
         let tasks = Tasks::default();
@@ -105,7 +112,8 @@ impl Node {
             tier.ensure_running()?;
         }
         let stats = Arc::new(RpcStats::default());
-        for endpoint in rpc.endpoints() {
+        let endpoints = rpc.endpoints().to_vec();
+        for endpoint in &endpoints {
             tracing::info!("LMCache ZMQ cache server is running on {endpoint}");
         }
         let rpc = rpc.serve(Service {
@@ -117,7 +125,19 @@ impl Node {
         })?;
         let preparation = Arc::new(Preparation::default());
         let preparing = pool::prepare(&config, &engine, &preparation)?;
-        let node = Self { engine, tier, quotas, tasks, sealer, rpc, preparation, preparing, adopting };
+        let node = Self {
+            build,
+            endpoints,
+            engine,
+            tier,
+            quotas,
+            tasks,
+            sealer,
+            rpc,
+            preparation,
+            preparing,
+            adopting,
+        };
         let served = node.serve(live, log, http, hasher, stats, &mut shutdown).await;
         node.stop();
         served
@@ -140,6 +160,7 @@ impl Node {
         };
         let control = Plugins::default();
         let admin = Admin {
+            build: self.build,
             engine: Arc::clone(&self.engine),
             live: Arc::new(live),
             resolved: Arc::new(resolved.clone()),
@@ -154,6 +175,7 @@ impl Node {
         };
         let teller = Arc::new(Admin { plugins: Plugins::default(), ..admin.clone() });
         tracing::info!("LMCache cache server is running... (HTTP on {url})");
+        self.announce(&config, &url);
         let app = admin::router(admin).into_make_service_with_connect_info::<std::net::SocketAddr>();
         let http = tokio::task::spawn_local(async move { axum::serve(listener, app).await });
         let mut plugins = None;
@@ -178,6 +200,22 @@ impl Node {
             }
         }
         Ok(())
+    }
+
+    fn announce(&self, config: &ServerConfig, http_url: &str) {
+        let adapters = self.tier.adapters();
+        let adapters: Vec<&str> = adapters.iter().map(|attached| attached.id()).collect();
+        let running = Running {
+            build: self.build,
+            shared_as: self.engine.pool().name(),
+            adapters: &adapters,
+            endpoints: &self.endpoints,
+            http_url,
+        };
+        tracing::info!("{}", announce::summary(config, &running));
+        if let Some(option) = announce::vllm_option(&self.endpoints) {
+            tracing::info!("point vLLM at it with {option}");
+        }
     }
 
     fn stop(self) {
@@ -228,11 +266,6 @@ fn tier_config(config: &ServerConfig, quotas: &Arc<QuotaTable>) -> TierConfig {
         patience: Duration::from_secs_f64(config.l2.patience_seconds),
         quotas: Arc::clone(quotas),
     }
-}
-
-fn policy(config: &ServerConfig) -> Box<dyn Policy> {
-    eviction::by_name(config.eviction.policy.as_str())
-        .expect("every policy of the configuration has its name")
 }
 
 async fn listen_http(config: &ServerConfig) -> Result<(TcpListener, String), StartError> {

@@ -64,6 +64,8 @@ impl<'a> Record<'a> {
     }
 
     fn put(&mut self, field: &Field, value: String) {
+        // Errors give their hint a line of its own; a record has one line.
+        let value = value.replace("\nhint: ", "; hint: ");
         if field.name() == "message" {
             self.message = value;
         } else {

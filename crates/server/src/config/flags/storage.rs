@@ -1,5 +1,7 @@
 //! Flags of L1 memory, eviction and L2 storage.
 
+use larder_core::eviction;
+
 use crate::config::flag::{Choice, Flag, Group, Kind, Range};
 
 /// Largest pool, in GiB: one PiB, far beyond any host and safely inside 64-bit byte counts.
@@ -10,6 +12,18 @@ const ALIGN_BYTES_MAX: i64 = 1 << 30;
 const TTL_SECONDS_MAX: i64 = 31_536_000;
 
 const DRAM_HINT: &str = "use a DRAM pool with `--l1-size-gb`";
+
+const POLICIES: &[Choice] = &policies();
+
+const fn policies() -> [Choice; eviction::NAMES.len()] {
+    let mut choices = [const { Choice::works("") }; eviction::NAMES.len()];
+    let mut index = 0;
+    while index < choices.len() {
+        choices[index] = Choice::works(eviction::NAMES[index]);
+        index += 1;
+    }
+    choices
+}
 
 const L1: Group = Group::L1;
 const L2: Group = Group::L2;
@@ -49,6 +63,14 @@ pub(super) const FLAGS: &[Flag] = &[
         "Take the pool from the host's reserved 2 MiB pages. Excludes shared memory.",
     )
     .default("false"),
+    Flag::new(
+        "l1-overcommit",
+        L1,
+        Kind::Switch,
+        "Start with a pool that is larger than the memory the machine or its control group has free. The kernel may then kill a process.",
+    )
+    .default("false")
+    .ours(),
     Flag::new(
         "checksum",
         L1,
@@ -118,14 +140,7 @@ pub(super) const FLAGS: &[Flag] = &[
     Flag::new(
         "eviction-policy",
         Group::Eviction,
-        Kind::Choice(&[
-            Choice::works("LRU"),
-            Choice::works("noop"),
-            Choice::works("ARC"),
-            Choice::works("IsolatedLRU"),
-            Choice::works("S3FIFO"),
-            Choice::works("PrefixARC"),
-        ]),
+        Kind::Choice(POLICIES),
         "Which objects leave the pool first; `noop` never evicts. Required.",
     )
     .hot(),
