@@ -36,7 +36,9 @@ fn prompt(seed: u8, chunks: usize) -> Vec<ChunkHash> {
     (0..chunks)
         .map(|chunk| {
             let mut bytes = [seed; ChunkHash::LEN];
-            bytes[1..9].copy_from_slice(&(chunk as u64).to_le_bytes());
+            // Spread as hashes are: the index goes by the first eight bytes.
+            let head = (chunk as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ u64::from(seed);
+            bytes[..8].copy_from_slice(&head.to_le_bytes());
             ChunkHash(bytes)
         })
         .collect()
@@ -116,6 +118,15 @@ fn a_prompt_larger_than_the_pool_keeps_its_beginning() {
 }
 
 #[test]
+fn room_for_the_end_of_a_range_is_not_made_of_its_beginning() {
+    let (mut cache, scope, hashes) = (cache(2), scope("", 1), prompt(1, 3));
+    store(&mut cache, &scope, &hashes[..2]);
+    let again = cache.reserve(&scope, &hashes, 0..3, 0);
+    assert_eq!((again.resident, again.reserved.len(), again.refused), (2, 0, 1));
+    assert_eq!((hit(&mut cache, &scope, &hashes), cache.stats().leases), (2, 0));
+}
+
+#[test]
 fn eviction_shortens_a_prompt_from_its_end() {
     let (mut cache, scope, hashes) = (cache(8), scope("", 1), prompt(1, 6));
     store(&mut cache, &scope, &hashes[..3]);
@@ -178,6 +189,87 @@ fn all_ranks_must_have_a_chunk() {
     let found = cache.lookup(&ranks, &hashes, 1);
     assert_eq!((found.hit_chunks, cache.stats().leases), (2, 4));
     cache.release_all(found.leases);
+}
+
+#[test]
+fn a_windowed_group_is_leased_as_far_as_its_attention_looks() {
+    let mut cache = cache(16);
+    let hashes = prompt(1, 4);
+    let windowed = Scope { object_group_id: 1, ..scope("", 1) };
+    store(&mut cache, &scope("", 1), &hashes);
+    store(&mut cache, &windowed, &hashes);
+    let rows = [
+        Row { scope: scope("", 1), rank: 0, window: None },
+        Row { scope: windowed.clone(), rank: 0, window: Some(2) },
+    ];
+    let mut found = cache.lookup(&rows, &hashes, 1);
+    assert_eq!((found.hit_chunks, found.leases.held(), cache.stats().leases), (4, 6, 6));
+    assert_eq!(found.leases.take(0, 1, 1..2), None, "the window begins behind it");
+    let last = [2, 3].map(|chunk: usize| cache.find(&windowed, &hashes[chunk]).unwrap());
+    assert_eq!(found.leases.take(0, 1, 2..4), Some(last.to_vec()));
+    last.iter().for_each(|&entry| cache.release(entry, 1));
+    cache.release_all(found.leases);
+    let first = cache.find(&windowed, &hashes[0]).unwrap();
+    assert!(cache.remove_unleased(first));
+    assert_eq!(cache.lookup(&rows, &hashes, 0).hit_chunks, 4, "nobody looks at the first one any more");
+}
+
+#[test]
+fn what_left_the_index_is_told_once_and_what_was_too_much_is_counted() {
+    let most = 65_536;
+    let (mut cache, scope, hashes) = (cache(most as u64 + 2), scope("", 1), prompt(1, most + 2));
+    store(&mut cache, &scope, &hashes[..1]);
+    assert_eq!((cache.evict(1), cache.has_removed()), (1, false), "nobody asked");
+    cache.record_removed(true);
+    store(&mut cache, &scope, &hashes);
+    assert_eq!(cache.evict(2), 2);
+    assert!(cache.has_removed());
+    let (removed, lost) = cache.take_removed();
+    let hashes_of: Vec<ChunkHash> = removed.iter().map(|removed| removed.hash).collect();
+    assert_eq!((hashes_of, lost), (vec![hashes[most + 1], hashes[most]], 0));
+    assert!(!cache.has_removed());
+    store(&mut cache, &scope, &hashes);
+    assert_eq!(cache.clear_step(false, 0, u32::MAX), None);
+    let (removed, lost) = cache.take_removed();
+    assert_eq!((removed.len(), lost), (most, 2));
+    assert_eq!((cache.take_removed().1, cache.has_removed()), (0, false));
+}
+
+#[test]
+fn a_writer_that_gives_up_frees_nothing_that_is_read() {
+    let (mut cache, scope, hashes) = (cache(2), scope("", 1), prompt(1, 1));
+    let entry = store(&mut cache, &scope, &hashes).reserved[0].entry;
+    cache.abort(entry);
+    assert_eq!(hit(&mut cache, &scope, &hashes), 1, "it was committed");
+    assert!(cache.lease(entry, 1));
+    assert_eq!(cache.clear_step(true, 0, u32::MAX), None);
+    cache.abort(entry);
+    assert_eq!((cache.stats().used_bytes, cache.stats().aborted_total), (ALIGN, 0), "it is being read");
+    cache.release(entry, 1);
+    assert_eq!(cache.stats().used_bytes, 0);
+}
+
+#[test]
+fn a_copy_of_the_table_knows_where_somebody_may_be_writing() {
+    let (mut cache, scope) = (cache(4), scope("", 1));
+    cache.record_changes(true);
+    let read = store(&mut cache, &scope, &prompt(1, 1)).reserved[0];
+    let written = cache.reserve(&scope, &prompt(2, 1), 0..1, 0).reserved[0];
+    let being_written = |cache: &Cache, of: Reserved| {
+        let slots = (0..2).filter_map(|id| cache.slot(id));
+        let own: Vec<bool> =
+            slots.filter(|slot| slot.offset == of.offset).map(|slot| slot.is_being_written).collect();
+        assert_eq!(own.len(), 1);
+        own[0]
+    };
+    assert_eq!([read, written].map(|of| being_written(&cache, of)), [false, true]);
+    assert!(cache.lease(read.entry, 1));
+    assert_eq!(cache.clear_step(true, 0, u32::MAX), None);
+    assert_eq!([read, written].map(|of| being_written(&cache, of)), [false, true], "cleared under both");
+    assert!(cache.has_changes() && !cache.take_changes().is_empty() && !cache.has_changes());
+    cache.abort(written.entry);
+    assert!(cache.has_changes());
+    assert!(cache.slot(2).is_none() && cache.slot(u32::MAX).is_none());
 }
 
 #[derive(Clone, Debug)]
