@@ -6,8 +6,13 @@
 use larder_zmtp::codec::{Decoder, FrameLimits};
 use libfuzzer_sys::fuzz_target;
 
-const LIMITS: FrameLimits =
-    FrameLimits { frame_bytes_max: 1 << 16, message_bytes_max: 1 << 17, parts_max: 64, command_bytes_max: 512 };
+const LIMITS: FrameLimits = FrameLimits {
+    frame_bytes_max: 1 << 16,
+    message_bytes_max: 1 << 17,
+    dropped_bytes_max: 1 << 18,
+    parts_max: 64,
+    command_bytes_max: 512,
+};
 
 /// A whole message and its parts' fixed cost, with a command in between.
 const PENDING_BYTES_MAX: u64 =

@@ -177,6 +177,10 @@ impl Dealer {
     fn process(&mut self, mut input: &[u8]) -> Result<()> {
         while let Some(event) = self.decoder.decode(&mut input)? {
             match event {
+                Event::Message { dropped_bytes, .. } if dropped_bytes > 0 => {
+                    let max = self.limits.message_bytes_max;
+                    return Err(Error::Limit { limit: LimitKind::MessageBytes, value: dropped_bytes, max });
+                }
                 Event::Message { parts, .. } => {
                     self.inbox_bytes += parts.iter().map(Bytes::len).sum::<usize>();
                     self.inbox.push_back(parts);

@@ -104,6 +104,8 @@ pub enum LimitKind {
     CommandBytes,
     /// `Limits::connections_max`
     Connections,
+    /// `Limits::connections_per_address_max`
+    ConnectionsPerAddress,
     /// `Limits::handshake_timeout`
     HandshakeTimeout,
     /// `Limits::read_stall_timeout`
@@ -114,12 +116,13 @@ pub enum LimitKind {
 
 impl LimitKind {
     /// Every kind, in the order of [`LimitKind::index`].
-    pub const ALL: [LimitKind; 8] = [
+    pub const ALL: [LimitKind; 9] = [
         LimitKind::FrameBytes,
         LimitKind::MessageBytes,
         LimitKind::Parts,
         LimitKind::CommandBytes,
         LimitKind::Connections,
+        LimitKind::ConnectionsPerAddress,
         LimitKind::HandshakeTimeout,
         LimitKind::ReadStallTimeout,
         LimitKind::WriteStallTimeout,
@@ -138,6 +141,7 @@ impl LimitKind {
             LimitKind::Parts => "parts_max",
             LimitKind::CommandBytes => "command_bytes_max",
             LimitKind::Connections => "connections_max",
+            LimitKind::ConnectionsPerAddress => "connections_per_address_max",
             LimitKind::HandshakeTimeout => "handshake_timeout",
             LimitKind::ReadStallTimeout => "read_stall_timeout",
             LimitKind::WriteStallTimeout => "write_stall_timeout",

@@ -18,9 +18,16 @@
 //!
 //! A [`Permit`] comes with every message. It charges the message to the connection's budget and to the budget of
 //! all connections until the reply has been *written* (or the permit is dropped). A connection over its budget is
-//! not read any more, so a client that never reads its replies blocks itself, through TCP, and nobody else. One
-//! connection at a time may overdraw the common budget by one message, so that half-received messages cannot block
-//! each other for ever. All bounds are in [`Limits`], everything refused is counted in [`Stats`].
+//! not read any more, so a client that never reads its replies blocks itself, through TCP, and nobody else.
+//!
+//! Nor can a client that begins messages and does not end them. A message has to move on from its first byte. A small
+//! share of the common budget is every connection's own, so small messages pass whatever others hold. One connection at a
+//! time may overdraw the budget by one message, so that half-received messages cannot block each other; and while
+//! somebody waits, those who hold much and hardly move are ended first. Answers are bounded in the same way: who makes a
+//! large one asks for [`Peer::room`] before.
+//!
+//! A message too large to keep is read past and handed over cut, so that it can be answered. All bounds are in
+//! [`Limits`], everything refused is counted in [`Stats`].
 
 pub mod codec;
 mod dealer;

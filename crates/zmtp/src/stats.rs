@@ -15,6 +15,7 @@ pub struct Stats {
     protocol_violations: AtomicU64,
     limit_violations: [AtomicU64; LimitKind::ALL.len()],
     messages_in: AtomicU64,
+    messages_cut: AtomicU64,
     messages_out: AtomicU64,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
@@ -30,7 +31,7 @@ pub struct StatsSnapshot {
     pub connections_open: u64,
     /// Connections accepted so far.
     pub connections_accepted: u64,
-    /// Connections closed at once because `connections_max` were open.
+    /// Connections closed at once because `connections_max` were open, or as many of one address as it may have.
     pub connections_refused: u64,
     /// Failures to accept, such as too many open files.
     pub accept_errors: u64,
@@ -42,6 +43,8 @@ pub struct StatsSnapshot {
     pub limit_violations: [u64; LimitKind::ALL.len()],
     /// Messages received.
     pub messages_in: u64,
+    /// Messages received of which a part was too large to keep.
+    pub messages_cut: u64,
     /// Messages queued for peers.
     pub messages_out: u64,
     /// Bytes received.
@@ -74,6 +77,7 @@ impl Stats {
             protocol_violations: read(&self.protocol_violations),
             limit_violations: std::array::from_fn(|index| read(&self.limit_violations[index])),
             messages_in: read(&self.messages_in),
+            messages_cut: read(&self.messages_cut),
             messages_out: read(&self.messages_out),
             bytes_in: read(&self.bytes_in),
             bytes_out: read(&self.bytes_out),
@@ -95,9 +99,9 @@ impl Stats {
         self.connections_open.fetch_sub(1, Relaxed);
     }
 
-    pub(crate) fn refused(&self) {
+    pub(crate) fn refused(&self, limit: LimitKind) {
         self.connections_refused.fetch_add(1, Relaxed);
-        self.limit_violations[LimitKind::Connections.index()].fetch_add(1, Relaxed);
+        self.limit_violations[limit.index()].fetch_add(1, Relaxed);
     }
 
     pub(crate) fn accept_error(&self) {
@@ -120,8 +124,9 @@ impl Stats {
         }
     }
 
-    pub(crate) fn message_in(&self) {
+    pub(crate) fn message_in(&self, dropped_bytes: u64) {
         self.messages_in.fetch_add(1, Relaxed);
+        self.messages_cut.fetch_add(u64::from(dropped_bytes > 0), Relaxed);
     }
 
     pub(crate) fn message_out(&self) {

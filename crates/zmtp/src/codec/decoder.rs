@@ -9,6 +9,9 @@ use crate::error::{Error, LimitKind, Result};
 /// Memory taken for a frame whose payload has not arrived yet; doubled as it arrives.
 const PAYLOAD_START_BYTES: usize = 64 << 10;
 
+/// Most bytes read into place at a time: a large message must not hold up the thread that serves others.
+const READ_BYTES_MAX: usize = 256 << 10;
+
 /// What one part costs beside its bytes, so that many tiny parts are not free.
 const PART_OVERHEAD_BYTES: u64 = 64;
 
@@ -18,6 +21,7 @@ const PART_OVERHEAD_BYTES: u64 = 64;
 pub struct FrameLimits {
     pub frame_bytes_max: u64,
     pub message_bytes_max: u64,
+    pub dropped_bytes_max: u64,
     pub parts_max: usize,
     pub command_bytes_max: u64,
 }
@@ -27,10 +31,12 @@ pub struct FrameLimits {
 pub enum Event {
     /// A whole message.
     Message {
-        /// Its parts, at least one.
+        /// Its parts, at least one unless some were dropped.
         parts: Vec<Bytes>,
         /// Memory the parts take: their bytes and a fixed amount for each.
         cost_bytes: usize,
+        /// Bytes of the parts that were read past because the message is too large to keep; they are the last ones.
+        dropped_bytes: u64,
     },
     /// The payload of a command frame; see [`Command::parse`](super::Command::parse).
     Command(Bytes),
@@ -45,8 +51,12 @@ pub struct Decoder {
     header_len: usize,
     body: Option<Body>,
     parts: Vec<Bytes>,
-    /// Declared bytes of the finished parts and of the one in progress.
+    /// Declared bytes of the finished parts and of the one in progress, as far as they are kept.
     message_bytes: u64,
+    /// Declared bytes of the parts that are not kept.
+    dropped_bytes: u64,
+    /// The frame being read past: its header, and what of its payload is still to come.
+    skipped: Option<(FrameHeader, u64)>,
 }
 
 /// A frame whose header is known and whose payload is not complete.
@@ -81,6 +91,8 @@ impl Decoder {
             body: None,
             parts: Vec::new(),
             message_bytes: 0,
+            dropped_bytes: 0,
+            skipped: None,
         }
     }
 
@@ -91,7 +103,18 @@ impl Decoder {
     /// A violation of the protocol or of a limit.
     pub fn decode(&mut self, input: &mut &[u8]) -> Result<Option<Event>> {
         loop {
-            if let Some(body) = &mut self.body {
+            if let Some((header, missing)) = self.skipped {
+                let take = usize::try_from(missing).unwrap_or(usize::MAX).min(input.len());
+                *input = &input[take..];
+                let missing = missing - take as u64;
+                self.skipped = (missing > 0).then_some((header, missing));
+                if missing > 0 {
+                    return Ok(None);
+                }
+                if let Some(event) = self.end_part(header) {
+                    return Ok(Some(event));
+                }
+            } else if let Some(body) = &mut self.body {
                 while body.missing() > 0 && !input.is_empty() {
                     body.grow();
                     let room = body.payload.capacity() - body.payload.len();
@@ -110,6 +133,10 @@ impl Decoder {
                 }
             } else {
                 let Some(header) = self.take_header(input)? else { return Ok(None) };
+                if !self.keeps(header)? {
+                    self.skipped = Some((header, header.len));
+                    continue;
+                }
                 match input.split_at_checked(header.len as usize) {
                     Some((payload, rest)) => {
                         *input = rest;
@@ -136,7 +163,7 @@ impl Decoder {
 
     /// Whether a frame or message has begun and not ended.
     pub fn in_message(&self) -> bool {
-        self.header_len > 0 || self.body.is_some() || !self.parts.is_empty()
+        self.header_len > 0 || self.body.is_some() || self.skipped.is_some() || self.has_parts()
     }
 
     /// Bytes which the frame in progress still lacks; 0 when its header is not complete.
@@ -145,11 +172,12 @@ impl Decoder {
     }
 
     /// Where the next bytes of the frame in progress belong, so that they can be read straight into place. Never
-    /// longer than the frame. After filling it call [`Decoder::decode`], with no input if need be.
+    /// longer than the frame, nor than what one read may take. After filling it call [`Decoder::decode`], with no
+    /// input if need be.
     pub fn payload_mut(&mut self) -> Option<Limit<&mut Vec<u8>>> {
         let body = self.body.as_mut().filter(|body| body.missing() > 0)?;
         body.grow();
-        let room = (body.payload.capacity() - body.payload.len()).min(body.missing());
+        let room = (body.payload.capacity() - body.payload.len()).min(body.missing()).min(READ_BYTES_MAX);
         Some((&mut body.payload).limit(room))
     }
 
@@ -172,25 +200,33 @@ impl Decoder {
                 }
             }
         };
-        self.check(header)?;
-        if !header.command {
-            self.message_bytes += header.len;
-        }
         Ok(Some(header))
     }
 
-    fn check(&self, header: FrameHeader) -> Result<()> {
+    /// Checks what a header declares, and whether the frame is kept or read past: once one is not, none after it is.
+    fn keeps(&mut self, header: FrameHeader) -> Result<bool> {
         let within = |limit, value, max| {
             if value > max { Err(Error::Limit { limit, value, max }) } else { Ok(()) }
         };
+        let limits = &self.limits;
         if header.command {
-            return within(LimitKind::CommandBytes, header.len, self.limits.command_bytes_max);
+            within(LimitKind::CommandBytes, header.len, limits.command_bytes_max)?;
+            return Ok(true);
         }
+        within(LimitKind::Parts, self.parts.len() as u64 + 1, limits.parts_max as u64)?;
+        let most = |kept: u64| kept.max(limits.dropped_bytes_max);
+        within(LimitKind::FrameBytes, header.len, most(limits.frame_bytes_max))?;
         let message_bytes = self.message_bytes.saturating_add(header.len);
-        let parts = self.parts.len() as u64 + 1;
-        within(LimitKind::FrameBytes, header.len, self.limits.frame_bytes_max)?;
-        within(LimitKind::MessageBytes, message_bytes, self.limits.message_bytes_max)?;
-        within(LimitKind::Parts, parts, self.limits.parts_max as u64)
+        let fits = header.len <= limits.frame_bytes_max && message_bytes <= limits.message_bytes_max;
+        if fits && self.dropped_bytes == 0 {
+            self.message_bytes = message_bytes;
+            return Ok(true);
+        }
+        // A part without bytes counts as one, so that their number is bounded as well.
+        self.dropped_bytes = self.dropped_bytes.saturating_add(header.len.max(1));
+        let whole = self.message_bytes.saturating_add(self.dropped_bytes);
+        within(LimitKind::MessageBytes, whole, most(limits.message_bytes_max))?;
+        Ok(false)
     }
 
     /// A frame is complete: a command, the last part of a message, or one more part.
@@ -202,11 +238,22 @@ impl Decoder {
             self.parts.reserve(4);
         }
         self.parts.push(payload);
+        self.end_part(header)
+    }
+
+    /// A part of a message is over; the message is too unless more follows.
+    fn end_part(&mut self, header: FrameHeader) -> Option<Event> {
         if header.more {
             return None;
         }
         let cost_bytes = self.pending_bytes() as usize;
         self.message_bytes = 0;
-        Some(Event::Message { parts: std::mem::take(&mut self.parts), cost_bytes })
+        let dropped_bytes = std::mem::take(&mut self.dropped_bytes);
+        Some(Event::Message { parts: std::mem::take(&mut self.parts), cost_bytes, dropped_bytes })
+    }
+
+    /// Whether parts of an unfinished message are over.
+    fn has_parts(&self) -> bool {
+        !self.parts.is_empty() || self.dropped_bytes > 0
     }
 }

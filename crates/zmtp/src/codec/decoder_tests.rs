@@ -9,8 +9,13 @@ use proptest::prelude::*;
 use super::{Decoder, Encoder, Event, FRAME_COPY_BYTES_MAX, FrameLimits};
 use crate::error::{Error, LimitKind, Violation};
 
-const LIMITS: FrameLimits =
-    FrameLimits { frame_bytes_max: 1 << 20, message_bytes_max: 1 << 21, parts_max: 8, command_bytes_max: 64 };
+const LIMITS: FrameLimits = FrameLimits {
+    frame_bytes_max: 1 << 20,
+    message_bytes_max: 1 << 21,
+    dropped_bytes_max: 0,
+    parts_max: 8,
+    command_bytes_max: 64,
+};
 
 #[derive(Clone, Debug)]
 enum Item {
@@ -111,6 +116,43 @@ proptest! {
         }
     }
 
+    /// Whatever the limits, no message is lost: its first frames come as they are, and the rest of it is counted.
+    #[test]
+    fn what_is_too_large_to_keep_is_read_past_and_counted(
+        items in vec(item(), 1..6),
+        frame_bytes_max in 0u64..3000,
+        message_bytes_max in 0u64..5000,
+        chunk_len in prop_oneof![1usize..12, 1000usize..100_000],
+    ) {
+        let stream = written(&items, 100_000);
+        let limits = FrameLimits { frame_bytes_max, message_bytes_max, dropped_bytes_max: u64::MAX, ..LIMITS };
+        let mut decoder = Decoder::new(limits);
+        let mut events = Vec::new();
+        for mut chunk in stream.chunks(chunk_len) {
+            while let Some(event) = decoder.decode(&mut chunk).unwrap() {
+                events.push(event);
+            }
+            let kept_max = message_bytes_max + LIMITS.command_bytes_max + 64 * LIMITS.parts_max as u64;
+            prop_assert!(decoder.pending_bytes() <= kept_max);
+        }
+        prop_assert!(!decoder.in_message());
+        prop_assert_eq!(events.len(), items.len());
+        for (event, item) in events.iter().zip(&items) {
+            let (Event::Message { parts, dropped_bytes, .. }, Item::Message(expected)) = (event, item) else {
+                prop_assert!(matches(event, item));
+                continue;
+            };
+            let fits = |kept: usize| {
+                let bytes = expected[..kept].iter().map(|part| part.len() as u64).sum::<u64>();
+                bytes <= message_bytes_max && expected[..kept].iter().all(|part| part.len() as u64 <= frame_bytes_max)
+            };
+            let kept = (0..=expected.len()).rfind(|kept| fits(*kept)).unwrap();
+            prop_assert_eq!(&parts[..], &expected[..kept]);
+            let lost = expected[kept..].iter().map(|part| part.len().max(1) as u64).sum::<u64>();
+            prop_assert_eq!(*dropped_bytes, lost);
+        }
+    }
+
     #[test]
     fn random_bytes_never_panic_and_never_take_memory(stream in vec(any::<u8>(), 0..4000), step in 1usize..64) {
         let mut decoder = Decoder::new(LIMITS);
@@ -199,7 +241,7 @@ fn a_large_frame_ends_in_exactly_its_own_memory() {
     stream.extend(vec![9; len]);
     let mut decoder = Decoder::new(LIMITS);
     for mut chunk in stream.chunks(1000) {
-        if let Some(Event::Message { parts, cost_bytes }) = decoder.decode(&mut chunk).unwrap() {
+        if let Some(Event::Message { parts, cost_bytes, .. }) = decoder.decode(&mut chunk).unwrap() {
             assert_eq!(cost_bytes, len + 64);
             let part = parts.into_iter().next().unwrap();
             // A buffer with room to spare would be exchanged for a smaller copy, or keep the room.

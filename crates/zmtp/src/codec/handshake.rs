@@ -20,8 +20,13 @@ impl Handshake {
     pub fn start(local: Ready, command_bytes_max: u64, out: &mut Encoder) -> Handshake {
         out.raw(&GREETING);
         // No message is allowed before READY, so its limits do not matter here.
-        let limits =
-            FrameLimits { frame_bytes_max: 0, message_bytes_max: 0, parts_max: 1, command_bytes_max };
+        let limits = FrameLimits {
+            frame_bytes_max: 0,
+            message_bytes_max: 0,
+            dropped_bytes_max: 0,
+            parts_max: 1,
+            command_bytes_max,
+        };
         Handshake { local, greeting: Some(GreetingReader::default()), decoder: Decoder::new(limits) }
     }
 

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, UnixListener};
@@ -15,12 +16,17 @@ use crate::error::{Error, Result};
 use crate::limits::Limits;
 use crate::router::PeerAddress;
 
+/// Time between two probes of a peer that is silent, and how many may stay without an answer.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_PROBES: u32 = 3;
+
 /// A socket that accepts connections. Dropping it removes its ipc path.
 #[derive(Debug)]
 pub(crate) struct Listener {
     socket: ListenerSocket,
     endpoint: Endpoint,
     keepalive: Option<TcpKeepalive>,
+    user_timeout: Duration,
 }
 
 #[derive(Debug)]
@@ -62,6 +68,7 @@ impl Listener {
             socket: ListenerSocket::Unix { listener: socket, _path: path },
             endpoint: endpoint.clone(),
             keepalive: None,
+            user_timeout: Duration::ZERO,
         }
     }
 
@@ -76,8 +83,10 @@ impl Listener {
                 let (stream, address) = ready!(listener.poll_accept(cx))?;
                 // A socket whose peer has gone refuses options; reading it will tell.
                 let _ = stream.set_nodelay(true);
+                let socket = socket2::SockRef::from(&stream);
+                let _ = socket.set_tcp_user_timeout(Some(self.user_timeout));
                 if let Some(keepalive) = &self.keepalive {
-                    let _ = socket2::SockRef::from(&stream).set_tcp_keepalive(keepalive);
+                    let _ = socket.set_tcp_keepalive(keepalive);
                 }
                 Poll::Ready(Ok(Accepted { stream: Stream::Tcp(stream), address: PeerAddress::Tcp(address) }))
             }
@@ -134,9 +143,10 @@ fn bind_tcp_address(address: SocketAddr, limits: &Limits) -> io::Result<Listener
     let bound = listener.local_addr()?;
     let endpoint = Endpoint::Tcp { host: Host::Ip(bound.ip()), port: bound.port() };
     let keepalive = limits.tcp_keepalive.map(|idle| {
-        TcpKeepalive::new().with_time(idle).with_interval(std::time::Duration::from_secs(10)).with_retries(3)
+        TcpKeepalive::new().with_time(idle).with_interval(KEEPALIVE_INTERVAL).with_retries(KEEPALIVE_PROBES)
     });
-    Ok(Listener { socket: ListenerSocket::Tcp(listener), endpoint, keepalive })
+    let user_timeout = limits.tcp_user_timeout;
+    Ok(Listener { socket: ListenerSocket::Tcp(listener), endpoint, keepalive, user_timeout })
 }
 
 fn is_family_missing(error: &io::Error) -> bool {
@@ -204,5 +214,27 @@ impl Drop for BoundPath {
             // Nobody is left to tell; the next start clears a path that stays.
             let _ = std::fs::remove_file(&self.path);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What happens to a host that vanishes is the kernel's; that it is asked to look is ours.
+    #[tokio::test]
+    async fn the_kernel_is_told_to_notice_hosts_that_vanish() {
+        let limits = Limits { tcp_user_timeout: Duration::from_secs(7), ..Limits::default() };
+        let listener = Listener::bind(&"tcp://127.0.0.1:0".parse().unwrap(), &limits).unwrap().remove(0);
+        let Endpoint::Tcp { port, .. } = *listener.endpoint() else { panic!("not TCP") };
+        let _client = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let accepted = std::future::poll_fn(|cx| listener.poll_accept(cx)).await.unwrap();
+        let Stream::Tcp(stream) = accepted.stream else { panic!("not TCP") };
+        let socket = socket2::SockRef::from(&stream);
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::from_secs(7)));
+        assert!(socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), limits.tcp_keepalive.unwrap());
+        assert_eq!(socket.tcp_keepalive_interval().unwrap(), KEEPALIVE_INTERVAL);
+        assert_eq!(socket.tcp_keepalive_retries().unwrap(), KEEPALIVE_PROBES);
     }
 }

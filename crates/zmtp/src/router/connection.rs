@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 
-use super::deadlines::Deadlines;
+use super::deadlines::{Contested, Deadlines};
 use super::outgoing::Outgoing;
 use super::peer::{Charge, Message, Peer, Permit};
 use super::serve::{Handler, Shared};
@@ -13,8 +13,9 @@ use crate::codec::{Command, Decoder, Event, Handshake, Ready, SocketType};
 use crate::error::{Error, Result};
 use crate::net::{SCRATCH_BYTES, Scratch, Stream};
 
-/// Reads of one connection before the others get their turn.
+/// Reads of one connection, and bytes of them, before the others get their turn.
 const ROUNDS_MAX: usize = 8;
+const TURN_BYTES_MAX: usize = 512 << 10;
 
 /// Frames lacking at least this much are read into place, smaller rests through the scratch buffer.
 const IN_PLACE_BYTES_MIN: usize = SCRATCH_BYTES / 4;
@@ -65,6 +66,8 @@ pub(super) struct Connection<H: Handler> {
     outgoing: Outgoing,
     deadlines: Deadlines,
     blocked: bool,
+    /// Bytes read in this turn.
+    turn_bytes: usize,
     ended: Disconnect,
 }
 
@@ -96,13 +99,18 @@ impl<H: Handler> Connection<H> {
             outgoing,
             deadlines: Deadlines::new(&shared.limits),
             blocked: false,
+            turn_bytes: 0,
             ended: Disconnect::Shutdown,
             shared,
         }
     }
 
     fn drive(&mut self, cx: &mut Context<'_>) -> Poll<Disconnect> {
+        self.turn_bytes = 0;
         for _ in 0..ROUNDS_MAX {
+            if self.turn_bytes > TURN_BYTES_MAX {
+                break;
+            }
             if let Err(error) = self.flush(cx) {
                 return Poll::Ready(Disconnect::Failed(error));
             }
@@ -134,28 +142,38 @@ impl<H: Handler> Connection<H> {
             if self.peer.is_kicked() || self.shared.is_closing() != closing {
                 continue;
             }
-            return self.deadlines.poll(cx, &self.shared.limits).map(Disconnect::Failed);
+            return self.poll_deadlines(cx).map(Disconnect::Failed);
         }
         cx.waker().wake_by_ref();
         Poll::Pending
     }
 
+    fn poll_deadlines(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
+        let (shared, peer) = (&self.shared, &self.peer);
+        let reserve = shared.limits.reserve_bytes;
+        let holds =
+            self.charge.as_ref().is_some_and(|charge| charge.has_overdraft() || charge.bytes() > reserve);
+        self.deadlines.poll(cx, &shared.limits, || Contested {
+            read: holds && shared.budget.is_contested(),
+            write: peer.outgoing_bytes() > reserve && shared.outgoing_budget.is_contested(),
+        })
+    }
+
     /// Writes until nothing is left or the socket takes no more.
     fn flush(&mut self, cx: &mut Context<'_>) -> Result<()> {
-        let timeout = self.shared.limits.write_stall_timeout;
         loop {
             if self.outgoing.is_empty() && !self.peer.take_outgoing(&mut self.outgoing) {
-                self.deadlines.writing(false, timeout);
+                self.deadlines.write.end();
                 return Ok(());
             }
             match self.stream.poll_write(cx, &mut self.outgoing.encoder) {
                 Poll::Pending => {
-                    self.deadlines.writing(true, timeout);
+                    self.deadlines.write.begin();
                     return Ok(());
                 }
                 Poll::Ready(written) => {
                     let written = written?;
-                    self.deadlines.writing(false, timeout);
+                    self.deadlines.write.moved(written);
                     self.outgoing.note_written(written);
                     self.peer.sub_outgoing(written);
                     self.shared.stats.bytes_out(written);
@@ -167,7 +185,7 @@ impl<H: Handler> Connection<H> {
     /// Reads once, if the budgets allow it, and hands over what is complete.
     fn receive(&mut self, cx: &mut Context<'_>) -> Result<Received> {
         if !self.may_receive() {
-            self.deadlines.reading(false, self.shared.limits.read_stall_timeout);
+            self.deadlines.read.pause();
             return Ok(Received::Blocked);
         }
         if !self.carry.is_empty() {
@@ -204,11 +222,12 @@ impl<H: Handler> Connection<H> {
 
     /// Accounts for a read; `None` if the socket has nothing.
     fn check_read(&mut self, read: Poll<std::io::Result<usize>>) -> Result<Option<usize>> {
-        let timeout = self.shared.limits.read_stall_timeout;
         match read {
             Poll::Pending => {
-                self.deadlines.reading(self.decoder.in_message(), timeout);
-                if !self.decoder.in_message() {
+                if self.decoder.in_message() {
+                    self.deadlines.read.begin();
+                } else {
+                    self.deadlines.read.end();
                     // The overdraft, if it was taken, is for those who have something to say.
                     self.charge = None;
                 }
@@ -217,7 +236,8 @@ impl<H: Handler> Connection<H> {
             Poll::Ready(Ok(0)) => Err(Error::Closed { partial_bytes: self.decoder.pending_bytes() }),
             Poll::Ready(read) => {
                 let read = read?;
-                self.deadlines.reading(false, timeout);
+                self.deadlines.read.moved(read);
+                self.turn_bytes += read;
                 self.shared.stats.bytes_in(read);
                 Ok(Some(read))
             }
@@ -233,7 +253,9 @@ impl<H: Handler> Connection<H> {
         while let Some(event) = self.decoder.decode(&mut input)? {
             match event {
                 Event::Command(body) => self.command(&body)?,
-                Event::Message { parts, cost_bytes } => self.message(parts, cost_bytes),
+                Event::Message { parts, cost_bytes, dropped_bytes } => {
+                    self.message(parts, cost_bytes, dropped_bytes);
+                }
             }
             if !input.is_empty() && !self.may_receive() {
                 return Ok(input.len());
@@ -260,11 +282,12 @@ impl<H: Handler> Connection<H> {
         Ok(true)
     }
 
-    fn message(&mut self, parts: Vec<Bytes>, cost_bytes: usize) {
+    fn message(&mut self, parts: Vec<Bytes>, cost_bytes: usize, dropped_bytes: u64) {
+        self.deadlines.read.end();
         let mut charge = self.charge.take().unwrap_or_else(|| Charge::new(&self.peer));
         charge.raise(cost_bytes);
-        self.shared.stats.message_in();
-        let message = Message { parts, permit: Permit::new(charge) };
+        self.shared.stats.message_in(dropped_bytes);
+        let message = Message { parts, dropped_bytes, permit: Permit::new(charge) };
         self.handler.message(&self.peer, message);
     }
 
@@ -310,10 +333,10 @@ impl<H: Handler> Connection<H> {
         let limits = &self.shared.limits;
         let receiving = self.charge.as_ref().map_or(0, Charge::bytes);
         let charged = self.peer.charged_bytes();
-        let own = self.peer.outgoing_bytes() < limits.outgoing_bytes_max.max(1)
+        let own = self.peer.may_be_read()
             && self.peer.in_flight() < limits.messages_in_flight_max.max(1)
             && (charged < limits.connection_budget_bytes || charged == receiving);
-        if !own || self.shared.budget.admits() {
+        if !own || charged < limits.reserve_bytes || self.shared.budget.admits() {
             return own;
         }
         match &mut self.charge {

@@ -49,8 +49,11 @@ impl fmt::Display for PeerAddress {
 /// A message as received.
 #[derive(Debug)]
 pub struct Message {
-    /// Its frames, at least one. Each owns its memory alone, so keeping one keeps nothing else.
+    /// Its frames, at least one of a whole message. Each owns its memory alone, so keeping one keeps nothing else.
     pub parts: Vec<Bytes>,
+    /// Bytes of its last frames that were too large to keep and are not among `parts`
+    /// ([`Limits::message_bytes_max`](crate::Limits)); 0 for a whole message.
+    pub dropped_bytes: u64,
     /// The right to answer, and the charge for the message until the answer is written.
     pub permit: Permit,
 }
@@ -122,7 +125,7 @@ impl Peer {
     ///
     /// The peer is gone, `Limits::outgoing_bytes_max` bytes are queued already, or there are no parts.
     pub fn send(&self, parts: impl IntoIterator<Item = Bytes>) -> Result<(), SendError> {
-        let max = self.0.router.limits.outgoing_bytes_max.max(1);
+        let max = self.outgoing_bytes_max();
         let queued = self.outgoing_bytes();
         if queued >= max {
             return Err(SendError::Full { queued, max });
@@ -139,6 +142,35 @@ impl Peer {
     /// Whether the connection has ended.
     pub fn is_gone(&self) -> bool {
         self.lock().gone
+    }
+
+    /// Waits until there is room for another answer, which is to be asked before a large one is made or a kept message
+    /// is served: while much is queued for this peer it waits, and while much is queued for all peers, one at a time
+    /// passes.
+    ///
+    /// # Errors
+    ///
+    /// The peer is gone.
+    pub async fn room(&self) -> Result<(), SendError> {
+        let budget = &self.0.router.outgoing_budget;
+        loop {
+            // Both announced before the question, so that no release goes unnoticed.
+            let _waiting = budget.wait();
+            let changed = budget.changed();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if self.is_gone() {
+                return Err(SendError::Gone);
+            }
+            if self.outgoing_bytes() < self.outgoing_bytes_max() && budget.admits(self.id()) {
+                return Ok(());
+            }
+            changed.await;
+        }
+    }
+
+    fn outgoing_bytes_max(&self) -> usize {
+        self.0.router.limits.outgoing_bytes_max.max(1)
     }
 
     /// Bytes queued for the peer and not yet written.
@@ -183,10 +215,18 @@ impl Peer {
 
     pub(super) fn add_outgoing(&self, bytes: usize) {
         self.0.outgoing_bytes.fetch_add(bytes, SeqCst);
+        self.0.router.outgoing_budget.charge(bytes);
     }
 
     pub(super) fn sub_outgoing(&self, bytes: usize) {
-        self.0.outgoing_bytes.fetch_sub(bytes, SeqCst);
+        let left = self.0.outgoing_bytes.fetch_sub(bytes, SeqCst) - bytes;
+        self.0.router.outgoing_budget.release(self.id(), bytes, left == 0);
+    }
+
+    /// Whether what is queued for the peer, and for all, lets it ask for more.
+    pub(super) fn may_be_read(&self) -> bool {
+        let queued = self.outgoing_bytes();
+        queued == 0 || queued < self.outgoing_bytes_max() && self.0.router.outgoing_budget.has_room()
     }
 
     pub(super) fn in_flight(&self) -> usize {
@@ -261,7 +301,8 @@ impl Peer {
         let outgoing = std::mem::take(&mut queue.outgoing);
         drop(queue);
         drop(outgoing);
-        self.0.outgoing_bytes.store(0, SeqCst);
+        let queued = self.0.outgoing_bytes.swap(0, SeqCst);
+        self.0.router.outgoing_budget.release(self.id(), queued, true);
     }
 }
 

@@ -1,8 +1,10 @@
 //! The router itself: binding, accepting, stopping.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::future::poll_fn;
 use std::io::ErrorKind;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,11 +14,11 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Sleep, sleep};
 
-use super::budget::Budget;
+use super::budget::{Budget, OutgoingBudget};
 use super::connection::{Connection, Disconnect};
-use super::peer::{Message, Peer, PeerId};
+use super::peer::{Message, Peer, PeerAddress, PeerId};
 use crate::endpoint::Endpoint;
-use crate::error::Result;
+use crate::error::{LimitKind, Result};
 use crate::limits::Limits;
 use crate::net::{Accepted, Listener};
 use crate::stats::Stats;
@@ -54,6 +56,7 @@ pub(super) struct Shared {
     pub(super) limits: Limits,
     pub(super) stats: Stats,
     pub(super) budget: Budget,
+    pub(super) outgoing_budget: OutgoingBudget,
     registry: Mutex<Registry>,
     closing: AtomicBool,
 }
@@ -61,6 +64,8 @@ pub(super) struct Shared {
 #[derive(Debug, Default)]
 struct Registry {
     peers: HashMap<PeerId, Peer>,
+    /// Connections by the IP address they come from.
+    by_address: HashMap<IpAddr, usize>,
     last_id: u64,
     /// The accepting task.
     waker: Option<Waker>,
@@ -83,6 +88,7 @@ impl Router {
         }
         let shared = Arc::new(Shared {
             budget: Budget::new(limits.total_budget_bytes),
+            outgoing_budget: OutgoingBudget::new(limits.total_outgoing_bytes_max),
             limits,
             stats: Stats::default(),
             registry: Mutex::default(),
@@ -198,6 +204,11 @@ impl Handle {
         self.shared.budget.used()
     }
 
+    /// Bytes queued for all connections, as `Limits::total_outgoing_bytes_max` counts them.
+    pub fn outgoing_bytes(&self) -> usize {
+        self.shared.outgoing_budget.used()
+    }
+
     /// The connection with this number, if it is open.
     pub fn peer(&self, id: PeerId) -> Option<Peer> {
         self.shared.registry().peers.get(&id).cloned()
@@ -229,23 +240,44 @@ impl Shared {
 
     pub(super) fn opened(&self, peer: &Peer) {
         self.stats.opened();
-        self.registry().peers.insert(peer.id(), peer.clone());
+        let mut registry = self.registry();
+        registry.peers.insert(peer.id(), peer.clone());
+        if let PeerAddress::Tcp(address) = peer.address() {
+            *registry.by_address.entry(address.ip()).or_default() += 1;
+        }
     }
 
     pub(super) fn closed(&self, peer: &Peer) {
         self.stats.closed();
         self.budget.forget(peer);
-        self.registry().peers.remove(&peer.id());
+        let mut registry = self.registry();
+        registry.peers.remove(&peer.id());
+        if let PeerAddress::Tcp(address) = peer.address()
+            && let Entry::Occupied(mut open) = registry.by_address.entry(address.ip())
+        {
+            *open.get_mut() -= 1;
+            if *open.get() == 0 {
+                open.remove();
+            }
+        }
     }
 
     /// A connection for what was accepted, unless too many are open.
     fn admit<H: Handler>(self: &Arc<Self>, accepted: Accepted, handler: &Arc<H>) -> Option<Connection<H>> {
-        if self.stats.connections_open() >= self.limits.connections_max as u64 {
-            self.stats.refused();
-            return None;
-        }
         let id = {
             let mut registry = self.registry();
+            let from_there = match accepted.address {
+                PeerAddress::Tcp(address) => registry.by_address.get(&address.ip()).copied().unwrap_or(0),
+                PeerAddress::Ipc { .. } => 0,
+            };
+            if self.stats.connections_open() >= self.limits.connections_max as u64 {
+                self.stats.refused(LimitKind::Connections);
+                return None;
+            }
+            if from_there >= self.limits.connections_per_address_max {
+                self.stats.refused(LimitKind::ConnectionsPerAddress);
+                return None;
+            }
             registry.last_id += 1;
             PeerId(registry.last_id)
         };

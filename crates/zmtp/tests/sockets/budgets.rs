@@ -223,7 +223,7 @@ fn half_messages_do_not_block_each_other() {
 /// While one peer's kept messages use up the common budget, others are served one message at a time.
 #[test]
 fn a_used_up_budget_slows_others_and_does_not_stop_them() {
-    let limits = Limits { total_budget_bytes: 50_000, ..Limits::default() };
+    let limits = Limits { total_budget_bytes: 50_000, reserve_bytes: 0, ..Limits::default() };
     let keep = Keep::default();
     let kept = keep.kept;
     let server = Server::start(limits, keep);
@@ -242,7 +242,9 @@ fn no_wake_up_is_lost_between_threads() {
         messages_in_flight_max: 3,
         connection_budget_bytes: 3_000,
         total_budget_bytes: 10_000,
+        reserve_bytes: 1_000,
         outgoing_bytes_max: 5_000,
+        total_outgoing_bytes_max: 20_000,
         ..Limits::default()
     };
     let (sender, receiver) = std::sync::mpsc::channel::<Message>();
@@ -312,7 +314,9 @@ fn budgets_of_nothing_serve_one_message_at_a_time() {
         messages_in_flight_max: 0,
         connection_budget_bytes: 0,
         total_budget_bytes: 0,
+        reserve_bytes: 0,
         outgoing_bytes_max: 0,
+        total_outgoing_bytes_max: 0,
         ..Limits::default()
     };
     let server = Server::start(limits, Echo);
@@ -325,12 +329,50 @@ fn budgets_of_nothing_serve_one_message_at_a_time() {
     }
 }
 
+/// Answers with how much of a message was dropped, and its first part.
+struct Measure;
+
+impl Handler for Measure {
+    fn message(&self, _: &Peer, message: Message) {
+        let dropped = message.dropped_bytes.to_string();
+        let first = message.parts.first().cloned().unwrap_or_default();
+        message.permit.reply([first, dropped.into()]).unwrap();
+    }
+}
+
 #[tokio::test]
-async fn messages_over_the_limit_end_the_connection() {
-    let limits = Limits { message_bytes_max: 1000, ..Limits::default() };
+async fn a_message_too_large_to_keep_is_answered_and_costs_no_memory() {
+    let limits = Limits { message_bytes_max: 1000, dropped_bytes_max: 64 << 20, ..Limits::default() };
+    let server = Server::start(limits, Measure);
+    let mut dealer = Dealer::connect(&server.endpoints[0]).await.unwrap();
+    for (parts, dropped) in [([600, 401, 0], "402"), ([3, 32 << 20, 5], "33554437"), ([3, 4, 5], "0")] {
+        dealer.send(parts.map(|length| Bytes::from(vec![b'x'; length]))).await.unwrap();
+        let answer = dealer.recv().await.unwrap();
+        assert_eq!((answer[0].len(), &answer[1]), (parts[0], &Bytes::from(dropped)));
+    }
+    dealer.send([Bytes::from(vec![0; 2000])]).await.unwrap();
+    assert_eq!(dealer.recv().await.unwrap(), ["", "2000"]);
+    assert_eq!(server.stats().messages_cut, 3);
+}
+
+#[tokio::test]
+async fn messages_far_over_the_limit_end_the_connection() {
+    let limits = Limits { message_bytes_max: 1000, dropped_bytes_max: 2000, ..Limits::default() };
     let server = Server::start(limits, Echo);
     let mut dealer = Dealer::connect(&server.endpoints[0]).await.unwrap();
-    dealer.send([Bytes::from(vec![0; 600]), Bytes::from(vec![0; 401])]).await.unwrap();
+    dealer.send([Bytes::from(vec![0; 1600]), Bytes::from(vec![0; 401])]).await.unwrap();
     assert!(matches!(dealer.recv().await, Err(Error::Closed { .. } | Error::Io(_))));
     assert_eq!(server.stats().violations(LimitKind::MessageBytes), 1);
+}
+
+#[test]
+fn one_address_leaves_connections_to_others() {
+    let limits = Limits { connections_per_address_max: 3, ..Limits::default() };
+    let server = Server::start_at(&["tcp://127.0.0.1:0", "ipc://@larder-zmtp-test-address"], limits, Echo);
+    let kept: Vec<_> = (0..3).map(|_| server.raw().shake_hands(b"")).collect();
+    server.raw().expect_closed();
+    assert_eq!(server.stats().violations(LimitKind::ConnectionsPerAddress), 1);
+    drop(kept);
+    server.wait_for("they are gone", |stats| stats.connections_open == 0);
+    server.probe();
 }

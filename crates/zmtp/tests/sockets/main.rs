@@ -7,4 +7,5 @@ mod common;
 mod echo;
 mod endpoints;
 mod lifecycle;
+mod patience;
 mod processes;
