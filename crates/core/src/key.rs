@@ -6,6 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::layout::ObjectLayout;
+use crate::name::{NameError, check_model_name};
 
 /// Most ranks one lookup may fan out to; a larger `world_size` is a mistake, not a cluster.
 pub const WORLD_SIZE_MAX: u32 = 65_536;
@@ -17,7 +18,7 @@ pub const WORLD_SIZE_MAX: u32 = 65_536;
 /// dimensions misses instead of reading bytes it would misinterpret.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Scope {
-    /// The model as the engine names it; without `@`.
+    /// The model as the engine names it; as [`check_model_name`] lets it through.
     pub model_name: Arc<str>,
     /// The rank encoded as by [`kv_rank`].
     pub kv_rank: u64,
@@ -41,9 +42,9 @@ pub fn kv_rank(world_size: u32, worker_id: u32) -> u64 {
 /// Why a key can't name an object.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
-    /// `@` separates fields in the names storage adapters derive from a key.
-    #[error("model name `{0}` contains `@`, which separates the fields of stored names")]
-    ModelName(String),
+    /// A name that can't be part of stored names.
+    #[error(transparent)]
+    Name(#[from] NameError),
     /// `world_size` is 0 or beyond [`WORLD_SIZE_MAX`].
     #[error("world size `{0}` is out of range 1..={WORLD_SIZE_MAX}")]
     WorldSize(u32),
@@ -102,9 +103,7 @@ impl TokenRange {
 /// # Errors
 /// The first [`KeyError`] found.
 pub fn check_key(model_name: &str, world_size: u32, worker_id: Option<u32>) -> Result<(), KeyError> {
-    if model_name.contains('@') {
-        return Err(KeyError::ModelName(model_name.to_owned()));
-    }
+    check_model_name(model_name)?;
     if !(1..=WORLD_SIZE_MAX).contains(&world_size) {
         return Err(KeyError::WorldSize(world_size));
     }
@@ -140,7 +139,7 @@ mod tests {
     fn keys_are_checked_field_by_field() {
         assert_eq!(check_key("m", 2, Some(1)), Ok(()));
         assert_eq!(check_key("m", 2, None), Ok(()));
-        assert!(matches!(check_key("m@x", 1, None), Err(KeyError::ModelName(_))));
+        assert!(matches!(check_key("m@x", 1, None), Err(KeyError::Name(_))));
         assert!(matches!(check_key("m", 0, None), Err(KeyError::WorldSize(0))));
         assert!(matches!(check_key("m", 2, Some(2)), Err(KeyError::WorkerId { .. })));
     }

@@ -13,4 +13,5 @@ pub mod key;
 pub mod kv_events;
 pub mod layout;
 pub mod lease;
+pub mod name;
 pub mod quota;

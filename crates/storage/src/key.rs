@@ -7,8 +7,8 @@ use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Longest salt in characters (`spec/cache-semantics.md` 2).
-pub const SALT_CHARS_MAX: usize = 128;
+use larder_core::name::{NameError, check_cache_salt, check_model_name};
+
 /// Longest file name in bytes a Linux file system takes.
 pub const FILE_NAME_BYTES_MAX: usize = 255;
 /// Suffix of a stored file.
@@ -26,7 +26,7 @@ const SLASH: &str = "-SEP-";
 pub struct Key {
     /// Hash of the token prefix the chunk ends.
     pub chunk_hash: [u8; 32],
-    /// The model as the engine names it; never contains `@`.
+    /// The model as the engine names it; never contains `@` or NUL.
     pub model_name: Arc<str>,
     /// The rank as encoded by the protocol; may exceed 32 bits.
     pub kv_rank: u64,
@@ -39,12 +39,9 @@ pub struct Key {
 /// Why a key is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
-    /// `@` separates the fields of stored names.
-    #[error("model name `{0}` contains `@` or NUL")]
-    ModelName(String),
-    /// The salt would break out of its field or of the directory.
-    #[error("cache salt `{0}` contains `@`, `/`, `\\` or NUL, or is longer than {SALT_CHARS_MAX} characters")]
-    CacheSalt(String),
+    /// A name that would break out of its field or of the directory.
+    #[error(transparent)]
+    Name(#[from] NameError),
     /// The file system can't hold the name.
     #[error("file name of model `{model_name}` takes {bytes} bytes, more than {FILE_NAME_BYTES_MAX}")]
     NameTooLong {
@@ -65,12 +62,8 @@ impl Key {
         cache_salt: impl Into<Arc<str>>,
     ) -> Result<Self, KeyError> {
         let (model_name, cache_salt) = (model_name.into(), cache_salt.into());
-        if model_name.contains(['@', '\0']) {
-            return Err(KeyError::ModelName(model_name.to_string()));
-        }
-        if cache_salt.contains(['@', '/', '\\', '\0']) || cache_salt.chars().count() > SALT_CHARS_MAX {
-            return Err(KeyError::CacheSalt(cache_salt.to_string()));
-        }
+        check_model_name(&model_name)?;
+        check_cache_salt(&cache_salt)?;
         Ok(Self { chunk_hash, model_name, kv_rank, object_group_id, cache_salt })
     }
 

@@ -3,6 +3,7 @@
 use crate::error::ValueError;
 use crate::ids::{IdArray, TokenIds};
 use crate::msgpack::{Reader, Writer, required, set};
+use crate::name;
 
 /// Blocks newly allocated to a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,7 +22,7 @@ impl<'a> AllocationRecord<'a> {
         let mut new_block_ids = None;
         let mut new_token_ids = None;
         reader.fields(|name, value| match name {
-            "req_id" => set(&mut request_id, value.str()),
+            "req_id" => set(&mut request_id, name::request_id(value)),
             "new_block_ids" => set(&mut new_block_ids, IdArray::read(value)),
             "new_token_ids" => set(&mut new_token_ids, IdArray::read(value)),
             _ => Ok(false),

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use crate::error::{ValueError, WireError};
 use crate::limits;
 use crate::msgpack::{Reader, Writer, required, set};
+use crate::name;
 
 /// What an engine tells about itself when it registers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,12 +43,12 @@ impl<'a> EngineContext<'a> {
         let mut num_physical_slots = None;
         reader.fields(|name, value| match name {
             "instance_id" => set(&mut instance_id, value.int_as()),
-            "model_name" => set(&mut model_name, value.str()),
+            "model_name" => set(&mut model_name, name::model(value)),
             "world_size" => set(&mut world_size, value.int_as()),
             "block_size" => set(&mut block_size, value.int_as()),
             "num_layers" => set(&mut num_layers, value.int_as()),
             "hidden_dim_size" => set(&mut hidden_dim_size, value.int_as()),
-            "dtype_str" => set(&mut dtype, value.str()),
+            "dtype_str" => set(&mut dtype, name::short(value)),
             "use_mla" => set(&mut use_mla, value.bool()),
             "num_physical_slots" => set(&mut num_physical_slots, value.optional(Reader::int_as)),
             _ => Ok(false),

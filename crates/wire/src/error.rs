@@ -171,6 +171,14 @@ pub enum Fault {
         /// The limit.
         limit: usize,
     },
+    /// A string has more bytes than the limit.
+    #[error("`{length}` bytes, expected at most {limit}")]
+    TooLong {
+        /// Its length.
+        length: usize,
+        /// The limit.
+        limit: usize,
+    },
     /// A string is not UTF-8.
     #[error("string is not UTF-8")]
     NotUtf8,

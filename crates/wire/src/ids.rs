@@ -84,15 +84,21 @@ impl<'a> IdArray<'a> {
     }
 
     pub(crate) fn read(reader: &mut Reader<'a>) -> Result<Self, ValueError> {
-        Self::read_with(reader, &mut |_, _| None)
+        Self::read_with(reader, usize::MAX, &mut |_, _| None)
     }
 
-    /// Reads an array whose extent `known` may tell; see [`crate::key::CacheKey::decode_with`].
+    /// Reads an array of at most `length_max` ids whose extent `known` may tell; see
+    /// [`crate::key::CacheKey::decode_with`].
     pub(crate) fn read_with(
         reader: &mut Reader<'a>,
+        length_max: usize,
         known: &mut dyn FnMut(u32, &'a [u8]) -> Option<usize>,
     ) -> Result<Self, ValueError> {
-        let count = u32::try_from(reader.array()?).map_err(|_| Fault::Truncated.here())?;
+        let length = reader.array()?;
+        if length > length_max {
+            return Err(Fault::TooMany { limit: length_max }.here());
+        }
+        let count = u32::try_from(length).map_err(|_| Fault::Truncated.here())?;
         let rest = reader.rest();
         let length = match known(count, rest) {
             Some(length) if length <= rest.len() => length,

@@ -1,11 +1,10 @@
 //! The key that names a range of a prompt, sent with every cache operation.
 
-use crate::error::{ValueError, WireError, invalid};
+use crate::error::{ValueError, WireError};
 use crate::ids::{IdArray, TokenIds};
+use crate::limits;
 use crate::msgpack::{Opaque, Reader, Writer, required, set};
-
-/// Longest cache salt, in characters (`spec/wire.md 3.1`).
-pub const CACHE_SALT_CHARS_MAX: usize = 128;
+use crate::name;
 
 /// Recognises token ids seen before: gets the number of ids and every byte after the array's head, answers
 /// how many bytes the ids take.
@@ -15,7 +14,7 @@ pub type KnownIds<'f, 'a> = &'f mut dyn FnMut(u32, &'a [u8]) -> Option<usize>;
 /// `IPCCacheServerKey`).
 #[derive(Debug, Clone, Copy)]
 pub struct CacheKey<'a> {
-    /// Model name. Whether it may be used in an object key (no `@`) is not checked here.
+    /// Model name.
     pub model_name: &'a str,
     /// Number of workers that each hold a part of the cache.
     pub world_size: u32,
@@ -72,14 +71,14 @@ impl<'a> CacheKey<'a> {
         let mut request_configs = None;
         let mut num_kv_readers = None;
         reader.fields(|name, value| match name {
-            "model_name" => set(&mut model_name, value.str()),
+            "model_name" => set(&mut model_name, name::model(value)),
             "world_size" => set(&mut world_size, value.int_as()),
             "worker_id" => set(&mut worker_id, value.optional(Reader::int_as)),
-            "token_ids" => set(&mut token_ids, IdArray::read_with(value, known)),
+            "token_ids" => set(&mut token_ids, IdArray::read_with(value, limits::TOKEN_IDS_MAX, known)),
             "start" => set(&mut start, value.int_as()),
             "end" => set(&mut end, value.int_as()),
-            "request_id" => set(&mut request_id, value.str()),
-            "cache_salt" => set(&mut cache_salt, read_salt(value)),
+            "request_id" => set(&mut request_id, name::request_id(value)),
+            "cache_salt" => set(&mut cache_salt, name::cache_salt(value)),
             "request_configs" => set(&mut request_configs, value.optional(read_configs)),
             "num_kv_readers" => set(&mut num_kv_readers, value.int_as()),
             _ => Ok(false),
@@ -132,21 +131,6 @@ impl<'a> CacheKey<'a> {
             && self.cache_salt == other.cache_salt
             && self.token_ids == other.token_ids
     }
-}
-
-pub(crate) fn read_salt<'a>(reader: &mut Reader<'a>) -> Result<&'a str, ValueError> {
-    let salt = reader.str()?;
-    // Salts become part of file names and of object keys separated by `@`.
-    if let Some(character) = salt.chars().find(|c| matches!(c, '@' | '/' | '\\' | '\0')) {
-        return Err(invalid(format!("cache salt must not contain `{}`", character.escape_debug())));
-    }
-    let length = salt.chars().count();
-    if length > CACHE_SALT_CHARS_MAX {
-        return Err(invalid(format!(
-            "cache salt has `{length}` characters, expected at most {CACHE_SALT_CHARS_MAX}"
-        )));
-    }
-    Ok(salt)
 }
 
 /// A map with string keys and no extension value anywhere inside, as its bytes.

@@ -17,6 +17,7 @@ pub mod key;
 pub mod limits;
 pub mod module_call;
 mod msgpack;
+mod name;
 pub mod operation;
 pub mod p2p;
 pub mod pickle;

@@ -1,7 +1,15 @@
-//! How many elements the lists of a request may have.
+//! How many elements the lists of a request may have, and how long its names may be.
 //!
 //! An element can be as small as one byte on the wire and tens of bytes decoded; these limits keep that ratio
-//! from mattering. They are far above what an engine sends.
+//! from mattering. They are far above what an engine sends. The limits of names that are kept are in
+//! [`larder_core::name`].
+
+/// Token ids of a prompt: beyond the longest context a model is offered with.
+pub const TOKEN_IDS_MAX: usize = 16 << 20;
+/// Frame that a client recognises its answer by, in bytes; clients send a number.
+pub const REQUEST_UID_BYTES_MAX: usize = 256;
+/// Names out of a small set, such as a data type's, in bytes.
+pub const SHORT_NAME_BYTES_MAX: usize = 256;
 
 /// Block-id lists (one per kernel group) in a store or retrieve.
 pub const BLOCK_LISTS_MAX: usize = 4096;

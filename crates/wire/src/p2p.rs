@@ -3,6 +3,7 @@
 use crate::error::{Fault, ValueError, invalid};
 use crate::limits;
 use crate::msgpack::{Reader, Writer, required, set};
+use crate::name;
 
 /// Name of a stored object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -28,10 +29,10 @@ impl<'a> ObjectKey<'a> {
         let mut cache_salt = None;
         reader.fields(|name, value| match name {
             "chunk_hash" => set(&mut chunk_hash, value.bin()),
-            "model_name" => set(&mut model_name, value.str()),
+            "model_name" => set(&mut model_name, name::model(value)),
             "kv_rank" => set(&mut kv_rank, value.int_as()),
             "object_group_id" => set(&mut object_group_id, value.int_as()),
-            "cache_salt" => set(&mut cache_salt, crate::key::read_salt(value)),
+            "cache_salt" => set(&mut cache_salt, name::cache_salt(value)),
             _ => Ok(false),
         })?;
         Ok(Self {

@@ -8,7 +8,7 @@ use axum::extract::{ConnectInfo, Path, State};
 use axum::http::StatusCode;
 use axum::routing::{get, put};
 use axum::{Json, Router, middleware};
-use larder_storage::SALT_CHARS_MAX;
+use larder_core::name::CACHE_SALT_CHARS_MAX;
 use serde_json::{Map, Value, json};
 
 use super::access;
@@ -153,8 +153,8 @@ fn salt(name: &str) -> Result<&str, Refusal> {
     if name.contains('/') {
         return Err(Refusal::not_found("Not Found"));
     }
-    if name.chars().count() > SALT_CHARS_MAX {
-        let text = format!("cache_salt must not be longer than {SALT_CHARS_MAX} characters");
+    if name.chars().count() > CACHE_SALT_CHARS_MAX {
+        let text = format!("cache_salt must not be longer than {CACHE_SALT_CHARS_MAX} characters");
         return Err(bad_request(text));
     }
     Ok(if name == EMPTY_SALT { "" } else { name })

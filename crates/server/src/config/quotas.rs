@@ -1,7 +1,7 @@
 //! `--quota` and `--quota-default-gb`: limits that hold from the start.
 
+use larder_core::name::CACHE_SALT_CHARS_MAX;
 use larder_core::quota::Quotas;
-use larder_storage::SALT_CHARS_MAX;
 
 use super::build::pool_bytes;
 use super::quoted;
@@ -31,8 +31,11 @@ fn parse(word: &str) -> Result<(&str, u64), String> {
         format!("`{}` in `{}` is not a number from 0 to {QUOTA_GIB_MAX}", quoted(gib), quoted(word))
     })?;
     let salt = if salt == EMPTY_SALT { "" } else { salt };
-    if salt.chars().count() > SALT_CHARS_MAX {
-        return Err(format!("the salt in `{}` is longer than {SALT_CHARS_MAX} characters", quoted(word)));
+    if salt.chars().count() > CACHE_SALT_CHARS_MAX {
+        return Err(format!(
+            "the salt in `{}` is longer than {CACHE_SALT_CHARS_MAX} characters",
+            quoted(word)
+        ));
     }
     Ok((salt, pool_bytes(limit)))
 }
@@ -48,6 +51,6 @@ mod tests {
         for word in ["alice", "alice=", "alice=x", "alice=-1", "alice=inf", "alice=NaN"] {
             assert!(parse(word).is_err(), "{word}");
         }
-        assert!(parse(&format!("{}=1", "s".repeat(SALT_CHARS_MAX + 1))).is_err());
+        assert!(parse(&format!("{}=1", "s".repeat(CACHE_SALT_CHARS_MAX + 1))).is_err());
     }
 }

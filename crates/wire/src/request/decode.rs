@@ -12,6 +12,7 @@ use crate::key::KnownIds;
 use crate::limits;
 use crate::module_call::ModuleCall;
 use crate::msgpack::{Reader, narrow};
+use crate::name;
 use crate::operation::Operation;
 use crate::p2p::{ObjectKey, read_layouts};
 use crate::registration::{EngineGroup, EngineType, LayoutHints, TensorRegistration};
@@ -47,12 +48,15 @@ pub fn decode_request_with<'a, T: AsRef<[u8]>>(
         Operation::Store => Request::Store(store(&mut p)?),
         Operation::Retrieve => Request::Retrieve(retrieve(&mut p)?),
         Operation::Lookup => Request::Lookup { key: p.key()?, tp_size: p.int()? },
-        Operation::QueryPrefetchStatus => Request::QueryPrefetchStatus { request_id: p.str()? },
-        Operation::WaitPrefetchStatus => {
-            Request::WaitPrefetchStatus { request_id: p.str()?, timeout_s: p.read(Reader::float)? }
+        Operation::QueryPrefetchStatus => {
+            Request::QueryPrefetchStatus { request_id: p.read(name::request_id)? }
         }
+        Operation::WaitPrefetchStatus => Request::WaitPrefetchStatus {
+            request_id: p.read(name::request_id)?,
+            timeout_s: p.read(Reader::float)?,
+        },
         Operation::FreeLookupLocks => Request::FreeLookupLocks { key: p.key()?, tp_size: p.int()? },
-        Operation::EndSession => Request::EndSession { request_id: p.str()? },
+        Operation::EndSession => Request::EndSession { request_id: p.read(name::request_id)? },
         Operation::RegisterKvCacheEngineDrivenContext => {
             Request::RegisterKvCacheEngineDrivenContext(p.read(EngineContext::read)?)
         }
@@ -71,7 +75,7 @@ pub fn decode_request_with<'a, T: AsRef<[u8]>>(
         Operation::Ping => Request::Ping { instance_id: p.read(|r| r.optional(Reader::int_as))? },
         Operation::ReportBlockAllocation => Request::ReportBlockAllocation {
             instance_id: p.int()?,
-            model_name: p.str()?,
+            model_name: p.read(name::model)?,
             records: p.read(|r| r.list(limits::ALLOCATION_RECORDS_MAX, AllocationRecord::read))?,
         },
         Operation::Noop => Request::Noop,
@@ -91,7 +95,7 @@ pub fn decode_request_with<'a, T: AsRef<[u8]>>(
         }
         Operation::SubscribeKvEvents => Request::SubscribeKvEvents {
             instance_id: p.int()?,
-            model_name: p.str()?,
+            model_name: p.read(name::model)?,
             cursor: p.int()?,
             max_events: p.int()?,
         },
@@ -103,7 +107,7 @@ fn tensors<'a, T: AsRef<[u8]>>(p: &mut Payloads<'a, '_, T>) -> Result<TensorRegi
     Ok(TensorRegistration {
         instance_id: p.int()?,
         tensors: p.read(tensor_list)?,
-        model_name: p.str()?,
+        model_name: p.read(name::model)?,
         world_size: p.read(lenient_count)?,
         engine_type: p.read(EngineType::read)?,
         layout_hints: p.read(LayoutHints::read)?,
@@ -151,7 +155,7 @@ fn rope<'a, T: AsRef<[u8]>>(p: &mut Payloads<'a, '_, T>) -> Result<RopeRegistrat
         group_to_cache: p.read(read_group_numbers)?,
         group_rotations: p.read(|r| r.list(limits::ROPE_GROUPS_MAX, read_group_numbers))?,
         group_head_sizes: p.read(read_group_numbers)?,
-        kv_quant: p.str()?,
+        kv_quant: p.read(name::short)?,
     })
 }
 

@@ -59,10 +59,6 @@ impl<'a, 'f, T: AsRef<[u8]>> Payloads<'a, 'f, T> {
         self.read(lenient_bool)
     }
 
-    pub(super) fn str(&mut self) -> Result<&'a str, WireError> {
-        self.read(Reader::str)
-    }
-
     pub(super) fn bin(&mut self) -> Result<&'a [u8], WireError> {
         self.read(Reader::bin)
     }

@@ -155,6 +155,84 @@ fn lists_longer_than_their_limit_are_refused() {
     assert_eq!(error.to_string(), "store: payload 2: more than 4096 elements");
 }
 
+/// Every operation whose payloads contain a string, with each string in turn replaced by a very long one: what is kept
+/// of a request is bounded wherever it comes in.
+#[test]
+fn no_name_is_longer_than_its_limit() {
+    const LONG: usize = 100_000;
+    let mut refused = 0;
+    for (operation, payloads, _) in exchanges() {
+        for index in 0..payloads.len() {
+            for at in 0..payloads[index].len() {
+                let Some(text) = short_text(&payloads[index][at..]) else { continue };
+                let mut longer = payloads.clone();
+                let text_long = [&[0xdb, 0, 1, 0x86, 0xa0][..], &vec![b'a'; LONG]].concat();
+                longer[index].splice(at..=at + text, text_long);
+                match decode_request(operation, &longer) {
+                    Err(_) => refused += 1,
+                    // A field nobody knows, or bytes that are decoded later or not at all.
+                    Ok(request) => {
+                        let kept = format!("{request:?}");
+                        let is_opaque = kept.len() < LONG || UNKEPT.contains(&operation);
+                        assert!(is_opaque, "{operation} keeps a name of {LONG} bytes");
+                    }
+                }
+            }
+        }
+    }
+    assert!(refused > 50, "{refused}");
+}
+
+/// Operations this server does not have yet, and one whose settings are kept encoded: nothing of them is stored.
+const UNKEPT: [Operation; 7] = [
+    Operation::RegisterKvCache,
+    Operation::RegisterQCache,
+    Operation::CbRegisterRope,
+    Operation::ServerModuleCall,
+    Operation::P2pLookupAndLock,
+    Operation::Lookup,
+    Operation::CommitStore,
+];
+
+/// The length of the text that begins here in the short form, if one does.
+fn short_text(bytes: &[u8]) -> Option<usize> {
+    let tag = *bytes.first()?;
+    let length = usize::from(tag & 0x1f);
+    let text = bytes.get(1..=length)?;
+    ((0xa1..=0xbf).contains(&tag) && text.iter().all(u8::is_ascii_graphic)).then_some(length)
+}
+
+#[test]
+fn names_that_no_store_could_hold_are_refused() {
+    let frame = unhex(&vectors("types.json")["IPCCacheServerKey_full"]["hex"]);
+    let key = CacheKey::decode(&frame).unwrap();
+    for (bad, reason) in [
+        (CacheKey { model_name: "a\0b", ..key }, "field `model_name`: model name must not contain `\\0`"),
+        (CacheKey { model_name: "a@b", ..key }, "field `model_name`: model name must not contain `@`"),
+        (CacheKey { cache_salt: "a/b", ..key }, "field `cache_salt`: cache salt must not contain `/`"),
+        (
+            CacheKey { request_id: &"r".repeat(1025), ..key },
+            "field `request_id`: request id has `1025` bytes, expected at most 1024",
+        ),
+    ] {
+        assert_eq!(CacheKey::decode(&bad.encode().unwrap()).unwrap_err().to_string(), reason);
+    }
+}
+
+#[test]
+fn more_token_ids_than_any_context_are_refused_before_they_are_read() {
+    let count = u32::try_from(larder_wire::limits::TOKEN_IDS_MAX + 1).unwrap();
+    let ids =
+        [&[0x81][..], b"\xa9token_ids", &[0xdd], &count.to_be_bytes(), &vec![0; count as usize]].concat();
+    let mut asked = false;
+    let error = CacheKey::decode_with(&ids, &mut |_, _| {
+        asked = true;
+        None
+    });
+    assert_eq!(error.unwrap_err().to_string(), "field `token_ids`: more than 16777216 elements");
+    assert!(!asked);
+}
+
 #[test]
 fn messages_are_sorted_out_by_their_frames() {
     let none: [&[u8]; 0] = [];
