@@ -7,7 +7,7 @@
 /// Token ids of a prompt: beyond the longest context a model is offered with.
 pub const TOKEN_IDS_MAX: usize = 16 << 20;
 /// Frame that a client recognises its answer by, in bytes; clients send a number.
-pub const REQUEST_UID_BYTES_MAX: usize = 256;
+pub const REQUEST_UID_BYTES_MAX: usize = 4096;
 /// Names out of a small set, such as a data type's, in bytes.
 pub const SHORT_NAME_BYTES_MAX: usize = 256;
 

@@ -7,6 +7,8 @@ use super::routes::Admin;
 use super::text::{Kind, Scrape};
 use crate::engine::{CheckPoint, Counters, EngineStatus, LookupCounts};
 
+use larder_zmtp::LimitKind;
+
 use Kind::{Counter, Gauge};
 
 /// The tag of the one L1 there is.
@@ -290,7 +292,67 @@ fn rpc(scrape: &mut Scrape, admin: &Admin) {
         "Requests that failed by a defect of the server.",
         stats.panics(),
     );
-    scrape.single("larder_rpc_jobs", Gauge, "Copies waiting or running.", stats.jobs_waiting());
+    scrape.single(
+        "larder_rpc_jobs",
+        Gauge,
+        "Copies, long prompts and clears that wait for a thread or run.",
+        stats.jobs_waiting(),
+    );
+    scrape.single("larder_rpc_cut_total", Counter, "Requests too large to be kept.", stats.cut());
+    scrape.single(
+        "larder_rpc_round_trip_seconds",
+        Gauge,
+        "Time the RPC thread last took to answer this server itself.",
+        stats.last_round_trip().as_secs_f64(),
+    );
+    scrape.single(
+        "larder_rpc_round_trips_late_total",
+        Counter,
+        "Times the RPC thread did not answer this server in time.",
+        stats.late_round_trips(),
+    );
+    if let Some(handle) = stats.sockets() {
+        sockets(scrape, handle);
+    }
+}
+
+/// What clients hold of the server, and how often a limit was met.
+fn sockets(scrape: &mut Scrape, handle: &larder_zmtp::Handle) {
+    let stats = handle.stats().snapshot();
+    let gauges = [
+        ("larder_rpc_connections", "Connections open.", stats.connections_open),
+        (
+            "larder_rpc_received_unanswered_bytes",
+            "Bytes received and not yet answered.",
+            handle.charged_bytes() as u64,
+        ),
+        ("larder_rpc_outgoing_bytes", "Bytes of answers not yet taken.", handle.outgoing_bytes() as u64),
+    ];
+    for (name, help, value) in gauges {
+        scrape.single(name, Gauge, help, value);
+    }
+    let counts = [
+        ("larder_rpc_connections_total", "Connections accepted.", stats.connections_accepted),
+        ("larder_rpc_handshakes_failed_total", "Connections that never became one.", stats.handshakes_failed),
+        (
+            "larder_rpc_protocol_violations_total",
+            "Connections ended for bytes that are not ZMTP.",
+            stats.protocol_violations,
+        ),
+        (
+            "larder_rpc_budget_waits_total",
+            "Times a connection was not read for what it, or all, held.",
+            stats.budget_waits,
+        ),
+    ];
+    for (name, help, value) in counts {
+        scrape.single(name, Counter, help, value);
+    }
+    let help = "Connections ended or refused, by the limit they met.";
+    let mut family = scrape.family("larder_rpc_limit_violations_total", Counter, help);
+    for limit in LimitKind::ALL {
+        family.sample(&[("limit", limit.name())], stats.violations(limit));
+    }
 }
 
 fn node(scrape: &mut Scrape, admin: &Admin) {

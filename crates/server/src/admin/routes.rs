@@ -1,6 +1,7 @@
 //! The routes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Query, State};
 use axum::http::{StatusCode, header};
@@ -23,6 +24,9 @@ use larder_core::hash::ChunkHasher;
 
 /// The peer's release whose interface this server has.
 const PEER_VERSION: &str = "0.5.6";
+
+/// How long the RPC thread may take to say that it is there.
+const ROUND_TRIP_MAX: Duration = Duration::from_secs(1);
 
 /// What the routes look at.
 #[derive(Clone, Debug)]
@@ -90,27 +94,40 @@ async fn version(State(admin): State<Admin>) -> Json<String> {
     Json(format!("{PEER_VERSION}-larder-{}", admin.build.version))
 }
 
-/// Healthy means that everything critical runs, not merely that this answers.
-async fn healthcheck(State(admin): State<Admin>) -> Response {
+/// Why engines are not served as they should be: something critical does not run, or the thread that serves them is stuck.
+async fn trouble(admin: &Admin) -> Option<String> {
     let missing = admin.tasks.missing();
-    if missing.is_empty() {
-        return Json(json!({ "status": "healthy" })).into_response();
+    if !missing.is_empty() {
+        return Some(format!("not running: {}", missing.join(", ")));
     }
-    let reason = format!("not running: {}", missing.join(", "));
-    (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "status": "unhealthy", "reason": reason })))
-        .into_response()
+    match admin.rpc.round_trip(ROUND_TRIP_MAX).await {
+        Some(_) => None,
+        None => Some(format!("the RPC thread did not answer within {ROUND_TRIP_MAX:?}")),
+    }
+}
+
+/// Healthy means that engines are served, not merely that this answers.
+async fn healthcheck(State(admin): State<Admin>) -> Response {
+    match trouble(&admin).await {
+        None => Json(json!({ "status": "healthy" })).into_response(),
+        Some(reason) => {
+            (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "status": "unhealthy", "reason": reason })))
+                .into_response()
+        }
+    }
 }
 
 async fn readyz(State(admin): State<Admin>) -> Response {
-    let missing = admin.tasks.missing();
-    if missing.is_empty() {
-        return "ok".into_response();
+    match trouble(&admin).await {
+        None => "ok".into_response(),
+        Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, reason).into_response(),
     }
-    (StatusCode::SERVICE_UNAVAILABLE, format!("not running: {}", missing.join(", "))).into_response()
 }
 
 async fn scrape(State(admin): State<Admin>) -> Response {
     let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
+    // For its metric; one that does not come is counted.
+    _ = admin.rpc.round_trip(ROUND_TRIP_MAX).await;
     let plugins = admin.plugins.sample().await;
     (kind, metrics::scrape(&admin, &plugins)).into_response()
 }

@@ -17,7 +17,7 @@ pub enum StartError {
     #[error("L1: {0}")]
     Pool(#[from] PoolError),
     /// The RPC port can't be bound.
-    #[error("RPC: {0}")]
+    #[error("RPC: {0}{hint}", hint = rpc_hint(.0))]
     Rpc(#[from] larder_zmtp::Error),
     /// The HTTP port can't be bound.
     #[error(
@@ -43,6 +43,16 @@ pub enum StartError {
     /// An adapter of the second tier can't work as configured.
     #[error("L2: {0}")]
     Tier(#[from] TierError),
+}
+
+/// What to do about a port that is taken.
+fn rpc_hint(error: &larder_zmtp::Error) -> &'static str {
+    match error {
+        larder_zmtp::Error::Bind { source, .. } if source.kind() == std::io::ErrorKind::AddrInUse => {
+            "\nhint: choose another with --port; is another server running? (`ss -ltnp` shows who listens)"
+        }
+        _ => "",
+    }
 }
 
 impl StartError {

@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use super::announce::{self, Running};
 use super::error::{StartError, http_url};
 use super::pool;
-use super::serve::{RpcServer, Service, bind_rpc};
+use super::serve::{RpcServer, Service, bind_rpc, warn_of_open_port};
 use super::shutdown::Shutdown;
 use crate::admin::{self, Admin, Plugins};
 use crate::build_info::BuildInfo;
@@ -116,6 +116,7 @@ impl Node {
         for endpoint in &endpoints {
             tracing::info!("LMCache ZMQ cache server is running on {endpoint}");
         }
+        warn_of_open_port(rpc.endpoints());
         let rpc = rpc.serve(Service {
             engine: Arc::clone(&engine),
             hasher: hasher.clone(),

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use larder_core::hash::ChunkHasher;
-use larder_zmtp::{Endpoint, Limits, Router};
+use larder_zmtp::{Endpoint, Host, Limits, Router};
 use tokio::sync::oneshot;
 
 use super::error::StartError;
@@ -18,6 +18,9 @@ const DRAIN: Duration = Duration::from_millis(100);
 
 /// Most copies at a time.
 const COPIES_MAX: usize = 4;
+
+/// Largest message where payloads travel through shared memory: a prompt of `TOKEN_IDS_MAX` tokens and what goes with it.
+const PROMPT_MESSAGE_BYTES_MAX: u64 = 96 << 20;
 
 /// A thread for copies ends when it has had nothing to do for this long.
 const COPY_THREAD_IDLE: Duration = Duration::from_secs(10);
@@ -100,6 +103,8 @@ pub(super) fn bind_rpc(address: &str) -> Result<BoundRpc, StartError> {
                 drop(bound.send(Ok(router.endpoints())));
                 // An error means that the start came to nothing.
                 let Ok(Service { engine, hasher, front, stats, tasks }) = started.await else { return };
+                let router = router.with_limits(limits(&front));
+                stats.attach(tokio::runtime::Handle::current(), router.handle());
                 let front = Front::new(Arc::clone(&engine), hasher, front, stats);
                 start_tasks(&tasks, &engine, &front);
                 serve(router, front, stopped).await;
@@ -109,6 +114,33 @@ pub(super) fn bind_rpc(address: &str) -> Result<BoundRpc, StartError> {
         .map_err(|source| StartError::System { what: "RPC thread", source })?;
     let endpoints = is_bound.recv().map_err(|_| StartError::RpcThread)??;
     Ok(BoundRpc { endpoints, start, stop, thread })
+}
+
+/// Engines do not authenticate, so whoever reaches their port may do what they may.
+pub(super) fn warn_of_open_port(endpoints: &[Endpoint]) {
+    let is_open = |endpoint: &&Endpoint| matches!(endpoint, Endpoint::Tcp { host: Host::Ip(ip), .. } if !ip.is_loopback());
+    if let Some(endpoint) = endpoints.iter().find(is_open) {
+        tracing::warn!(
+            "engines are served on {endpoint} without authentication: whoever reaches it can read and store what is cached\n\
+             hint: use --host 127.0.0.1 for engines of this machine, else keep the port in a network of engines only"
+        );
+    }
+}
+
+/// What clients may hold: much less where no payload travels in a message.
+fn limits(front: &FrontConfig) -> Limits {
+    if front.shm_name.is_empty() {
+        return Limits::default();
+    }
+    Limits {
+        frame_bytes_max: PROMPT_MESSAGE_BYTES_MAX,
+        message_bytes_max: PROMPT_MESSAGE_BYTES_MAX,
+        connection_budget_bytes: 16 << 20,
+        total_budget_bytes: 512 << 20,
+        outgoing_bytes_max: 16 << 20,
+        total_outgoing_bytes_max: 128 << 20,
+        ..Limits::default()
+    }
 }
 
 async fn serve(router: Router, front: Arc<Front>, stopped: oneshot::Receiver<()>) {

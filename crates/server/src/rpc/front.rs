@@ -1,22 +1,22 @@
 //! From messages to answers: who may be answered now, who has to wait for whom, and what a bad message costs.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hashbrown::HashMap;
 use larder_core::hash::ChunkHasher;
 use larder_wire::Operation;
-use larder_zmtp::{Disconnect, Handler, Message, Peer, PeerId, Permit};
+use larder_wire::limits::REQUEST_UID_BYTES_MAX;
+use larder_zmtp::{Disconnect, Handler, Message, Peer, Permit};
 
 use super::answer::{Answer, Ticket};
-use super::operations::{Outcome, Subscription, found};
-use super::prompts::Prompts;
+use super::lanes::Lanes;
+use super::operations::{Job, Operations, Outcome, Subscription, found};
+use super::prompts::{NoMemo, PromptSource, Prompts};
+use super::request::{EncodedRequest, Origin};
 use super::stats::RpcStats;
-use super::streams::{STREAMS_MAX, Streams};
+use super::streams::Streams;
 use crate::controllers::Task;
 use crate::engine::Engine;
 
@@ -25,6 +25,9 @@ const ROOM_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Longest a client may wait for a lookup in one request.
 const WAIT_MAX: Duration = Duration::from_secs(600);
+
+/// Requests of one connection that are served after a wait before others get their turn.
+const TURN_REQUESTS_MAX: usize = 16;
 
 /// What the front tells clients about the server.
 #[derive(Clone, Debug)]
@@ -39,14 +42,19 @@ pub struct FrontConfig {
 
 /// The RPC front of one node. Lives on one thread, inside a [`tokio::task::LocalSet`].
 pub struct Front {
-    pub(super) engine: Arc<Engine>,
-    pub(super) config: FrontConfig,
-    pub(super) prompts: RefCell<Prompts>,
+    operations: Arc<Operations>,
+    prompts: RefCell<Prompts>,
     streams: RefCell<Streams>,
-    /// Connections with a request at a worker, and what they sent since.
-    busy: RefCell<HashMap<PeerId, VecDeque<Message>>>,
+    lanes: RefCell<Lanes>,
     stats: Arc<RpcStats>,
     me: Weak<Self>,
+}
+
+/// A request and the right to answer it.
+struct Call {
+    request: EncodedRequest,
+    ticket: Ticket,
+    permit: Permit,
 }
 
 impl Front {
@@ -58,11 +66,10 @@ impl Front {
         stats: Arc<RpcStats>,
     ) -> Arc<Self> {
         Arc::new_cyclic(|me| Self {
-            engine,
-            config,
-            prompts: RefCell::new(Prompts::new(hasher)),
+            operations: Arc::new(Operations { engine, config, hasher }),
+            prompts: RefCell::default(),
             streams: RefCell::default(),
-            busy: RefCell::default(),
+            lanes: RefCell::default(),
             stats,
             me: Weak::clone(me),
         })
@@ -71,22 +78,14 @@ impl Front {
     /// Sends KV events to subscribers whenever there are new ones. Ends never.
     pub async fn pump_events(self: Arc<Self>, task: Arc<Task>) {
         loop {
-            self.engine.events_due().await;
+            self.operations.engine.events_due().await;
             task.count_run();
-            self.streams.borrow_mut().pump(&self.engine);
+            self.streams.borrow_mut().pump(&self.operations.engine);
         }
-    }
-
-    fn receive(&self, peer: &Peer, message: Message) {
-        if let Some(waiting) = self.busy.borrow_mut().get_mut(&peer.id()) {
-            waiting.push_back(message);
-            return;
-        }
-        self.serve(peer, message);
     }
 
     fn serve(&self, peer: &Peer, message: Message) {
-        let Message { parts, permit } = message;
+        let Message { parts, permit, dropped_bytes, .. } = message;
         let mut parts = parts.into_iter();
         let (Some(uid), Some(operation)) = (parts.next(), parts.next()) else {
             self.stats.count_malformed();
@@ -95,45 +94,76 @@ impl Front {
         };
         let payloads: Vec<Bytes> = parts.collect();
         if operation.is_empty() {
-            self.streams.borrow_mut().control(&self.engine, peer.id(), &uid, &payloads);
+            self.streams.borrow_mut().control(&self.operations.engine, peer.id(), &uid, &payloads);
             return;
         }
-        let ticket = Ticket { uid, operation };
-        match Operation::from_frame(&ticket.operation) {
-            Ok(operation) => self.answer(peer, ticket, permit, operation, payloads),
-            Err(error) => self.refuse(ticket, permit, error.to_string()),
+        let (uid_bytes, ticket) = (uid.len(), Ticket { uid, operation });
+        let operation = match Operation::from_frame(&ticket.operation) {
+            Ok(operation) => operation,
+            Err(error) => return self.refuse(ticket, permit, error.to_string()),
+        };
+        if uid_bytes > REQUEST_UID_BYTES_MAX {
+            let text =
+                format!("{operation}: request uid of `{uid_bytes}` bytes, at most {REQUEST_UID_BYTES_MAX}");
+            return self.refuse(ticket, permit, text);
         }
+        if dropped_bytes > 0 {
+            let answer = self.too_large(peer, operation, dropped_bytes);
+            return self.finish(ticket, permit, answer);
+        }
+        let request = EncodedRequest { operation, payloads: payloads.into(), origin: Origin::of(peer) };
+        self.answer(peer, Call { request, ticket, permit });
     }
 
-    fn answer(
-        &self,
-        peer: &Peer,
-        ticket: Ticket,
-        permit: Permit,
-        operation: Operation,
-        payloads: Vec<Bytes>,
-    ) {
-        let outcome = self.guarded(operation, &payloads, peer.id().0, true);
-        match outcome {
-            Outcome::Now(answer) => self.finish(ticket, permit, answer),
-            Outcome::Subscribed(subscription) => self.subscribe(peer, ticket, permit, subscription),
-            Outcome::Job(job) => self.start_job(peer, ticket, permit, job),
-            Outcome::WaitForLookup(request_id, timeout_s) => {
-                self.wait_for_lookup(peer, ticket, permit, request_id, timeout_s);
-            }
-            Outcome::RoomIsComing => self.wait_for_room(peer, ticket, permit, operation, payloads),
+    /// The answer to a request of which a part was too large to be kept.
+    fn too_large(&self, peer: &Peer, operation: Operation, dropped_bytes: u64) -> Answer {
+        if self.stats.count_cut() {
+            tracing::warn!(
+                "{operation} from {}: `{dropped_bytes}` bytes are more than a message may have, so it was not done \
+                 (this is said once a minute)\nhint: share memory with the engine, or have it store fewer tokens at once \
+                 (vLLM: --max-num-batched-tokens)",
+                peer.address()
+            );
         }
+        let text = format!("{operation}: message too large by `{dropped_bytes}` bytes");
+        operation
+            .negative_result()
+            .and_then(|negative| Answer::encode(&negative).ok())
+            .unwrap_or(Answer::Refused(text))
     }
 
-    /// Handles a request; a panic fails this request alone.
-    fn guarded(&self, operation: Operation, payloads: &[Bytes], connection: u64, patient: bool) -> Outcome {
-        let handled =
-            catch_unwind(AssertUnwindSafe(|| self.handle(operation, payloads, connection, patient)));
-        handled.unwrap_or_else(|_| {
+    fn answer(&self, peer: &Peer, call: Call) {
+        if call.request.is_long(|key| self.prompts.borrow().has(key)) {
+            return self.handle_elsewhere(peer, call);
+        }
+        let outcome = self.handle(&call.request, true);
+        self.conclude(peer, call, outcome);
+    }
+
+    fn handle(&self, request: &EncodedRequest, patient: bool) -> Outcome {
+        let outcome = self.operations.handle_guarded(request, patient, &mut *self.prompts.borrow_mut());
+        if matches!(outcome, Outcome::Panicked) {
             self.stats.count_panic();
-            tracing::error!("{operation}: the handler panicked; the request was refused");
-            Outcome::Now(Answer::Refused(format!("{operation}: internal error")))
-        })
+        }
+        outcome
+    }
+
+    fn conclude(&self, peer: &Peer, call: Call, outcome: Outcome) {
+        match outcome {
+            Outcome::Now(answer) => self.finish(call.ticket, call.permit, answer),
+            Outcome::Subscribed(subscription) => self.subscribe(peer, call, subscription),
+            Outcome::Job(job) => self.start_job(peer, call, job),
+            Outcome::WaitForLookup(request_id, patience) => {
+                self.wait_for_lookup(peer, call, request_id, patience);
+            }
+            Outcome::RoomIsComing => self.wait_for_room(peer, call),
+            Outcome::Panicked => self.refuse_broken(call),
+        }
+    }
+
+    fn refuse_broken(&self, call: Call) {
+        let text = format!("{}: internal error", call.request.operation);
+        self.refuse(call.ticket, call.permit, text);
     }
 
     fn finish(&self, ticket: Ticket, permit: Permit, answer: Answer) {
@@ -149,98 +179,129 @@ impl Front {
         self.finish(ticket, permit, Answer::Refused(text));
     }
 
-    fn subscribe(&self, peer: &Peer, ticket: Ticket, permit: Permit, subscription: Subscription) {
+    fn subscribe(&self, peer: &Peer, call: Call, subscription: Subscription) {
+        let Call { ticket, permit, .. } = call;
         let mut streams = self.streams.borrow_mut();
-        if !streams.has_room() {
+        if let Err(reason) = streams.check_room(peer.id()) {
             drop(streams);
-            let text = format!("subscribe_kv_events: {STREAMS_MAX} streams are open already");
-            return self.refuse(ticket, permit, text);
+            return self.refuse(ticket, permit, format!("subscribe_kv_events: {reason}"));
         }
         self.stats.count_request(false);
         drop(permit);
-        streams.open(&self.engine, peer.clone(), ticket, subscription);
+        streams.open(&self.operations.engine, peer.clone(), ticket, subscription);
     }
 
-    /// Runs a copy on a worker. The connection's later requests wait for it: a client may rely on their order.
-    fn start_job(
-        &self,
-        peer: &Peer,
-        ticket: Ticket,
-        permit: Permit,
-        job: Box<dyn FnOnce() -> Answer + Send>,
-    ) {
+    /// Runs `work`, and what it comes to, while the connection's later requests wait: a client may rely on their order.
+    fn hold_while(&self, peer: &Peer, work: impl AsyncFnOnce(&Arc<Self>, &Peer) + 'static) {
         let Some(front) = self.me.upgrade() else { return };
         let peer = peer.clone();
-        self.busy.borrow_mut().insert(peer.id(), VecDeque::new());
-        self.stats.job_started();
-        let running = tokio::task::spawn_blocking(job);
+        self.lanes.borrow_mut().hold(peer.id());
         tokio::task::spawn_local(async move {
-            let answer = running.await.unwrap_or_else(|error| {
-                front.stats.count_panic();
-                tracing::error!("a copy failed: {error}");
-                Answer::Refused("internal error".into())
-            });
-            front.stats.job_ended();
+            work(&front, &peer).await;
+            front.resume(&peer).await;
+        });
+    }
+
+    /// Runs work on a worker thread; nothing if it panicked.
+    async fn run_elsewhere<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+        self.stats.job_started();
+        let done = tokio::task::spawn_blocking(work).await;
+        self.stats.job_ended();
+        done.inspect_err(|error| {
+            self.stats.count_panic();
+            tracing::error!("work on another thread failed: {error}");
+        })
+        .ok()
+    }
+
+    fn start_job(&self, peer: &Peer, call: Call, job: Job) {
+        let Call { ticket, permit, .. } = call;
+        self.hold_while(peer, async move |front, peer| {
+            if job.answers_with_chunks {
+                // A peer that is gone needs no answer, but what was reserved for it has to be given back.
+                _ = peer.room().await;
+            }
+            let answer = front.run_elsewhere(job.work).await;
+            let answer = answer.unwrap_or_else(|| Answer::Refused("internal error".into()));
+            front.lanes.borrow_mut().release(peer.id());
             front.finish(ticket, permit, answer);
-            front.resume(&peer);
+        });
+    }
+
+    /// Handles a long request on a worker thread, where decoding and hashing it hold up nobody.
+    fn handle_elsewhere(&self, peer: &Peer, call: Call) {
+        let (operations, request) = (Arc::clone(&self.operations), call.request.clone());
+        let work = move |patient| {
+            let mut prompts = NoMemo::default();
+            (operations.handle_guarded(&request, patient, &mut prompts), prompts.hashed)
+        };
+        self.hold_while(peer, async move |front, peer| {
+            let deadline = tokio::time::Instant::now() + ROOM_PATIENCE;
+            let mut patient = true;
+            let outcome = loop {
+                let work = work.clone();
+                let Some((outcome, hashed)) = front.run_elsewhere(move || work(patient)).await else {
+                    break Outcome::Panicked;
+                };
+                if let Some(prompt) = hashed {
+                    front.prompts.borrow_mut().remember(prompt);
+                }
+                match outcome {
+                    Outcome::RoomIsComing if patient => {
+                        patient = tokio::time::timeout_at(deadline, front.operations.engine.has_grown())
+                            .await
+                            .is_ok();
+                    }
+                    outcome => break outcome,
+                }
+            };
+            front.lanes.borrow_mut().release(peer.id());
+            front.conclude(peer, call, outcome);
         });
     }
 
     /// Answers when the lookup is answered, or with nothing when the client's patience is over. Nobody waits for it, not even the
     /// connection's own later requests.
-    fn wait_for_lookup(
-        &self,
-        peer: &Peer,
-        ticket: Ticket,
-        permit: Permit,
-        request_id: Box<str>,
-        timeout_s: f64,
-    ) {
+    fn wait_for_lookup(&self, peer: &Peer, call: Call, request_id: Box<str>, patience: Duration) {
         let Some(front) = self.me.upgrade() else { return };
         let connection = peer.id().0;
-        let patience = Duration::try_from_secs_f64(timeout_s).unwrap_or_default().min(WAIT_MAX);
+        let patience = patience.min(WAIT_MAX);
+        let Call { ticket, permit, .. } = call;
         tokio::task::spawn_local(async move {
-            let answered = front.engine.collect_when_answered(&request_id, connection);
+            let answered = front.operations.engine.collect_when_answered(&request_id, connection);
             let chunks = tokio::time::timeout(patience, answered).await.ok();
             front.finish(ticket, permit, Answer::of(&found(chunks)));
         });
     }
 
     /// Asks again whenever the pool has grown, and a last time when patience is over. Later requests of the connection wait.
-    fn wait_for_room(
-        &self,
-        peer: &Peer,
-        ticket: Ticket,
-        permit: Permit,
-        operation: Operation,
-        payloads: Vec<Bytes>,
-    ) {
-        let Some(front) = self.me.upgrade() else { return };
-        let peer = peer.clone();
-        self.busy.borrow_mut().insert(peer.id(), VecDeque::new());
-        tokio::task::spawn_local(async move {
+    fn wait_for_room(&self, peer: &Peer, call: Call) {
+        self.hold_while(peer, async move |front, peer| {
             let deadline = tokio::time::Instant::now() + ROOM_PATIENCE;
             let outcome = loop {
-                let patient = tokio::time::timeout_at(deadline, front.engine.has_grown()).await.is_ok();
-                match front.guarded(operation, &payloads, peer.id().0, patient) {
+                let patient =
+                    tokio::time::timeout_at(deadline, front.operations.engine.has_grown()).await.is_ok();
+                match front.handle(&call.request, patient) {
                     Outcome::RoomIsComing if patient => {}
                     outcome => break outcome,
                 }
             };
-            let Outcome::Now(answer) = outcome else { return };
-            front.finish(ticket, permit, answer);
-            front.resume(&peer);
+            front.lanes.borrow_mut().release(peer.id());
+            front.conclude(peer, call, outcome);
         });
     }
 
-    /// Serves what a connection sent while it waited, until it has to wait again.
-    fn resume(&self, peer: &Peer) {
-        let Some(mut waiting) = self.busy.borrow_mut().remove(&peer.id()) else { return };
-        while let Some(message) = waiting.pop_front() {
-            self.serve(peer, message);
-            if let Some(queue) = self.busy.borrow_mut().get_mut(&peer.id()) {
-                queue.append(&mut waiting);
+    /// Serves what a connection sent while it waited, until it has to wait again: for one of these, or because it does not
+    /// read its answers.
+    async fn resume(&self, peer: &Peer) {
+        for turn in 1_usize.. {
+            if !peer.has_room() && peer.room().await.is_err() {
                 return;
+            }
+            let Some(message) = self.lanes.borrow_mut().next(peer.id()) else { return };
+            self.serve(peer, message);
+            if turn.is_multiple_of(TURN_REQUESTS_MAX) {
+                tokio::task::yield_now().await;
             }
         }
     }
@@ -248,16 +309,19 @@ impl Front {
 
 impl Handler for Front {
     fn connected(&self, peer: &Peer) {
-        self.engine.connected(peer.id().0);
+        self.operations.engine.connected(peer.id().0);
     }
 
     fn message(&self, peer: &Peer, message: Message) {
-        self.receive(peer, message);
+        let message = self.lanes.borrow_mut().pass(peer.id(), message);
+        if let Some(message) = message {
+            self.serve(peer, message);
+        }
     }
 
     fn disconnected(&self, peer: &Peer, _reason: &Disconnect) {
-        self.busy.borrow_mut().remove(&peer.id());
-        self.streams.borrow_mut().forget(&self.engine, peer.id());
-        self.engine.disconnected(peer.id().0);
+        self.lanes.borrow_mut().forget(peer.id());
+        self.streams.borrow_mut().forget(&self.operations.engine, peer.id());
+        self.operations.engine.disconnected(peer.id().0);
     }
 }

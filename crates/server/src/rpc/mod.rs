@@ -1,14 +1,16 @@
 //! The RPC front: sockets on one side, the engine on the other.
 //!
 //! One thread reads, decodes, answers and writes. Nearly every operation is shorter than a hop to another thread, so it is
-//! answered in place; only what copies payloads (transfer without shared memory) goes to a worker, and until it is back its
-//! connection's later requests wait, nobody else's.
+//! answered in place; only what copies payloads (transfer without shared memory) and long prompts nobody has sent before go to
+//! a worker, and until one is back its connection's later requests wait, nobody else's.
 
 mod answer;
 mod front;
+mod lanes;
 mod operations;
 mod payload;
 mod prompts;
+mod request;
 mod retrieve;
 mod stats;
 mod streams;

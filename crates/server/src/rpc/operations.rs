@@ -1,18 +1,23 @@
 //! What each operation does: from a decoded request to an answer.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use larder_core::hash::ChunkHash;
+use larder_core::hash::{ChunkHash, ChunkHasher};
 use larder_core::key::{self, TokenRange};
 use larder_wire::engine_driven::{EngineContext, PoolLocation, PrepareRetrieveResult, PrepareStoreResult};
+use larder_wire::ids::decode_prefix;
 use larder_wire::{CacheKey, Operation, Request, Response, decode_request_with};
 
 use super::answer::Answer;
-use super::front::Front;
+use super::front::FrontConfig;
 use super::payload;
+use super::prompts::{HashedPrompt, PromptSource};
+use super::request::EncodedRequest;
 use super::retrieve::{self, wire_slots};
-use crate::engine::{ConnectionId, EngineError, Geometry, PromptKey};
+use crate::engine::{ConnectionId, Engine, EngineError, Geometry, PromptKey};
 
 /// Most events in one batch of a stream (`spec/cache-semantics.md` 12).
 const EVENTS_PER_BATCH_MAX: i64 = 1_024;
@@ -22,13 +27,23 @@ pub(super) enum Outcome {
     /// It is answered.
     Now(Answer),
     /// It is answered when this work is done, which is too long for the RPC thread.
-    Job(Box<dyn FnOnce() -> Answer + Send>),
+    Job(Job),
     /// It opens a stream.
     Subscribed(Subscription),
-    /// It is answered when the lookup of this request is, or after so many seconds with nothing.
-    WaitForLookup(Box<str>, f64),
+    /// It is answered when the lookup of this request is, or after so long with nothing.
+    WaitForLookup(Box<str>, Duration),
     /// The pool is still being prepared and has no room yet: to be asked again when it has grown.
     RoomIsComing,
+    /// Handling it failed by a defect of the server.
+    Panicked,
+}
+
+/// Work that is too long for the RPC thread.
+pub(super) struct Job {
+    /// What it does.
+    pub(super) work: Box<dyn FnOnce() -> Answer + Send>,
+    /// Whether its answer carries chunks, so that there has to be room for it before it is made.
+    pub(super) answers_with_chunks: bool,
 }
 
 /// A subscription to KV events.
@@ -62,19 +77,35 @@ impl<E: Into<EngineError>> From<E> for Refusal {
     }
 }
 
-impl Front {
-    /// Does `operation`. Every failure is an answer of the operation's own type where it has one that says so, else a
+/// What operations work with. Any thread may do one.
+pub(super) struct Operations {
+    pub(super) engine: Arc<Engine>,
+    pub(super) config: FrontConfig,
+    pub(super) hasher: ChunkHasher,
+}
+
+impl Operations {
+    /// As [`Self::handle`]; a panic fails this request alone.
+    pub(super) fn handle_guarded(
+        &self,
+        request: &EncodedRequest,
+        patient: bool,
+        prompts: &mut dyn PromptSource,
+    ) -> Outcome {
+        let handled = catch_unwind(AssertUnwindSafe(|| self.handle(request, patient, prompts)));
+        handled.unwrap_or_else(|_| {
+            tracing::error!("{}: the handler panicked; the request was refused", request.operation);
+            Outcome::Panicked
+        })
+    }
+
+    /// Does what is asked. Every failure is an answer of the operation's own type where it has one that says so, else a
     /// refusal that lets the client fail at once.
     ///
     /// A store for which the pool is about to grow is answered with [`Outcome::RoomIsComing`] if the caller is `patient`.
-    pub(super) fn handle(
-        &self,
-        operation: Operation,
-        payloads: &[Bytes],
-        connection: ConnectionId,
-        patient: bool,
-    ) -> Outcome {
-        let refusal = match self.try_handle(operation, payloads, connection, patient) {
+    fn handle(&self, request: &EncodedRequest, patient: bool, prompts: &mut dyn PromptSource) -> Outcome {
+        let operation = request.operation;
+        let refusal = match self.try_handle(request, patient, prompts) {
             Ok(outcome) => return outcome,
             Err(refusal) => refusal,
         };
@@ -111,18 +142,22 @@ impl Front {
 
     fn try_handle(
         &self,
-        operation: Operation,
-        payloads: &[Bytes],
-        connection: ConnectionId,
+        encoded: &EncodedRequest,
         patient: bool,
+        prompts: &mut dyn PromptSource,
     ) -> Result<Outcome, Refusal> {
+        let EncodedRequest { operation, payloads, origin } = encoded;
+        let connection = origin.connection;
         let mut known = None;
-        let request = decode_request_with(operation, payloads, &mut |count, rest| {
-            let (length, hashes) = self.prompts.borrow_mut().recognise(count, rest)?;
+        let request = decode_request_with(*operation, payloads, &mut |count, rest| {
+            // Hashes belong to the ids they were found for, should there be ids twice.
+            known = None;
+            let (length, hashes) = prompts.recognise(count, rest)?;
             known = Some(hashes);
             Some(length)
         })
         .map_err(Refusal::Wire)?;
+        let mut prompts = Hashing { operations: self, payloads, known, prompts };
         let engine = &self.engine;
         Ok(match request {
             Request::Noop => now(&Response::OK)?,
@@ -139,7 +174,7 @@ impl Front {
                 DONE
             }
             Request::Lookup { key, .. } => {
-                engine.lookup(&self.prompt(&key, known)?, connection)?;
+                engine.lookup(&prompts.key(&key)?, connection)?;
                 DONE
             }
             Request::QueryPrefetchStatus { request_id } => {
@@ -147,7 +182,7 @@ impl Front {
             }
             Request::WaitPrefetchStatus { request_id, timeout_s } => {
                 match engine.collect(request_id, connection) {
-                    None => Outcome::WaitForLookup(request_id.into(), timeout_s),
+                    None => Outcome::WaitForLookup(request_id.into(), patience(timeout_s)?),
                     answered => now(&found(answered))?,
                 }
             }
@@ -157,19 +192,19 @@ impl Front {
             }
             Request::EndSession { request_id } => {
                 engine.end_session(request_id, connection);
-                self.prompts.borrow_mut().forget(request_id);
+                prompts.prompts.forget(request_id);
                 DONE
             }
             Request::PrepareStore { key, instance_id } => {
-                let key = self.prompt(&key, known)?;
+                let key = prompts.key(&key)?;
                 if patient && engine.room_is_coming(&key, instance_id) {
                     return Ok(Outcome::RoomIsComing);
                 }
                 now(&self.prepare_store(&key, instance_id, connection)?)?
             }
             Request::CommitStore { key, instance_id, data } => {
-                let prompt = self.prompt(&key, known)?;
-                let tokens = if engine.wants_tokens() { key.token_ids.to_vec().ok() } else { None };
+                let prompt = prompts.key(&key)?;
+                let tokens = engine.wants_tokens().then(|| tokens_to_end(&key));
                 if data.is_empty() {
                     let stored = engine.commit_store(&prompt, instance_id, connection, tokens.as_deref())?;
                     now(&Response::Bool(stored))?
@@ -179,7 +214,7 @@ impl Front {
                 }
             }
             Request::PrepareRetrieve { key, instance_id } => {
-                let prompt = self.prompt(&key, known)?;
+                let prompt = prompts.key(&key)?;
                 match engine.prepare_retrieve(&prompt, instance_id, connection)? {
                     None => now(&Response::PrepareRetrieve(PrepareRetrieveResult::miss()))?,
                     Some(plan) => {
@@ -189,15 +224,23 @@ impl Front {
                 }
             }
             Request::CommitRetrieve { key, instance_id } => {
-                engine.commit_retrieve(&self.prompt(&key, known)?, instance_id, connection)?;
+                engine.commit_retrieve(&prompts.key(&key)?, instance_id, connection)?;
                 now(&Response::Bool(true))?
             }
             Request::Clear { force } => {
+                if !origin.is_local() {
+                    tracing::warn!("{operation} (force: {force}) from {}", origin.address);
+                    if force {
+                        let text = "what is in use may be cleared from the server's own machine only";
+                        return Err(Refusal::Argument(text.into()));
+                    }
+                }
                 let engine = Arc::clone(engine);
-                Outcome::Job(Box::new(move || {
+                let work = Box::new(move || {
                     engine.clear(force);
                     Answer::Done
-                }))
+                });
+                Outcome::Job(Job { work, answers_with_chunks: false })
             }
             Request::ReportBlockAllocation { records, .. } => {
                 let blocks: usize = records.iter().map(|record| record.new_block_ids.len()).sum();
@@ -255,23 +298,51 @@ impl Front {
             chunk_indices: indices.into(),
         }))
     }
+}
 
-    /// The key with its tokens hashed, from the memo if the prompt was there.
-    fn prompt<'a>(
-        &self,
-        key: &CacheKey<'a>,
-        known: Option<Arc<[ChunkHash]>>,
-    ) -> Result<PromptKey<'a>, Refusal> {
-        let hashes = match known {
-            Some(hashes) => hashes,
-            None => self
-                .prompts
-                .borrow_mut()
-                .add(&key.token_ids, key.request_id)
-                .map_err(|error| Refusal::Argument(format!("token_ids: {error}")))?,
-        };
-        Ok(PromptKey { hashes, ..unhashed(key)? })
+/// The prompt of one request, hashed when somebody asks for it.
+struct Hashing<'r> {
+    operations: &'r Operations,
+    payloads: &'r [Bytes],
+    known: Option<Arc<[ChunkHash]>>,
+    prompts: &'r mut dyn PromptSource,
+}
+
+impl Hashing<'_> {
+    /// The key with its tokens hashed as far as it is about them, from the memo if the prompt was there.
+    fn key<'a>(&mut self, key: &CacheKey<'a>) -> Result<PromptKey<'a>, Refusal> {
+        let unhashed = unhashed(key)?;
+        let hasher = &self.operations.hasher;
+        let chunks = unhashed.tokens.min(key.end) / hasher.chunk_size() as u64;
+        if let Some(hashes) = self.known.take().filter(|hashes| hashes.len() as u64 >= chunks) {
+            return Ok(PromptKey { hashes, ..unhashed });
+        }
+        // Every operation on a prompt has its key in the first payload.
+        let frame = &self.payloads[0];
+        let hashed = HashedPrompt::hash(hasher, &key.token_ids, key.end, frame, key.request_id)
+            .map_err(|error| Refusal::Argument(format!("token_ids: {error}")))?;
+        let hashes = Arc::clone(hashed.hashes());
+        self.prompts.remember(hashed);
+        Ok(PromptKey { hashes, ..unhashed })
     }
+}
+
+/// The tokens a key is about, from the start of the prompt.
+fn tokens_to_end(key: &CacheKey<'_>) -> Vec<u32> {
+    let count = key.end.min(key.token_ids.len() as u64) as u32;
+    let mut tokens = Vec::new();
+    // Ids that were scanned decode; others come to nothing.
+    _ = decode_prefix(count, key.token_ids.raw(), &mut tokens);
+    tokens
+}
+
+/// How long a client wants to wait.
+fn patience(timeout_s: f64) -> Result<Duration, Refusal> {
+    if timeout_s.is_nan() {
+        return Err(Refusal::Argument("`timeout_s` is not a number".into()));
+    }
+    // More than there is room for is for ever, less than nothing is nothing.
+    Ok(Duration::try_from_secs_f64(timeout_s.max(0.0)).unwrap_or(Duration::MAX))
 }
 
 /// The key without hashes, for operations that go by the request alone.

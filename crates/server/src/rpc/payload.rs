@@ -10,7 +10,7 @@ use larder_wire::pickle::{PickledTensor, Piece, TensorSpec, read_tensors, write_
 use larder_wire::{Operation, Response};
 
 use super::answer::Answer;
-use super::operations::Outcome;
+use super::operations::{Job, Outcome};
 use crate::engine::{ConnectionId, Engine, EngineError, OwnedKey, PromptKey, RetrievePlan};
 
 /// Stores the tensors of `data`, one per chunk of the key's range.
@@ -23,7 +23,7 @@ pub(super) fn store(
     data: Bytes,
 ) -> Outcome {
     let key = OwnedKey::from(key);
-    Outcome::Job(Box::new(move || {
+    let work = Box::new(move || {
         let stored = read_tensors(&data).map_err(|error| error.to_string()).and_then(|tensors| {
             let mut packed = Vec::new();
             let write = |index: usize, offset: u64, layout: &ObjectLayout| {
@@ -39,7 +39,8 @@ pub(super) fn store(
             false
         });
         Answer::of(&Response::Bool(stored))
-    }))
+    });
+    Outcome::Job(Job { work, answers_with_chunks: false })
 }
 
 /// Answers with the chunks of `plan` as pickled tensors and gives their leases back. Copies all of them: for a worker thread.

@@ -7,7 +7,7 @@ use larder_wire::engine_driven::{PrepareRetrieveResult, Slot};
 use larder_wire::{Operation, Response};
 
 use super::answer::Answer;
-use super::operations::Outcome;
+use super::operations::{Job, Outcome};
 use super::payload;
 use crate::engine::{ChecksumMode, ConnectionId, Engine, OwnedKey, PromptKey, RetrievePlan};
 
@@ -25,7 +25,7 @@ pub(super) fn hand_out(
         return Outcome::Now(by_place(&plan));
     }
     let (engine, key) = (Arc::clone(engine), OwnedKey::from(key));
-    Outcome::Job(Box::new(move || {
+    let work = Box::new(move || {
         if verifies && !engine.verify_retrieve(&plan) {
             let failed = engine.fail_retrieve(&key.borrow(), instance_id, connection, &plan);
             if let Err(error) = failed {
@@ -38,7 +38,8 @@ pub(super) fn hand_out(
         } else {
             payload::retrieve(&engine, &key.borrow(), instance_id, connection, &plan)
         }
-    }))
+    });
+    Outcome::Job(Job { work, answers_with_chunks: !shares_memory })
 }
 
 fn by_place(plan: &RetrievePlan) -> Answer {

@@ -1,6 +1,10 @@
 //! What the RPC front counts.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::runtime;
 
 /// Counters of one front, readable from any thread.
 #[derive(Debug, Default)]
@@ -10,7 +14,17 @@ pub struct RpcStats {
     malformed: AtomicU64,
     panics: AtomicU64,
     jobs_waiting: AtomicU64,
+    cut: AtomicU64,
+    rpc_thread: OnceLock<(runtime::Handle, larder_zmtp::Handle)>,
+    /// Microseconds of the last round trip, and how many there were that did not end in time.
+    round_trip_us: AtomicU64,
+    round_trips_late: AtomicU64,
+    /// When the log last spoke of a message that was cut.
+    cut_told: Mutex<Option<Instant>>,
 }
+
+/// Pause between two lines of the log about messages that were cut.
+const TELL_INTERVAL: Duration = Duration::from_secs(60);
 
 impl RpcStats {
     /// Requests answered, well or badly.
@@ -33,7 +47,48 @@ impl RpcStats {
         self.panics.load(Ordering::Relaxed)
     }
 
-    /// Copies that wait for a worker or run.
+    /// Requests that were not done because a part of them was larger than a message may be.
+    pub fn cut(&self) -> u64 {
+        self.cut.load(Ordering::Relaxed)
+    }
+
+    /// Tells which runtime serves clients, and through which sockets.
+    pub fn attach(&self, runtime: runtime::Handle, sockets: larder_zmtp::Handle) {
+        // There is one front, attached once.
+        _ = self.rpc_thread.set((runtime, sockets));
+    }
+
+    /// The sockets that clients are connected to, once they are served.
+    pub fn sockets(&self) -> Option<&larder_zmtp::Handle> {
+        self.rpc_thread.get().map(|(_, sockets)| sockets)
+    }
+
+    /// Has the thread that serves clients do nothing, and tells how long that took; `None` if it did not come to it `within`
+    /// that time.
+    pub async fn round_trip(&self, within: Duration) -> Option<Duration> {
+        let (runtime, _) = self.rpc_thread.get()?;
+        let asked = Instant::now();
+        let answered = tokio::time::timeout(within, runtime.spawn(async {})).await;
+        let Ok(Ok(())) = answered else {
+            self.round_trips_late.fetch_add(1, Ordering::Relaxed);
+            return None;
+        };
+        let took = asked.elapsed();
+        self.round_trip_us.store(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        Some(took)
+    }
+
+    /// How long the last [`Self::round_trip`] took.
+    pub fn last_round_trip(&self) -> Duration {
+        Duration::from_micros(self.round_trip_us.load(Ordering::Relaxed))
+    }
+
+    /// How many times [`Self::round_trip`] gave up.
+    pub fn late_round_trips(&self) -> u64 {
+        self.round_trips_late.load(Ordering::Relaxed)
+    }
+
+    /// Work on other threads: copies, long prompts, clears. It waits for a worker or runs.
     pub fn jobs_waiting(&self) -> u64 {
         self.jobs_waiting.load(Ordering::Relaxed)
     }
@@ -49,6 +104,17 @@ impl RpcStats {
 
     pub(super) fn count_panic(&self) {
         self.panics.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a request that was too large to be kept; true if it is time for the log to say so.
+    pub(super) fn count_cut(&self) -> bool {
+        self.cut.fetch_add(1, Ordering::Relaxed);
+        let mut told = self.cut_told.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = told.is_none_or(|at| at.elapsed() >= TELL_INTERVAL);
+        if is_due {
+            *told = Some(Instant::now());
+        }
+        is_due
     }
 
     pub(super) fn job_started(&self) {

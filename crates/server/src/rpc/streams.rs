@@ -12,8 +12,9 @@ use super::answer::Ticket;
 use super::operations::Subscription;
 use crate::engine::Engine;
 
-/// Most streams at a time.
-pub(super) const STREAMS_MAX: usize = 4_096;
+/// Most streams at a time, and most of one connection; a subscriber needs one.
+const STREAMS_MAX: usize = 4_096;
+const STREAMS_PER_CONNECTION_MAX: usize = 64;
 
 /// Where L1 objects are, as event consumers call it.
 const MEDIUM: &str = "CPU";
@@ -33,9 +34,16 @@ pub(super) struct Streams {
 }
 
 impl Streams {
-    /// Whether there is room for another stream.
-    pub(super) fn has_room(&self) -> bool {
-        self.open.len() < STREAMS_MAX
+    /// Whether there is room for another stream of `peer`; why not if there is none.
+    pub(super) fn check_room(&self, peer: PeerId) -> Result<(), String> {
+        if self.open.len() >= STREAMS_MAX {
+            return Err(format!("{STREAMS_MAX} streams are open already"));
+        }
+        let own = self.open.keys().filter(|(owner, _)| *owner == peer).count();
+        if own >= STREAMS_PER_CONNECTION_MAX {
+            return Err(format!("the connection has {STREAMS_PER_CONNECTION_MAX} streams already"));
+        }
+        Ok(())
     }
 
     /// Opens a stream and sends its first batch, even an empty one. A stream of the same instance ends.

@@ -333,7 +333,7 @@ impl<H: Handler> Connection<H> {
         let limits = &self.shared.limits;
         let receiving = self.charge.as_ref().map_or(0, Charge::bytes);
         let charged = self.peer.charged_bytes();
-        let own = self.peer.may_be_read()
+        let own = self.peer.has_room()
             && self.peer.in_flight() < limits.messages_in_flight_max.max(1)
             && (charged < limits.connection_budget_bytes || charged == receiving);
         if !own || charged < limits.reserve_bytes || self.shared.budget.admits() {

@@ -169,6 +169,12 @@ impl Peer {
         }
     }
 
+    /// Whether so little is queued for the peer, or for all, that it may ask for more.
+    pub fn has_room(&self) -> bool {
+        let queued = self.outgoing_bytes();
+        queued == 0 || queued < self.outgoing_bytes_max() && self.0.router.outgoing_budget.has_room()
+    }
+
     fn outgoing_bytes_max(&self) -> usize {
         self.0.router.limits.outgoing_bytes_max.max(1)
     }
@@ -221,12 +227,6 @@ impl Peer {
     pub(super) fn sub_outgoing(&self, bytes: usize) {
         let left = self.0.outgoing_bytes.fetch_sub(bytes, SeqCst) - bytes;
         self.0.router.outgoing_budget.release(self.id(), bytes, left == 0);
-    }
-
-    /// Whether what is queued for the peer, and for all, lets it ask for more.
-    pub(super) fn may_be_read(&self) -> bool {
-        let queued = self.outgoing_bytes();
-        queued == 0 || queued < self.outgoing_bytes_max() && self.0.router.outgoing_budget.has_room()
     }
 
     pub(super) fn in_flight(&self) -> usize {

@@ -86,15 +86,14 @@ impl Router {
         for endpoint in endpoints {
             listeners.extend(Listener::bind(endpoint, &limits)?);
         }
-        let shared = Arc::new(Shared {
-            budget: Budget::new(limits.total_budget_bytes),
-            outgoing_budget: OutgoingBudget::new(limits.total_outgoing_bytes_max),
-            limits,
-            stats: Stats::default(),
-            registry: Mutex::default(),
-            closing: AtomicBool::new(false),
-        });
-        Ok(Router { listeners, shared })
+        Ok(Router { listeners, shared: Shared::new(limits) })
+    }
+
+    /// The same router with other limits, of which those of the listening sockets stay as they were bound. To be called
+    /// before [`Router::handle`].
+    #[must_use]
+    pub fn with_limits(self, limits: Limits) -> Router {
+        Router { shared: Shared::new(limits), ..self }
     }
 
     /// Where it listens: one entry for each address, with the port the system chose.
@@ -234,6 +233,17 @@ impl Handle {
 }
 
 impl Shared {
+    fn new(limits: Limits) -> Arc<Shared> {
+        Arc::new(Shared {
+            budget: Budget::new(limits.total_budget_bytes),
+            outgoing_budget: OutgoingBudget::new(limits.total_outgoing_bytes_max),
+            limits,
+            stats: Stats::default(),
+            registry: Mutex::default(),
+            closing: AtomicBool::new(false),
+        })
+    }
+
     pub(super) fn is_closing(&self) -> bool {
         self.closing.load(SeqCst)
     }

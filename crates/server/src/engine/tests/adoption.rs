@@ -215,7 +215,7 @@ fn a_successor_goes_by_what_the_server_before_wrote_last() {
 fn memory_of_scopes_that_can_not_be_written_down_is_held_for_its_writer() {
     let name = Name::new("nameless");
     let first = name.server(4);
-    let model = "m".repeat(2_000);
+    let model = "\u{1}".repeat(500);
     first.register(8, &model, 1, geometry(1), 1).unwrap();
     let (writing, stored) = (prompt(1, 1), prompt(2, 1));
     let [writing, stored] =
