@@ -58,10 +58,10 @@ pub fn build(config: &AdapterConfig) -> Result<Built, Failure> {
         breaker = Some(breaking);
     }
     // Around the timeout and the breaker: waiting for our own limits is no fault of the backend.
+    adapter = Arc::new(Concurrency::new(adapter, common.limits.concurrency));
     if let Some(limits) = common.limits.bandwidth {
         adapter = Arc::new(Bandwidth::new(adapter, limits));
     }
-    adapter = Arc::new(Concurrency::new(adapter, common.limits.concurrency));
     if let Some(policy) = common.admission.write {
         adapter = Arc::new(WriteBudget::new(adapter, policy));
     }
@@ -105,6 +105,26 @@ mod tests {
         assert_eq!((counts.ok, counts.declined, counts.busy, counts.failed_total()), (10, 2, 0, 0));
         assert_eq!(built.adapter.health().details["write_budget_declined_bytes"], 200);
         assert_eq!(built.breaker.unwrap().openings(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn waiting_for_limits_of_our_own_is_no_timeout_of_the_backend() {
+        // Each of these takes half of the time allowed, and one goes at a time.
+        let config = json!({
+            "type": "mock", "max_size_gb": 1, "mock_bandwidth_gb": 0.000_001, "checksum": false, "retry": false,
+            "timeout": {"base_ms": 200, "bytes_per_s_min": 0}, "limits": {"in_flight_bytes_max": 1},
+        });
+        let built = build(&AdapterConfig::from_value(&config, &|_| None).unwrap()).unwrap();
+        let stores: Vec<_> = (0..6)
+            .map(|index| {
+                let adapter = built.adapter.clone();
+                tokio::spawn(async move { adapter.store(store_items(index..index + 1, 107)).await.remove(0) })
+            })
+            .collect();
+        for store in stores {
+            store.await.unwrap().unwrap();
+        }
+        assert_eq!(built.adapter.health().details["expired_calls"], 0);
     }
 
     #[test]

@@ -210,13 +210,13 @@ async fn the_breaker_of_a_directory_that_vanished_opens_and_closes_when_it_is_ba
     assert_eq!(built.adapter.health().state, HealthState::Unavailable);
     fs::rename(&away, &dir).unwrap();
     let works = async {
-        while breaker.state() != BreakerState::Closed {
+        while built.adapter.health().state != HealthState::Ready {
             let _ = built.adapter.lookup_and_lock(vec![object_key(0)]).await;
             let _ = built.adapter.load(load_items(0..1, LEN).0).await;
         }
     };
     tokio::time::timeout(PATIENCE, works).await.unwrap();
-    assert_eq!(built.adapter.health().state, HealthState::Ready);
+    assert_eq!(breaker.state(), BreakerState::Closed);
 }
 
 /// A buffer that can't be filled, as if the file under it never answered.

@@ -5,12 +5,15 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use larder_storage::adapters::TlsOptions;
 use larder_storage::adapters::resp::{Node, RespAdapter, RespOptions};
 use larder_storage::conformance::{self, load_items, object_bytes, object_key, store_items};
-use larder_storage::decorators::{Retry, RetryPolicy};
-use larder_storage::{Adapter, Error, Failure, FailureKind, HealthState, HeapBuffer, Secret, StoreItem};
+use larder_storage::decorators::{Checksum, Retry, RetryPolicy};
+use larder_storage::{
+    Adapter, DeleteMode, Error, Failure, FailureKind, HealthState, HeapBuffer, Secret, StoreItem,
+};
 
 /// A server of its own, killed when dropped.
 struct Server {
@@ -264,6 +267,92 @@ async fn encrypted_servers_conform_and_strangers_are_refused() {
         assert!(failure(&result[0]).text.contains("certificate"), "{result:?}");
     }
     assert_eq!(with(Some(file("missing").into())).unwrap_err().kind, FailureKind::Invalid);
+}
+
+#[tokio::test]
+async fn what_a_load_does_not_find_leaves_the_accounts() {
+    let Some(server) = Server::start(&[]) else { return };
+    let adapter = adapter(options(&server));
+    assert!(adapter.store(store_items(0..3, 10)).await.iter().all(Result::is_ok));
+    assert_eq!(adapter.usage().objects, 3);
+    server.say(&format!("UNLINK {}", object_key(1).wire_name()));
+    assert_eq!(adapter.load(load_items(1..2, 10).0).await, [Err(Error::Absent)]);
+    assert_eq!((adapter.usage().objects, adapter.usage().bytes_used), (2, 20));
+}
+
+/// Two writers of one object, and a reader that checks: bytes and seal are always of the same writer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_object_and_its_seal_are_written_and_read_as_one() {
+    let Some(server) = Server::start(&[]) else { return };
+    let checked = |options| Arc::new(Checksum::new(Arc::new(adapter(options)), 1).unwrap());
+    let (first, second) = (checked(options(&server)), checked(options(&server)));
+    let item = |bytes: u8| {
+        let buffer = HeapBuffer::copy_of(&[bytes; 100]);
+        vec![StoreItem { key: object_key(0), buffer, seal: None }]
+    };
+    let writing = tokio::spawn(async move {
+        for round in 0..200 {
+            first.delete(vec![object_key(0)], DeleteMode::Forced).await;
+            first.store(item(round)).await;
+        }
+    });
+    while !writing.is_finished() {
+        let loaded = second.load(load_items(0..1, 100).0).await;
+        assert!(matches!(loaded[0], Ok(_) | Err(Error::Absent)), "{loaded:?}");
+    }
+    writing.await.unwrap();
+    assert_eq!(second.counts().corrupt, 0);
+}
+
+#[tokio::test]
+async fn what_is_stored_without_a_seal_takes_away_the_one_of_its_predecessor() {
+    let Some(server) = Server::start(&[]) else { return };
+    let plain = Arc::new(adapter(options(&server)));
+    let checked = Checksum::new(plain.clone(), 1).unwrap();
+    assert!(checked.store(store_items(0..1, 10)).await[0].is_ok());
+    assert!(plain.store(store_items(0..1, 20)).await[0].is_ok());
+    assert!(checked.load(load_items(0..1, 20).0).await[0].is_ok());
+    assert_eq!((checked.counts().corrupt, checked.counts().unverified), (0, 1));
+}
+
+/// A server that sends something every now and then, and never ends.
+#[tokio::test]
+async fn a_server_that_drips_holds_nobody_for_long() {
+    for beginning in [&b""[..], b"*2\r\n$100\r\n"] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let node = Node { host: "127.0.0.1".into(), port: listener.local_addr().unwrap().port() };
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let _ = stream.write_all(beginning);
+            while stream.write_all(b"1").is_ok() {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        });
+        let adapter = adapter(RespOptions { workers: 1, request_timeout_ms: 50, ..RespOptions::new(node) });
+        let load = adapter.load(load_items(0..1, 1 << 20).0);
+        let loaded = tokio::time::timeout(Duration::from_secs(60), load).await.unwrap();
+        assert!(failure(&loaded[0]).kind.blames_backend(), "{loaded:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_single_server_that_names_another_is_not_followed() {
+    let stranger = TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let node = Node { host: "127.0.0.1".into(), port: server.local_addr().unwrap().port() };
+    let moved = format!("-MOVED 1 127.0.0.1:{}\r\n", stranger.local_addr().unwrap().port());
+    std::thread::spawn(move || {
+        let (mut stream, _) = server.accept().unwrap();
+        let mut request = [0; 4096];
+        while stream.read(&mut request).is_ok_and(|count| count > 0)
+            && stream.write_all(moved.as_bytes()).is_ok()
+        {}
+    });
+    let adapter = adapter(RespOptions::new(node));
+    let found = adapter.lookup_and_lock(vec![object_key(0)]).await;
+    assert!(failure(&found[0]).text.contains("cluster_mode"), "{found:?}");
+    stranger.set_nonblocking(true).unwrap();
+    assert_eq!(stranger.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "nobody went there");
 }
 
 /// A peer that is silent, or talks nonsense.

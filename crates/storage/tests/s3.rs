@@ -158,6 +158,58 @@ fn fixed(answer: &'static [u8]) -> (u16, std::thread::JoinHandle<()>) {
     (port, serving)
 }
 
+/// Answers the requests of each connection one after the other, and notes them.
+fn scripted(answers: Vec<&'static str>) -> (u16, std::thread::JoinHandle<Vec<String>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let serving = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut seen = Vec::new();
+        for answer in answers {
+            let mut request = vec![0; 8192];
+            let count = stream.read(&mut request).unwrap();
+            seen.push(String::from_utf8_lossy(&request[..count]).to_lowercase());
+            stream.write_all(answer.as_bytes()).unwrap();
+        }
+        seen
+    });
+    (port, serving)
+}
+
+/// A part of one version and a part of another make an object that never was.
+#[tokio::test]
+async fn all_ranges_of_an_object_are_of_one_version() {
+    let first =
+        "HTTP/1.1 206 OK\r\netag: \"v1\"\r\ncontent-range: bytes 0-3/8\r\ncontent-length: 4\r\n\r\nabcd";
+    let gone = "HTTP/1.1 412 Precondition Failed\r\ncontent-length: 0\r\n\r\n";
+    let (port, serving) = scripted(vec![first, gone]);
+    let options = S3Options { part_bytes: 4, workers: 1, ..options(port, "b") };
+    let adapter = S3Adapter::new(options).unwrap();
+    let loaded = adapter.load(load_items(0..1, 8).0).await;
+    assert!(failure(&loaded[0]).retryable && failure(&loaded[0]).text.contains("replaced"), "{loaded:?}");
+    let seen = serving.join().unwrap();
+    assert!(!seen[0].contains("if-match"), "{}", seen[0]);
+    assert!(seen[1].contains("if-match: \"v1\"") && seen[1].contains("range: bytes=4-7"), "{}", seen[1]);
+}
+
+#[tokio::test]
+async fn a_store_that_drips_holds_nobody_for_long() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nx: ");
+        while stream.write_all(b"1").is_ok() {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    });
+    let options = S3Options { workers: 1, request_timeout_ms: 50, ..options(port, "b") };
+    let adapter = S3Adapter::new(options).unwrap();
+    let load = adapter.load(load_items(0..1, 8).0);
+    let loaded = tokio::time::timeout(std::time::Duration::from_secs(60), load).await.unwrap();
+    assert!(failure(&loaded[0]).kind.blames_backend(), "{loaded:?}");
+}
+
 #[tokio::test]
 async fn strange_and_overloaded_servers_are_failures_not_hangs() {
     let cases: [(&[u8], FailureKind, bool); 7] = [

@@ -56,11 +56,38 @@ pub(super) struct RemoteOptions {
 /// The part of an adapter that does not depend on the store.
 pub(super) struct Remote<S> {
     options: RemoteOptions,
-    accounts: Arc<Mutex<Index<()>>>,
+    accounts: Arc<Mutex<Accounts>>,
     locks: Arc<LockTable>,
     transfers: Workers<S>,
     control: Workers<S>,
     is_closed: AtomicBool,
+}
+
+/// What the store is known to hold, each object with its turn among those that were entered.
+#[derive(Debug)]
+struct Accounts {
+    index: Index<u64>,
+    entered: u64,
+}
+
+impl Default for Accounts {
+    fn default() -> Self {
+        Self { index: Index::new(), entered: 0 }
+    }
+}
+
+impl Accounts {
+    fn enter(&mut self, key: &Key, bytes: u64) {
+        self.entered += 1;
+        self.index.insert(key, bytes, self.entered);
+    }
+
+    /// Takes out what was not found by a call that began when so many were entered; what was stored since is there.
+    fn remove_older(&mut self, key: &Key, entered: u64) {
+        if self.index.get(key).is_some_and(|entry| entry.note <= entered) {
+            self.index.remove(key);
+        }
+    }
 }
 
 /// Something to move, with the buffer it moves from or to.
@@ -94,7 +121,7 @@ impl<S: RemoteSession> Remote<S> {
             transfers: start("io", options.workers.max(1))?,
             control: start("ctl", options.control_threads.max(1))?,
             options,
-            accounts: Arc::new(Mutex::new(Index::new())),
+            accounts: Arc::default(),
             locks: Arc::default(),
             is_closed: AtomicBool::new(false),
         })
@@ -138,7 +165,7 @@ impl<S: RemoteSession> Remote<S> {
                 session.link().note_stores(&results);
                 for (((item, claim), slot), result) in items.into_iter().zip(slots).zip(results) {
                     if result.is_ok() {
-                        lock(&accounts).insert(&item.key, item.buffer.len() as u64, ());
+                        lock(&accounts).enter(&item.key, item.buffer.len() as u64);
                     }
                     // The buffer is given back before its outcome is known.
                     drop((item, claim));
@@ -173,7 +200,7 @@ impl<S: RemoteSession> Remote<S> {
                 return Err(Error::Absent);
             }
             if let Some(bytes) = found.bytes {
-                accounts.insert(key, bytes, ());
+                accounts.enter(key, bytes);
             }
             Ok(found)
         };
@@ -188,10 +215,11 @@ impl<S: RemoteSession> Remote<S> {
                 if !slots.iter().any(Slot::is_wanted) {
                     return;
                 }
+                let began = lock(&accounts).entered;
                 let results = session.load(&items.iter().collect::<Vec<_>>());
                 for ((item, slot), result) in items.into_iter().zip(slots).zip(results) {
                     if result == Err(Error::Absent) {
-                        lock(&accounts).remove(&item.key);
+                        lock(&accounts).remove_older(&item.key, began);
                     }
                     drop(item);
                     slot.report(result);
@@ -223,7 +251,7 @@ impl<S: RemoteSession> Remote<S> {
                 let results = session.delete(&held.iter().map(|(key, _)| key).collect::<Vec<_>>());
                 for (((key, claim), slot), result) in held.into_iter().zip(slots).zip(results) {
                     if matches!(result, Ok(_) | Err(Error::Absent)) {
-                        lock(&accounts).remove(&key);
+                        lock(&accounts).index.remove(&key);
                     }
                     drop(claim);
                     slot.report(result);
@@ -279,10 +307,10 @@ impl<S: RemoteSession> Remote<S> {
     pub(super) fn usage(&self) -> Usage {
         let accounts = lock(&self.accounts);
         Usage {
-            objects: accounts.objects(),
-            bytes_used: accounts.bytes(),
+            objects: accounts.index.objects(),
+            bytes_used: accounts.index.bytes(),
             bytes_capacity: self.options.capacity_bytes,
-            bytes_by_salt: accounts.bytes_by_salt(),
+            bytes_by_salt: accounts.index.bytes_by_salt(),
             objects_locked: self.locks.locked(),
             is_complete: false,
         }
@@ -329,7 +357,7 @@ fn into_failure(error: Error) -> Failure {
     }
 }
 
-fn lock(accounts: &Mutex<Index<()>>) -> MutexGuard<'_, Index<()>> {
+fn lock(accounts: &Mutex<Accounts>) -> MutexGuard<'_, Accounts> {
     accounts.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -379,3 +407,21 @@ macro_rules! forward_to_remote {
 }
 
 pub(super) use forward_to_remote;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conformance::object_key;
+
+    #[test]
+    fn what_was_stored_while_it_was_not_found_keeps_its_account() {
+        let mut accounts = Accounts::default();
+        accounts.enter(&object_key(0), 10);
+        let began = accounts.entered;
+        accounts.enter(&object_key(1), 10);
+        accounts.remove_older(&object_key(0), began);
+        accounts.remove_older(&object_key(1), began);
+        accounts.remove_older(&object_key(2), began);
+        assert_eq!((accounts.index.objects(), accounts.index.get(&object_key(0)).is_some()), (1, false));
+    }
+}

@@ -92,8 +92,13 @@ pub(super) fn fault_plan(fields: &mut Fields<'_>) -> FaultPlan {
 /// `resp`: one server. Keys win over the environment, as in the peer.
 pub(super) fn resp(fields: &mut Fields<'_>, env: Env<'_>) -> RespOptions {
     let host = fields.string("host").filter(|host| !host.is_empty()).or_else(|| env("LMCACHE_RESP_HOST"));
-    if host.is_none() {
-        fields.required("host", "the server's name or address, here or as `LMCACHE_RESP_HOST`");
+    match &host {
+        None => fields.required("host", "the server's name or address, here or as `LMCACHE_RESP_HOST`"),
+        Some(host) if host.contains(['@', '/', ' ']) => {
+            let hint = "give the port, `username` and `password_file` as keys of their own".to_owned();
+            fields.problem("host", "the value is no name or address", Some(hint));
+        }
+        Some(_) => {}
     }
     let port = fields.integer("port", 1, u16::MAX.into()).or_else(|| env("LMCACHE_RESP_PORT")?.parse().ok());
     let port = port.and_then(|port| u16::try_from(port).ok());
@@ -117,6 +122,7 @@ pub(super) fn resp(fields: &mut Fields<'_>, env: Env<'_>) -> RespOptions {
 pub(super) fn valkey(fields: &mut Fields<'_>, env: Env<'_>) -> RespOptions {
     let text = fields.required_string("startup_nodes", "servers as `host:port`, separated by commas");
     let mut options = RespOptions::new(Node { host: String::new(), port: 1 });
+    options.kind = "valkey";
     options.nodes = Vec::new();
     for part in text.split(',').filter(|part| !part.trim().is_empty()) {
         match Node::parse(part) {

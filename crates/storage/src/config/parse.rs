@@ -246,7 +246,7 @@ mod tests {
         .unwrap();
         let Backend::Resp(options) = &config.backend else { panic!("{config:?}") };
         assert_eq!((options.nodes.len(), options.request_timeout_ms, options.ttl_s), (2, 500, Some(60)));
-        assert_eq!((options.is_cluster, options.database), (true, 0));
+        assert_eq!((options.kind, options.is_cluster, options.database), ("valkey", true, 0));
         assert_eq!(config.warnings, ["`database_id` has no effect with `cluster_mode`"]);
 
         assert_eq!(problems(r#"{"type": "resp"}"#).len(), 2);
@@ -313,6 +313,7 @@ mod tests {
             r#"{"type": "resp", "host": "h", "port": 1, "password": 4711}"#,
             r#"{"type": "s3", "s3_endpoint": "https://me:4711@h", "s3_region": "r", "aws_access_key_id": "a", "aws_secret_access_key": [4711]}"#,
             r#"{"type": "valkey", "startup_nodes": "me:4711@h:1"}"#,
+            r#"{"type": "resp", "host": "me:4711@h", "port": 1}"#,
             r#""password=4711""#,
         ] {
             let told = parse(json).unwrap_err().to_string();

@@ -18,12 +18,16 @@ pub struct BandwidthLimits {
     pub store_bytes_per_s: Option<u64>,
     /// What loads may take.
     pub load_bytes_per_s: Option<u64>,
-    /// Longest a call is held back in milliseconds; one that would wait longer is answered busy. 0 for the default
+    /// Longest a call waits for those before it in milliseconds; one that would wait longer is answered busy. 0 for the default
     /// of 5,000.
     pub delay_max_ms: u64,
 }
 
 const DELAY_MAX_DEFAULT_MS: u64 = 5000;
+
+/// Time whose bytes go at once, at least one object: a call that takes longer goes piece by piece, so that the rate is kept within
+/// the call and others have their turns in between.
+const PIECE: Duration = Duration::from_millis(100);
 
 /// Holds calls back so that, over time, no more bytes pass than allowed.
 #[derive(Debug)]
@@ -54,23 +58,61 @@ impl Pacer {
         }
     }
 
-    /// Waits for the call's turn: a call starts when those before it would have passed at the allowed rate.
-    async fn turn(&self, keys: usize, bytes: u64) -> Result<(), Error> {
+    /// Refuses a call that would wait too long for those before it.
+    fn enter(&self, keys: usize) -> Result<(), Error> {
+        let busy_until = *self.busy_until.lock().unwrap_or_else(PoisonError::into_inner);
+        let delay =
+            busy_until.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()));
+        if delay > self.delay_max {
+            self.refused_keys.fetch_add(keys as u64, Ordering::Relaxed);
+            return Err(Error::Busy(Busy::Limit("delay_max_ms")));
+        }
+        Ok(())
+    }
+
+    /// Waits for a piece's turn: it starts when those before it would have passed at the allowed rate.
+    async fn turn(&self, bytes: u64) {
         let now = Instant::now();
         let start = {
             let mut busy_until = self.busy_until.lock().unwrap_or_else(PoisonError::into_inner);
             let start = busy_until.map_or(now, |until| until.max(now));
-            if start - now > self.delay_max {
-                self.refused_keys.fetch_add(keys as u64, Ordering::Relaxed);
-                return Err(Error::Busy(Busy::Limit("delay_max_ms")));
-            }
             let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(self.bytes_per_s);
             let taken = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX >> 8));
             *busy_until = Some(start + taken);
             start
         };
         tokio::time::sleep_until(start).await;
-        Ok(())
+    }
+
+    /// Has a batch dealt with piece by piece, each in its turn.
+    async fn run<I, T, F>(
+        &self,
+        batch: Vec<I>,
+        bytes: impl Fn(&I) -> usize,
+        call: impl Fn(Vec<I>) -> F,
+    ) -> Vec<KeyResult<T>>
+    where
+        F: Future<Output = Vec<KeyResult<T>>>,
+    {
+        if let Err(busy) = self.enter(batch.len()) {
+            return all_failed(batch.len(), &busy);
+        }
+        let piece_bytes = u128::from(self.bytes_per_s) * PIECE.as_millis() / 1000;
+        let mut results = Vec::with_capacity(batch.len());
+        let mut rest = batch.into_iter().peekable();
+        while let Some(first) = rest.next() {
+            let mut taken = bytes(&first) as u64;
+            let mut piece = vec![first];
+            while let Some(next) =
+                rest.next_if(|next| u128::from(taken.saturating_add(bytes(next) as u64)) <= piece_bytes)
+            {
+                taken += bytes(&next) as u64;
+                piece.push(next);
+            }
+            self.turn(taken).await;
+            results.extend(call(piece).await);
+        }
+        results
     }
 }
 
@@ -83,34 +125,17 @@ impl Bandwidth {
     }
 }
 
-async fn turn(pacer: Option<&Pacer>, keys: usize, bytes: u64) -> Result<(), Error> {
-    match pacer {
-        Some(pacer) => pacer.turn(keys, bytes).await,
-        None => Ok(()),
-    }
-}
-
 impl Adapter for Bandwidth {
     forward!(kind, lookup_and_lock, unlock, delete, list, probe, ready_to_store, usage, close);
 
     fn store(&self, batch: Vec<StoreItem>) -> AdapterFuture<'_, Vec<KeyResult<Stored>>> {
-        Box::pin(async move {
-            let bytes = batch.iter().map(|item| item.buffer.len() as u64).sum();
-            match turn(self.store.as_ref(), batch.len(), bytes).await {
-                Ok(()) => self.inner.store(batch).await,
-                Err(busy) => all_failed(batch.len(), &busy),
-            }
-        })
+        let Some(pacer) = &self.store else { return self.inner.store(batch) };
+        Box::pin(pacer.run(batch, |item| item.buffer.len(), |piece| self.inner.store(piece)))
     }
 
     fn load(&self, batch: Vec<LoadItem>) -> AdapterFuture<'_, Vec<KeyResult<Loaded>>> {
-        Box::pin(async move {
-            let bytes = batch.iter().map(|item| item.buffer.len() as u64).sum();
-            match turn(self.load.as_ref(), batch.len(), bytes).await {
-                Ok(()) => self.inner.load(batch).await,
-                Err(busy) => all_failed(batch.len(), &busy),
-            }
-        })
+        let Some(pacer) = &self.load else { return self.inner.load(batch) };
+        Box::pin(pacer.run(batch, |item| item.buffer.len(), |piece| self.inner.load(piece)))
     }
 
     fn health(&self) -> Health {
@@ -124,7 +149,8 @@ impl Adapter for Bandwidth {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::conformance::{FailingAdapter, store_items};
+    use crate::Op;
+    use crate::conformance::{FailingAdapter, load_items, store_items};
 
     #[tokio::test(start_paused = true)]
     async fn calls_are_spread_at_the_allowed_rate() {
@@ -150,5 +176,25 @@ mod tests {
         let busy = paced.store(store_items(1..3, 500)).await;
         assert_eq!(busy, vec![Err(Error::Busy(Busy::Limit("delay_max_ms"))); 2]);
         assert_eq!(paced.health().details["bandwidth_refused_keys"], 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_large_load_keeps_the_rate_and_leaves_turns_to_others() {
+        let double = FailingAdapter::new();
+        double.store(store_items(0..100, 100)).await;
+        let limits = BandwidthLimits { load_bytes_per_s: Some(1000), ..BandwidthLimits::default() };
+        let paced = Arc::new(Bandwidth::new(double.clone(), limits));
+        let start = Instant::now();
+        let large = {
+            let paced = paced.clone();
+            tokio::spawn(async move { paced.load(load_items(0..90, 100).0).await })
+        };
+        double.calls_reach(Op::Load, 1).await;
+        let small = paced.load(load_items(90..91, 100).0).await;
+        assert!(small[0].is_ok(), "it is not refused for the sake of the large one: {small:?}");
+        assert!(start.elapsed() < Duration::from_secs(1), "it goes after what was before it");
+        assert!(large.await.unwrap().iter().all(Result::is_ok));
+        let rate = 9100.0 / start.elapsed().as_secs_f64();
+        assert!((950.0..1050.0).contains(&rate), "the clock is virtual: {rate} bytes per second");
     }
 }

@@ -1,7 +1,7 @@
 //! Patience, limits and observation around any adapter, one file each.
 //!
 //! Each is an [`Adapter`](crate::Adapter) that owns another. [`build`](crate::build) stacks them, outermost first:
-//! counting, frequency, write budget, concurrency, bandwidth, breaker, retry, timeout, checksum. Whoever evicts puts [`Observing`] around all of it.
+//! counting, frequency, write budget, bandwidth, concurrency, breaker, retry, timeout, checksum. Whoever evicts puts [`Observing`] around all of it.
 
 mod bandwidth;
 mod breaker;

@@ -1,5 +1,7 @@
 //! Whether the base directory is there and answers. Asked on a thread of its own: on a dead mount even that never returns.
 
+use std::fs::Metadata;
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -21,6 +23,9 @@ pub(super) struct Disk {
 #[derive(Debug, Default)]
 struct DiskState {
     looking_since: Option<Instant>,
+    /// Looks that began, and the one of them that the rest is from.
+    looks: u64,
+    latest: u64,
     gone: Option<Failure>,
     /// Device and number of the directory.
     identity: Option<(u64, u64)>,
@@ -38,10 +43,24 @@ pub(super) enum Look {
 impl Disk {
     /// Looks at the directory. Blocks for as long as it does.
     pub(super) fn look(&self, base: &Path) -> Look {
-        self.state().looking_since.get_or_insert(Instant::now());
+        let look = {
+            let mut state = self.state();
+            state.looking_since.get_or_insert(Instant::now());
+            state.looks += 1;
+            state.looks
+        };
         let found = std::fs::metadata(base);
+        self.note(look, base, found)
+    }
+
+    fn note(&self, look: u64, base: &Path, found: io::Result<Metadata>) -> Look {
         let mut state = self.state();
         state.looking_since = None;
+        if look < state.latest {
+            // A look that began later was faster and knows better.
+            return if state.gone.is_some() { Look::Gone } else { Look::Same };
+        }
+        state.latest = look;
         let identity = match found {
             Ok(metadata) if metadata.is_dir() => Ok((metadata.dev(), metadata.ino())),
             Ok(_) => Err(format!("`{}` is no directory", base.display())),
@@ -106,6 +125,16 @@ mod tests {
         std::fs::remove_dir(&base).unwrap();
         std::fs::write(&base, "").unwrap();
         assert_eq!(disk.look(&base), Look::Gone, "a file is no directory");
+    }
+
+    #[test]
+    fn a_look_that_began_before_another_does_not_undo_it() {
+        let base = tempfile::tempdir().unwrap();
+        let disk = Disk::default();
+        assert_eq!((disk.look(base.path()), disk.look(base.path())), (Look::Same, Look::Same));
+        assert_eq!(disk.note(1, base.path(), Err(io::ErrorKind::NotFound.into())), Look::Same);
+        assert_eq!(disk.trouble(Instant::now()), None);
+        assert_eq!(disk.note(2, base.path(), Err(io::ErrorKind::NotFound.into())), Look::Gone);
     }
 
     #[test]

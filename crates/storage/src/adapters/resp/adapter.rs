@@ -38,7 +38,7 @@ impl RespAdapter {
             return Err(Failure::permanent(FailureKind::Invalid, "no server is configured"));
         }
         let remote = RemoteOptions {
-            kind: "resp",
+            kind: options.kind,
             workers: options.workers,
             control_threads: CONTROL_THREADS,
             queued_jobs_max: options.queued_jobs_max,
@@ -83,7 +83,7 @@ impl Adapter for RespAdapter {
     forward_to_remote!();
 
     fn kind(&self) -> &'static str {
-        if self.shared.dialect.options.is_cluster { "valkey" } else { "resp" }
+        self.shared.dialect.options.kind
     }
 
     fn health(&self) -> Health {

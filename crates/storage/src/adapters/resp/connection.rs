@@ -4,7 +4,7 @@ use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 
 use super::commands::Command;
 use super::options::{Node, RespOptions};
-use super::reply::{BulkHeader, Reply, read_bulk_header, read_end, read_reply};
+use super::reply::{BulkHeader, Reply, read_array_header, read_bulk_header, read_end, read_reply};
 use crate::adapters::stream::{Connector, Stream};
 use crate::buffer::LentBuffer;
 
@@ -27,19 +27,18 @@ pub(super) enum Fetched {
     Nil,
     /// Of another length than the buffer; its bytes were dropped.
     OtherLength(u64),
-    Error(String),
 }
 
 impl Connection {
     pub(super) fn open(node: &Node, connector: &Connector, options: &RespOptions) -> io::Result<Self> {
         let stream = connector.connect(&node.host, node.port)?;
         let mut connection = Self { stream: BufReader::with_capacity(READ_AHEAD_BYTES, stream) };
-        let password = options.password.expose();
+        let password = &options.password;
         if !password.is_empty() {
             let auth = if options.username.is_empty() {
-                Command::new("AUTH").arg(password)
+                Command::new("AUTH").arg(password.expose())
             } else {
-                Command::new("AUTH").arg(&options.username).arg(password)
+                Command::new("AUTH").arg(&options.username).arg(password.expose())
             };
             connection.expect_ok("authenticate", &auth)?;
         }
@@ -55,13 +54,24 @@ impl Connection {
         !self.stream.buffer().is_empty() || self.stream.get_ref().is_stale()
     }
 
+    /// Begins an exchange; its time runs from here.
+    pub(super) fn begin(&mut self) {
+        self.stream.get_mut().begin();
+    }
+
     pub(super) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.get_mut().write_all(bytes)?;
         self.stream.get_mut().flush()
     }
 
     pub(super) fn send_buffer(&mut self, buffer: &dyn LentBuffer) -> io::Result<()> {
+        self.stream.get_mut().expect(buffer.len());
         self.stream.get_mut().send_all(buffer, 0..buffer.len())
+    }
+
+    /// Reads what precedes the objects of a reply with several; an error says why there are none.
+    pub(super) fn array(&mut self, len: usize) -> io::Result<Result<(), String>> {
+        read_array_header(&mut self.stream, len)
     }
 
     pub(super) fn reply(&mut self) -> io::Result<Reply> {
@@ -73,13 +83,13 @@ impl Connection {
         let len = match read_bulk_header(&mut self.stream)? {
             BulkHeader::Length(len) => len,
             BulkHeader::Nil => return Ok(Fetched::Nil),
-            BulkHeader::Error(error) => return Ok(Fetched::Error(error)),
         };
         if len != buffer.len() {
             if len > DROPPED_BYTES_MAX {
                 let text = format!("object of `{len}` bytes where `{}` were expected", buffer.len());
                 return Err(io::Error::new(io::ErrorKind::InvalidData, text));
             }
+            self.stream.get_mut().expect(len);
             let dropped = io::copy(&mut self.stream.by_ref().take(len as u64), &mut io::sink())?;
             if dropped < len as u64 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
@@ -87,6 +97,7 @@ impl Connection {
             read_end(&mut self.stream)?;
             return Ok(Fetched::OtherLength(len as u64));
         }
+        self.stream.get_mut().expect(len);
         let ahead = self.stream.buffer().len().min(len);
         buffer.write_at(0, &self.stream.buffer()[..ahead])?;
         self.stream.consume(ahead);

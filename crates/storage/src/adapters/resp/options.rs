@@ -21,7 +21,8 @@ impl Node {
         let (host, port) = text.trim().rsplit_once(':')?;
         let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         let port: u16 = port.parse().ok()?;
-        (!host.is_empty() && !host.contains('@') && port > 0).then(|| Self { host: host.to_owned(), port })
+        let is_name = !host.is_empty() && !host.contains(['@', '/', ' ']);
+        (is_name && port > 0).then(|| Self { host: host.to_owned(), port })
     }
 }
 
@@ -38,6 +39,8 @@ impl fmt::Display for Node {
 /// Servers and the way they are used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RespOptions {
+    /// The type as configured: `resp` or `valkey`.
+    pub kind: &'static str,
     /// Servers to start from: the one server, or any of a cluster.
     pub nodes: Vec<Node>,
     /// Encryption; none for plain connections.
@@ -71,6 +74,7 @@ impl RespOptions {
     #[must_use]
     pub fn new(node: Node) -> Self {
         Self {
+            kind: "resp",
             nodes: vec![node],
             tls: None,
             is_cluster: false,
@@ -97,7 +101,17 @@ mod tests {
         for text in ["localhost:6379", "10.0.0.1:1", "[::1]:6379"] {
             assert_eq!(Node::parse(text).unwrap().to_string(), text);
         }
-        for text in ["", "host", "host:", ":1", "host:0", "host:65536", "host:x"] {
+        for text in [
+            "",
+            "host",
+            "host:",
+            ":1",
+            "host:0",
+            "host:65536",
+            "host:x",
+            "user:password@host:1",
+            "redis://host:1",
+        ] {
             assert_eq!(Node::parse(text), None, "{text}");
         }
     }

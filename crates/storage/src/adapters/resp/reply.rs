@@ -48,7 +48,6 @@ impl Reply {
 pub(super) enum BulkHeader {
     Length(usize),
     Nil,
-    Error(String),
 }
 
 /// Reads one reply.
@@ -99,8 +98,17 @@ pub(super) fn read_bulk_header(source: &mut impl BufRead) -> io::Result<BulkHead
     let line = read_line(source)?;
     match split(&line)? {
         ('$', rest) => Ok(length(rest, usize::MAX)?.map_or(BulkHeader::Nil, BulkHeader::Length)),
-        ('-', rest) => Ok(BulkHeader::Error(rest.to_owned())),
         _ => Err(protocol("string", &line)),
+    }
+}
+
+/// Reads what precedes the elements of an array that has `len` of them, or the error there is instead.
+pub(super) fn read_array_header(source: &mut impl BufRead, len: usize) -> io::Result<Result<(), String>> {
+    let line = read_line(source)?;
+    match split(&line)? {
+        ('*', rest) if length(rest, ARRAY_MAX)? == Some(len) => Ok(Ok(())),
+        ('-', rest) => Ok(Err(rest.to_owned())),
+        _ => Err(protocol("array", &line)),
     }
 }
 
@@ -240,6 +248,7 @@ mod tests {
         fn no_bytes_panic_the_reader(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let _ = read_reply(&mut bytes.as_slice());
             let _ = read_bulk_header(&mut bytes.as_slice());
+            let _ = read_array_header(&mut bytes.as_slice(), 2);
         }
     }
 }

@@ -13,6 +13,9 @@ use crate::adapters::link::Link;
 use crate::error::{Error, Failure, FailureKind};
 use crate::key::Key;
 
+/// Connections one thread keeps; that to the server asked longest ago goes first. More servers than a cluster ought to have.
+const CONNECTIONS_MAX: usize = 256;
+
 /// Times a key is followed to another server before it counts as lost.
 const REDIRECTS_MAX: usize = 5;
 
@@ -77,6 +80,10 @@ impl Session {
                         for (index, answer) in indices.into_iter().zip(answers) {
                             match answer {
                                 Answer::Done(result) => results[index] = result,
+                                // To follow it would be to show our password to whomever the server names.
+                                Answer::Elsewhere(_) if !shared.dialect.options.is_cluster => {
+                                    results[index] = Err(part_of_cluster(&node).into());
+                                }
                                 Answer::Elsewhere(redirect) => pending.push((index, Some(redirect))),
                             }
                         }
@@ -185,13 +192,17 @@ impl Session {
     ) -> Result<T, Failure> {
         let options = &self.shared.dialect.options;
         let known = self.connections.iter().position(|(known, _)| known == node);
-        let kept = known.map(|position| self.connections.swap_remove(position).1);
+        let kept = known.map(|position| self.connections.remove(position).1);
         let mut connection = match kept.filter(|connection| !connection.is_stale()) {
             Some(connection) => connection,
             None => Connection::open(node, &self.shared.link.connector, options)
                 .map_err(|error| self.fail("connect to", node, &error))?,
         };
+        connection.begin();
         let result = exchange(&mut connection).map_err(|error| self.fail("talk to", node, &error))?;
+        if self.connections.len() >= CONNECTIONS_MAX {
+            self.connections.remove(0);
+        }
         self.connections.push((node.clone(), connection));
         self.shared.link.note(None);
         Ok(result)
@@ -206,4 +217,10 @@ impl Session {
         }
         failure
     }
+}
+
+fn part_of_cluster(node: &Node) -> Failure {
+    let text =
+        format!("server `{node}` is part of a cluster\nhint: use `valkey` with `\"cluster_mode\": true`");
+    Failure::permanent(FailureKind::Refused, text)
 }

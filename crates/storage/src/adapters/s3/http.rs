@@ -51,6 +51,8 @@ impl HttpConnection {
         }
         head.push_str(&format!("content-length: {len}\r\n\r\n"));
         let stream = self.stream.get_mut();
+        stream.begin();
+        stream.expect(len);
         stream.write_all(head.as_bytes())?;
         match payload {
             Payload::Bytes(bytes) => stream.write_all(bytes)?,
@@ -69,6 +71,7 @@ impl HttpConnection {
 
     /// Reads a body of known length into a range of a buffer.
     pub(super) fn fill(&mut self, buffer: &dyn LentBuffer, range: std::ops::Range<usize>) -> io::Result<()> {
+        self.stream.get_mut().expect(range.len());
         let ahead = self.stream.buffer().len().min(range.len());
         buffer.write_at(range.start, &self.stream.buffer()[..ahead])?;
         self.stream.consume(ahead);

@@ -2,12 +2,16 @@
 
 use crate::adapters::TlsOptions;
 use crate::config::Secret;
+use crate::error::{Failure, FailureKind};
 use crate::key::Key;
 
 /// Smallest part a store takes in a multipart upload, other than the last.
 pub(super) const PART_BYTES_MIN: usize = 5 << 20;
 /// Most parts of one upload.
 pub(super) const PARTS_MAX: usize = 10_000;
+
+/// Longest name of an object.
+const NAME_BYTES_MAX: usize = 1024;
 
 /// A bucket and the way it is used.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,14 +80,25 @@ impl S3Options {
     }
 
     /// `[<prefix>/][<salt>/]<wire name>`; the tenant's part only where it is asked for.
-    pub(super) fn object_name(&self, key: &Key) -> String {
+    ///
+    /// Fails for a name that no store takes: too long, or with a part that a path means something else by.
+    pub(super) fn object_name(&self, key: &Key) -> Result<String, Failure> {
         let mut name = self.name_prefix();
         if self.is_prefixed_by_salt && !key.cache_salt.is_empty() {
             name.push_str(&key.cache_salt);
             name.push('/');
         }
         name.push_str(&key.wire_name());
-        name
+        let is_strange = name.split('/').any(|part| matches!(part, "." | ".."));
+        if name.len() > NAME_BYTES_MAX || is_strange {
+            let text = format!(
+                "object name of {} bytes of model `{}` is longer than {NAME_BYTES_MAX} or has a part `.` or `..`",
+                name.len(),
+                key.model_name.escape_debug()
+            );
+            return Err(Failure::permanent(FailureKind::Invalid, text));
+        }
+        Ok(name)
     }
 
     /// What every name starts with.
@@ -96,5 +111,23 @@ impl S3Options {
     pub(super) fn authority(&self) -> String {
         let usual = if self.tls.is_some() { 443 } else { 80 };
         if self.port == usual { self.host.clone() } else { format!("{}:{}", self.host, self.port) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_no_store_takes_are_refused_before_it_is_asked() {
+        let options = S3Options::new("h", "r", Credentials::default());
+        let name = |model: &str, salt: &str| {
+            let options = S3Options { is_prefixed_by_salt: true, ..options.clone() };
+            options.object_name(&Key::new([1; 32], model, 0, 0, salt).unwrap())
+        };
+        assert!(name("org/model", "tenant").is_ok() && name("m..", ".a").is_ok());
+        for (model, salt) in [("m".repeat(1100).as_str(), ""), ("../m", ""), ("a/./m", ""), ("m", "..")] {
+            assert_eq!(name(model, salt).unwrap_err().kind, FailureKind::Invalid, "{model} {salt}");
+        }
     }
 }

@@ -60,9 +60,9 @@ impl Session {
         }
     }
 
-    fn object(&self, method: &'static str, key: &Key) -> Request {
-        let path = self.path(&self.shared.options.object_name(key));
-        Request { method, path, ..Request::default() }
+    fn object(&self, method: &'static str, key: &Key) -> Result<Request, Failure> {
+        let path = self.path(&self.shared.options.object_name(key)?);
+        Ok(Request { method, path, ..Request::default() })
     }
 
     /// Sends a request and hands the response to `read`. A connection whose response was not read whole is dropped.
@@ -105,7 +105,7 @@ impl Session {
 
     /// Size of an object, or none.
     fn size(&mut self, key: &Key) -> Result<Option<u64>, Failure> {
-        let request = self.object("HEAD", key);
+        let request = self.object("HEAD", key)?;
         let (response, ()) = self.send(&request, Payload::Bytes(b""), |_, _| Ok(()))?;
         match response.status {
             200..300 => Ok(response.header("content-length").and_then(|len| len.parse().ok())),
@@ -122,7 +122,7 @@ impl Session {
         let part_bytes = self.shared.options.part_bytes.max(PART_BYTES_MIN).max(len.div_ceil(PARTS_MAX));
         let seal: Vec<_> = item.seal.map(|seal| (SEAL_HEADER, hex(&seal.encode()))).into_iter().collect();
         if len <= part_bytes {
-            let request = Request { headers: seal, ..self.object("PUT", &item.key) };
+            let request = Request { headers: seal, ..self.object("PUT", &item.key)? };
             self.ask(&request, Payload::Lent(&*item.buffer, 0..len))?;
         } else {
             self.upload_parts(item, part_bytes, seal)?;
@@ -139,12 +139,12 @@ impl Session {
     ) -> Result<(), Failure> {
         let query = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         let create =
-            Request { query: vec![query("uploads", "")], headers: seal, ..self.object("POST", &item.key) };
+            Request { query: vec![query("uploads", "")], headers: seal, ..self.object("POST", &item.key)? };
         let (_, created) = self.ask(&create, Payload::Bytes(b""))?;
         let id = xml::text(&created, "UploadId").ok_or_else(|| unexpected(&create, &created))?;
         let uploaded = self.upload_all(item, part_bytes, &id).and_then(|parts| {
             let body = format!("<CompleteMultipartUpload>{parts}</CompleteMultipartUpload>");
-            let complete = Request { query: vec![query("uploadId", &id)], ..self.object("POST", &item.key) };
+            let complete = Request { query: vec![query("uploadId", &id)], ..self.object("POST", &item.key)? };
             let (_, completed) = self.ask(&complete, Payload::Bytes(body.as_bytes()))?;
             // A completion may fail after its status was sent.
             if xml::text(&completed, "ETag").is_some() {
@@ -154,7 +154,7 @@ impl Session {
             }
         });
         if uploaded.is_err() {
-            let abort = Request { query: vec![query("uploadId", &id)], ..self.object("DELETE", &item.key) };
+            let abort = Request { query: vec![query("uploadId", &id)], ..self.object("DELETE", &item.key)? };
             // What can't be aborted is left to the bucket's lifecycle rule.
             let _ = self.ask(&abort, Payload::Bytes(b""));
         }
@@ -167,7 +167,7 @@ impl Session {
             let number = index + 1;
             let query =
                 vec![("partNumber".to_owned(), number.to_string()), ("uploadId".to_owned(), id.to_owned())];
-            let request = Request { query, ..self.object("PUT", &item.key) };
+            let request = Request { query, ..self.object("PUT", &item.key)? };
             let (response, text) = self.ask(&request, Payload::Lent(&*item.buffer, range))?;
             let tag = response.header("etag").ok_or_else(|| unexpected(&request, &text))?;
             let tag = xml::escape(tag);
@@ -182,7 +182,7 @@ impl Session {
         let mut version: Option<String> = None;
         let mut seal = None;
         for range in ranges(len, self.shared.options.part_bytes.max(1)) {
-            let mut request = self.object("GET", &item.key);
+            let mut request = self.object("GET", &item.key)?;
             request.headers.push(("range", format!("bytes={}-{}", range.start, range.end - 1)));
             if let Some(version) = &version {
                 request.headers.push(("if-match", version.clone()));
@@ -231,7 +231,7 @@ impl Session {
 
     fn delete_one(&mut self, key: &Key) -> KeyResult<Deleted> {
         let bytes_freed = self.size(key)?.ok_or(Error::Absent)?;
-        let request = self.object("DELETE", key);
+        let request = self.object("DELETE", key)?;
         self.ask(&request, Payload::Bytes(b""))?;
         Ok(Deleted { bytes_freed })
     }
