@@ -134,7 +134,10 @@ fn list(answer: &Value) -> String {
 }
 
 fn state(adapter: &Value) -> String {
-    format!("{}: {}, {}\n", word_of(adapter, "id"), word_of(adapter, "phase"), word_of(adapter, "state"))
+    let word = |key| word_of(adapter, key);
+    let reason = adapter.get("reason").filter(|reason| !reason.is_null());
+    let reason = reason.map(|_| format!(": {}", word("reason"))).unwrap_or_default();
+    format!("{}: {}, {}{reason}\n", word("id"), word("phase"), word("state"))
 }
 
 /// A value as a person reads it, on one line.

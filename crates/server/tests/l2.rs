@@ -262,6 +262,56 @@ fn a_backlog_sheds_the_oldest_instead_of_pinning_memory() {
     assert_eq!(engine.counters().l2_shed_chunks.get(), 80 - waiting as u64);
 }
 
+#[test]
+fn what_is_given_up_of_a_prompt_is_its_end() {
+    let engine = engine(32);
+    let lane = StoreLane::new(&engine);
+    lane.set_open(true);
+    for seed in 0..12 {
+        store(&engine, seed, 3);
+    }
+    let waiting = lane.backlog().objects;
+    assert_eq!(waiting, 8, "a quarter of the pool: two prompts, and a third that was cut");
+    let taken = lane.take(u64::MAX);
+    assert_eq!(taken.len(), waiting);
+    for prompt in taken.chunk_by(|left, right| Arc::ptr_eq(&left.prompt, &right.prompt)) {
+        let hashes: Vec<_> = prompt.iter().map(|work| work.hash).collect();
+        assert_eq!(hashes, prompt[0].prompt[..hashes.len()]);
+    }
+    taken.iter().for_each(|work| engine.release_store(work.entry));
+    assert_eq!(engine.status().cache.leases, 0);
+}
+
+#[test]
+fn a_void_prefetch_answers_no_newer_lookup() {
+    let engine = engine(32);
+    engine.set_tier_enabled(true);
+    let (first, second) = (prompt(1, 3), prompt(2, 3));
+    engine.lookup(&key("r", &first, None), 1).unwrap();
+    let void = engine.take_prefetch().unwrap();
+    engine.lookup(&key("r", &second, None), 1).unwrap();
+    let newer = engine.take_prefetch().unwrap();
+    engine.finish_prefetch(&void, &[]);
+    assert_eq!(engine.collect("r", 1), None, "the newer one is still waited for");
+    engine.finish_prefetch(&newer, &[]);
+    assert_eq!(engine.collect("r", 1), Some(0));
+}
+
+#[test]
+fn a_lookup_that_too_many_wait_before_is_answered_from_memory_and_counted() {
+    let engine = engine(32);
+    engine.set_tier_enabled(true);
+    let tokens = prompt(1, 3);
+    let mut refused = Vec::new();
+    for request in 0..1_030 {
+        let id = request.to_string();
+        engine.lookup(&key(&id, &tokens, None), 1).unwrap();
+        refused.extend(engine.collect(&id, 1));
+    }
+    assert_eq!((refused.len(), engine.tier_backlog().1), (6, 1_024));
+    assert_eq!(engine.counters().l2_refused_lookups.get(), 6);
+}
+
 #[tokio::test]
 async fn a_warm_prefetch_leaves_objects_without_leases() {
     let directory = tempfile::tempdir().unwrap();

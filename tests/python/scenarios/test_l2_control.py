@@ -170,9 +170,7 @@ def test_an_adapter_that_never_answers_is_given_up_on(own_server, engines, model
     assert until(lambda: l2_files(tmp_path) == 3)
     assert until(lambda: metric(server, "larder_leases") == 0)
     clear(server)
-    assert engine.hits(tokens) == 0, "what the first one can't give shortens the hit"
-    call(server, f"{ADAPTERS}/mock-0/pause", "POST")
-    assert engine.hits(tokens) == 3
+    assert engine.hits(tokens) == 3, "what the first one can't give comes from the next"
 
 
 def test_loads_stay_within_their_budget(own_server, engines, model, tmp_path):

@@ -69,6 +69,7 @@ async fn attach(
     tracing::info!("{caller} attaches an adapter");
     let attached = tokio::task::spawn_blocking(move || tier.attach(&request.config, request.index));
     let attached = attached.await.map_err(|_| TierError::Stopping)??;
+    attached.probed().await;
     Ok((StatusCode::CREATED, Json(view(&admin, &attached))).into_response())
 }
 
@@ -143,9 +144,10 @@ impl From<TierError> for Refusal {
     fn from(error: TierError) -> Self {
         let status = match &error {
             TierError::Roster(RosterError::Unknown(_)) => StatusCode::NOT_FOUND,
-            TierError::Roster(RosterError::Draining(_) | RosterError::Full) | TierError::NoBreaker(_) => {
-                StatusCode::CONFLICT
-            }
+            TierError::Roster(
+                RosterError::Draining(_) | RosterError::Full | RosterError::Directory { .. },
+            )
+            | TierError::NoBreaker(_) => StatusCode::CONFLICT,
             TierError::Busy | TierError::Stopping | TierError::Thread(_) => StatusCode::SERVICE_UNAVAILABLE,
             TierError::Config(_)
             | TierError::Adapter(_)

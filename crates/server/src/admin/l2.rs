@@ -22,7 +22,7 @@ const OTHER: &str = "(other)";
 /// An adapter in `/config/adapters`: the peer's keys, then ours.
 pub(super) fn listed(index: usize, attached: &Attached) -> Value {
     let built = attached.built();
-    let health = built.adapter.health();
+    let health = attached.health();
     json!({
         "index": index,
         "type_name": built.adapter.kind(),
@@ -54,7 +54,7 @@ fn late_with(attached: &Attached) -> Vec<&'static str> {
 /// An adapter in `/status`.
 pub(super) fn status(attached: &Attached) -> Value {
     let adapter = &attached.built().adapter;
-    let (usage, health) = (adapter.usage(), adapter.health());
+    let (usage, health) = (adapter.usage(), attached.health());
     json!({
         "type": adapter.kind(),
         "id": attached.id(),
@@ -235,6 +235,12 @@ fn usage(scrape: &mut Scrape, adapters: &[Arc<Attached>]) {
         scrape.family("larder_l2_adapter_active", Kind::Gauge, "Whether an adapter gets new work.");
     for attached in adapters {
         family.sample(&[("adapter", attached.id())], u8::from(attached.phase() == Phase::Active));
+    }
+    let mut family =
+        scrape.family("larder_l2_adapter_state", Kind::Gauge, "1 for the state an adapter is in.");
+    for attached in adapters {
+        let labels = [("adapter", attached.id()), ("state", attached.health().state.label())];
+        family.sample(&labels, 1);
     }
 }
 

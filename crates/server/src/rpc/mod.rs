@@ -14,8 +14,6 @@ mod request;
 mod retrieve;
 mod stats;
 mod streams;
-#[cfg(test)]
-mod tests;
 
 pub use front::{Front, FrontConfig};
 pub use stats::RpcStats;

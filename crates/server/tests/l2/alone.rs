@@ -6,7 +6,7 @@ use larder_server::controllers::l2::Promptness;
 use larder_storage::conformance::FailingAdapter;
 use larder_storage::{
     Adapter, AdapterFuture, Built, Busy, DeleteMode, Deleted, Error, Failure, FailureKind, Found, Health,
-    Key, KeyResult, Lent, ListPage, ListRequest, LoadItem, Loaded, Op, StoreItem, Stored, Usage,
+    HealthState, Key, KeyResult, Lent, ListPage, ListRequest, LoadItem, Loaded, Op, StoreItem, Stored, Usage,
 };
 
 use super::*;
@@ -26,9 +26,10 @@ pub(super) fn tier_of(engine: &Arc<Engine>, patience: Duration, store_policy: St
     Tier::start(&config, Arc::clone(engine), &Tasks::default()).unwrap()
 }
 
-pub(super) fn attach(tier: &Tier, adapter: Arc<dyn Adapter>) {
+/// Attaches an adapter and waits until it was tried.
+pub(super) async fn attach(tier: &Tier, adapter: Arc<dyn Adapter>) {
     let built = Built { adapter, is_shared: false, counters: Arc::default(), breaker: None, checksum: None };
-    tier.attach_built(built, None, json!({}), None).unwrap();
+    tier.attach_built(built, None, json!({}), None).unwrap().probed().await;
 }
 
 pub(super) async fn soon(condition: impl Fn() -> bool) {
@@ -48,7 +49,9 @@ fn objects(adapter: &FailingAdapter) -> u64 {
 async fn holding(seeds: std::ops::Range<u32>, adapters: &[Arc<FailingAdapter>]) -> Arc<Engine> {
     let engine = engine(64);
     let tier = tier_of(&engine, PATIENCE, StorePolicy::Default);
-    adapters.iter().for_each(|adapter| attach(&tier, adapter.clone()));
+    for adapter in adapters {
+        attach(&tier, adapter.clone()).await;
+    }
     for seed in seeds.clone() {
         store(&engine, seed, 3);
     }
@@ -59,54 +62,75 @@ async fn holding(seeds: std::ops::Range<u32>, adapters: &[Arc<FailingAdapter>]) 
     super::engine(64)
 }
 
-/// Passes calls on and, while it is told to, keeps the buffers of loads and says that it got no answer: a worker stuck in its device.
+/// Passes calls on, keeps the buffers of loads and says that it got no answer: a worker stuck in its device.
 #[derive(Debug)]
 struct Hoarder {
     inner: Arc<FailingAdapter>,
     hoard: Mutex<Vec<Lent>>,
 }
 
-impl Adapter for Hoarder {
-    fn kind(&self) -> &'static str {
-        "hoarder"
-    }
-    fn store(&self, batch: Vec<StoreItem>) -> AdapterFuture<'_, Vec<KeyResult<Stored>>> {
-        self.inner.store(batch)
-    }
-    fn lookup_and_lock(&self, keys: Vec<Key>) -> AdapterFuture<'_, Vec<KeyResult<Found>>> {
-        self.inner.lookup_and_lock(keys)
-    }
-    fn load(&self, batch: Vec<LoadItem>) -> AdapterFuture<'_, Vec<KeyResult<Loaded>>> {
-        let count = batch.len();
-        self.hoard.lock().unwrap().extend(batch.into_iter().map(|item| item.buffer));
-        let error: Error = Failure::permanent(FailureKind::Timeout, "no answer").into();
-        Box::pin(async move { vec![Err(error); count] })
-    }
-    fn unlock(&self, keys: &[Key]) {
-        self.inner.unlock(keys);
-    }
-    fn delete(&self, keys: Vec<Key>, mode: DeleteMode) -> AdapterFuture<'_, Vec<KeyResult<Deleted>>> {
-        self.inner.delete(keys, mode)
-    }
-    fn list(&self, request: ListRequest) -> AdapterFuture<'_, Result<ListPage, Failure>> {
-        self.inner.list(request)
-    }
-    fn probe(&self) -> AdapterFuture<'_, Result<(), Failure>> {
-        self.inner.probe()
-    }
-    fn ready_to_store(&self) -> AdapterFuture<'_, ()> {
-        self.inner.ready_to_store()
-    }
-    fn usage(&self) -> Usage {
-        self.inner.usage()
-    }
-    fn health(&self) -> Health {
-        self.inner.health()
-    }
-    fn close(&self) -> AdapterFuture<'_, ()> {
-        self.inner.close()
-    }
+/// Passes calls on and panics in the middle of a load.
+#[derive(Debug)]
+struct Panicking {
+    inner: Arc<FailingAdapter>,
 }
+
+/// An adapter that does as its `inner` one does, but for its loads.
+macro_rules! loads_otherwise {
+    ($adapter:ty, $load:expr) => {
+        impl Adapter for $adapter {
+            fn kind(&self) -> &'static str {
+                "otherwise"
+            }
+            fn store(&self, batch: Vec<StoreItem>) -> AdapterFuture<'_, Vec<KeyResult<Stored>>> {
+                self.inner.store(batch)
+            }
+            fn lookup_and_lock(&self, keys: Vec<Key>) -> AdapterFuture<'_, Vec<KeyResult<Found>>> {
+                self.inner.lookup_and_lock(keys)
+            }
+            fn load(&self, batch: Vec<LoadItem>) -> AdapterFuture<'_, Vec<KeyResult<Loaded>>> {
+                let outcomes: Vec<KeyResult<Loaded>> = $load(self, batch);
+                Box::pin(async move { outcomes })
+            }
+            fn unlock(&self, keys: &[Key]) {
+                self.inner.unlock(keys);
+            }
+            fn delete(&self, keys: Vec<Key>, mode: DeleteMode) -> AdapterFuture<'_, Vec<KeyResult<Deleted>>> {
+                self.inner.delete(keys, mode)
+            }
+            fn list(&self, request: ListRequest) -> AdapterFuture<'_, Result<ListPage, Failure>> {
+                self.inner.list(request)
+            }
+            fn probe(&self) -> AdapterFuture<'_, Result<(), Failure>> {
+                self.inner.probe()
+            }
+            fn ready_to_store(&self) -> AdapterFuture<'_, ()> {
+                self.inner.ready_to_store()
+            }
+            fn usage(&self) -> Usage {
+                self.inner.usage()
+            }
+            fn health(&self) -> Health {
+                self.inner.health()
+            }
+            fn close(&self) -> AdapterFuture<'_, ()> {
+                self.inner.close()
+            }
+        }
+    };
+}
+
+loads_otherwise!(Hoarder, |hoarder: &Self, batch: Vec<LoadItem>| {
+    let outcomes = batch.iter().map(|_| Err(Failure::permanent(FailureKind::Timeout, "no answer").into()));
+    let outcomes = outcomes.collect();
+    hoarder.hoard.lock().unwrap().extend(batch.into_iter().map(|item| item.buffer));
+    outcomes
+});
+#[expect(clippy::panic, reason = "the point of this adapter")]
+fn panics(_: &Panicking, batch: Vec<LoadItem>) -> Vec<KeyResult<Loaded>> {
+    panic!("{} objects are too many", batch.len())
+}
+loads_otherwise!(Panicking, panics);
 
 #[tokio::test]
 async fn memory_that_a_stuck_worker_holds_delays_no_lookup() {
@@ -114,7 +138,7 @@ async fn memory_that_a_stuck_worker_holds_delays_no_lookup() {
     let engine = holding(1..4, std::slice::from_ref(&held)).await;
     let tier = tier_of(&engine, PATIENCE, StorePolicy::Default);
     let hoarder = Arc::new(Hoarder { inner: held, hoard: Mutex::default() });
-    attach(&tier, hoarder.clone());
+    attach(&tier, hoarder.clone()).await;
     let lookups = async {
         for seed in [1, 1, 2, 3] {
             assert_eq!(read_back(&engine, seed, 3).await, 0);
@@ -135,8 +159,8 @@ async fn what_the_first_tier_cannot_bring_comes_from_the_next() {
     let (first, second) = (FailingAdapter::new(), FailingAdapter::new());
     let engine = holding(1..4, &[first.clone(), second.clone()]).await;
     let tier = tier_of(&engine, PATIENCE, StorePolicy::Default);
-    attach(&tier, first.clone());
-    attach(&tier, second.clone());
+    attach(&tier, first.clone()).await;
+    attach(&tier, second.clone()).await;
     first.fail_next(Op::Load, 1, Failure::permanent(FailureKind::Io, "bad sector").into());
     assert_eq!(read_back(&engine, 1, 3).await, 3);
     first.fail_next(Op::Load, 3, Failure::permanent(FailureKind::Io, "no directory").into());
@@ -151,8 +175,8 @@ async fn a_stuck_worker_of_one_tier_does_not_keep_the_next_from_loading() {
     let engine = holding(1..2, &[first.clone(), second.clone()]).await;
     let tier = tier_of(&engine, PATIENCE, StorePolicy::Default);
     let hoarder = Arc::new(Hoarder { inner: first, hoard: Mutex::default() });
-    attach(&tier, hoarder.clone());
-    attach(&tier, second);
+    attach(&tier, hoarder.clone()).await;
+    attach(&tier, second).await;
     assert_eq!(read_back(&engine, 1, 3).await, 3);
     for lent in hoarder.hoard.lock().unwrap().iter() {
         lent.write_at(0, &[0xff]).unwrap();
@@ -174,8 +198,8 @@ async fn an_object_of_another_size_hides_none_behind_it() {
     });
     first.store(short.collect()).await;
     let tier = tier_of(&engine, PATIENCE, StorePolicy::Default);
-    attach(&tier, first.clone());
-    attach(&tier, second);
+    attach(&tier, first.clone()).await;
+    attach(&tier, second).await;
     assert_eq!(read_back(&engine, 1, 3).await, 3);
     assert_eq!((first.keys_seen(Op::Load), engine.counters().l2_misfit_objects.get()), (0, 3));
     soon(|| first.usage().objects_locked == 0).await;
@@ -187,8 +211,8 @@ async fn a_tier_that_never_answers_costs_the_healthy_one_no_store() {
     let (stuck, healthy) = (FailingAdapter::new(), FailingAdapter::new());
     let engine = engine(256);
     let tier = tier_of(&engine, PATIENCE, StorePolicy::Default);
-    attach(&tier, stuck.clone());
-    attach(&tier, healthy.clone());
+    attach(&tier, stuck.clone()).await;
+    attach(&tier, healthy.clone()).await;
     stuck.hang(Op::Store, true);
     for seed in 1..=20 {
         store(&engine, seed, 2);
@@ -208,8 +232,8 @@ async fn a_busy_tier_is_asked_again_and_gets_everything() {
     let (busy, healthy) = (FailingAdapter::new(), FailingAdapter::new());
     let engine = engine(64);
     let tier = tier_of(&engine, PATIENCE, StorePolicy::Default);
-    attach(&tier, busy.clone());
-    attach(&tier, healthy.clone());
+    attach(&tier, busy.clone()).await;
+    attach(&tier, healthy.clone()).await;
     busy.fail_next(Op::Store, 5, Error::Busy(Busy::Limit("delay_max_ms")));
     for seed in 1..=4 {
         store(&engine, seed, 3);
@@ -229,8 +253,8 @@ async fn memory_lets_go_of_an_object_when_the_last_tier_has_it() {
     let (slow, quick) = (FailingAdapter::new(), FailingAdapter::new());
     let engine = engine(64);
     let tier = tier_of(&engine, PATIENCE, StorePolicy::SkipL1);
-    attach(&tier, slow.clone());
-    attach(&tier, quick.clone());
+    attach(&tier, slow.clone()).await;
+    attach(&tier, quick.clone()).await;
     slow.hang(Op::Store, true);
     store(&engine, 1, 3);
     soon(|| objects(&quick) == 3 && tier.lanes()[1].1.in_flight_bytes == 0).await;
@@ -249,7 +273,7 @@ async fn what_waits_for_an_adapter_that_goes_is_given_up() {
     let stuck = FailingAdapter::new();
     let engine = engine(64);
     let tier = tier_of(&engine, PATIENCE, StorePolicy::Default);
-    attach(&tier, stuck.clone());
+    attach(&tier, stuck.clone()).await;
     stuck.hang(Op::Store, true);
     for seed in 1..=10 {
         store(&engine, seed, 3);
@@ -270,8 +294,8 @@ async fn an_adapter_that_does_not_answer_delays_nothing_that_others_have() {
     let (deaf, healthy) = (FailingAdapter::new(), FailingAdapter::new());
     let engine = holding(1..9, std::slice::from_ref(&healthy)).await;
     let tier = tier_of(&engine, Duration::from_millis(50), StorePolicy::Default);
-    attach(&tier, deaf.clone());
-    attach(&tier, healthy);
+    attach(&tier, deaf.clone()).await;
+    attach(&tier, healthy).await;
     deaf.hang(Op::Lookup, true);
     store(&engine, 100, 1);
     let lookups = async {
@@ -300,7 +324,7 @@ async fn what_an_adapter_brings_late_is_there_for_the_next_lookup() {
     let slow = FailingAdapter::new();
     let engine = holding(1..3, std::slice::from_ref(&slow)).await;
     let tier = tier_of(&engine, Duration::from_millis(50), StorePolicy::Default);
-    attach(&tier, slow.clone());
+    attach(&tier, slow.clone()).await;
     for (seed, op) in [(1, Op::Lookup), (2, Op::Load)] {
         slow.hang(op, true);
         assert_eq!(read_back(&engine, seed, 3).await, 0, "nobody waits for the {}", op.label());
@@ -319,7 +343,7 @@ async fn right_after_a_start_a_prefetch_waits_for_the_pool() {
     let engine = unprepared_engine(64);
     engine.grow(PAGE);
     let tier = tier_of(&engine, PATIENCE, StorePolicy::Default);
-    attach(&tier, held);
+    attach(&tier, held).await;
     let growing = async {
         for pages in 2..=64 {
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -333,5 +357,36 @@ async fn right_after_a_start_a_prefetch_waits_for_the_pool() {
     };
     let (hit, ()) = tokio::join!(read_back(&engine, 1, 3), growing);
     assert_eq!(hit, 3);
+    tier.stop();
+}
+
+#[tokio::test]
+async fn a_prefetch_that_fails_leaves_no_lock_and_no_memory_behind() {
+    let held = FailingAdapter::new();
+    let engine = holding(1..2, std::slice::from_ref(&held)).await;
+    let tier = tier_of(&engine, PATIENCE, StorePolicy::Default);
+    attach(&tier, Arc::new(Panicking { inner: held.clone() })).await;
+    assert_eq!(read_back(&engine, 1, 3).await, 0);
+    soon(|| held.usage().objects_locked + engine.status().cache.staging_objects == 0).await;
+    assert_eq!(engine.status().prefetching, 0);
+    tier.stop();
+}
+
+#[tokio::test]
+async fn an_adapter_that_can_store_nothing_says_so_and_is_tried_again() {
+    let refusing = FailingAdapter::new();
+    refusing.fail_next(Op::Store, 1, Failure::permanent(FailureKind::Refused, "no login").into());
+    let engine = engine(16);
+    let tier = tier_of(&engine, PATIENCE, StorePolicy::Default);
+    attach(&tier, refusing).await;
+    let attached = Arc::clone(&tier.adapters()[0]);
+    assert_eq!(
+        (attached.health().state, attached.health().reason.as_deref()),
+        (HealthState::Refused, Some("no login"))
+    );
+    let well = FailingAdapter::new();
+    attach(&tier, well).await;
+    let attached = Arc::clone(&tier.adapters()[1]);
+    assert_eq!(attached.health().state, HealthState::Ready);
     tier.stop();
 }

@@ -57,10 +57,11 @@ fn quarantined(directory: &Path) -> usize {
 async fn bytes_that_changed_since_their_commit_are_not_stored() {
     let (engine, adapter) = (engine(32), FailingAdapter::new());
     let tier = alone::tier_of(&engine, PATIENCE, StorePolicy::Default);
-    alone::attach(&tier, adapter.clone());
+    alone::attach(&tier, adapter.clone()).await;
     adapter.hang(Op::Store, true);
+    let calls = adapter.calls_seen(Op::Store);
     store(&engine, 9, 1);
-    adapter.calls_reach(Op::Store, 1).await;
+    adapter.calls_reach(Op::Store, calls + 1).await;
     // What the adapter has in hand is all that it may have of a pool this small; the next ones wait unhashed.
     store(&engine, 1, 3);
     seal_all(&engine);
@@ -76,7 +77,7 @@ async fn bytes_that_changed_since_their_commit_are_not_stored() {
 
     let second = super::engine(32);
     let other = alone::tier_of(&second, PATIENCE, StorePolicy::Default);
-    alone::attach(&other, adapter);
+    alone::attach(&other, adapter).await;
     assert_eq!(read_back(&second, 1, 3).await, 1);
     other.stop();
     tier.stop();

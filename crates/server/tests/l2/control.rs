@@ -123,6 +123,25 @@ async fn what_cannot_work_changes_nothing() {
 }
 
 #[tokio::test]
+async fn two_adapters_share_no_directory() {
+    let directory = tempfile::tempdir().unwrap();
+    let engine = engine(16);
+    let tier = tier(&engine, vec![fs(&directory)], StorePolicy::Default);
+    let other_name = json!({ "type": "fs", "base_path": directory.path().join(".") });
+    let wrapped = json!({ "type": "fault_inject", "inner": fs(&directory), "gap_indices": [1] });
+    for config in [fs(&directory), other_name, wrapped] {
+        let refused = tier.attach(&config, None);
+        assert!(
+            matches!(&refused, Err(TierError::Roster(RosterError::Directory { id, .. })) if id == "fs-0"),
+            "{refused:?}"
+        );
+    }
+    tier.detach("fs-0", DRAIN_PATIENCE).await.unwrap();
+    tier.attach(&fs(&directory), None).unwrap();
+    tier.stop();
+}
+
+#[tokio::test]
 async fn a_detachment_waits_no_longer_than_it_is_told() {
     let engine = engine(16);
     let tier = tier(&engine, vec![stuck_mock()], StorePolicy::Default);

@@ -174,7 +174,10 @@ async fn a_default_of_zero_admits_only_those_with_a_quota() {
 async fn eviction_with_nothing_to_go_by_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let engine = engine(16);
-    let config = |policy: &str| json!({ "type": "fs", "base_path": directory.path(), "eviction": { "eviction_policy": policy } });
+    let config = |policy: &str| {
+        let base_path = directory.path().join(policy);
+        json!({ "type": "fs", "base_path": base_path, "eviction": { "eviction_policy": policy } })
+    };
     let quotas = Arc::new(QuotaTable::default());
     let tier = tier_with(&engine, config("IsolatedLRU"), Arc::clone(&quotas));
     tier.attach(&config("noop"), None).unwrap();

@@ -1,11 +1,12 @@
 //! Changing the list of adapters while the tier runs.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use larder_core::eviction::by_name;
 use larder_storage::decorators::{Observer, Observing};
-use larder_storage::{AdapterConfig, Built, EvictionConfig, build};
+use larder_storage::{AdapterConfig, Backend, Built, EvictionConfig, build};
 use serde_json::Value as Json;
 
 use super::eviction::Evictor;
@@ -38,13 +39,15 @@ impl Tier {
         let mut parsed = AdapterConfig::from_value(config, &|name| std::env::var(name).ok())?;
         parsed.common.checksum &= self.shared.engine.checksum_mode() != ChecksumMode::Off;
         self.check_eviction(&parsed)?;
+        roster.check_directory(directory(&parsed.backend).as_deref())?;
         let built = build(&parsed)?;
         for warning in &parsed.warnings {
             tracing::warn!("adapter `{}`: {warning}", parsed.kind);
         }
         let mut shown = config.clone();
         redact(&mut shown);
-        self.attach_built(built, parsed.common.eviction, shown, index)
+        let directory = directory(&parsed.backend);
+        self.add(self.with_eviction(built, parsed.common.eviction, shown, directory), index)
     }
 
     /// As [`attach`](Self::attach), for an adapter that is built already; `shown` is what status pages say of its configuration.
@@ -58,8 +61,12 @@ impl Tier {
         shown: Json,
         index: Option<usize>,
     ) -> Result<Arc<Attached>, TierError> {
+        self.add(self.with_eviction(built, eviction, shown, None), index)
+    }
+
+    fn add(&self, adapter: New, index: Option<usize>) -> Result<Arc<Attached>, TierError> {
         self.ensure_running()?;
-        let attached = self.shared.roster.add(self.with_eviction(built, eviction, shown), index)?;
+        let attached = self.shared.roster.add(adapter, index)?;
         self.note(&attached, "attached");
         Ok(attached)
     }
@@ -72,17 +79,23 @@ impl Tier {
         }
     }
 
-    fn with_eviction(&self, built: Built, eviction: Option<EvictionConfig>, config: Json) -> New {
+    fn with_eviction(
+        &self,
+        built: Built,
+        eviction: Option<EvictionConfig>,
+        config: Json,
+        directory: Option<PathBuf>,
+    ) -> New {
         let policy = eviction.as_ref().filter(|eviction| eviction.policy != NEVER);
         let policy = policy.and_then(|eviction| Some((eviction.clone(), by_name(&eviction.policy)?)));
         let Some((settings, policy)) = policy else {
-            return New { built, config, eviction, evictor: None };
+            return New { built, config, eviction, evictor: None, directory };
         };
         let quotas = Arc::clone(&self.shared.quotas);
         let evictor = Arc::new(Evictor::new(Arc::clone(&built.adapter), settings, policy, quotas));
         let observer = Arc::clone(&evictor) as Arc<dyn Observer>;
         let adapter = Arc::new(Observing::new(Arc::clone(&built.adapter), observer));
-        New { built: Built { adapter, ..built }, config, eviction, evictor: Some(evictor) }
+        New { built: Built { adapter, ..built }, config, eviction, evictor: Some(evictor), directory }
     }
 
     /// Takes an adapter away: no new work for it from now on, then a wait of at most `patience` for what uses it, then it is closed.
@@ -146,6 +159,15 @@ impl Tier {
         let engine = &self.shared.engine;
         engine.bus().publish(|| Event::Adapter { adapter: attached.id(), change });
         self.shared.note_roster_change();
+    }
+}
+
+/// Where a backend keeps its objects, if that is a directory that exists, by the one name that it has.
+fn directory(backend: &Backend) -> Option<PathBuf> {
+    match backend {
+        Backend::Fs(options) => options.base_path.canonicalize().ok(),
+        Backend::FaultInject { inner, .. } => directory(&inner.backend),
+        Backend::Mock(_) | Backend::Resp(_) | Backend::S3(_) => None,
     }
 }
 

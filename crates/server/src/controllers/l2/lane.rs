@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 
 use super::buffer::{PoolBuffer, Purpose};
 use super::eviction::Evictor;
+use super::probe::probe;
 use super::roster::{Attached, InUse, Phase};
 use super::tier::{Shared, StorePolicy};
 use crate::controllers::tasks::Task;
@@ -158,6 +159,8 @@ pub(super) async fn run(shared: Arc<Shared>, lane: Arc<Lane>, task: Arc<Task>) {
     let mut pause = BUSY_PAUSE_MIN;
     let mut is_paused = false;
     let mut room = Box::pin(lane.has_room(pause));
+    let mut probing = JoinSet::new();
+    probing.spawn_local(probe(Arc::clone(&lane.attached)));
     loop {
         tokio::select! {
             (batch, room) = lane.next_batch(), if !is_paused => {

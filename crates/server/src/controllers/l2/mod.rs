@@ -12,6 +12,7 @@ mod lane;
 mod load;
 mod places;
 mod prefetch;
+mod probe;
 mod pulse;
 mod roster;
 mod tier;

@@ -4,6 +4,7 @@
 //! who have it, and is closed when the last of them is done.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,6 +14,7 @@ use serde_json::Value as Json;
 use tokio::sync::Notify;
 
 use super::eviction::{EvictionReport, Evictor};
+use super::probe::Probe;
 use super::pulse::Pulse;
 
 /// Adapters at a time.
@@ -48,7 +50,10 @@ pub struct Attached {
     config: Json,
     eviction: Option<EvictionConfig>,
     evictor: Option<Arc<Evictor>>,
+    /// The directory that it keeps its objects in, if it is one.
+    directory: Option<PathBuf>,
     pulse: Arc<Pulse>,
+    probe: Probe,
     phase: Mutex<Phase>,
     users: AtomicUsize,
     unused: Notify,
@@ -89,6 +94,10 @@ impl Attached {
     /// Whether it answers in time.
     pub fn pulse(&self) -> &Arc<Pulse> {
         &self.pulse
+    }
+
+    pub(super) fn probe(&self) -> &Probe {
+        &self.probe
     }
 
     pub(super) fn evictor(&self) -> Option<&Arc<Evictor>> {
@@ -133,6 +142,7 @@ pub(super) struct New {
     pub(super) config: Json,
     pub(super) eviction: Option<EvictionConfig>,
     pub(super) evictor: Option<Arc<Evictor>>,
+    pub(super) directory: Option<PathBuf>,
 }
 
 /// An adapter and the promise that it is not closed under its user.
@@ -195,6 +205,14 @@ pub enum RosterError {
         /// Adapters in the list.
         len: usize,
     },
+    /// Another adapter keeps its objects there.
+    #[error("directory `{}` is that of adapter `{id}` already\nhint: give each adapter a directory of its own", path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// Whose it is.
+        id: String,
+    },
     /// The list is as long as it may get.
     #[error("{ADAPTERS_MAX} adapters are attached already")]
     Full,
@@ -228,11 +246,17 @@ impl Roster {
         check_place(&self.lock(), index)
     }
 
+    /// Whether nobody keeps objects in that directory.
+    pub(super) fn check_directory(&self, directory: Option<&Path>) -> Result<(), RosterError> {
+        check_directory(&self.lock(), directory)
+    }
+
     /// Adds an adapter in a place, or as the last one.
     pub(super) fn add(&self, adapter: New, index: Option<usize>) -> Result<Arc<Attached>, RosterError> {
-        let New { built, config, eviction, evictor } = adapter;
+        let New { built, config, eviction, evictor, directory } = adapter;
         let mut list = self.lock();
         check_place(&list, index)?;
+        check_directory(&list, directory.as_deref())?;
         let number = self.attached_total.fetch_add(1, Ordering::Relaxed);
         let attached = Arc::new(Attached {
             id: format!("{}-{number}", built.adapter.kind()).into(),
@@ -240,7 +264,9 @@ impl Roster {
             config,
             eviction,
             evictor,
+            directory,
             pulse: Arc::default(),
+            probe: Probe::default(),
             phase: Mutex::new(Phase::Active),
             users: AtomicUsize::new(0),
             unused: Notify::new(),
@@ -280,6 +306,14 @@ impl Roster {
     }
 }
 
+fn check_directory(list: &[Arc<Attached>], directory: Option<&Path>) -> Result<(), RosterError> {
+    let Some(directory) = directory else { return Ok(()) };
+    match list.iter().find(|attached| attached.directory.as_deref() == Some(directory)) {
+        Some(other) => Err(RosterError::Directory { path: directory.to_owned(), id: other.id().to_owned() }),
+        None => Ok(()),
+    }
+}
+
 fn check_place(list: &[Arc<Attached>], index: Option<usize>) -> Result<(), RosterError> {
     match index {
         _ if list.len() >= ADAPTERS_MAX => Err(RosterError::Full),
@@ -298,7 +332,7 @@ mod tests {
     fn mock() -> New {
         let config = json!({ "type": "mock", "max_size_gb": 1, "mock_bandwidth_gb": 1 });
         let built = build(&AdapterConfig::from_value(&config, &|_| None).unwrap()).unwrap();
-        New { built, config, eviction: None, evictor: None }
+        New { built, config, eviction: None, evictor: None, directory: None }
     }
 
     fn ids(roster: &Roster) -> Vec<String> {

@@ -1,0 +1,69 @@
+//! Trying whether an adapter can store at all, before anybody believes it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use larder_storage::{Failure, FailureKind, Health, HealthState};
+use tokio::sync::watch;
+
+use super::roster::Attached;
+
+/// First pause before an adapter that can't store is tried again; it doubles each time.
+const RETRY_MIN: Duration = Duration::from_secs(5);
+
+/// Longest such pause.
+const RETRY_MAX: Duration = Duration::from_secs(300);
+
+/// How long who attaches an adapter waits to hear whether it can store.
+const ATTACH_PATIENCE: Duration = Duration::from_secs(2);
+
+/// What trying came to: nothing yet, or the last outcome.
+pub(super) type Probe = watch::Sender<Option<Result<(), Failure>>>;
+
+impl Attached {
+    /// Whether it works and, if not, why. It is not ready before it has stored something.
+    pub fn health(&self) -> Health {
+        let mut health = self.built().adapter.health();
+        let (state, reason) = match &*self.probe().borrow() {
+            Some(Ok(())) => return health,
+            None => (HealthState::Degraded, "nothing was stored yet to see whether that works".to_owned()),
+            Some(Err(failure)) if failure.kind == FailureKind::Refused => {
+                (HealthState::Refused, failure.to_string())
+            }
+            Some(Err(failure)) => (HealthState::Unavailable, failure.to_string()),
+        };
+        if matches!(health.state, HealthState::Ready | HealthState::Degraded) {
+            (health.state, health.reason) = (state, Some(reason));
+        }
+        health
+    }
+
+    /// Waits a moment for the first word on whether it can store.
+    pub async fn probed(&self) {
+        let mut probe = self.probe().subscribe();
+        // An error would mean that the sender is gone, and it is here.
+        _ = tokio::time::timeout(ATTACH_PATIENCE, probe.wait_for(Option::is_some)).await;
+    }
+}
+
+/// Tries until it works.
+pub(super) async fn probe(attached: Arc<Attached>) {
+    let mut pause = RETRY_MIN;
+    loop {
+        let outcome = attached.built().adapter.probe().await;
+        let before = attached.probe().send_replace(Some(outcome.clone()));
+        match outcome {
+            Ok(()) if matches!(before, Some(Err(_))) => {
+                return tracing::info!("adapter `{}` can be stored to now", attached.id());
+            }
+            Ok(()) => return,
+            Err(failure) if before.is_none() => tracing::warn!(
+                "adapter `{}` can't be stored to: {failure}\nhint: it is tried again; `larder adapters ls` shows how it stands",
+                attached.id()
+            ),
+            Err(_) => {}
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(RETRY_MAX);
+    }
+}
