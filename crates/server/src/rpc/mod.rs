@@ -14,6 +14,8 @@ mod request;
 mod retrieve;
 mod stats;
 mod streams;
+#[cfg(test)]
+mod tests;
 
 pub use front::{Front, FrontConfig};
 pub use stats::RpcStats;

@@ -60,7 +60,7 @@ pub(super) struct Subscription {
 }
 
 /// Why a request is not done.
-enum Refusal {
+pub(super) enum Refusal {
     /// The engine says no.
     Engine(EngineError),
     /// The operation belongs to a part this server does not have.
@@ -337,7 +337,7 @@ fn tokens_to_end(key: &CacheKey<'_>) -> Vec<u32> {
 }
 
 /// How long a client wants to wait.
-fn patience(timeout_s: f64) -> Result<Duration, Refusal> {
+pub(super) fn patience(timeout_s: f64) -> Result<Duration, Refusal> {
     if timeout_s.is_nan() {
         return Err(Refusal::Argument("`timeout_s` is not a number".into()));
     }

@@ -1,0 +1,261 @@
+//! The front behind a socket: what waits for what, what is refused, and what a client that misbehaves gets.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use larder_core::eviction::Lru;
+use larder_core::hash::{ChunkHasher, HashAlgorithm};
+use larder_pool::{Segment, SegmentOptions};
+use larder_wire::reply::decode_reply;
+use larder_wire::{CacheKey, IdBuffer, Operation, Request, Response, encode_request};
+use larder_zmtp::{Dealer, Limits, PeerAddress, Router};
+
+use super::answer::Answer;
+use super::operations::{Operations, Outcome, patience};
+use super::prompts::NoMemo;
+use super::request::{EncodedRequest, Origin};
+use super::{Front, FrontConfig, RpcStats};
+use crate::engine::{ChecksumMode, Engine, EngineConfig, Limits as EngineLimits};
+
+const CHUNK: u32 = 16;
+const PAGE: u64 = 4096;
+
+/// Only a failing test waits so long.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn hasher() -> ChunkHasher {
+    ChunkHasher::new(HashAlgorithm::Blake3, CHUNK as usize).unwrap()
+}
+
+fn engine() -> Arc<Engine> {
+    let config = EngineConfig {
+        chunk_size: CHUNK,
+        hash_algorithm: HashAlgorithm::Blake3,
+        align_bytes: PAGE,
+        checksum: ChecksumMode::Tiers,
+        limits: EngineLimits {
+            eviction_watermark: 0.8,
+            eviction_ratio: 0.2,
+            write_ttl_ms: 600_000,
+            read_ttl_ms: 300_000,
+            session_ttl_ms: 600_000,
+            reap_timeout_ms: 120_000,
+            registration_grace_ms: 3_600_000,
+        },
+        kv_event_log_size: 100,
+        incarnation_ns: 1,
+    };
+    let options = SegmentOptions { share: None, bytes: 16 * PAGE, hugepages: false };
+    let engine = Engine::new(config, Arc::new(Segment::create(options).unwrap()), Box::new(Lru::new()));
+    engine.grow(16 * PAGE);
+    engine.stop_growing();
+    Arc::new(engine)
+}
+
+fn front_config() -> FrontConfig {
+    FrontConfig { shm_name: String::new(), pool_bytes: 16 * PAGE, experimental: Vec::new() }
+}
+
+/// A client of a front that serves on this thread.
+struct Client {
+    dealer: Dealer,
+    sent: u32,
+}
+
+impl Client {
+    /// Queues a request, and returns the uid its answer will have.
+    fn queue(&mut self, request: &Request<'_>) -> Bytes {
+        self.sent += 1;
+        let uid = Bytes::copy_from_slice(&self.sent.to_be_bytes());
+        let operation = Bytes::from(request.operation().to_frame());
+        let payloads = encode_request(request).unwrap().into_iter().map(Bytes::from);
+        self.dealer.queue([uid.clone(), operation].into_iter().chain(payloads));
+        uid
+    }
+
+    async fn answer(&mut self) -> Vec<Bytes> {
+        tokio::time::timeout(PATIENCE, self.dealer.recv()).await.expect("an answer").unwrap()
+    }
+
+    /// What comes back, or the reason why nothing does.
+    async fn call(&mut self, request: &Request<'_>) -> Result<Option<String>, String> {
+        let uid = self.queue(request);
+        let answer = self.answer().await;
+        assert_eq!(answer[0], uid);
+        match decode_reply(request.operation(), &answer[1], answer.get(2).map(|body| &body[..])) {
+            Ok(Response::None) => Ok(None),
+            Ok(response) => Ok(Some(format!("{response:?}"))),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+}
+
+/// Runs `test` as a client of a front with these `limits`.
+fn with_front(limits: Limits, test: impl AsyncFnOnce(Client, Arc<RpcStats>)) {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let endpoint = format!("ipc://@larder-front-{}-{number}", std::process::id()).parse().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    tokio::task::LocalSet::new().block_on(&runtime, async {
+        let stats = Arc::new(RpcStats::default());
+        let router = Router::bind(&[endpoint], limits).unwrap();
+        let endpoint = router.endpoints().remove(0);
+        let front = Front::new(engine(), hasher(), front_config(), Arc::clone(&stats));
+        let serving = tokio::task::spawn_local(router.serve_local(front));
+        let client = Client { dealer: Dealer::connect(&endpoint).await.unwrap(), sent: 0 };
+        test(client, stats).await;
+        serving.abort();
+    });
+}
+
+fn key<'a>(ids: &'a IdBuffer, request_id: &'a str) -> CacheKey<'a> {
+    CacheKey {
+        model_name: "m",
+        world_size: 1,
+        worker_id: None,
+        token_ids: ids.as_array(),
+        start: 0,
+        end: ids.as_array().len() as u64,
+        request_id,
+        cache_salt: "",
+        request_configs: None,
+        num_kv_readers: 1,
+    }
+}
+
+/// A prompt so long that a worker hashes it.
+fn long_prompt(seed: u32) -> IdBuffer {
+    IdBuffer::new(&vec![seed; 200_000])
+}
+
+#[test]
+fn requests_behind_work_on_other_threads_are_all_answered_in_the_order_sent() {
+    with_front(Limits::default(), async |mut client, stats| {
+        let prompts: Vec<IdBuffer> = (0..6).map(long_prompt).collect();
+        let mut sent = Vec::new();
+        for round in 0..6 {
+            sent.push(client.queue(&Request::Clear { force: false }));
+            sent.push(client.queue(&Request::Noop));
+            let request_id = format!("r{round}");
+            sent.push(client.queue(&Request::Lookup { key: key(&prompts[round], &request_id), tp_size: 1 }));
+            // More than are served in one turn.
+            sent.extend((0..20).map(|_| client.queue(&Request::Ping { instance_id: None })));
+            sent.push(client.queue(&Request::QueryPrefetchStatus { request_id: &request_id }));
+        }
+        let mut answered = Vec::new();
+        for _ in &sent {
+            answered.push(client.answer().await.remove(0));
+        }
+        assert_eq!(answered, sent);
+        assert_eq!((stats.requests(), stats.refused(), stats.panics()), (sent.len() as u64, 0, 0));
+    });
+}
+
+#[test]
+fn a_request_with_a_part_too_large_to_keep_is_not_done_and_the_connection_goes_on() {
+    let limits = Limits { message_bytes_max: 10_000, ..Limits::default() };
+    with_front(limits, async |mut client, stats| {
+        let ids = IdBuffer::new(&[1; 16]);
+        let data = vec![0; 1 << 20];
+        let commit = Request::CommitStore { key: key(&ids, "r"), instance_id: 1, data: &data };
+        assert_eq!(client.call(&commit).await, Ok(Some("Bool(false)".into())));
+        let long = long_prompt(1);
+        let refused = client.call(&Request::Lookup { key: key(&long, "r"), tp_size: 1 }).await.unwrap_err();
+        assert!(refused.contains("message too large"), "{refused}");
+        assert_eq!(client.call(&Request::Noop).await, Ok(Some("Str(\"OK\")".into())));
+        assert_eq!(stats.cut(), 2);
+    });
+}
+
+#[test]
+fn a_request_whose_answer_could_not_be_recognised_is_refused() {
+    with_front(Limits::default(), async |mut client, _| {
+        for (length, is_served) in [(4096, true), (4097, false)] {
+            let uid = Bytes::from(vec![7; length]);
+            let noop = Bytes::from(Operation::Noop.to_frame());
+            client.dealer.queue([uid.clone(), noop.clone()]);
+            let answer = client.answer().await;
+            assert_eq!((&answer[0], answer[1] == noop), (&uid, is_served));
+        }
+    });
+}
+
+#[test]
+fn waits_that_are_no_time_are_refused_and_endless_ones_end_with_the_lookup() {
+    with_front(Limits::default(), async |mut client, _| {
+        for timeout_s in [-1.0, 0.0, f64::NEG_INFINITY, f64::INFINITY, 1e300] {
+            let wait = Request::WaitPrefetchStatus { request_id: "nobody", timeout_s };
+            assert_eq!(client.call(&wait).await, Ok(Some("Int(0)".into())));
+        }
+    });
+    let wait = |timeout_s| patience(timeout_s).ok();
+    assert_eq!(wait(f64::NAN), None);
+    assert_eq!(wait(f64::INFINITY), Some(Duration::MAX));
+    assert_eq!(wait(f64::MAX), Some(Duration::MAX));
+    assert_eq!(wait(-0.5), Some(Duration::ZERO));
+    assert_eq!(wait(1.5), Some(Duration::from_millis(1500)));
+}
+
+#[test]
+fn one_connection_can_not_take_all_streams() {
+    with_front(Limits::default(), async |mut client, _| {
+        let mut refused = 0;
+        for instance_id in 0..100 {
+            let subscribe =
+                Request::SubscribeKvEvents { instance_id, model_name: "m", cursor: 0, max_events: 1 };
+            refused += usize::from(client.call(&subscribe).await.is_err());
+        }
+        assert_eq!(refused, 36);
+    });
+}
+
+fn operations() -> Operations {
+    Operations { engine: engine(), config: front_config(), hasher: hasher() }
+}
+
+fn encoded(request: &Request<'_>, address: PeerAddress) -> EncodedRequest {
+    let payloads = encode_request(request).unwrap().into_iter().map(Bytes::from).collect();
+    EncodedRequest { operation: request.operation(), payloads, origin: Origin { connection: 1, address } }
+}
+
+fn tcp(address: &str) -> PeerAddress {
+    PeerAddress::Tcp(SocketAddr::new(address.parse().unwrap(), 1))
+}
+
+#[test]
+fn what_is_in_use_is_cleared_only_from_this_machine() {
+    let operations = operations();
+    let local = PeerAddress::Ipc { pid: None, uid: 0 };
+    for (address, force, is_done) in [
+        (tcp("127.0.0.1"), true, true),
+        (tcp("::ffff:127.0.0.1"), true, true),
+        (local, true, true),
+        (tcp("192.0.2.1"), false, true),
+        (tcp("192.0.2.1"), true, false),
+        (tcp("2001:db8::1"), true, false),
+    ] {
+        let request = encoded(&Request::Clear { force }, address);
+        let outcome = operations.handle_guarded(&request, true, &mut NoMemo::default());
+        assert_eq!(matches!(outcome, Outcome::Job(_)), is_done, "{address}, force {force}");
+        assert_eq!(matches!(outcome, Outcome::Now(Answer::Refused(_))), !is_done);
+    }
+}
+
+#[test]
+fn only_what_takes_long_to_decode_goes_to_another_thread() {
+    let ids = IdBuffer::new(&[70_000; 20_000]);
+    let long_ids = IdBuffer::new(&[70_000; 30_000]);
+    let data = vec![0; 1 << 20];
+    let lookup = |ids| encoded(&Request::Lookup { key: key(ids, "r"), tp_size: 1 }, tcp("::1"));
+    assert!(!lookup(&ids).is_long(|_| false));
+    assert!(lookup(&long_ids).is_long(|_| false));
+    assert!(!lookup(&long_ids).is_long(|_| true));
+    let commit = Request::CommitStore { key: key(&ids, "r"), instance_id: 1, data: &data };
+    assert!(!encoded(&commit, tcp("::1")).is_long(|_| false));
+    let mut padded = lookup(&ids);
+    padded.payloads = [&padded.payloads[..], &[Bytes::from(data)]].concat().into();
+    assert!(padded.is_long(|_| true));
+}
