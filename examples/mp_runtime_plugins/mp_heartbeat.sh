@@ -49,6 +49,8 @@ pause() {
 }
 
 finish() {
+    # The signal may come after the end of standard input.
+    trap '' TERM INT
     say "Stopped"
     # The `sleep` of a pause.
     kill $(jobs -p) 2>/dev/null

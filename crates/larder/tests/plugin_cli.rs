@@ -27,7 +27,7 @@ fn a_server_s_plugins_are_listed() {
     place.plugin("beat.sh", WAITER).plugin("long_name.sh", "exit 3\n").plugin("_x.py", "");
     let server = Server::start(&place);
     server.process.line("beat.sh] up");
-    server.until("long_name", "exited");
+    server.until("long_name", "failed");
     let dir = format!("{}/", place.plugins.display());
     let list = said(&server.plugin(&["ls"])).replace(&dir, "");
     let lines: Vec<String> =
@@ -35,9 +35,9 @@ fn a_server_s_plugins_are_listed() {
     assert_eq!(
         lines,
         [
-            "NAME STATE PID STARTS LAST EXIT LINES SUPPRESSED PATH",
-            "beat ready # # - # # beat.sh",
-            "long_name exited - # # # # long_name.sh",
+            "NAME STATE SINCE PID STARTS LAST EXIT LINES SUPPRESSED PATH",
+            "beat ready # s # # - # # beat.sh",
+            "long_name failed (exit) # s - # # # # long_name.sh",
             "",
             "not run:",
             "_x.py name begins with an underscore",
@@ -105,10 +105,10 @@ fn logs_are_printed_and_followed() {
     let server = Server::start(&place);
     server.process.line("parrot.sh] up");
     server.process.line("parrot.sh] oops");
-    let output = server.plugin(&["logs", "parrot"]);
+    let output = server.plugin(&["logs", "--raw", "parrot"]);
     assert_eq!((said(&output), text(&output.stderr)), ("up\n".into(), "oops\n".into()));
 
-    let mut command = larder(["plugin", "logs", "-f", "-n", "0", "parrot"]);
+    let mut command = larder(["plugin", "logs", "-f", "--raw", "-n", "0", "parrot"]);
     let mut following =
         command.env("LARDER_URL", &server.url).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let mut lines = BufReader::new(following.stdout.take().unwrap()).lines();
@@ -383,7 +383,7 @@ fn the_guide_s_first_commands_work_as_they_stand() {
                 let first = BufReader::new(following.stdout.take().unwrap()).lines().next();
                 following.kill().unwrap();
                 following.wait().unwrap();
-                assert!(first.unwrap().unwrap().contains("heartbeat"));
+                assert!(first.unwrap().unwrap().contains(" -- started with "));
             }
             _ => {
                 let url = server.as_ref().map_or("", |(_, url)| url);
@@ -393,4 +393,70 @@ fn the_guide_s_first_commands_work_as_they_stand() {
         seen.push(words.iter().take(2).copied().collect::<Vec<_>>().join(" "));
     }
     assert_eq!(seen, ["plugin new", "plugin test", "server --l1-size-gb", "plugin ls", "plugin logs"]);
+}
+
+#[test]
+fn what_became_of_a_plugin_is_told_with_times_and_reasons() {
+    let place = Place::new();
+    place.plugin("dies.sh", "echo going; exit 7\n");
+    place.plugin(
+        "dies.sh.plugin.toml",
+        "restart = \"on-failure\"\nrestart_delay_ms = 0\nstart_limit_burst = 2\n",
+    );
+    place.plugin("beat.sh", WAITER);
+    let server = Server::start(&place);
+    server.until("dies", "failed");
+    let list = said(&server.plugin(&["ls"]));
+    let beat = list.lines().find(|line| line.starts_with("beat ")).unwrap();
+    assert!(masked(beat).starts_with("beat  ready                # s    "), "{list}");
+    let shown = said(&server.plugin(&["show", "dies"]));
+    assert!(shown.contains("last_error: it was started too often\n"), "{shown}");
+    assert!(shown.contains("hint: `larder plugin start dies` after the fix, or save its file\n"), "{shown}");
+    let runs: Vec<String> =
+        shown.lines().skip_while(|line| !line.starts_with("RUN ")).take(3).map(masked).collect();
+    assert!(
+        runs[1].starts_with("#    #-#-#T#:#:#.#Z  ") && runs[1].ends_with("  # s   #     failed"),
+        "{runs:?}"
+    );
+    assert!(!shown.contains("environment:") && !shown.contains("PYTHONUNBUFFERED"), "{shown}");
+    assert!(said(&server.plugin(&["show", "beat", "--env"])).contains("  PYTHONUNBUFFERED = 1\n"));
+    let log = masked(&said(&server.plugin(&["logs", "dies", "--since", "1h"])));
+    let lines: Vec<&str> = log.lines().map(|line| line.split_once("Z ").unwrap().1).collect();
+    let texts: Vec<&str> = lines.iter().map(|line| line.split(" with /").next().unwrap()).collect();
+    for expected in
+        ["going", "-- started", "-- exited with code #", "-- is not started again: it was started too often"]
+    {
+        assert!(texts.contains(&expected), "{expected} in {lines:?}");
+    }
+    assert_eq!(said(&server.plugin(&["logs", "--raw", "dies"])), "going\ngoing\n");
+    assert_eq!(said(&server.plugin(&["logs", "dies", "--since", "2999-01-01T00:00:00Z"])), "");
+    assert_eq!(said(&server.plugin(&["restart", "beat"])), "beat: ready\n");
+    let runs = server.get("/plugins/beat")["runs"].clone();
+    assert_eq!((&runs[0]["why"], &runs[0]["number"]), (&"restarted".into(), &1.into()));
+    let restarted = complained(&server.plugin(&["start", "dies"]), 1);
+    assert!(restarted.contains("hint: `larder plugin start dies` after the fix"), "{restarted}");
+}
+
+#[test]
+fn the_audit_names_users_and_changes_of_files() {
+    let place = Place::new();
+    place.plugin("a.sh", WAITER);
+    let server = Server::start(&place);
+    server.process.line("a.sh] up");
+    assert_eq!(server.post("/plugins/a/restart").0, 200);
+    let user = text(&std::process::Command::new("id").arg("-u").output().unwrap().stdout);
+    let caller = server.get("/plugins/audit")["entries"][0]["caller"].as_str().unwrap().to_owned();
+    assert!(caller.starts_with(&format!("uid {} at 127.0.0.1:", user.trim())), "{caller}");
+    place.plugin("a.sh", &format!("# changed\n{WAITER}"));
+    eventually("the change is in the trail", || {
+        let trail = server.get("/plugins/audit")["entries"].clone();
+        trail.as_array().unwrap().iter().any(|entry| {
+            entry["caller"] == "file change" && entry["plugin"] == "a" && entry["outcome"] == "changed"
+        })
+    });
+    for path in ["/plugins/a/logs?lines=x", "/plugins/a/logs?since=yesterday", "/events?cursor=x"] {
+        let (status, body) = server.request("GET", path, &[]);
+        let detail: serde_json::Value = serde_json::from_str(&body).unwrap();
+        assert!(status == 422 && detail["detail"].is_string(), "{path}: {status} {body}");
+    }
 }

@@ -4,10 +4,13 @@ use std::collections::VecDeque;
 use std::pin::pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use jiff::Timestamp;
 use serde::Serialize;
 use tokio::sync::Notify;
 
+use crate::history::moment;
 use crate::severity::Severity;
+use crate::text::escaped;
 
 /// Lines kept for each plugin.
 pub(crate) const JOURNAL_MAX_LINES: usize = 500;
@@ -21,11 +24,15 @@ pub(crate) const JOURNAL_MAX_BYTES: usize = 128 * 1024;
 pub enum Stream {
     Stdout,
     Stderr,
+    /// Said by the supervisor: what became of the plugin.
+    Lifecycle,
 }
 
 /// One line as it was logged.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LogLine {
+    /// When it came: RFC 3339 with milliseconds, in UTC.
+    pub time: String,
     /// Its number among all lines of this plugin, from 1; gaps are suppressed lines.
     pub sequence: u64,
     /// Where it came from.
@@ -43,6 +50,8 @@ pub struct LineCounts {
     pub stdout: u64,
     /// Lines on standard error.
     pub stderr: u64,
+    /// Lines that the supervisor added.
+    pub lifecycle: u64,
     /// Lines that were cut.
     pub truncated: u64,
     /// Lines that were counted and not logged.
@@ -79,15 +88,22 @@ impl Journal {
     /// Appends a line, dropping the oldest ones beyond the limits.
     pub(crate) fn append(&self, stream: Stream, severity: Severity, text: &str) {
         let mut inner = self.inner();
-        let sequence = inner.counts.stdout + inner.counts.stderr;
+        let sequence = inner.counts.stdout + inner.counts.stderr + inner.counts.lifecycle;
+        let time = moment(Timestamp::now());
         inner.bytes += text.len();
-        inner.lines.push_back(LogLine { sequence, stream, severity, text: text.to_owned() });
+        inner.lines.push_back(LogLine { time, sequence, stream, severity, text: text.to_owned() });
         while inner.lines.len() > JOURNAL_MAX_LINES || inner.bytes > JOURNAL_MAX_BYTES {
             let Some(oldest) = inner.lines.pop_front() else { break };
             inner.bytes -= oldest.text.len();
         }
         drop(inner);
         self.appended.notify_waiters();
+    }
+
+    /// Adds what became of the plugin to what it printed.
+    pub(crate) fn note(&self, severity: Severity, text: &str) {
+        self.count(|counts| counts.lifecycle += 1);
+        self.append(Stream::Lifecycle, severity, &escaped(text));
     }
 
     /// The lines after the one with this number, as soon as there are any.

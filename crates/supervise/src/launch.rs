@@ -27,6 +27,7 @@ use crate::roster::{Origin, Records};
 use crate::schema;
 use crate::senses::Senses;
 use crate::spawner::{ChildStdio, EVENTS_MAX, FIRST_EXTRA_FD, LaunchId, LaunchSpec, ProcessEvent, Spawner};
+use crate::telling::{Telling, Told};
 use crate::text::{escaped, shown};
 
 /// How long the guardian may take to start a program.
@@ -39,10 +40,8 @@ const SETTINGS_MAX_BYTES: usize = 64 * 1024;
 #[derive(Debug)]
 pub(crate) struct Shared<S> {
     pub(crate) spawner: S,
-    /// What plugins are told that were granted secrets.
-    pub(crate) whole: Told,
-    /// What the others are told; the same where nothing is masked.
-    pub(crate) masked: Told,
+    /// What plugins are told of the configuration.
+    pub(crate) telling: Telling,
     pub(crate) interpreters: Interpreters,
     /// What a plugin without a manifest gets.
     pub(crate) bare: Manifest,
@@ -62,20 +61,10 @@ pub(crate) struct Shared<S> {
     pub(crate) clock: Arc<dyn Clock>,
 }
 
-/// The configuration in the forms in which plugins meet it.
-#[derive(Debug, Clone)]
-pub(crate) struct Told {
-    /// The environment, with the variables of the contract.
-    pub(crate) environment: Vec<(OsString, OsString)>,
-    /// The extra configuration.
-    pub(crate) extra: serde_json::Value,
-    /// The configuration text.
-    pub(crate) config: Arc<str>,
-}
-
 impl<S> Shared<S> {
-    fn told(&self, manifest: &Manifest) -> &Told {
-        if manifest.secrets { &self.whole } else { &self.masked }
+    fn told(&self, manifest: &Manifest) -> Told {
+        let now = self.telling.now();
+        if manifest.secrets { now.whole.clone() } else { now.masked.clone() }
     }
 
     pub(crate) fn now(&self) -> Duration {
@@ -208,9 +197,9 @@ fn environment_for<S>(shared: &Shared<S>, manifest: &Manifest) -> Vec<(OsString,
     // The private directory is closed to other users; they have the variable.
     let unreadable =
         |name: &OsString| manifest.confinement.user.is_some() && name == environment::CONFIG_FILE;
-    let told = shared.told(manifest).environment.iter();
+    let told = shared.told(manifest).environment.into_iter();
     let kept = told.filter(|(name, value)| allowed(name, value) && !unreadable(name));
-    let mut environment: Vec<_> = kept.cloned().collect();
+    let mut environment: Vec<_> = kept.collect();
     for (name, value) in &manifest.environment {
         set(&mut environment, name, value);
     }
@@ -264,7 +253,7 @@ fn grants<S>(shared: &Shared<S>, name: &str, manifest: &Manifest) -> Grants {
         plugin: name.to_owned(),
         events: manifest.events.clone(),
         masked: shared.redact_secrets && !manifest.secrets,
-        config: shared.told(manifest).config.clone(),
+        config: shared.told(manifest).config,
         host: shared.control.clone(),
     }
 }
@@ -276,14 +265,15 @@ fn settings<S>(
     manifest: &Manifest,
 ) -> Result<Option<String>, SuperviseError> {
     let Some(schema) = &manifest.config else { return Ok(None) };
-    let checked = schema.settings(name, &shared.whole.extra).map_err(SuperviseError::Settings)?;
+    let now = shared.telling.now();
+    let checked = schema.settings(name, &now.whole.extra).map_err(SuperviseError::Settings)?;
     let text = if manifest.secrets {
         serde_json::Value::Object(checked).to_string()
     } else {
         // A mask need not fit where a number was.
         let masked = |(key, value): (String, serde_json::Value)| {
             let whole = format!("plugin.{name}.{key}");
-            let value = shared.masked.extra.get(whole).cloned().unwrap_or(value);
+            let value = now.masked.extra.get(whole).cloned().unwrap_or(value);
             (key, value)
         };
         serde_json::Value::Object(checked.into_iter().map(masked).collect()).to_string()

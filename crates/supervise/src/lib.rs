@@ -48,6 +48,7 @@ mod control;
 mod error;
 mod event_log;
 mod feed;
+mod history;
 mod ignore;
 mod journal;
 mod launch;
@@ -67,6 +68,7 @@ mod severity;
 mod start_order;
 mod status;
 mod supervisor;
+mod telling;
 mod text;
 mod usage;
 
@@ -79,6 +81,7 @@ pub use discovery::{SkipReason, Skipped};
 pub use eligibility::{Host, Role};
 pub use error::SuperviseError;
 pub use event_log::{EventLine, EventLog, EventPage, Listening};
+pub use history::{RunRecord, moment};
 pub use interpreter::Interpreters;
 pub use journal::{LineCounts, LogLine, Stream};
 pub use manifest::{

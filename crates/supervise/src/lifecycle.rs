@@ -122,6 +122,8 @@ impl Lifecycle {
             Event::Start | Event::Restart | Event::Stop | Event::Disable | Event::Enable => {
                 self.asked(event, now)
             }
+            Event::Configured if self.is_up() => self.asked(Event::Restart, now),
+            Event::Configured => Vec::new(),
             Event::Launched => self.launched(now),
             Event::LaunchFailed => self.launch_failed(now),
             Event::Rejected => self.rejected(now),
@@ -318,7 +320,6 @@ impl Lifecycle {
             (false, true) => Phase::Exited,
             (false, false) => match cause {
                 Some(cause) => Phase::Failed { cause },
-                None if self.policy.restart == Restart::Never => Phase::Exited,
                 None => Phase::Failed { cause: FailCause::Exit },
             },
         };

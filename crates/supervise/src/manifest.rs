@@ -59,6 +59,8 @@ pub struct Manifest {
     pub control: bool,
     /// Whether it sees secrets in the configuration that are masked for others.
     pub secrets: bool,
+    /// Whether it is restarted when the configuration of the server changes.
+    pub restart_on_config: bool,
     /// Names of inherited variables it gets; `None` is all.
     pub inherit: Option<Vec<String>>,
     /// Names of inherited variables it gets although they look like secrets; `*` is all.
@@ -190,6 +192,7 @@ impl Default for Manifest {
             metrics_fd: false,
             control: false,
             secrets: false,
+            restart_on_config: false,
             inherit: None,
             inherit_secrets: Vec::new(),
             environment: BTreeMap::new(),

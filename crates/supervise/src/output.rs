@@ -243,6 +243,7 @@ impl LineLog {
             match stream {
                 Stream::Stdout => c.stdout += 1,
                 Stream::Stderr => c.stderr += 1,
+                Stream::Lifecycle => c.lifecycle += 1,
             }
             c.truncated += u64::from(truncated);
             c.suppressed += u64::from(!allowed);
@@ -258,7 +259,7 @@ impl LineLog {
         }
         let text = String::from_utf8_lossy(line.bytes);
         let default = match stream {
-            Stream::Stdout => Severity::Info,
+            Stream::Stdout | Stream::Lifecycle => Severity::Info,
             Stream::Stderr => self.limits.stderr_severity,
         };
         let (severity, text) = classify(text.trim_end(), default);

@@ -12,6 +12,7 @@ use crate::cgroup::{CgroupStatus, RunGroup};
 use crate::control::{Alert, Channel};
 use crate::error::SuperviseError;
 use crate::feed::Feed;
+use crate::history::why;
 use crate::launch::{Launched, Shared, launch, read_files};
 use crate::lifecycle::{Action, Event, Lifecycle, Phase};
 use crate::location::Progress;
@@ -154,7 +155,8 @@ impl<S: Spawner> Plugin<S> {
                     released = command.is_none();
                     self.published.commands += 1;
                     self.read_policy(command).await;
-                    Some(command.unwrap_or(Event::Stop))
+                    let command = command.unwrap_or(Event::Stop);
+                    Some(command).filter(|c| *c != Event::Configured || self.manifest.restart_on_config)
                 }
                 event = next_event(&mut self.events) => {
                     self.note_process_event(event);
@@ -252,15 +254,21 @@ impl<S: Spawner> Plugin<S> {
     async fn launch(&mut self) -> Event {
         self.finish_run();
         self.published.last_error = None;
+        self.records.history.begin(self.lifecycle.starts());
         self.publish();
         match self.try_launch().await {
             Ok(pid) => {
+                let with = self.published.interpreter.as_deref().unwrap_or("its program");
+                self.records.journal.note(Severity::Info, &format!("started with {with} as process {pid}"));
                 self.published.pid = Some(pid);
                 Event::Launched
             }
             Err(error) => {
                 tracing::error!(target: "larder_supervise", "Failed to launch plugin {}: {error}", self.label);
-                self.published.last_error = Some(error.to_string());
+                let text = error.to_string();
+                self.records.journal.note(Severity::Error, &format!("cannot be started: {text}"));
+                self.records.history.end(None, "not started");
+                self.published.last_error = Some(text);
                 if matches!(error, SuperviseError::Settings(_)) {
                     Event::Rejected
                 } else {
@@ -351,6 +359,9 @@ impl<S: Spawner> Plugin<S> {
             }
         };
         self.published.pid = None;
+        let phase = self.lifecycle.phase();
+        let why = why(phase, outcome, self.manifest.policy.is_success(outcome));
+        self.records.history.end(Some(outcome.code()), why);
         let asked = matches!(self.lifecycle.phase(), Phase::Stopping { .. });
         let expected = asked || self.manifest.policy.is_success(outcome);
         if let Some(run) = &mut self.run {
@@ -371,6 +382,8 @@ impl<S: Spawner> Plugin<S> {
         }
         run.unlogged_exit = None;
         let (label, code) = (&self.label, exit.outcome.code());
+        let severity = if exit.expected { Severity::Info } else { Severity::Warn };
+        self.records.journal.note(severity, &format!("exited with code {code}"));
         if exit.expected {
             tracing::info!(target: "larder_supervise", "Runtime plugin {label} exited with code {code}");
         } else {
@@ -378,20 +391,24 @@ impl<S: Spawner> Plugin<S> {
         }
     }
 
-    fn note_phase(&self, next: Phase) {
+    fn note_phase(&mut self, next: Phase) {
         if next == self.lifecycle.phase() {
             return;
         }
-        let label = &self.label;
+        let (label, journal) = (&self.label, &self.records.journal);
         match next {
             Phase::Backoff { until } => {
                 let wait_ms = until.saturating_sub(self.shared.now()).as_millis();
+                journal.note(Severity::Info, &format!("restarts in {wait_ms} ms"));
                 tracing::info!(target: "larder_supervise", "Runtime plugin {label} restarts in {wait_ms} ms");
             }
             Phase::Failed { cause } => {
+                journal.note(Severity::Error, &format!("is not started again: {cause}"));
+                self.published.last_error.get_or_insert_with(|| cause.to_string());
                 tracing::error!(target: "larder_supervise", "Runtime plugin {label} is not started again: {cause}");
             }
             Phase::Stopping { killed: true, .. } => {
+                journal.note(Severity::Warn, "did not stop in time, killing it");
                 tracing::warn!(target: "larder_supervise", "Runtime plugin {label} did not stop in time, killing it");
             }
             _ => {}
@@ -425,6 +442,7 @@ impl<S: Spawner> Plugin<S> {
 
     fn publish(&mut self) {
         self.published.lifecycle = self.lifecycle.clone();
+        self.records.history.note_phase(self.lifecycle.phase());
         if self.published.at_rest() && !matches!(self.lifecycle.phase(), Phase::Waiting) {
             self.published.pid = None;
         }

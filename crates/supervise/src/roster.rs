@@ -13,6 +13,7 @@ use crate::commands::Commands;
 use crate::control::ControlRecord;
 use crate::discovery::{Skipped, Survey};
 use crate::event_log::Hearing;
+use crate::history::History;
 use crate::journal::Journal;
 use crate::location::Location;
 use crate::manifest::Manifest;
@@ -52,6 +53,7 @@ pub(crate) struct Records {
     pub(crate) board: Arc<Board>,
     pub(crate) control: Arc<ControlRecord>,
     pub(crate) hearing: Arc<Hearing>,
+    pub(crate) history: Arc<History>,
 }
 
 /// What the task of a plugin knows it by.

@@ -40,12 +40,15 @@ impl Scratch {
         &self.path
     }
 
-    /// Writes a file that only this user can read.
+    /// Writes or replaces a file that only this user can read; at no time is there half of one.
     pub(crate) fn write(&self, name: &str, content: &str) -> Result<PathBuf, SuperviseError> {
         let path = self.path.join(name);
+        let partial = self.path.join(format!("{name}.part"));
         let write = || -> io::Result<()> {
-            let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
-            file.write_all(content.as_bytes())
+            let mut file =
+                File::options().write(true).create(true).truncate(true).mode(0o600).open(&partial)?;
+            file.write_all(content.as_bytes())?;
+            fs::rename(&partial, &path)
         };
         write().map_err(|source| SuperviseError::RuntimeDir { path: path.clone(), source })?;
         Ok(path)

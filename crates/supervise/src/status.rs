@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use crate::cgroup::CgroupStatus;
 use crate::control::{Alert, ControlCounts};
+use crate::history::RunRecord;
 use crate::journal::LineCounts;
 use crate::lifecycle::Phase;
 use crate::metric_lines::MetricLineCounts;
@@ -19,6 +20,14 @@ pub struct PluginStatus {
     /// Where it is in its life.
     #[serde(flatten)]
     pub phase: Phase,
+    /// Since when it is in that state.
+    pub since: Option<String>,
+    /// When its program was started, while it runs.
+    pub started: Option<String>,
+    /// How long it has run, in milliseconds.
+    pub uptime_ms: Option<u64>,
+    /// Its latest runs that are over, oldest first.
+    pub runs: Vec<RunRecord>,
     /// Id of its first process, while that runs.
     pub pid: Option<u32>,
     /// The program that runs it, once chosen.
@@ -27,7 +36,7 @@ pub struct PluginStatus {
     pub starts: u64,
     /// How the latest ended run ended.
     pub last_exit: Option<Outcome>,
-    /// What kept the latest start from succeeding.
+    /// What kept the latest start from succeeding, or why it is not started again.
     pub last_error: Option<String>,
     /// What it last said about itself, through `NOTIFY_SOCKET`.
     pub status_text: Option<String>,

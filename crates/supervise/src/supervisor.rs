@@ -2,7 +2,6 @@
 
 mod follow;
 
-use std::borrow::Cow;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -17,31 +16,28 @@ use crate::collect;
 use crate::config::SupervisorConfig;
 use crate::discovery::Skipped;
 use crate::eligibility::Host;
-use crate::environment::{self, Briefing};
+use crate::environment;
 use crate::error::SuperviseError;
 use crate::event_log::EventLog;
 use crate::exposition::{self, Merged};
 use crate::journal::LogLine;
-use crate::launch::{Shared, Told};
+use crate::launch::Shared;
 use crate::lifecycle::{Event, Phase};
 use crate::location::{Location, Progress};
 use crate::manifest::{EffectiveManifest, Manifest};
 use crate::os::{GuardianSpawner, Watcher};
 use crate::plugin::Published;
-use crate::redaction::redacted;
 use crate::roster::{Handle, Roster};
 use crate::scratch::Scratch;
 use crate::spawner::Spawner;
 use crate::start_order;
 use crate::status::{PluginStatus, StopReport};
+use crate::telling::Telling;
 use crate::text::shown;
 use crate::usage::{Usage, usage};
 
 /// How long the end of a stop waits for the last lines of one plugin.
 const LAST_LINES_MAX: Duration = Duration::from_millis(500);
-
-/// Members of a configuration that hold the extra configuration, with and without roles.
-const EXTRA_MEMBERS: [&str; 2] = ["runtime_plugin_extra_config", "extra_config"];
 
 /// Runs the plugins of one server. [`Supervisor::stop`] is the way to end them; dropping the supervisor asks them to stop and waits for nothing.
 #[derive(Debug)]
@@ -58,7 +54,7 @@ pub struct Supervisor<S: Spawner = GuardianSpawner> {
     /// Whether it stops or has stopped.
     stopping: watch::Sender<bool>,
     /// Removed with the supervisor.
-    _scratch: Scratch,
+    _scratch: Arc<Scratch>,
 }
 
 impl Supervisor {
@@ -89,15 +85,11 @@ impl<S: Spawner> Supervisor<S> {
             Scratch::create(&std::env::temp_dir())
         })?;
         mention_withheld(&config);
-        let whole = told(&config, &scratch, "config.json")?;
-        let masked = match masked(&config) {
-            Some(masked) => told(&masked, &scratch, "config-masked.json")?,
-            None => whole.clone(),
-        };
+        let scratch = Arc::new(scratch);
+        let telling = Telling::new(&config, scratch.clone())?;
         let shared = Arc::new(Shared {
             spawner: spawner(scratch.path().to_path_buf()),
-            whole,
-            masked,
+            telling,
             interpreters: config.interpreters,
             bare: config.defaults,
             scratch: scratch.path().to_path_buf(),
@@ -122,6 +114,17 @@ impl<S: Spawner> Supervisor<S> {
         };
         supervisor.reload().await;
         Ok(supervisor)
+    }
+
+    /// Another configuration, for plugins that start from now on, and in the file of those that run; those whose manifests say so are
+    /// restarted. Writes files.
+    pub fn configure(&self, config: &str, extra_config: Option<&str>) -> Result<(), SuperviseError> {
+        self.shared.telling.change(config, extra_config)?;
+        for plugin in &self.roster().plugins {
+            // A plugin with so many commands waiting is restarted in any case.
+            _ = plugin.commands.try_send(Event::Configured);
+        }
+        Ok(())
     }
 
     /// All plugins, in start order.
@@ -259,11 +262,16 @@ impl<S: Spawner> Supervisor<S> {
     fn status_of(&self, plugin: &Handle) -> PluginStatus {
         let published = plugin.status.borrow().clone();
         let lifecycle = &published.lifecycle;
+        let past = plugin.records.history.past();
         let due_in = lifecycle.deadline().map(|at| at.saturating_sub(self.shared.now()));
         PluginStatus {
             name: plugin.name.clone(),
             path: shown(&plugin.path),
             phase: lifecycle.phase(),
+            since: past.since,
+            started: past.started,
+            uptime_ms: past.uptime_ms,
+            runs: past.runs,
             pid: published.pid,
             interpreter: published.interpreter,
             starts: lifecycle.starts(),
@@ -291,44 +299,6 @@ fn mention_withheld(config: &SupervisorConfig) {
             "Runtime plugins do not inherit {}, which look like secrets, unless `inherit_secrets` in their manifests names them",
             names.join(", "));
     }
-}
-
-/// Writes the configuration to a file of this name and puts it into the variables of the contract.
-fn told(config: &SupervisorConfig, scratch: &Scratch, file: &str) -> Result<Told, SuperviseError> {
-    let config_file = scratch.write(file, &config.config)?;
-    let briefing = Briefing {
-        host: &config.host,
-        worker_count: config.worker_count,
-        config: &config.config,
-        extra_config: config.extra_config.as_deref(),
-        config_file: &config_file,
-    };
-    Ok(Told {
-        environment: environment::build(config.environment.clone(), briefing),
-        extra: extra_of(config),
-        config: config.config.as_str().into(),
-    })
-}
-
-/// The extra configuration: the text of its own, or else the member of the whole that holds it.
-fn extra_of(config: &SupervisorConfig) -> Value {
-    if let Some(extra) = &config.extra_config {
-        return serde_json::from_str(extra).unwrap_or_default();
-    }
-    let whole: Value = serde_json::from_str(&config.config).unwrap_or_default();
-    EXTRA_MEMBERS.iter().find_map(|member| whole.get(member)).cloned().unwrap_or_default()
-}
-
-/// The same configuration without secrets, if it has any and they are to be masked.
-fn masked(config: &SupervisorConfig) -> Option<SupervisorConfig> {
-    let text = redacted(&config.config);
-    let extra = config.extra_config.as_deref().map(redacted);
-    let changed = matches!(text, Cow::Owned(_)) || matches!(extra, Some(Cow::Owned(_)));
-    (config.redact_secrets && changed).then(|| SupervisorConfig {
-        config: text.into_owned(),
-        extra_config: extra.map(Cow::into_owned),
-        ..config.clone()
-    })
 }
 
 async fn stop_wave(wave: &[&Arc<Handle>], deadline: Instant, report: &mut StopReport) {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
-use super::{drills, foreground, host, remote, rig, scaffold, validate};
+use super::{drills, foreground, host, moments, remote, rig, scaffold, validate};
 use crate::client::{url, url_arg};
 use crate::exit;
 
@@ -21,7 +21,16 @@ pub(crate) fn command() -> Command {
             Command::new("ls").about("List a server's plugins, and the files it does not run").arg(json()),
         ))
         .subcommand(remote(
-            Command::new("show").about("Show one plugin with its effective manifest").arg(name()).arg(json()),
+            Command::new("show")
+                .about("Show one plugin: its state, its latest runs, its effective manifest")
+                .arg(name())
+                .arg(
+                    Arg::new("env")
+                        .long("env")
+                        .action(ArgAction::SetTrue)
+                        .help("Its environment, too, without secrets"),
+                )
+                .arg(json()),
         ))
         .subcommand(remote(logs()))
         .subcommands(
@@ -88,7 +97,9 @@ fn worker_id() -> Arg {
 
 fn logs() -> Command {
     Command::new("logs")
-        .about("Print a plugin's latest lines; those of standard error go to standard error")
+        .about(
+            "Print what a plugin printed and what became of it; lines of standard error go to standard error",
+        )
         .arg(name())
         .arg(
             Arg::new("follow")
@@ -104,6 +115,20 @@ fn logs() -> Command {
                 .value_name("INT")
                 .value_parser(value_parser!(usize))
                 .help("How many of the newest lines [default: 100]"),
+        )
+        .arg(
+            Arg::new("since")
+                .long("since")
+                .value_name("TIME")
+                .value_parser(moments::since)
+                .conflicts_with("follow")
+                .help("Only lines since then: `10m`, `2h`, or a time such as `2026-01-31T12:00:00Z`"),
+        )
+        .arg(
+            Arg::new("raw")
+                .long("raw")
+                .action(ArgAction::SetTrue)
+                .help("Only what the plugin printed, without times"),
         )
 }
 

@@ -99,7 +99,7 @@ async fn start(settings: SupervisorConfig) -> Option<Supervisor> {
 /// Follows changes in the locations. Never returns.
 async fn watch(supervisor: Option<&Supervisor>) {
     if let Some(supervisor) = supervisor {
-        supervisor.watch().await;
+        supervisor.watch(|_| ()).await;
     }
     std::future::pending().await
 }

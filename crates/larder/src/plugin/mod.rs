@@ -8,6 +8,7 @@ mod events;
 mod foreground;
 mod host;
 mod host_config;
+mod moments;
 mod remote;
 mod render;
 mod rig;

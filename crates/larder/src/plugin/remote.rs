@@ -4,6 +4,7 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use clap::ArgMatches;
+use jiff::Timestamp;
 use serde_json::Value;
 
 use super::render;
@@ -31,18 +32,37 @@ fn perform(client: &Client, word: &str, matches: &ArgMatches) -> Result<ExitCode
         "ls" => Ok(answer(&client.get("/plugins")?, wants_json(), render::list)),
         "audit" => Ok(answer(&client.get("/plugins/audit")?, wants_json(), render::audit)),
         "reload" => Ok(answer(&client.post("/plugins/reload")?, false, render::reload)),
-        "show" => Ok(answer(&client.get(&route(client, name())?)?, wants_json(), render::show)),
+        "show" => {
+            let plugin = client.get(&route(client, name())?)?;
+            let show = if matches.get_flag("env") { render::show_with_environment } else { render::show };
+            Ok(answer(&plugin, wants_json(), show))
+        }
         "logs" => {
             let lines = matches.get_one("lines").copied().unwrap_or(LINES_DEFAULT);
-            logs(client, &route(client, name())?, lines, matches.get_flag("follow"))
+            let style = if matches.get_flag("raw") { Style::Raw } else { Style::Timed };
+            let route = route(client, name())?;
+            match matches.get_one::<Timestamp>("since") {
+                // As many as there are, unless it is said.
+                Some(since) => {
+                    let lines = matches.get_one("lines").copied().unwrap_or(usize::MAX);
+                    logs(client, &format!("{route}/logs?since={since}&lines={lines}"), style)
+                }
+                None if matches.get_flag("follow") => {
+                    follow(client, &format!("{route}/logs?lines={lines}&follow=1"), style)
+                }
+                None => logs(client, &format!("{route}/logs?lines={lines}"), style),
+            }
         }
         action => {
             let after = client.post(&format!("{}/{action}", route(client, name())?))?;
             print(&format!("{}: {}\n", plain(&after, "name"), render::state(&after)));
+            let failed = after.get("state").and_then(Value::as_str) == Some("failed");
             if let Some(error) = after.get("last_error").and_then(Value::as_str) {
                 eprintln!("error: {error}");
             }
-            let failed = after.get("state").and_then(Value::as_str) == Some("failed");
+            if failed {
+                eprintln!("{}", render::after_a_failure(&after));
+            }
             Ok(if failed { ExitCode::from(exit::FAILED) } else { ExitCode::SUCCESS })
         }
     }
@@ -64,39 +84,51 @@ fn route(client: &Client, name: &str) -> Result<String, ClientError> {
     Err(ClientError::Refused(format!("no plugin named `{}`\nhint: {hint}", name.escape_debug())))
 }
 
-fn logs(client: &Client, route: &str, lines: usize, follow: bool) -> Result<ExitCode, ClientError> {
-    let path = format!("{route}/logs?lines={lines}");
-    if follow {
-        client.events(&format!("{path}&follow=1"), |name, data| {
-            let data: Value = serde_json::from_str(data).unwrap_or_default();
-            match name {
-                "line" => print_line(&data),
-                "gap" => {
-                    eprintln!("({} lines not shown)", data.get("lines").unwrap_or(&Value::Null));
-                    true
-                }
-                _ => true,
-            }
-        })?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    let answer = client.get(&path)?;
+/// How lines are printed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Style {
+    /// What the plugin printed, as it is.
+    Raw,
+    /// With times, and with what became of the plugin.
+    Timed,
+}
+
+fn logs(client: &Client, path: &str, style: Style) -> Result<ExitCode, ClientError> {
+    let answer = client.get(path)?;
     for line in answer.get("lines").and_then(Value::as_array).into_iter().flatten() {
-        if !print_line(line) {
+        if !print_line(line, style) {
             break;
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
+fn follow(client: &Client, path: &str, style: Style) -> Result<ExitCode, ClientError> {
+    client.events(path, |name, data| {
+        let data: Value = serde_json::from_str(data).unwrap_or_default();
+        match name {
+            "line" => print_line(&data, style),
+            "gap" => {
+                eprintln!("({} lines not shown)", data.get("lines").unwrap_or(&Value::Null));
+                true
+            }
+            _ => true,
+        }
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
 /// Whether somebody still reads.
-fn print_line(line: &Value) -> bool {
-    let text = plain(line, "text");
-    let written = if plain(line, "stream") == "stderr" {
-        writeln!(io::stderr(), "{text}")
-    } else {
-        writeln!(io::stdout(), "{text}")
+fn print_line(line: &Value, style: Style) -> bool {
+    let (stream, text) = (plain(line, "stream"), plain(line, "text"));
+    let text = match (style, stream) {
+        (Style::Raw, "lifecycle") => return true,
+        (Style::Raw, _) => text.to_owned(),
+        (Style::Timed, "lifecycle") => format!("{} -- {text}", plain(line, "time")),
+        (Style::Timed, _) => format!("{} {text}", plain(line, "time")),
     };
+    let written =
+        if stream == "stderr" { writeln!(io::stderr(), "{text}") } else { writeln!(io::stdout(), "{text}") };
     written.is_ok()
 }
 

@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use serde_json::{Map, Value};
 
+use super::moments;
+
 /// Characters of one value of the manifest or the environment.
 const VALUE_CHARS_MAX: usize = 200;
 
@@ -15,7 +17,7 @@ pub(super) fn list(answer: &Value) -> String {
     if plugins.is_empty() {
         text.push_str("no plugins\n");
     } else {
-        let head = ["NAME", "STATE", "PID", "STARTS", "LAST EXIT", "LINES", "SUPPRESSED", "PATH"];
+        let head = ["NAME", "STATE", "SINCE", "PID", "STARTS", "LAST EXIT", "LINES", "SUPPRESSED", "PATH"];
         let mut rows = vec![head.map(str::to_owned).to_vec()];
         rows.extend(plugins.iter().map(|plugin| row(plugin).to_vec()));
         text.push_str(&table(&rows));
@@ -28,12 +30,13 @@ pub(super) fn list(answer: &Value) -> String {
     text
 }
 
-fn row(plugin: &Value) -> [String; 8] {
+fn row(plugin: &Value) -> [String; 9] {
     let lines = plugin.get("lines").unwrap_or(&Value::Null);
     let printed = number(lines, "stdout") + number(lines, "stderr");
     [
         word(plugin, "name"),
         state(plugin),
+        plugin.get("since").and_then(Value::as_str).and_then(moments::ago).unwrap_or_else(|| "-".to_owned()),
         word(plugin, "pid"),
         word(plugin, "starts"),
         word(plugin, "last_exit_code"),
@@ -52,23 +55,58 @@ pub(super) fn state(plugin: &Value) -> String {
     }
 }
 
-/// One plugin as `key: value` lines, its manifest and environment below.
+/// What to do about a plugin that failed.
+pub(super) fn after_a_failure(plugin: &Value) -> String {
+    format!("hint: `larder plugin start {}` after the fix, or save its file", word(plugin, "name"))
+}
+
+/// As [`show`], with the environment of its process.
+pub(super) fn show_with_environment(plugin: &Value) -> String {
+    let mut text = show(plugin);
+    section(&mut text, "environment", plugin.get("environment"));
+    text
+}
+
+/// One plugin as `key: value` lines, its latest runs and its manifest below.
 pub(super) fn show(plugin: &Value) -> String {
     let Value::Object(fields) = plugin else { return format!("{plugin}\n") };
     let mut text = String::new();
     for (name, value) in fields {
         let shown = match (name.as_str(), value) {
-            ("manifest" | "environment" | "cause" | "url", _) | (_, Value::Null) => continue,
+            ("manifest" | "environment" | "cause" | "url" | "runs", _) | (_, Value::Null) => continue,
             ("state", _) => state(plugin),
+            ("since" | "started", Value::String(moment)) => match moments::ago(moment) {
+                Some(ago) => format!("{moment} ({ago} ago)"),
+                None => moment.clone(),
+            },
+            ("uptime_ms", Value::Number(_)) => continue,
             ("lines" | "resources" | "last_exit", Value::Object(parts)) => pairs(parts),
             _ => plain(value),
         };
         // Writing to a string cannot fail.
         _ = writeln!(text, "{name}: {shown}");
     }
+    if fields.get("state").and_then(Value::as_str) == Some("failed") {
+        _ = writeln!(text, "{}", after_a_failure(plugin));
+    }
+    runs(&mut text, plugin);
     section(&mut text, "manifest", fields.get("manifest"));
-    section(&mut text, "environment", fields.get("environment"));
     text
+}
+
+fn runs(text: &mut String, plugin: &Value) {
+    let runs = items(plugin, "runs");
+    if runs.is_empty() {
+        return;
+    }
+    let mut rows = vec![["RUN", "STARTED", "ENDED", "RAN", "EXIT", "WHY"].map(str::to_owned).to_vec()];
+    rows.extend(runs.iter().rev().map(|run| {
+        let ran = i64::try_from(number(run, "ran_ms") / 1_000).unwrap_or(i64::MAX);
+        let [number, started, ended, exit, why] =
+            ["number", "started", "ended", "exit_code", "why"].map(|column| word(run, column));
+        vec![number, started, ended, moments::length(ran), exit, why]
+    }));
+    _ = write!(text, "\nlatest runs:\n{}", table(&rows));
 }
 
 fn section(text: &mut String, title: &str, value: Option<&Value>) {
@@ -164,7 +202,7 @@ mod tests {
     fn answer() -> Value {
         json!({
             "plugins": [
-                {"name": "beat", "path": "p/beat.sh", "state": "ready", "pid": 7, "starts": 1, "last_exit_code": null,
+                {"name": "beat", "path": "p/beat.sh", "state": "ready", "since": "2020-01-01T00:00:00.000Z", "pid": 7, "starts": 1, "last_exit_code": null,
                  "lines": {"stdout": 3, "stderr": 1, "suppressed": 0}},
                 {"name": "long_name", "path": "p/long_name.py", "state": "failed", "cause": "crash_loop", "pid": null,
                  "starts": 5, "last_exit_code": -9, "lines": {"stdout": 0, "stderr": 0, "suppressed": 12}},
@@ -175,15 +213,16 @@ mod tests {
 
     #[test]
     fn a_list() {
+        let days = moments::ago("2020-01-01T00:00:00.000Z").unwrap();
         let expected = "\
-NAME       STATE                PID  STARTS  LAST EXIT  LINES  SUPPRESSED  PATH
-beat       ready                7    1       -          4      0           p/beat.sh
-long_name  failed (crash loop)  -    5       -9         0      12          p/long_name.py
+NAME       STATE                SINCE   PID  STARTS  LAST EXIT  LINES  SUPPRESSED  PATH
+beat       ready                DAYS  7    1       -          4      0           p/beat.sh
+long_name  failed (crash loop)  -       -    5       -9         0      12          p/long_name.py
 
 not run:
 p/_x.py  name begins with an underscore
 ";
-        assert_eq!(list(&answer()), expected);
+        assert_eq!(list(&answer()), expected.replace("DAYS", &days));
         assert_eq!(list(&json!({"plugins": [], "skipped": []})), "no plugins\n");
     }
 
@@ -192,6 +231,10 @@ p/_x.py  name begins with an underscore
         let mut plugin = answer()["plugins"][1].clone();
         plugin["manifest"] =
             json!({"restart": "always", "after": [], "limits": {"cpu_s": null}, "file": null});
+        plugin["runs"] = json!([
+            {"number": 1, "started": "s1", "ended": "e1", "ran_ms": 61_000, "exit_code": 7, "why": "failed"},
+            {"number": 2, "started": "s2", "ended": "e2", "ran_ms": 5, "exit_code": null, "why": "not started"},
+        ]);
         plugin["environment"] = json!({"A": "1", "LONG": "x".repeat(VALUE_CHARS_MAX + 1)});
         let expected = "\
 name: long_name
@@ -200,15 +243,22 @@ state: failed (crash loop)
 starts: 5
 last_exit_code: -9
 lines: stdout 0, stderr 0, suppressed 12
+hint: `larder plugin start long_name` after the fix, or save its file
+
+latest runs:
+RUN  STARTED  ENDED  RAN    EXIT  WHY
+2    s2       e2     0 s    -     not started
+1    s1       e1     1 min  7     failed
 
 manifest:
   restart = always
-
-environment:
-  A = 1
 ";
-        let long = format!("  LONG = {}... (all with --json)\n", "x".repeat(VALUE_CHARS_MAX));
-        assert_eq!(show(&plugin), format!("{expected}{long}"));
+        assert_eq!(show(&plugin), expected);
+        let environment = format!(
+            "\nenvironment:\n  A = 1\n  LONG = {}... (all with --json)\n",
+            "x".repeat(VALUE_CHARS_MAX)
+        );
+        assert_eq!(show_with_environment(&plugin), format!("{expected}{environment}"));
     }
 
     #[test]

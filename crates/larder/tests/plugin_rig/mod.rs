@@ -198,6 +198,22 @@ impl Server {
         self.request_at(&self.authority, method, path, headers)
     }
 
+    /// Status and body of a request with a JSON body.
+    pub fn send(&self, method: &str, path: &str, body: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(&self.authority).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+            self.authority,
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+    }
+
     /// As [`Server::request`], at another address of the server.
     pub fn request_at(&self, authority: &str, method: &str, path: &str, headers: &[&str]) -> (u16, String) {
         let mut stream = open(authority, method, path, headers);

@@ -4,14 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::plugins::Chunks;
+use super::reply::Refusal;
 use super::routes::Admin;
 use crate::events::{EventBus, Page};
 
@@ -39,13 +41,17 @@ pub(super) struct Wanted {
 /// Streams events until the reader leaves. `Last-Event-ID` continues a broken stream where `cursor` does not say.
 pub(super) async fn follow(
     State(admin): State<Admin>,
-    Query(wanted): Query<Wanted>,
+    wanted: Result<Query<Wanted>, QueryRejection>,
     headers: HeaderMap,
 ) -> Response {
+    let wanted = match wanted {
+        Ok(Query(wanted)) => wanted,
+        Err(error) => return Refusal::unprocessable(error.body_text()).into_response(),
+    };
     let bus = Arc::clone(admin.engine.bus());
     if bus.readers() >= READERS_MAX {
         let text = format!("{READERS_MAX} readers follow the events already");
-        return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
+        return Refusal::unavailable(text).into_response();
     }
     let resumed = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok());
     let cursor = wanted.cursor.or(resumed).unwrap_or_else(|| bus.position());

@@ -138,6 +138,8 @@ async fn carry_out(
         let version =
             admin.live.commit(proposal, origin, |before, after| admin.effects.apply(before, after))?;
         tracing::info!("{told}: version {version}");
+        // Before the event: who hears of it finds the new one.
+        admin.plugins.configure(&admin.config(), &admin.resolved);
         admin.engine.bus().publish(|| crate::events::Event::Config { version });
         Ok::<u64, ChangeError>(version)
     });

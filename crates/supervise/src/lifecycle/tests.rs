@@ -36,7 +36,7 @@ const DONE: Event = Event::Exited(Outcome::Code(0));
 fn what_follows_an_exit() {
     let table = [
         (Restart::Never, DONE, "exited"),
-        (Restart::Never, FAILED, "exited"),
+        (Restart::Never, FAILED, "failed"),
         (Restart::OnFailure, DONE, "exited"),
         (Restart::OnFailure, FAILED, "backoff"),
         (Restart::OnFailure, Event::Exited(Outcome::Signal(9)), "backoff"),

@@ -15,6 +15,8 @@ pub enum Event {
     Stop,
     /// It should run afresh.
     Restart,
+    /// The configuration it was started with has changed, and it asks to be started anew then.
+    Configured,
     /// It should not run, nor be started by anything but [`Event::Enable`].
     Disable,
     /// It may run again.

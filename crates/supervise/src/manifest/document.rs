@@ -137,6 +137,11 @@ fn giving() -> Vec<Entry> {
         ("control", switch(false), "Whether it has a control channel; its events then come through that."),
         ("secrets", switch(false), "Whether it sees masked values of the configuration."),
         (
+            "restart_on_config",
+            switch(false),
+            "Whether it is restarted when the server's configuration changes while it runs.",
+        ),
+        (
             "inherit",
             texts(),
             "Inherited variables it gets; where left out, all that do not look like secrets.",

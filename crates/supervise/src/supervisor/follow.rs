@@ -134,19 +134,21 @@ impl<S: Spawner> Supervisor<S> {
         }
     }
 
-    /// Reloads whenever something in the locations changes, for as long as the returned future is polled.
-    pub async fn watch(&self) {
+    /// Reloads whenever something in the locations changes, for as long as the returned future is polled, and tells what that changed.
+    pub async fn watch(&self, tell: impl Fn(&ReloadReport)) {
         match Watcher::new() {
             // A second one would tell the same.
             Ok(watcher) => _ = self.watcher.set(Arc::new(watcher)),
             Err(error) => tracing::warn!(target: "larder_supervise",
                 "cannot watch plugin locations: {error}; looking through them every {} s", POLL_EVERY.as_secs()),
         }
-        // What changed before the watch began.
-        self.reload().await;
         loop {
+            // First for what changed before the watch began.
+            let report = self.reload().await;
+            if report != ReloadReport::default() {
+                tell(&report);
+            }
             self.change().await;
-            self.reload().await;
         }
     }
 

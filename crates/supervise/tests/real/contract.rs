@@ -15,7 +15,7 @@ fn log_lines_have_the_documented_shape() {
     assert_eq!(host.wait_for("indented"), format!("INFO [{label}]   indented"));
     assert_eq!(host.wait_for("unfinished"), format!("INFO [{label}] unfinished"));
     assert_eq!(host.wait_for("exited"), format!("WARN Runtime plugin {label} exited with code 3"));
-    let status = host.wait_until("x", |s| s["state"] == "exited");
+    let status = host.wait_until("x", |s| s["state"] == "failed");
     assert_eq!(status["last_exit"], serde_json::json!({"kind": "code", "number": 3}));
     assert_eq!(status["lines"]["stdout"], 3);
     host.end();

@@ -69,7 +69,7 @@ async fn serve(config: SupervisorConfig) {
     };
     if std::env::var_os("HOST_WATCH").is_some() {
         let watched = supervisor.clone();
-        tokio::spawn(async move { watched.watch().await });
+        tokio::spawn(async move { watched.watch(|_| ()).await });
     }
     while let Some(line) = commands.recv().await {
         let (verb, name) = line.split_once(' ').unwrap_or((&line, ""));

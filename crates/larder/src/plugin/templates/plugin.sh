@@ -25,6 +25,8 @@ work() { say "the server's HTTP port is $(field '.http_config.http_port')"; }
 hear() { say "event: $1"; }
 
 finish() {
+    # The signal may come after the end of standard input.
+    trap '' TERM INT
     say "stopped"
     exit 0
 }

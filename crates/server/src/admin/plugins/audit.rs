@@ -18,11 +18,11 @@ pub(super) struct AuditEntry {
     sequence: u64,
     /// When it was finished.
     time: String,
-    /// Who asked: an address, or the name of a signal.
+    /// Who asked: a user's number, the address and what the program calls itself; the name of a signal; or `file change`.
     caller: String,
     /// What was asked for: `start`, `stop`, `restart`, `enable`, `disable`, `reload`.
     action: &'static str,
-    /// For which plugin; nothing for `reload`.
+    /// For which plugin; nothing for a `reload` of all.
     plugin: Option<String>,
     /// Whether it was carried out.
     done: bool,

@@ -8,6 +8,8 @@ use larder_supervise::{PluginStatus, ReloadReport, Skipped, SuperviseError, Supe
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::audit::Audit;
+use crate::config::ServerConfig;
+use crate::config::json::{Resolved, plugin_config_json, plugin_extra_config_json};
 
 /// Commands under way at once; one more is refused.
 const COMMANDS_MAX: usize = 32;
@@ -96,6 +98,15 @@ impl Plugins {
         _ = self.0.supervisor.set(supervisor);
     }
 
+    /// Hands another configuration to the plugins. Writes files.
+    pub(in crate::admin) fn configure(&self, config: &ServerConfig, resolved: &Resolved) {
+        let Some(supervisor) = self.supervisor() else { return };
+        let extra = plugin_extra_config_json(config);
+        if let Err(error) = supervisor.configure(&plugin_config_json(config, resolved), extra.as_deref()) {
+            tracing::error!("plugins start with the configuration of before: {error}");
+        }
+    }
+
     /// The supervisor, where plugins are configured and started.
     pub(super) fn supervisor(&self) -> Option<&Arc<Supervisor>> {
         self.0.supervisor.get()
@@ -169,6 +180,16 @@ impl Plugins {
             report
         });
         work.await.map_err(|_| Refusal::Stopping)
+    }
+
+    /// Records what changes of files have changed.
+    pub(super) fn note_changes(&self, report: &ReloadReport) {
+        let ReloadReport { added, changed, removed } = report;
+        for (names, outcome) in [(added, "found"), (changed, "changed"), (removed, "gone")] {
+            for name in names {
+                self.audit().record("file change".into(), "reload", Some(name), Ok(outcome.to_owned()));
+            }
+        }
     }
 
     /// A place among those that follow a log, held as long as the permit.

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use futures_core::Stream;
-use larder_supervise::{LogLine, Supervisor};
+use larder_supervise::{LogLine, Stream as Origin, Supervisor};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{sleep, timeout};
 
@@ -144,6 +144,7 @@ impl Follower {
             self.last = line.sequence;
             // Writing to a string cannot fail; a line is plain data.
             _ = match self.framing {
+                Framing::Text if line.stream == Origin::Lifecycle => Ok(()),
                 Framing::Text => writeln!(text, "{}", line.text),
                 Framing::Events => {
                     let data = serde_json::to_string(line).unwrap_or_default();
@@ -165,10 +166,11 @@ impl Follower {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use larder_supervise::{Severity, Stream as Origin};
+    use larder_supervise::Severity;
 
     fn line(sequence: u64) -> LogLine {
-        LogLine { sequence, stream: Origin::Stdout, severity: Severity::Info, text: format!("n{sequence}") }
+        let (time, text) = ("t".to_owned(), format!("n{sequence}"));
+        LogLine { time, sequence, stream: Origin::Stdout, severity: Severity::Info, text }
     }
 
     fn follower(last: u64, framing: Framing) -> Follower {
@@ -205,7 +207,7 @@ mod tests {
     fn events_carry_the_number_as_id() {
         let mut follower = follower(0, Framing::Events);
         let expected = "event: gap\ndata: {\"lines\":1}\n\nid: 2\nevent: line\n\
-            data: {\"sequence\":2,\"stream\":\"stdout\",\"severity\":\"info\",\"text\":\"n2\"}\n\n";
+            data: {\"time\":\"t\",\"sequence\":2,\"stream\":\"stdout\",\"severity\":\"info\",\"text\":\"n2\"}\n\n";
         assert_eq!(follower.frame(&[line(2)]), expected);
     }
 }

@@ -68,6 +68,7 @@ fn keys(manifest: &Manifest) -> Value {
         "control": manifest.control,
         "secrets": manifest.secrets,
         "config": manifest.config,
+        "restart_on_config": manifest.restart_on_config,
         "inherit": manifest.inherit,
         "inherit_secrets": manifest.inherit_secrets,
         // Values may be credentials; the environment of the running process shows the harmless ones.

@@ -3,6 +3,7 @@
 //! Shows and commands the supervisor; decides nothing about a plugin's life. Knows nothing of caches.
 
 mod audit;
+mod caller;
 mod control;
 mod follow;
 mod logs;

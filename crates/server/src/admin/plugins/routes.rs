@@ -11,7 +11,7 @@ use larder_supervise::SuperviseError;
 use serde_json::{Value, json};
 
 use super::control::{Action, Refusal};
-use super::{logs, view};
+use super::{caller, logs, view};
 use crate::admin::access;
 use crate::admin::routes::Admin;
 
@@ -100,18 +100,29 @@ async fn command(
     State(admin): State<Admin>,
     Path((name, action)): Path<(String, String)>,
     ConnectInfo(caller): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
 ) -> Response {
     let Some(action) = Action::parse(&action) else {
         return (StatusCode::NOT_FOUND, Json(json!({ "detail": "Not Found" }))).into_response();
     };
-    match admin.plugins.command(caller.to_string(), action, name).await {
+    match admin.plugins.command(who(caller, headers).await, action, name).await {
         Ok(status) => Json(view::plugin(&status, None)).into_response(),
         Err(refusal) => refused(&refusal),
     }
 }
 
-async fn reload(State(admin): State<Admin>, ConnectInfo(caller): ConnectInfo<SocketAddr>) -> Response {
-    match admin.plugins.reload(caller.to_string()).await {
+/// Who asks, for the audit trail.
+async fn who(address: SocketAddr, headers: HeaderMap) -> String {
+    let described = tokio::task::spawn_blocking(move || caller::describe(address, &headers)).await;
+    described.unwrap_or_else(|_| address.to_string())
+}
+
+async fn reload(
+    State(admin): State<Admin>,
+    ConnectInfo(caller): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
+) -> Response {
+    match admin.plugins.reload(who(caller, headers).await).await {
         Ok(report) => Json(report).into_response(),
         Err(refusal) => refused(&refusal),
     }

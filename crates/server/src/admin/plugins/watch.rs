@@ -10,7 +10,7 @@ use super::control::Plugins;
 
 /// Reloads whenever something in the locations changes and on every SIGHUP, for as long as it is polled.
 pub async fn keep_current(plugins: Plugins, supervisor: Arc<Supervisor>) {
-    tokio::join!(supervisor.watch(), reload_on_hangup(plugins));
+    tokio::join!(supervisor.watch(|report| plugins.note_changes(report)), reload_on_hangup(plugins.clone()));
 }
 
 async fn reload_on_hangup(plugins: Plugins) -> Option<Infallible> {

@@ -1,0 +1,139 @@
+//! The configuration in the forms in which plugins meet it, rendered anew whenever it changes.
+//!
+//! Owns the files in the private directory that hold it. A plugin that runs finds the new text in the same file; one that starts gets it everywhere.
+
+use std::borrow::Cow;
+use std::ffi::OsString;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde_json::Value;
+
+use crate::config::SupervisorConfig;
+use crate::eligibility::Host;
+use crate::environment::{self, Briefing};
+use crate::error::SuperviseError;
+use crate::redaction::redacted;
+use crate::scratch::Scratch;
+
+/// Members of a configuration that hold the extra configuration, with and without roles.
+const EXTRA_MEMBERS: [&str; 2] = ["runtime_plugin_extra_config", "extra_config"];
+
+/// One form: for plugins that see secrets, or for the others.
+#[derive(Debug, Clone)]
+pub(crate) struct Told {
+    /// The environment, with the variables of the contract.
+    pub(crate) environment: Vec<(OsString, OsString)>,
+    /// The extra configuration.
+    pub(crate) extra: Value,
+    /// The configuration text.
+    pub(crate) config: Arc<str>,
+}
+
+/// All forms at one moment.
+#[derive(Debug)]
+pub(crate) struct Forms {
+    /// For plugins that were granted secrets.
+    pub(crate) whole: Told,
+    /// For the others; the same where nothing is masked.
+    pub(crate) masked: Told,
+}
+
+/// What does not change, and the forms as they are now.
+#[derive(Debug)]
+pub(crate) struct Telling {
+    scratch: Arc<Scratch>,
+    host: Host,
+    worker_count: u32,
+    environment: Vec<(OsString, OsString)>,
+    masks: bool,
+    now: Mutex<Arc<Forms>>,
+}
+
+impl Telling {
+    /// Renders the configuration that a supervisor starts with. Writes files.
+    pub(crate) fn new(config: &SupervisorConfig, scratch: Arc<Scratch>) -> Result<Self, SuperviseError> {
+        let unset = || Told { environment: Vec::new(), extra: Value::Null, config: "".into() };
+        let telling = Self {
+            scratch,
+            host: config.host.clone(),
+            worker_count: config.worker_count,
+            environment: config.environment.clone(),
+            masks: config.redact_secrets,
+            now: Mutex::new(Arc::new(Forms { whole: unset(), masked: unset() })),
+        };
+        telling.change(&config.config, config.extra_config.as_deref())?;
+        Ok(telling)
+    }
+
+    /// The forms now.
+    pub(crate) fn now(&self) -> Arc<Forms> {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Renders another configuration. Writes files; each is replaced as a whole, so that no reader sees a half of it.
+    pub(crate) fn change(&self, config: &str, extra: Option<&str>) -> Result<(), SuperviseError> {
+        let whole = self.told(config, extra, "config.json")?;
+        let (clean, clean_extra) = (redacted(config), extra.map(redacted));
+        let is_secret = matches!(clean, Cow::Owned(_)) || matches!(clean_extra, Some(Cow::Owned(_)));
+        let masked = match self.masks && is_secret {
+            true => self.told(&clean, clean_extra.as_deref(), "config-masked.json")?,
+            false => whole.clone(),
+        };
+        *self.now.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(Forms { whole, masked });
+        Ok(())
+    }
+
+    fn told(&self, config: &str, extra: Option<&str>, file: &str) -> Result<Told, SuperviseError> {
+        let config_file = self.scratch.write(file, config)?;
+        let briefing = Briefing {
+            host: &self.host,
+            worker_count: self.worker_count,
+            config,
+            extra_config: extra,
+            config_file: &config_file,
+        };
+        Ok(Told {
+            environment: environment::build(self.environment.iter().cloned(), briefing),
+            extra: extra_of(config, extra),
+            config: config.into(),
+        })
+    }
+}
+
+/// The extra configuration: the text of its own, or else the member of the whole that holds it.
+fn extra_of(config: &str, extra: Option<&str>) -> Value {
+    if let Some(extra) = extra {
+        return serde_json::from_str(extra).unwrap_or_default();
+    }
+    let whole: Value = serde_json::from_str(config).unwrap_or_default();
+    EXTRA_MEMBERS.iter().find_map(|member| whole.get(member)).cloned().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_configuration_is_in_the_variable_and_in_the_same_file() {
+        let parent = tempfile::tempdir().unwrap();
+        let scratch = Arc::new(Scratch::create(parent.path()).unwrap());
+        let mut config = SupervisorConfig::new(Vec::new(), "{\"a\":1,\"extra_config\":{\"token\":\"t\"}}");
+        config.redact_secrets = true;
+        let telling = Telling::new(&config, scratch).unwrap();
+        let variable = |told: &Told, name: &str| {
+            let found = told.environment.iter().find(|(have, _)| have == name).unwrap();
+            found.1.clone().into_string().unwrap()
+        };
+        let file = |told: &Told| std::fs::read_to_string(variable(told, environment::CONFIG_FILE)).unwrap();
+        let first = telling.now();
+        assert_eq!(file(&first.whole), config.config);
+        assert!(file(&first.masked).contains("\"token\":\"<redacted>\""));
+        telling.change("{\"a\":2}", Some("{\"b\":3}")).unwrap();
+        let second = telling.now();
+        assert_eq!(
+            (file(&first.whole), variable(&second.masked, "LMCACHE_PLUGIN_CONFIG")),
+            ("{\"a\":2}".into(), "{\"a\":2}".into())
+        );
+        assert_eq!(second.whole.extra["b"], 3);
+    }
+}
