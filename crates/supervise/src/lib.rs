@@ -70,6 +70,7 @@ mod status;
 mod supervisor;
 mod telling;
 mod text;
+mod turns;
 mod usage;
 
 pub use cgroup::{CgroupLimits, CgroupStatus};

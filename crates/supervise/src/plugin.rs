@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use crate::alarm::{Alarm, CLOCK_CHECK_AFTER};
 use crate::cgroup::{CgroupStatus, RunGroup};
@@ -25,6 +25,7 @@ use crate::senses::Senses;
 use crate::severity::Severity;
 use crate::spawner::{LaunchId, Outcome, ProcessEvent, RunSignal, Spawner};
 use crate::text::shown;
+use crate::turns::{at, control_turn, feed_turn, metrics_turn, next_event, next_notice};
 
 /// How long the log line about an exit waits for the last output, if a descendant keeps the pipe open.
 const LAST_OUTPUT_WAIT: Duration = Duration::from_millis(200);
@@ -447,51 +448,6 @@ impl<S: Spawner> Plugin<S> {
             self.published.pid = None;
         }
         self.status.send_replace(self.published.clone());
-    }
-}
-
-async fn next_event(events: &mut Option<mpsc::Receiver<ProcessEvent>>) -> ProcessEvent {
-    if let Some(receiver) = events {
-        if let Some(event) = receiver.recv().await {
-            return event;
-        }
-        *events = None;
-    }
-    pending().await
-}
-
-async fn next_notice(senses: &mut Option<Senses>) -> Notice {
-    match senses {
-        Some(senses) => senses.next().await,
-        None => pending().await,
-    }
-}
-
-async fn control_turn(control: &mut Option<Channel>) -> Option<Alert> {
-    match control {
-        Some(control) => control.turn().await,
-        None => pending().await,
-    }
-}
-
-async fn feed_turn(feed: &mut Option<Feed>) {
-    match feed {
-        Some(feed) => feed.turn().await,
-        None => pending().await,
-    }
-}
-
-async fn metrics_turn(metrics: &mut Option<MetricLines>) {
-    match metrics {
-        Some(metrics) => metrics.turn().await,
-        None => pending().await,
-    }
-}
-
-async fn at(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => sleep_until(deadline).await,
-        None => pending().await,
     }
 }
 
