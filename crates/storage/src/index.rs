@@ -76,7 +76,7 @@ impl<T: Copy> Index<T> {
     pub(crate) fn bytes_by_salt(&self) -> BTreeMap<Arc<str>, u64> {
         let mut by_salt = BTreeMap::new();
         for room in self.namespaces.rooms.iter().filter(|room| room.objects > 0) {
-            *by_salt.entry(room.namespace.cache_salt.clone()).or_default() += room.bytes;
+            *by_salt.entry(room.namespace.0.cache_salt.clone()).or_default() += room.bytes;
         }
         by_salt
     }
@@ -93,7 +93,7 @@ impl<T: Copy> Index<T> {
         for (entry_key, entry) in range.by_ref().take(SCANNED_PER_PAGE_MAX) {
             last = Some(*entry_key);
             let namespace = &self.namespaces.rooms[entry_key.namespace as usize].namespace;
-            if request.model_name.as_deref().is_some_and(|model| model != &*namespace.model_name) {
+            if request.model_name.as_deref().is_some_and(|model| model != &*namespace.0.model_name) {
                 continue;
             }
             entries.push(Listed { key: namespace.key(entry_key.chunk_hash), bytes: entry.bytes });
@@ -126,33 +126,17 @@ fn parse_token(token: &str) -> Result<EntryKey, Failure> {
     })
 }
 
-/// The part of a key that many objects share.
+/// The part of a key that many objects share: a key whose chunk is of no meaning.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Namespace {
-    model_name: Arc<str>,
-    kv_rank: u64,
-    object_group_id: u32,
-    cache_salt: Arc<str>,
-}
+struct Namespace(Key);
 
 impl Namespace {
     fn of(key: &Key) -> Self {
-        Self {
-            model_name: key.model_name.clone(),
-            kv_rank: key.kv_rank,
-            object_group_id: key.object_group_id,
-            cache_salt: key.cache_salt.clone(),
-        }
+        Self(key.with_chunk_hash([0; 32]))
     }
 
     fn key(&self, chunk_hash: [u8; 32]) -> Key {
-        Key {
-            chunk_hash,
-            model_name: self.model_name.clone(),
-            kv_rank: self.kv_rank,
-            object_group_id: self.object_group_id,
-            cache_salt: self.cache_salt.clone(),
-        }
+        self.0.with_chunk_hash(chunk_hash)
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
+use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use larder_core::name::{NameError, check_cache_salt, check_model_name};
@@ -22,8 +23,14 @@ const RANK_DIGITS_MIN: usize = 8;
 const SLASH: &str = "-SEP-";
 
 /// The name of one stored object. Cheap to clone: both strings are shared.
+///
+/// Its [fields](KeyFields) can be read, and are always as [`new`](Self::new) lets them through.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Key {
+pub struct Key(KeyFields);
+
+/// What a [`Key`] is made of.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct KeyFields {
     /// Hash of the token prefix the chunk ends.
     pub chunk_hash: [u8; 32],
     /// The model as the engine names it; never contains `@` or NUL.
@@ -34,6 +41,14 @@ pub struct Key {
     pub object_group_id: u32,
     /// The tenant; empty for none. Never contains `@`, `/`, `\` or NUL.
     pub cache_salt: Arc<str>,
+}
+
+impl Deref for Key {
+    type Target = KeyFields;
+
+    fn deref(&self) -> &KeyFields {
+        &self.0
+    }
 }
 
 /// Why a key is refused.
@@ -64,7 +79,13 @@ impl Key {
         let (model_name, cache_salt) = (model_name.into(), cache_salt.into());
         check_model_name(&model_name)?;
         check_cache_salt(&cache_salt)?;
-        Ok(Self { chunk_hash, model_name, kv_rank, object_group_id, cache_salt })
+        Ok(Self(KeyFields { chunk_hash, model_name, kv_rank, object_group_id, cache_salt }))
+    }
+
+    /// The name of another chunk of the same model, rank, group and tenant.
+    #[must_use]
+    pub fn with_chunk_hash(&self, chunk_hash: [u8; 32]) -> Self {
+        Self(KeyFields { chunk_hash, ..self.0.clone() })
     }
 
     /// `<model, "/" as "-SEP-">@0x<rank, 8+ hex>@<group hex>@<hash hex>[@<salt>].data`.

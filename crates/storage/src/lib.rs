@@ -32,5 +32,5 @@ pub use config::{
 };
 pub use error::{Busy, Error, Failure, FailureKind};
 pub use factory::{Built, build};
-pub use key::{FILE_NAME_BYTES_MAX, FILE_SUFFIX, Key, KeyDecoder, KeyError};
+pub use key::{FILE_NAME_BYTES_MAX, FILE_SUFFIX, Key, KeyDecoder, KeyError, KeyFields};
 pub use report::{Health, HealthState, Usage};

@@ -13,8 +13,8 @@ use larder_storage::adapters::fs::{FsAdapter, FsOptions, PathShards};
 use larder_storage::conformance::{load_items, object_bytes, object_key, store_items};
 use larder_storage::decorators::Checksum;
 use larder_storage::{
-    Adapter, Busy, DeleteMode, Error, Failure, FailureKind, HealthState, HeapBuffer, LentBuffer, ListRequest,
-    StoreItem,
+    Adapter, Busy, DeleteMode, Error, Failure, FailureKind, HealthState, HeapBuffer, Key, LentBuffer,
+    ListRequest, StoreItem,
 };
 
 const LEN: usize = 8192;
@@ -474,7 +474,7 @@ async fn a_name_the_file_system_refuses_is_a_failure_of_its_own_key() {
     let dir = tempfile::tempdir().unwrap();
     let adapter = open(FsOptions::new(dir.path()));
     let mut items = store_items(0..2, LEN);
-    items[0].key.model_name = "m".repeat(250).into();
+    items[0].key = Key::new([0; 32], "m".repeat(250), 0, 0, "").unwrap();
     let stored = adapter.store(items).await;
     assert_eq!(kind(&stored[0]), FailureKind::Invalid);
     assert!(stored[1].is_ok());

@@ -62,14 +62,16 @@ pub(super) async fn what_is_not_held_is_absent(adapter: &dyn Adapter) {
     // One field of a name differs at a time: each makes another object.
     adapter.store(store_items(0..1, LEN)).await;
     let key = object_key(0);
+    let other = |model: &str, rank, group, salt: &str| Key::new(key.chunk_hash, model, rank, group, salt);
+    let (model, rank, salt) = (&*key.model_name, key.kv_rank, &*key.cache_salt);
     let others = [
-        Key { kv_rank: key.kv_rank + 1, ..key.clone() },
-        Key { object_group_id: 1, ..key.clone() },
-        Key { cache_salt: "other".into(), ..key.clone() },
-        Key { model_name: "org/model2".into(), ..key.clone() },
-        Key { chunk_hash: [0xff; 32], ..key.clone() },
+        other(model, rank + 1, 0, salt),
+        other(model, rank, 1, salt),
+        other(model, rank, 0, "other"),
+        other("org/model2", rank, 0, salt),
+        Ok(key.with_chunk_hash([0xff; 32])),
     ];
-    for other in others {
+    for other in others.into_iter().flatten() {
         let found = adapter.lookup_and_lock(vec![other.clone()]).await;
         assert_eq!(found, [Err(Error::Absent)], "{other:?} is another object");
     }

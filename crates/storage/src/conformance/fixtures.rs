@@ -7,7 +7,10 @@ use crate::adapter::{LoadItem, StoreItem};
 use crate::buffer::HeapBuffer;
 use crate::key::Key;
 
-/// The key of object `index`. Every third has a salt, every fourth another model; none is refused by [`Key::new`].
+/// The key of object `index`. Every third has a salt, every fourth another model.
+///
+/// # Panics
+/// Never: no field is one that a key refuses.
 #[must_use]
 pub fn object_key(index: usize) -> Key {
     let mut chunk_hash = [0x5a; 32];
@@ -15,12 +18,9 @@ pub fn object_key(index: usize) -> Key {
     chunk_hash[31] = chunk_hash[7];
     let model_name = if index % 4 == 3 { "org/other-model" } else { "org/model" };
     let cache_salt = if index % 3 == 2 { "tenant" } else { "" };
-    Key {
-        chunk_hash,
-        model_name: model_name.into(),
-        kv_rank: 0x0100_0100,
-        object_group_id: 0,
-        cache_salt: cache_salt.into(),
+    match Key::new(chunk_hash, model_name, 0x0100_0100, 0, cache_salt) {
+        Ok(key) => key,
+        Err(error) => unreachable!("{error}"),
     }
 }
 

@@ -12,7 +12,7 @@ use blake2::{Blake2b, Digest as _};
 use super::forward::forward;
 use crate::adapter::{Adapter, AdapterFuture, KeyResult, LoadItem, Loaded};
 use crate::error::{Failure, FailureKind};
-use crate::key::Key;
+use crate::key::{Key, KeyFields};
 use crate::report::Health;
 
 /// Resolution of [`FaultPlan::rate`].
@@ -44,7 +44,7 @@ impl FaultPlan {
         if self.rate <= 0.0 {
             return false;
         }
-        let Key { model_name, kv_rank, object_group_id, cache_salt, .. } = key;
+        let KeyFields { model_name, kv_rank, object_group_id, cache_salt, .. } = &**key;
         let identity =
             format!("{}:{}:{model_name}:{kv_rank}:{object_group_id}:{cache_salt}", self.seed, key.hash_hex());
         let digest: [u8; 8] = Blake2b::<U8>::digest(identity).into();

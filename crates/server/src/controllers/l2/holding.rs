@@ -21,14 +21,15 @@ pub(super) struct Wanted {
 }
 
 impl Wanted {
-    /// The key of every object that may be missing.
-    pub(super) fn new(shared: &Shared, work: PrefetchWork) -> Self {
+    /// The key of every object that may be missing; none if they can have no keys.
+    pub(super) fn new(shared: &Shared, work: PrefetchWork) -> Option<Self> {
         let missing = &work.hashes[work.from..];
-        let row = |row: &larder_core::cache::Row| {
-            missing.iter().map(|hash| shared.key(&row.scope, hash)).collect::<Vec<_>>()
-        };
-        let keys = work.rows.iter().flat_map(row).collect();
-        Self { work, keys }
+        let mut keys = Vec::with_capacity(work.rows.len() * missing.len());
+        for row in work.rows.iter() {
+            let names = shared.names(&row.scope)?;
+            keys.extend(missing.iter().map(|hash| names.of(hash)));
+        }
+        Some(Self { work, keys })
     }
 
     /// Chunks that may be missing.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use larder_storage::{
-    Busy, Error, FailureKind, KeyResult, Lent, LentBuffer as _, Op, Seal, StoreItem, Stored,
+    Busy, Error, FailureKind, Key, KeyResult, Lent, LentBuffer as _, Op, Seal, StoreItem, Stored,
 };
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
@@ -195,6 +195,7 @@ enum Went {
 /// An object on its way to the adapter.
 struct Outgoing {
     work: Arc<StoreWork>,
+    key: Key,
     buffer: Arc<PoolBuffer>,
     seal: Option<Seal>,
 }
@@ -206,11 +207,16 @@ async fn store(
     mut room: OwnedSemaphorePermit,
 ) -> Went {
     let _under_way = UnderWay(&lane);
-    let outgoing = batch.into_iter().map(|work| {
+    let outgoing = batch.into_iter().filter_map(|work| {
+        let Some(names) = shared.names(&work.scope) else {
+            work.finish(false);
+            return None;
+        };
+        let key = names.of(&work.hash);
         let length = work.scope.layout.bytes();
         let room = room.split(units(length).min(room.num_permits() as u32) as usize);
         let buffer = PoolBuffer::new(&shared.engine, work.entry, work.offset, length, Purpose::Store(room));
-        Outgoing { work, buffer, seal: None }
+        Some(Outgoing { work, key, buffer, seal: None })
     });
     let outgoing: Vec<Outgoing> = outgoing.collect();
     let Some(adapter) = InUse::take(&lane.attached) else {
@@ -226,7 +232,7 @@ async fn store(
     refused.iter().for_each(|item| _ = item.work.finish(false));
     drop(refused);
     let items = admitted.iter().map(|item| StoreItem {
-        key: shared.key(&item.work.scope, &item.work.hash),
+        key: item.key.clone(),
         buffer: Arc::clone(&item.buffer) as Lent,
         seal: item.seal,
     });
@@ -274,7 +280,9 @@ fn refresh(shared: &Shared, adapter: &InUse, items: &[Outgoing]) {
     let Some(evictor) = adapter.attached().evictor() else { return };
     for commit in items.chunk_by(|left, right| Arc::ptr_eq(&left.work.scope, &right.work.scope)) {
         let StoreWork { scope, prompt, prompt_end, .. } = &*commit[0].work;
-        evictor.refresh(prompt[..*prompt_end].iter().map(|hash| shared.key(scope, hash)));
+        if let Some(names) = shared.names(scope) {
+            evictor.refresh(prompt[..*prompt_end].iter().map(|hash| names.of(hash)));
+        }
     }
 }
 

@@ -33,7 +33,10 @@ const PUT_ASIDE_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Extends one lookup as far as the adapters can and answers it, whatever happens.
 pub(super) async fn prefetch(shared: Arc<Shared>, work: PrefetchWork, place: Place) {
-    let wanted = Arc::new(Wanted::new(&shared, work));
+    let Some(wanted) = Wanted::new(&shared, work.clone()) else {
+        return shared.engine.finish_prefetch(&work, &[]);
+    };
+    let wanted = Arc::new(wanted);
     let answer = Answer { shared: Arc::clone(&shared), wanted: Arc::clone(&wanted), place: Some(place) };
     let mut prefetch = Prefetch {
         shared,
@@ -293,7 +296,9 @@ impl Prefetch {
         for evictor in self.holdings.iter().filter_map(|holding| holding.adapter.attached().evictor()) {
             for row in work.rows.iter() {
                 let served = &work.hashes[..work.from + self.end];
-                evictor.touch(served.iter().map(|hash| self.shared.key(&row.scope, hash)));
+                if let Some(names) = self.shared.names(&row.scope) {
+                    evictor.touch(served.iter().map(|hash| names.of(hash)));
+                }
             }
         }
     }

@@ -171,15 +171,27 @@ impl Shared {
         *lock(&self.store_policy)
     }
 
-    /// The name of an object outside memory.
-    pub(super) fn key(&self, scope: &Scope, hash: &ChunkHash) -> Key {
-        Key {
-            chunk_hash: hash.0,
-            model_name: Arc::clone(&scope.model_name),
-            kv_rank: scope.kv_rank,
-            object_group_id: scope.object_group_id,
-            cache_salt: Arc::clone(&scope.cache_salt),
+    /// What the names of a scope's objects outside memory have in common. None for a scope that nothing can be stored under,
+    /// which is none that was let in.
+    pub(super) fn names(&self, scope: &Scope) -> Option<Names> {
+        let (model, salt) = (Arc::clone(&scope.model_name), Arc::clone(&scope.cache_salt));
+        match Key::new([0; 32], model, scope.kv_rank, scope.object_group_id, salt) {
+            Ok(any) => Some(Names(any)),
+            Err(error) => {
+                tracing::error!("an object in memory can have no name outside: {error}");
+                None
+            }
         }
+    }
+}
+
+/// The names of one scope's objects outside memory.
+pub(super) struct Names(Key);
+
+impl Names {
+    /// The name of one chunk.
+    pub(super) fn of(&self, hash: &ChunkHash) -> Key {
+        self.0.with_chunk_hash(hash.0)
     }
 }
 

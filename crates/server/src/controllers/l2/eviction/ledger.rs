@@ -212,10 +212,8 @@ fn fold(hash: &[u8; 32]) -> u64 {
 
 /// The part of a key that many objects share.
 struct Namespace {
-    model_name: Arc<str>,
-    kv_rank: u64,
-    object_group_id: u32,
-    cache_salt: Arc<str>,
+    /// The key of any of them.
+    any: Key,
     tenant: TenantId,
     /// The same whenever the same namespace comes again, for fingerprints.
     seed: u64,
@@ -224,20 +222,14 @@ struct Namespace {
 
 impl Namespace {
     fn key(&self, chunk_hash: [u8; 32]) -> Key {
-        Key {
-            chunk_hash,
-            model_name: Arc::clone(&self.model_name),
-            kv_rank: self.kv_rank,
-            object_group_id: self.object_group_id,
-            cache_salt: Arc::clone(&self.cache_salt),
-        }
+        self.any.with_chunk_hash(chunk_hash)
     }
 
     fn is_of(&self, key: &Key) -> bool {
-        self.kv_rank == key.kv_rank
-            && self.object_group_id == key.object_group_id
-            && self.model_name == key.model_name
-            && self.cache_salt == key.cache_salt
+        self.any.kv_rank == key.kv_rank
+            && self.any.object_group_id == key.object_group_id
+            && self.any.model_name == key.model_name
+            && self.any.cache_salt == key.cache_salt
     }
 }
 
@@ -268,15 +260,8 @@ impl Namespaces {
 
     fn add(&mut self, key: &Key, tenants: &mut Tenants) -> u32 {
         let seed = self.seed(key);
-        let namespace = Namespace {
-            model_name: Arc::clone(&key.model_name),
-            kv_rank: key.kv_rank,
-            object_group_id: key.object_group_id,
-            cache_salt: Arc::clone(&key.cache_salt),
-            tenant: tenants.enter(&key.cache_salt),
-            seed,
-            objects: 0,
-        };
+        let namespace =
+            Namespace { any: key.clone(), tenant: tenants.enter(&key.cache_salt), seed, objects: 0 };
         let id = match self.free.pop() {
             Some(id) => {
                 self.list[id as usize] = namespace;
