@@ -6,11 +6,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use larder_core::eviction::{EntryId, Policy, Removal};
 use larder_storage::decorators::Observer;
-use larder_storage::{Adapter, EvictionConfig, Key};
+use larder_storage::{Adapter, EvictionConfig, FailureKind, Key};
 use tokio::sync::Notify;
 
 use super::ledger::Ledger;
 use crate::quotas::QuotaTable;
+use crate::telemetry::Throttles;
 
 /// Salts that are counted one by one; the rest is counted together.
 const COUNTED_SALTS_MAX: usize = 64;
@@ -34,6 +35,7 @@ pub(in crate::controllers::l2) struct Evictor {
     pub(super) wake: Notify,
     /// The adapter may hold what nobody said that it does.
     pub(super) is_unsure: Notify,
+    pub(super) warnings: Throttles<FailureKind>,
     state: Mutex<State>,
     pub(super) is_indexed: AtomicBool,
     pub(super) counts: Counts,
@@ -111,6 +113,7 @@ impl Evictor {
             quotas,
             wake: Notify::new(),
             is_unsure: Notify::new(),
+            warnings: Throttles::default(),
             state: Mutex::new(state),
             is_indexed: AtomicBool::new(false),
             counts: Counts::default(),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use larder_core::eviction::{EntryId, Removal};
 use larder_storage::{DeleteMode, Error};
 
-use super::evictor::Evictor;
+use super::evictor::{Evictor, State};
 use super::ledger::Victim;
 use crate::controllers::tasks::Task;
 
@@ -225,7 +225,7 @@ impl Evictor {
                     }
                     // Somebody else was faster: the room is there all the same.
                     Err(Error::Absent) => {
-                        self.state().ledger.remove(&victim.key, Removal::Dropped);
+                        Self::forget(&mut self.state(), victim, Removal::Dropped);
                         step.evicted += 1;
                         step.bytes += victim.bytes;
                     }
@@ -234,8 +234,10 @@ impl Evictor {
                         passed_over.insert(victim.id);
                     }
                     Err(Error::Failed(failure)) => {
-                        if failed == 0 {
-                            tracing::warn!("eviction from `{}`: {failure}", self.adapter.kind());
+                        if failed == 0
+                            && let Some(more) = self.warnings.pass(&failure.kind)
+                        {
+                            tracing::warn!("eviction from `{}`: {failure}{more}", self.adapter.kind());
                         }
                         failed += 1;
                         passed_over.insert(victim.id);
@@ -268,11 +270,16 @@ impl Evictor {
         Leaving { evictor: self, victims }
     }
 
+    /// Takes a victim off the ledger, unless it was stored again since it was chosen.
+    fn forget(state: &mut State, victim: &Victim, removal: Removal) {
+        if state.leaving.contains(&victim.id) {
+            state.ledger.remove(&victim.key, removal);
+        }
+    }
+
     fn note_evicted(&self, victim: &Victim) {
         let mut state = self.state();
-        if state.leaving.contains(&victim.id) {
-            state.ledger.remove(&victim.key, Removal::Evicted);
-        }
+        Self::forget(&mut state, victim, Removal::Evicted);
         state.count_evicted(&victim.key.cache_salt);
         count(&self.counts.evicted_objects, 1);
         count(&self.counts.evicted_bytes, victim.bytes);
