@@ -83,6 +83,11 @@ impl Engine {
         Ok(())
     }
 
+    /// Whether a worker of this model and world size is registered.
+    pub fn has_model(&self, model_name: &str, world_size: u32) -> bool {
+        self.state().instances.layout(model_name, world_size).is_some()
+    }
+
     /// The number of chunks a request's lookup found, once; 0 for a request without a lookup or when the answer was given before,
     /// `None` while the second tier is being asked.
     pub fn collect(&self, request_id: &str, connection: ConnectionId) -> Option<usize> {

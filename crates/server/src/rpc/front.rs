@@ -11,6 +11,7 @@ use larder_wire::limits::REQUEST_UID_BYTES_MAX;
 use larder_zmtp::{Disconnect, Handler, Message, Peer, Permit};
 
 use super::answer::{Answer, Ticket};
+use super::chunk_sizes::ChunkSizes;
 use super::lanes::Lanes;
 use super::operations::{Job, Operations, Outcome, Subscription, found};
 use super::prompts::{NoMemo, PromptSource, Prompts};
@@ -66,7 +67,7 @@ impl Front {
         stats: Arc<RpcStats>,
     ) -> Arc<Self> {
         Arc::new_cyclic(|me| Self {
-            operations: Arc::new(Operations { engine, config, hasher }),
+            operations: Arc::new(Operations { engine, config, hasher, chunk_sizes: ChunkSizes::default() }),
             prompts: RefCell::default(),
             streams: RefCell::default(),
             lanes: RefCell::default(),
@@ -321,6 +322,7 @@ impl Handler for Front {
 
     fn disconnected(&self, peer: &Peer, _reason: &Disconnect) {
         self.lanes.borrow_mut().forget(peer.id());
+        self.operations.chunk_sizes.forget(peer.id().0);
         self.streams.borrow_mut().forget(&self.operations.engine, peer.id());
         self.operations.engine.disconnected(peer.id().0);
     }

@@ -5,6 +5,7 @@
 //! a worker, and until one is back its connection's later requests wait, nobody else's.
 
 mod answer;
+mod chunk_sizes;
 mod front;
 mod lanes;
 mod operations;

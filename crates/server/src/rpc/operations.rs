@@ -12,6 +12,7 @@ use larder_wire::ids::decode_prefix;
 use larder_wire::{CacheKey, Operation, Request, Response, decode_request_with};
 
 use super::answer::Answer;
+use super::chunk_sizes::ChunkSizes;
 use super::front::FrontConfig;
 use super::payload;
 use super::prompts::{HashedPrompt, PromptSource};
@@ -21,6 +22,9 @@ use crate::engine::{ConnectionId, Engine, EngineError, Geometry, PromptKey};
 
 /// Most events in one batch of a stream (`spec/cache-semantics.md` 12).
 const EVENTS_PER_BATCH_MAX: i64 = 1_024;
+
+/// Prompts longer than this are hashed only for a model that somebody has registered.
+const LONG_PROMPT_TOKENS: usize = 16 << 10;
 
 /// What became of a request.
 pub(super) enum Outcome {
@@ -82,6 +86,7 @@ pub(super) struct Operations {
     pub(super) engine: Arc<Engine>,
     pub(super) config: FrontConfig,
     pub(super) hasher: ChunkHasher,
+    pub(super) chunk_sizes: ChunkSizes,
 }
 
 impl Operations {
@@ -161,7 +166,10 @@ impl Operations {
         let engine = &self.engine;
         Ok(match request {
             Request::Noop => now(&Response::OK)?,
-            Request::GetChunkSize => now(&Response::Int(engine.config().chunk_size.into()))?,
+            Request::GetChunkSize => {
+                self.chunk_sizes.note_asked(connection);
+                now(&Response::Int(engine.config().chunk_size.into()))?
+            }
             Request::GetExperimental => {
                 now(&Response::StrList(self.config.experimental.iter().map(String::as_str).collect()))?
             }
@@ -174,7 +182,12 @@ impl Operations {
                 DONE
             }
             Request::Lookup { key, .. } => {
-                engine.lookup(&prompts.key(&key)?, connection)?;
+                let key = if self.is_in_vain(&key, connection) {
+                    PromptKey { range: TokenRange { start: 0, end: 0 }, ..unhashed(&key)? }
+                } else {
+                    prompts.key(&key)?
+                };
+                engine.lookup(&key, connection)?;
                 DONE
             }
             Request::QueryPrefetchStatus { request_id } => {
@@ -254,6 +267,13 @@ impl Operations {
         })
     }
 
+    /// Whether a lookup comes to nothing whatever its tokens are, so that they need not be hashed.
+    fn is_in_vain(&self, key: &CacheKey<'_>, connection: ConnectionId) -> bool {
+        let is_long = key.token_ids.len() > LONG_PROMPT_TOKENS;
+        is_long && !self.engine.has_model(key.model_name, key.world_size)
+            || self.chunk_sizes.misleads(connection, key.model_name)
+    }
+
     fn shares_memory(&self) -> bool {
         !self.config.shm_name.is_empty()
     }
@@ -271,7 +291,18 @@ impl Operations {
             use_mla: context.use_mla,
             num_physical_slots: context.num_physical_slots,
         };
-        let EngineContext { instance_id, model_name, world_size, .. } = *context;
+        let EngineContext { instance_id, model_name, world_size, num_physical_slots, .. } = *context;
+        let chunk_size = self.engine.config().chunk_size;
+        if !self.chunk_sizes.admits(connection, model_name, num_physical_slots, chunk_size) {
+            tracing::warn!(
+                "instance {instance_id} of model `{model_name}` comes back with {} slots a chunk, which has {chunk_size} \
+                 tokens here; it is refused\nhint: the engine asked for the chunk size when it started, before this server \
+                 did: restart it, or start the server with the --chunk-size it knows",
+                num_physical_slots.unwrap_or_default()
+            );
+            let text = format!("the chunk size is {chunk_size} now; restart the engine");
+            return Err(Refusal::Argument(text));
+        }
         self.engine.register(instance_id, model_name, world_size, geometry, connection)?;
         let location = if self.shares_memory() {
             PoolLocation { shm_name: &self.config.shm_name, pool_size: self.config.pool_bytes }

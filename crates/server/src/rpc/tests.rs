@@ -9,11 +9,13 @@ use bytes::Bytes;
 use larder_core::eviction::Lru;
 use larder_core::hash::{ChunkHasher, HashAlgorithm};
 use larder_pool::{Segment, SegmentOptions};
+use larder_wire::engine_driven::EngineContext;
 use larder_wire::reply::decode_reply;
 use larder_wire::{CacheKey, IdBuffer, Operation, Request, Response, encode_request};
 use larder_zmtp::{Dealer, Limits, PeerAddress, Router};
 
 use super::answer::Answer;
+use super::chunk_sizes::ChunkSizes;
 use super::operations::{Operations, Outcome, patience};
 use super::prompts::NoMemo;
 use super::request::{EncodedRequest, Origin};
@@ -213,7 +215,12 @@ fn one_connection_can_not_take_all_streams() {
 }
 
 fn operations() -> Operations {
-    Operations { engine: engine(), config: front_config(), hasher: hasher() }
+    Operations {
+        engine: engine(),
+        config: front_config(),
+        hasher: hasher(),
+        chunk_sizes: ChunkSizes::default(),
+    }
 }
 
 fn encoded(request: &Request<'_>, address: PeerAddress) -> EncodedRequest {
@@ -242,6 +249,29 @@ fn what_is_in_use_is_cleared_only_from_this_machine() {
         assert_eq!(matches!(outcome, Outcome::Job(_)), is_done, "{address}, force {force}");
         assert_eq!(matches!(outcome, Outcome::Now(Answer::Refused(_))), !is_done);
     }
+}
+
+#[test]
+fn an_engine_that_knows_another_chunk_size_is_kept_from_hits_until_it_asks() {
+    let (operations, mut memo) = (operations(), NoMemo::default());
+    let context = EngineContext {
+        instance_id: 1,
+        model_name: "m",
+        world_size: 1,
+        block_size: 16,
+        num_layers: 1,
+        hidden_dim_size: 16,
+        dtype: "uint8",
+        use_mla: true,
+        num_physical_slots: Some(CHUNK * 4),
+    };
+    let register = encoded(&Request::RegisterKvCacheEngineDrivenContext(context), tcp("::1"));
+    let mut ask = |request: &EncodedRequest| operations.handle_guarded(request, true, &mut memo);
+    assert!(
+        matches!(ask(&register), Outcome::Now(Answer::Refused(text)) if text.contains("restart the engine"))
+    );
+    ask(&encoded(&Request::GetChunkSize, tcp("::1")));
+    assert!(matches!(ask(&register), Outcome::Now(Answer::Body(_))));
 }
 
 #[test]
