@@ -186,13 +186,17 @@ fn a_check_of_the_environment_tries_ports_and_directories() {
 }
 
 #[test]
-fn a_taken_http_port_is_found_before_the_pool_is_made() {
+fn a_taken_port_is_found_before_the_pool_is_made() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
-    let output = larder(&[&["server"], &SMALL[..], &["--http-port", &port]].concat(), &[]);
-    assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
-    let text = stderr(&output);
-    assert!(text.contains("--http-port") && !text.contains("L1: "), "{text}");
+    for (flag, hint) in
+        [("--http-port", "--http-port"), ("--port", "another with --port; is another server running?")]
+    {
+        let output = larder(&[&["server"], &SMALL[..], &["--host", "127.0.0.1", flag, &port]].concat(), &[]);
+        assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+        let text = stderr(&output);
+        assert!(text.contains(hint) && !text.contains("L1: ") && !text.contains("is running"), "{text}");
+    }
 }
 
 #[test]
