@@ -164,13 +164,17 @@ def test_what_is_stored_while_a_capped_tier_is_indexed_reaches_it(own_server, en
 
 
 def test_everything_a_directory_holds_hits_right_after_a_start(own_server, engines, model, tmp_path):
-    server = own_server(*fs(tmp_path))
-    engine = engines(server)
-    prompts = [prompt((model, index), 64) for index in range(16)]
+    # Objects of 32 MiB, and a pool that is being prepared while they are asked for.
+    shape = {"num_layers": 64, "hidden_dim_size": 8192}
+    server = own_server(*fs(tmp_path, checksum=False), l1_size_gb="0.75")
+    engine = engines(server, **shape)
+    prompts = [prompt((model, index), 4) for index in range(4)]
     for tokens in prompts:
-        engine.store(tokens)
-    until(lambda: len(files(tmp_path)) == 16 * 64, "all prompts in the tier")
+        request_id = engine.request_id()
+        assert len(engine.prepare_store(tokens, request_id)["slots"]) == 4
+        assert engine.commit_store(tokens, request_id)
+    until(lambda: len(files(tmp_path)) == 16, "all prompts in the tier")
     server.stop()
-    again = own_server(*fs(tmp_path), l1_size_gb="0.25")
-    engine = patient(engines(again))
-    assert [engine.hits(tokens) for tokens in prompts] == [64] * 16
+    again = own_server(*fs(tmp_path, checksum=False), l1_size_gb="0.75")
+    engine = patient(engines(again, **shape))
+    assert [engine.hits(tokens) for tokens in prompts] == [4] * 4
