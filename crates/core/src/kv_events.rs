@@ -234,6 +234,15 @@ mod tests {
     }
 
     #[test]
+    fn a_log_says_what_it_is() {
+        let log = log(3, &["m", "m"]);
+        assert_eq!((log.incarnation_ns(), log.capacity(), log.len(), log.next_seq()), (7, 3, 2, 3));
+        assert!(log.is_enabled() && !log.is_empty());
+        let none = KvEventLog::new(7, 0);
+        assert!(!none.is_enabled() && none.is_empty());
+    }
+
+    #[test]
     fn a_log_of_size_zero_keeps_nothing() {
         assert_eq!(read(&log(0, &["m"]), 0, 9), (vec![], 0, false));
     }

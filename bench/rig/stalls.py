@@ -1,0 +1,64 @@
+"""What many requests in flight with long prompts cost everybody else: round trips of a noop beside them.
+
+    python bench/rig/stalls.py target/release/larder [SESSIONS [CHUNKS]]
+
+Ours only: the reference server is measured with `run.py rpc`. Uses the scripted engine of tests/python.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import sys
+import tempfile
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "tests" / "python"))
+
+from mpkit.engine import Engine, prompt  # noqa: E402
+from mpkit.process import Server  # noqa: E402
+
+FLAGS = ["--eviction-policy", "LRU", "--chunk-size", "16", "--l1-size-gb", "0.1"]
+
+#: Objects of a page.
+REGISTRATION = {"model": "m", "num_layers": 1, "hidden_dim_size": 64}
+
+SECONDS = 10
+
+
+def round_trips(client) -> list[float]:
+    """Milliseconds of noops, one after the other."""
+    taken = []
+    until = time.monotonic() + SECONDS
+    while (started := time.monotonic()) < until:
+        client.call("noop")
+        taken.append((time.monotonic() - started) * 1e3)
+    return sorted(taken)
+
+
+def report(what: str, taken: list[float]) -> None:
+    at = {name: taken[min(len(taken) - 1, int(len(taken) * share))] for name, share in
+          (("median", 0.5), ("p99", 0.99), ("p99.9", 0.999))}
+    worst = " ".join(f"{ms:.2f}" for ms in reversed(taken[-SECONDS:]))
+    print(f"{what}: {len(taken)} noops, " + ", ".join(f"{name} {ms:.3f} ms" for name, ms in at.items()) +
+          f"; the {SECONDS} longest: {worst} ms", flush=True)
+
+
+def main() -> None:
+    sessions, chunks = (int(word) for word in [*sys.argv[2:], *["1500", "4000"][len(sys.argv) - 2:]])
+    name, folder = f"stalls_{os.getpid()}", pathlib.Path(tempfile.mkdtemp())
+    server = Server("larder", f"{sys.argv[1]} server", folder, FLAGS, shm_name=name).start()
+    with Engine(server, 1 << 40, **REGISTRATION) as engine, server.client() as client:
+        report("idle", round_trips(client))
+        tokens = prompt("long", chunks)
+        for slot in engine.prepare_store(tokens, "store")["slots"]:
+            engine.pool.write(slot, bytes(slot["length"]))
+        assert engine.commit_store(tokens, "store")
+        for number in range(sessions):
+            assert engine.lookup(tokens, f"reader-{number}") == chunks
+        report(f"{sessions} sessions of {chunks} chunks", round_trips(client))
+    server.stop()
+
+
+if __name__ == "__main__":
+    main()
