@@ -108,6 +108,7 @@ fn key<'a>(request_id: &'a str, tokens: &[u32], worker_id: Option<u32>) -> Promp
         worker_id,
         tokens: tokens.len() as u64,
         hashes: hashes.into(),
+        token_ids: None,
         range: TokenRange { start: 0, end: tokens.len() as u64 },
         request_id,
         cache_salt: "",
@@ -322,7 +323,7 @@ async fn a_warm_prefetch_leaves_objects_without_leases() {
     running.stop();
     let second = engine(32);
     let running = tier(&second, vec![fs], StorePolicy::Default);
-    let id = second.warm("m", 1, "", key("", &prompt(1, 4), None).hashes).unwrap();
+    let id = second.warm("m", 1, "", key("", &prompt(1, 4), None).hashes, &prompt(1, 4)).unwrap();
     let finished = async {
         loop {
             match second.warm_status(&id) {
@@ -336,7 +337,7 @@ async fn a_warm_prefetch_leaves_objects_without_leases() {
     assert_eq!(second.warm_status(&id), None, "the end is told once");
     assert_eq!(second.lease_totals(), LeaseTotals::default());
     assert_eq!(second.status().cache.resident_objects, 3);
-    let unknown = second.warm("nobody", 1, "", key("", &prompt(1, 4), None).hashes);
+    let unknown = second.warm("nobody", 1, "", key("", &prompt(1, 4), None).hashes, &prompt(1, 4));
     assert!(matches!(unknown, Err(WarmError::NoLayout { .. })));
     running.stop();
 }

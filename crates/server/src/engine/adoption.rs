@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hashbrown::HashMap;
-use larder_core::cache::{Cache, Commit, EntryRef, Row};
+use larder_core::cache::{Cache, Commit, EntryRef};
 use larder_core::hash::ChunkHash;
 use larder_core::key::Scope;
 use larder_core::layout::ObjectLayout;
@@ -16,6 +16,7 @@ use larder_pool::{Contents, Directory, PoolError, SlotRecord};
 
 use super::core::{Engine, STAGING_FRESH_MS, State};
 use super::slots::{SlotKeeper, decode};
+use super::tier::PrefetchWork;
 
 /// How long memory that a client of the dead server was writing stays out of use, in milliseconds. A worker reserves before its forward
 /// pass and copies after it, so this is the length of the longest forward pass, with much to spare; nobody can tell when it has copied.
@@ -230,7 +231,7 @@ impl Engine {
         while !self.adoption.stop.load(Ordering::Relaxed) {
             let _working = lock(&self.adoption.working);
             let Some(object) = self.adoption.waiting().take_next() else { break };
-            self.verify(&object);
+            self.verify(&object, None);
         }
         if self.adoption.waiting().left == 0 {
             self.adoption.under_way.store(false, Ordering::Release);
@@ -242,13 +243,13 @@ impl Engine {
         self.adoption.stop.store(true, Ordering::Relaxed);
     }
 
-    /// Looks at the objects of these rows and chunks now. Blocks for as long as hashing them takes.
-    pub fn verify_adopted_of(&self, rows: &[Row], hashes: &[ChunkHash]) {
-        for row in rows {
-            for hash in hashes {
+    /// Looks at the objects that a prefetch is about now. Blocks for as long as hashing them takes.
+    pub fn verify_adopted_of(&self, work: &PrefetchWork) {
+        for row in work.rows.iter() {
+            for hash in &work.hashes[work.from..] {
                 let object = self.adoption.waiting().take_chunk(&row.scope, hash);
                 if let Some(object) = object {
-                    self.verify(&object);
+                    self.verify(&object, Some(work));
                 }
             }
         }
@@ -267,7 +268,8 @@ impl Engine {
         }
     }
 
-    fn verify(&self, object: &Unverified) {
+    /// Publishes an object if its bytes are its own. Its tokens are known only if a prefetch asks for it.
+    fn verify(&self, object: &Unverified, asked: Option<&PrefetchWork>) {
         let Unverified { entry, scope, offset, seal } = object;
         let intact = match self.pool.checksum(*offset, scope.layout.bytes()) {
             Ok(checksum) => checksum == *seal,
@@ -279,6 +281,9 @@ impl Engine {
         let mut state = self.state();
         if intact && state.cache.commit(*entry) == Commit::Stored {
             self.adoption.verified.fetch_add(1, Ordering::Relaxed);
+            if let Some(work) = asked {
+                self.record_arrivals(&mut state, work, &[*entry]);
+            }
         } else {
             let hash = state.cache.chunk(*entry);
             state.cache.abort(*entry);

@@ -13,6 +13,7 @@ use larder_core::key::Scope;
 use larder_core::kv_events::{KvEventKind, KvEventPage};
 
 use super::core::{Engine, State};
+use super::tier::PrefetchWork;
 
 impl Engine {
     /// Resolves when there may be new events.
@@ -23,6 +24,11 @@ impl Engine {
     /// Whether a commit should come with the prompt's tokens.
     pub fn wants_tokens(&self) -> bool {
         self.recording.load(Ordering::Relaxed)
+    }
+
+    /// Whether a lookup should come with the prompt's tokens, because it may bring chunks into memory.
+    pub fn wants_tokens_of_loads(&self) -> bool {
+        self.wants_tokens() && (self.has_tier() || self.is_adopting())
     }
 
     /// Starts or stops recording.
@@ -66,6 +72,17 @@ impl Engine {
             state.events.push(Arc::clone(&scope.model_name), vec![*hash], kind);
         }
         self.wake_events.notify_one();
+    }
+
+    /// Records those chunks of a prompt that came into memory by a prefetch just now. Ranks share a chunk; the first one tells of it, as
+    /// it does of stores.
+    pub(super) fn record_arrivals(&self, state: &mut State, work: &PrefetchWork, arrived: &[EntryRef]) {
+        let Some(tokens) = &work.tokens else { return };
+        for row in work.rows.iter().filter(|row| row.rank == 0) {
+            let own = |entry: &EntryRef| state.cache.scope(*entry) == Some(&row.scope);
+            let own: Vec<EntryRef> = arrived.iter().copied().filter(own).collect();
+            self.record_stores(state, &row.scope, &work.hashes, &own, tokens);
+        }
     }
 
     /// Moves what left the index to the event log, one record per model.

@@ -22,6 +22,9 @@ pub struct PromptKey<'a> {
     pub tokens: u64,
     /// Hashes of the complete chunks of the token ids, from the start of the prompt.
     pub hashes: Arc<[ChunkHash]>,
+    /// The token ids themselves, up to the end of the range, for a lookup of whose chunks somebody is to be told; see
+    /// [`Engine::wants_tokens_of_loads`](super::Engine::wants_tokens_of_loads).
+    pub token_ids: Option<Arc<[u32]>>,
     /// The tokens the request is about.
     pub range: TokenRange,
     /// The request, for sessions; no part of what the key names.
@@ -101,6 +104,7 @@ impl OwnedKey {
             worker_id: self.worker_id,
             tokens: self.tokens,
             hashes: Arc::clone(&self.hashes),
+            token_ids: None,
             range: self.range,
             request_id: &self.request_id,
             cache_salt: &self.cache_salt,

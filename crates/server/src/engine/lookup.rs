@@ -52,6 +52,7 @@ impl Engine {
                 hashes: hashes.into(),
                 from: answer.hit_chunks,
                 readers,
+                tokens: key.token_ids.clone(),
             };
             self.queue_prefetch(&mut state, work)
         } else {

@@ -73,6 +73,7 @@ fn key<'a>(request_id: &'a str, tokens: &[u32], worker_id: Option<u32>) -> Promp
         worker_id,
         tokens: tokens.len() as u64,
         hashes: hashes.into(),
+        token_ids: None,
         range: TokenRange { start: 0, end: tokens.len() as u64 },
         request_id,
         cache_salt: "",
@@ -309,6 +310,62 @@ fn events_tell_of_the_chunks_that_were_stored_and_of_no_others() {
     }
 }
 
+#[test]
+fn events_tell_of_chunks_that_come_back_from_a_tier() {
+    let engine = engine(4);
+    engine.set_tier_enabled(true);
+    assert!(!engine.wants_tokens_of_loads());
+    engine.record_events(true);
+    assert!(engine.wants_tokens_of_loads());
+    let tokens = prompt(1, 3);
+    let asked = PromptKey { token_ids: Some(tokens.as_slice().into()), ..key("r", &tokens, None) };
+    engine.lookup(&asked, 1).unwrap();
+    let work = engine.take_prefetch().unwrap();
+    let slots = engine.reserve_load(&work.rows, 0, &work.hashes, 0..2);
+    let loaded: Vec<Arrival> = slots.iter().map(|slot| Arrival { entry: slot.entry, seal: None }).collect();
+    engine.finish_prefetch(&work, &loaded);
+    let events = engine.read_events("m", 0, 10).events;
+    let hashes: Vec<_> = events.iter().map(|event| event.hashes[0]).collect();
+    assert_eq!(hashes, asked.hashes[..2]);
+    let kind = KvEventKind::Stored { parent: Some(asked.hashes[0]), tokens: tokens[16..32].into() };
+    assert_eq!(events[1].kind, kind);
+    engine.publish_late(&work, &loaded);
+    assert_eq!(engine.read_events("m", 0, 10).events.len(), 2, "they are there already");
+}
+
+#[test]
+fn one_rank_tells_of_a_chunk_for_all() {
+    let engine = engine(4);
+    let tokens = prompt(1, 1);
+    engine.record_events(true);
+    for rank in [1, 0] {
+        let worker = 100 + i64::from(rank);
+        engine.register(worker, "m", 2, geometry(1), 1).unwrap();
+        let key = PromptKey { world_size: 2, ..key("r", &tokens, Some(rank)) };
+        engine.prepare_store(&key, worker, 1).unwrap();
+        assert!(engine.commit_store(&key, worker, 1, Some(&tokens)).unwrap());
+        let events = engine.read_events("m", 0, 10).events;
+        assert_eq!(events.len(), usize::from(rank == 0), "rank {rank}");
+    }
+}
+
+#[test]
+fn what_a_tier_found_for_an_older_lookup_answers_no_newer_one() {
+    let engine = engine(4);
+    engine.set_tier_enabled(true);
+    let (old, new) = (prompt(1, 2), prompt(2, 2));
+    engine.lookup(&key("r", &old, None), 1).unwrap();
+    let void = engine.take_prefetch().unwrap();
+    engine.lookup(&key("r", &new, None), 1).unwrap();
+    let slots = engine.reserve_load(&void.rows, 0, &void.hashes, 0..2);
+    let loaded: Vec<Arrival> = slots.iter().map(|slot| Arrival { entry: slot.entry, seal: None }).collect();
+    engine.finish_prefetch(&void, &loaded);
+    assert_eq!(engine.collect("r", 1), None, "its own prefetch is under way");
+    assert_eq!(engine.status().cache.leases, 0);
+    engine.finish_prefetch(&engine.take_prefetch().unwrap(), &[]);
+    assert_eq!(engine.collect("r", 1), Some(0));
+}
+
 mod waiting {
     //! Whoever waits for the answer of a lookup, when the lookup ends in another way.
 
@@ -434,6 +491,28 @@ mod sweeping {
         engine.state().heard.note(1, recently);
         engine.sweep();
         assert_eq!(engine.status().cache.leases, 0);
+    }
+
+    #[test]
+    fn a_vanished_scheduler_gives_its_leases_back_and_one_that_comes_back_keeps_them() {
+        let mut engine = aged(4);
+        let tokens = prompt(1, 2);
+        store(&engine, "s", &tokens);
+        engine.connected(2);
+        engine.lookup(&key("r", &tokens, None), 2).unwrap();
+        engine.disconnected(2);
+        engine.sweep();
+        assert_eq!(engine.status().cache.leases, 2, "it may come back on another connection");
+        engine.connected(3);
+        engine.lookup(&key("r", &tokens, None), 3).unwrap();
+        engine.age_by(std::time::Duration::from_secs(3));
+        engine.sweep();
+        assert_eq!(engine.status().cache.leases, 2);
+        engine.disconnected(3);
+        engine.age_by(std::time::Duration::from_secs(3));
+        engine.sweep();
+        assert_eq!(engine.status().cache.leases, 0);
+        assert_eq!(engine.counters().expired_leases.get(), 2);
     }
 
     #[test]

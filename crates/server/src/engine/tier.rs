@@ -42,6 +42,8 @@ pub struct PrefetchWork {
     pub from: usize,
     /// Workers that will retrieve.
     pub readers: u8,
+    /// The prompt's tokens, if somebody is to be told of chunks that become readable.
+    pub tokens: Option<Arc<[u32]>>,
 }
 
 /// Memory reserved for one object that is to be loaded.
@@ -168,7 +170,7 @@ impl Engine {
     /// Publishes what was loaded and answers whoever asked with what is in memory now; a lookup may be void by then.
     pub fn finish_prefetch(&self, work: &PrefetchWork, loaded: &[Arrival]) {
         let mut state = self.state();
-        let committed = self.publish_loads(&mut state, loaded);
+        let committed = self.publish_loads(&mut state, work, loaded);
         state.tier.prefetching -= 1;
         match work.purpose {
             Purpose::Lookup => self.answer_lookup(&mut state, work, committed),
@@ -180,28 +182,29 @@ impl Engine {
     }
 
     /// Publishes what arrived after the answer.
-    pub fn publish_late(&self, loaded: &[Arrival]) {
+    pub fn publish_late(&self, work: &PrefetchWork, loaded: &[Arrival]) {
         let mut state = self.state();
-        self.publish_loads(&mut state, loaded);
+        self.publish_loads(&mut state, work, loaded);
         self.after_change(&mut state);
     }
 
     /// Returns how many objects are new.
-    fn publish_loads(&self, state: &mut State, loaded: &[Arrival]) -> usize {
-        let mut committed = 0;
+    fn publish_loads(&self, state: &mut State, work: &PrefetchWork, loaded: &[Arrival]) -> usize {
+        let mut committed = Vec::new();
         for &Arrival { entry, seal } in loaded.iter().rev() {
             if state.cache.commit(entry) != Commit::Stored {
                 continue;
             }
-            committed += 1;
+            committed.push(entry);
             let bytes = state.cache.scope(entry).map_or(0, |scope| scope.layout.bytes());
             match seal {
                 Some(seal) => _ = state.cache.set_seal(entry, seal),
                 None => self.queue_seals(state, bytes, &[entry]),
             }
         }
-        self.counters.l2_loaded_chunks.add(committed as u64);
-        committed
+        self.record_arrivals(state, work, &committed);
+        self.counters.l2_loaded_chunks.add(committed.len() as u64);
+        committed.len()
     }
 
     fn answer_lookup(&self, state: &mut State, work: &PrefetchWork, committed: usize) {

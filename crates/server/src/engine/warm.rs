@@ -95,7 +95,8 @@ impl WarmPrefetches {
 }
 
 impl Engine {
-    /// Begins to bring the objects of a prompt's chunks, of all ranks, into L1, and names the prefetch.
+    /// Begins to bring the objects of a prompt's chunks, of all ranks, into L1, and names the prefetch. `hashes` are those of the complete
+    /// chunks of `token_ids`.
     ///
     /// # Errors
     /// [`WarmError`]; then nothing begins.
@@ -105,6 +106,7 @@ impl Engine {
         world_size: u32,
         cache_salt: &str,
         hashes: Arc<[ChunkHash]>,
+        token_ids: &[u32],
     ) -> Result<Box<str>, WarmError> {
         check_key(model_name, world_size, None)?;
         let mut state = self.state();
@@ -138,6 +140,7 @@ impl Engine {
             hashes,
             from,
             readers: 1,
+            tokens: self.wants_tokens().then(|| token_ids.into()),
         };
         let status = if whole || !(state.tier.is_enabled() || self.is_adopting()) {
             WarmStatus::Completed { found_keys: from * rows.len(), total_keys }

@@ -185,7 +185,8 @@ impl Operations {
                 let key = if self.is_in_vain(&key, connection) {
                     PromptKey { range: TokenRange { start: 0, end: 0 }, ..unhashed(&key)? }
                 } else {
-                    prompts.key(&key)?
+                    let token_ids = engine.wants_tokens_of_loads().then(|| tokens_to_end(&key).into());
+                    PromptKey { token_ids, ..prompts.key(&key)? }
                 };
                 engine.lookup(&key, connection)?;
                 DONE
@@ -385,6 +386,7 @@ fn unhashed<'a>(key: &CacheKey<'a>) -> Result<PromptKey<'a>, Refusal> {
         worker_id: key.worker_id,
         tokens: key.token_ids.len() as u64,
         hashes: Arc::default(),
+        token_ids: None,
         range: TokenRange { start: key.start, end: key.end },
         request_id: key.request_id,
         cache_salt: key.cache_salt,

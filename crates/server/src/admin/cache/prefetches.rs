@@ -54,9 +54,9 @@ pub(super) async fn submit(
         if hashes.is_empty() {
             return (0, None);
         }
-        let PrefetchRequest { model_name, world_size, cache_salt, .. } = &request;
+        let PrefetchRequest { model_name, world_size, cache_salt, token_ids, .. } = &request;
         let chunks = hashes.len();
-        (chunks, Some(admin.engine.warm(model_name, *world_size, cache_salt, hashes)))
+        (chunks, Some(admin.engine.warm(model_name, *world_size, cache_salt, hashes, token_ids)))
     })
     .await?;
     let answer = match begun {

@@ -108,10 +108,7 @@ impl Prefetch {
     async fn verify_adopted(&self) {
         if self.shared.engine.is_adopting() {
             let (engine, wanted) = (Arc::clone(&self.shared.engine), Arc::clone(&self.wanted));
-            let verified = tokio::task::spawn_blocking(move || {
-                let work = &wanted.work;
-                engine.verify_adopted_of(&work.rows, &work.hashes[work.from..])
-            });
+            let verified = tokio::task::spawn_blocking(move || engine.verify_adopted_of(&wanted.work));
             if let Err(error) = verified.await {
                 tracing::error!("objects of the server before were not looked at: {error}");
             }
@@ -286,7 +283,7 @@ impl Prefetch {
 
     fn publish_late(&mut self) {
         let arrived = std::mem::take(&mut self.arrived);
-        self.shared.engine.publish_late(&arrivals(&arrived));
+        self.shared.engine.publish_late(&self.wanted.work, &arrivals(&arrived));
         arrived.iter().for_each(|arrived| arrived.buffer.keep());
     }
 

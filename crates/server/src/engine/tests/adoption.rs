@@ -87,7 +87,7 @@ fn hits(engine: &Engine, seed: u32, chunks: u32) -> usize {
     let tokens = prompt(seed, chunks);
     engine.lookup(&key("read", &tokens, None), 1).unwrap();
     while let Some(work) = engine.take_prefetch() {
-        engine.verify_adopted_of(&work.rows, &work.hashes[work.from..]);
+        engine.verify_adopted_of(&work);
         engine.finish_prefetch(&work, &[]);
     }
     let hits = engine.collect("read", 1).unwrap();
@@ -127,6 +127,29 @@ fn what_a_dead_server_held_is_found_again() {
     assert_eq!(hits(&second, 2, 2), 2);
     kill(second);
     assert_eq!(name.server(16).adoption_status().adopted, 5, "and again by the next");
+}
+
+#[test]
+fn events_tell_of_adopted_chunks_that_a_lookup_asks_for() {
+    let name = Name::new("events");
+    let first = name.server(16);
+    store(&first, 1, 3);
+    store(&first, 2, 1);
+    seal_all(&first);
+    kill(first);
+    let second = name.server(16);
+    second.record_events(true);
+    assert!(second.wants_tokens_of_loads());
+    let tokens = prompt(1, 3);
+    let asked = PromptKey { token_ids: Some(tokens.as_slice().into()), ..key("read", &tokens, None) };
+    second.lookup(&asked, 1).unwrap();
+    let work = second.take_prefetch().unwrap();
+    second.verify_adopted_of(&work);
+    second.finish_prefetch(&work, &[]);
+    second.verify_adopted();
+    let told = second.read_events("m", 0, 10).events;
+    let told: Vec<_> = told.into_iter().flat_map(|event| event.hashes).collect();
+    assert_eq!(told, *asked.hashes, "and not of the one whose tokens nobody knows");
 }
 
 #[test]
