@@ -390,3 +390,22 @@ async fn an_adapter_that_can_store_nothing_says_so_and_is_tried_again() {
     assert_eq!(attached.health().state, HealthState::Ready);
     tier.stop();
 }
+
+/// An object of another layout is put aside before the answer, because what was asked for is stored next; but not for ever.
+#[tokio::test]
+async fn an_adapter_that_puts_nothing_aside_delays_an_answer_by_one_patience() {
+    let held = FailingAdapter::new();
+    holding(1..2, std::slice::from_ref(&held)).await;
+    let other = checking_engine(16, ChecksumMode::Tiers, "int8");
+    let tier = tier_of(&other, Duration::from_millis(50), StorePolicy::Default);
+    attach(&tier, held.clone()).await;
+    held.hang(Op::Delete, true);
+    let lookup = tokio::time::timeout(SOON, read_back(&other, 1, 3));
+    assert_eq!(lookup.await.expect("the answer does not wait for the deletion"), 0);
+    assert!(held.calls_seen(Op::Delete) > 0);
+    soon(|| other.status().cache.staging_objects == 0).await;
+    held.hang(Op::Delete, false);
+    assert_eq!(read_back(&other, 1, 3).await, 0);
+    assert_eq!(held.usage().objects, 0, "the place is free for what belongs there");
+    tier.stop();
+}

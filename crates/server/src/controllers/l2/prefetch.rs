@@ -28,9 +28,6 @@ const JOIN_INTERVAL: Duration = Duration::from_millis(5);
 /// Longest a load waits for the pool to be prepared, right after a start. Then it takes what room there is.
 const PREPARATION_PATIENCE: Duration = Duration::from_secs(30);
 
-/// Longest an object that is in another's way is waited for to be put aside. It is found again if that does not work.
-const PUT_ASIDE_PATIENCE: Duration = Duration::from_secs(30);
-
 /// Extends one lookup as far as the adapters can and answers it, whatever happens.
 pub(super) async fn prefetch(shared: Arc<Shared>, work: PrefetchWork, place: Place) {
     let Some(wanted) = Wanted::new(&shared, work.clone()) else {
@@ -58,7 +55,6 @@ pub(super) async fn prefetch(shared: Arc<Shared>, work: PrefetchWork, place: Pla
         prefetch.add(holding);
         prefetch.bring().await;
     }
-    prefetch.put_aside().await;
 }
 
 /// The answer that somebody waits for; given at the latest when this is dropped.
@@ -153,6 +149,7 @@ impl Prefetch {
             self.take_in(&mut loads, delivery);
             self.publish_late();
         }
+        self.put_aside().await;
     }
 
     /// Bytes to load for each of the first missing chunks, as far as every row can be served from memory or from an adapter.
@@ -275,6 +272,7 @@ impl Prefetch {
             return self.publish_late();
         }
         self.touch();
+        self.put_aside().await;
         self.wait_for_others().await;
         let arrived = std::mem::take(&mut self.arrived);
         self.answer.give(&arrivals(&arrived));
@@ -312,11 +310,12 @@ impl Prefetch {
         }
     }
 
-    /// Takes objects of other layouts out of the way of those that belong there.
+    /// Takes objects of other layouts out of the way of those that belong there: before the answer, because what was asked for will be
+    /// stored next. What can't be put aside in time is found again.
     async fn put_aside(&mut self) {
         for (adapter, keys) in self.foreign.drain(..) {
             let deleting = adapter.adapter().delete(keys, DeleteMode::Quarantine);
-            if tokio::time::timeout(PUT_ASIDE_PATIENCE, deleting).await.is_err() {
+            if tokio::time::timeout(self.shared.patience, deleting).await.is_err() {
                 tracing::debug!("`{}` does not put foreign objects aside", adapter.attached().id());
             }
         }
