@@ -3,7 +3,7 @@
 
     python bench/run.py [NAME...] [--rounds N] [--quick] [--note TEXT] [--ours COMMAND] [--peer COMMAND]
 
-NAME is one or more of rpc, lifecycle, transfer, eviction, l2, plugins, faults, visibility; without any, all but the last two.
+NAME is one or more of rpc, lifecycle, transfer, eviction, l2, plugins, hostile, faults, visibility; without any, all but the last three.
 Results go to bench/runs/DATE-COMMIT/: one JSON with every round and one table a benchmark, and the commands used.
 """
 
@@ -25,6 +25,7 @@ SCRIPTS = {
     "eviction": "eviction.py",
     "l2": "l2.py",
     "plugins": "plugins.py",
+    "hostile": "hostile.py",
     "faults": "probe_faults.py",
     "visibility": "probe_visibility.py",
 }

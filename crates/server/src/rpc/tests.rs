@@ -138,11 +138,11 @@ fn requests_behind_work_on_other_threads_are_all_answered_in_the_order_sent() {
     with_front(Limits::default(), async |mut client, stats| {
         let prompts: Vec<IdBuffer> = (0..6).map(long_prompt).collect();
         let mut sent = Vec::new();
-        for round in 0..6 {
+        for (round, prompt) in prompts.iter().enumerate() {
             sent.push(client.queue(&Request::Clear { force: false }));
             sent.push(client.queue(&Request::Noop));
             let request_id = format!("r{round}");
-            sent.push(client.queue(&Request::Lookup { key: key(&prompts[round], &request_id), tp_size: 1 }));
+            sent.push(client.queue(&Request::Lookup { key: key(prompt, &request_id), tp_size: 1 }));
             // More than are served in one turn.
             sent.extend((0..20).map(|_| client.queue(&Request::Ping { instance_id: None })));
             sent.push(client.queue(&Request::QueryPrefetchStatus { request_id: &request_id }));
