@@ -9,6 +9,9 @@ pub const CACHE_SALT_CHARS_MAX: usize = 128;
 /// Longest request id, in bytes.
 pub const REQUEST_ID_BYTES_MAX: usize = 1024;
 
+/// Characters of a name that an error repeats.
+const QUOTE_CHARS_MAX: usize = 64;
+
 /// What separates the fields of stored names, and what no file can be called.
 const NOT_IN_MODEL_NAMES: [char; 2] = ['@', '\0'];
 
@@ -19,10 +22,12 @@ const NOT_IN_CACHE_SALTS: [char; 4] = ['@', '/', '\\', '\0'];
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     /// A character that would be mistaken for something else in names derived from this one.
-    #[error("{what} must not contain `{}`", character.escape_debug())]
+    #[error("{what} `{name}` must not contain `{}`", character.escape_debug())]
     Character {
         /// Which name.
         what: &'static str,
+        /// Its beginning, with control characters made visible.
+        name: String,
         /// The character.
         character: char,
     },
@@ -84,7 +89,10 @@ fn check_bytes(what: &'static str, name: &str, max: usize) -> Result<(), NameErr
 fn check_characters(what: &'static str, name: &str, refused: &[char]) -> Result<(), NameError> {
     match name.chars().find(|character| refused.contains(character)) {
         None => Ok(()),
-        Some(character) => Err(NameError::Character { what, character }),
+        Some(character) => {
+            let name = name.chars().take(QUOTE_CHARS_MAX).flat_map(char::escape_debug).collect();
+            Err(NameError::Character { what, name, character })
+        }
     }
 }
 
@@ -97,7 +105,10 @@ mod tests {
         for name in ["meta-llama/Llama-3.1-8B", "/models/a b", "ä", "..", ""] {
             assert_eq!(check_model_name(name), Ok(()), "{name}");
         }
-        assert_eq!(check_model_name("a\0b").unwrap_err().to_string(), "model name must not contain `\\0`");
+        assert_eq!(
+            check_model_name("a\0b").unwrap_err().to_string(),
+            "model name `a\\0b` must not contain `\\0`"
+        );
         assert!(check_model_name("a@b").is_err());
         assert_eq!(check_cache_salt("tenant-1"), Ok(()));
         for salt in ["a@b", "a/b", "a\\b", "a\0b"] {
@@ -115,5 +126,7 @@ mod tests {
         assert!(check_cache_salt(&"s".repeat(CACHE_SALT_CHARS_MAX + 1)).is_err());
         assert_eq!(check_request_id(&"r".repeat(REQUEST_ID_BYTES_MAX)), Ok(()));
         assert!(check_request_id(&"r".repeat(REQUEST_ID_BYTES_MAX + 1)).is_err());
+        let refused = check_model_name(&format!("@{}", "\n".repeat(400))).unwrap_err().to_string();
+        assert!(refused.len() < 200 && !refused.contains('\n'), "{refused}");
     }
 }

@@ -184,7 +184,7 @@ fn errors_name_the_place() {
         ("key_str_int", "lookup: payload 0: field `start`: expected int, got str"),
         ("key_missing_worker_id", "lookup: payload 0: missing field `worker_id`"),
         ("key_as_array", "lookup: payload 0: expected map, got array"),
-        ("key_bad_salt", "lookup: payload 0: field `cache_salt`: cache salt must not contain `/`"),
+        ("key_bad_salt", "lookup: payload 0: field `cache_salt`: cache salt `a/b` must not contain `/`"),
         (
             "key_long_salt",
             "lookup: payload 0: field `cache_salt`: cache salt has `129` characters, expected at most 128",

@@ -207,9 +207,12 @@ fn names_that_no_store_could_hold_are_refused() {
     let frame = unhex(&vectors("types.json")["IPCCacheServerKey_full"]["hex"]);
     let key = CacheKey::decode(&frame).unwrap();
     for (bad, reason) in [
-        (CacheKey { model_name: "a\0b", ..key }, "field `model_name`: model name must not contain `\\0`"),
-        (CacheKey { model_name: "a@b", ..key }, "field `model_name`: model name must not contain `@`"),
-        (CacheKey { cache_salt: "a/b", ..key }, "field `cache_salt`: cache salt must not contain `/`"),
+        (
+            CacheKey { model_name: "a\0b", ..key },
+            "field `model_name`: model name `a\\0b` must not contain `\\0`",
+        ),
+        (CacheKey { model_name: "a@b", ..key }, "field `model_name`: model name `a@b` must not contain `@`"),
+        (CacheKey { cache_salt: "a/b", ..key }, "field `cache_salt`: cache salt `a/b` must not contain `/`"),
         (
             CacheKey { request_id: &"r".repeat(1025), ..key },
             "field `request_id`: request id has `1025` bytes, expected at most 1024",
