@@ -55,6 +55,16 @@ pub enum SuperviseError {
         /// The cause.
         source: io::Error,
     },
+    /// A step on the way to the program failed: what its manifest asks for cannot be had.
+    #[error("cannot run `{}`: {step}{}", shown(program), source.as_ref().map(|e| format!(": {e}")).unwrap_or_default())]
+    Confine {
+        /// The program.
+        program: PathBuf,
+        /// Which step, naming the key and its value.
+        step: String,
+        /// The cause, where the step does not name it.
+        source: Option<io::Error>,
+    },
     /// There is no plugin of this name.
     #[error("no plugin named `{0}`")]
     Unknown(String),

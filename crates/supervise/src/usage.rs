@@ -1,11 +1,11 @@
 //! What plugins use: processor time, memory, processes, summed over everything a plugin has started.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fs;
 
 use serde::Serialize;
 
-use crate::os::{MARK_NAME, Process, descendants, marked, process_table};
+use crate::os::{Process, descendants, is_warden, process_table};
 
 /// Use of one plugin at one moment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
@@ -21,15 +21,15 @@ pub struct Usage {
 /// The use of each of `leaders` with all that it has started, from one pass over the process table.
 pub(crate) fn usage(leaders: &[u32]) -> HashMap<u32, Usage> {
     let table = process_table();
-    let strays = strays(leaders, &table);
     let sum = |leader: u32| {
-        let root = leader.cast_signed();
-        let roots = strays.iter().filter(|(_, owner)| *owner == root).map(|(stray, _)| *stray).chain([root]);
-        let tree = |root: i32| {
-            let own: Vec<_> = table.iter().filter(|p| p.pid == root).copied().collect();
-            own.into_iter().chain(descendants(&table, root))
+        let leader = leader.cast_signed();
+        let own = table.iter().find(|process| process.pid == leader).copied();
+        // Whatever a plugin has started is below its warden, also what has left its first process.
+        let below = match own.filter(|own| is_warden(own.parent)) {
+            Some(own) => descendants(&table, own.parent),
+            None => descendants(&table, leader).into_iter().chain(own).collect(),
         };
-        let all: Vec<Process> = roots.flat_map(tree).filter(|p| !p.zombie).collect();
+        let all: Vec<Process> = below.into_iter().filter(|process| !process.zombie).collect();
         let mut total = Usage { processes: all.len() as u64, ..Usage::default() };
         for stat in all.iter().filter_map(|p| fs::read_to_string(format!("/proc/{}/stat", p.pid)).ok()) {
             let (ticks, pages) = ticks_and_pages(&stat).unwrap_or_default();
@@ -39,30 +39,6 @@ pub(crate) fn usage(leaders: &[u32]) -> HashMap<u32, Usage> {
         total
     };
     leaders.iter().map(|leader| (*leader, sum(*leader))).collect()
-}
-
-/// Processes that have left their leader, by fork and exit, each with that leader: they are where the leaders are, below the guardian.
-fn strays(leaders: &[u32], table: &[Process]) -> Vec<(i32, i32)> {
-    let is_leader = |pid: i32| leaders.contains(&pid.cast_unsigned());
-    let above: HashSet<i32> = table.iter().filter(|p| is_leader(p.pid)).map(|p| p.parent).collect();
-    let mut marks: Option<Vec<(i32, Vec<u8>)>> = None;
-    let mut owner = |stray: &Process| {
-        let tied = [stray.group, stray.session].into_iter().find(|id| is_leader(*id));
-        tied.or_else(|| {
-            let marks = marks.get_or_insert_with(|| leaders.iter().filter_map(|pid| mark(*pid)).collect());
-            marks.iter().find(|(_, mark)| marked(stray.pid, mark)).map(|(leader, _)| *leader)
-        })
-    };
-    let candidates = table.iter().filter(|p| above.contains(&p.parent) && !is_leader(p.pid) && !p.zombie);
-    candidates.filter_map(|stray| Some((stray.pid, owner(stray)?))).collect()
-}
-
-/// The mark in a leader's environment.
-fn mark(leader: u32) -> Option<(i32, Vec<u8>)> {
-    let environment = fs::read(format!("/proc/{leader}/environ")).ok()?;
-    let name = format!("{MARK_NAME}=");
-    let mark = environment.split(|byte| *byte == 0).find(|entry| entry.starts_with(name.as_bytes()))?;
-    Some((leader.cast_signed(), mark.to_vec()))
 }
 
 /// Fields 14 to 17 (own and children's time) and 24 (resident pages) of a stat line.

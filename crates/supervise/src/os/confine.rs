@@ -4,15 +4,18 @@
 
 use std::fs::File;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Mutex;
 
 use landlock::{
-    ABI, Access, AccessFs, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
-    RulesetCreated, RulesetCreatedAttr,
+    ABI, Access, AccessFs, CompatLevel, Compatible, PathBeneath, Ruleset, RulesetAttr, RulesetCreated,
+    RulesetCreatedAttr,
 };
-use rustix::fs::Mode;
+use rustix::fs::{Mode, OFlags};
+use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Resource, Rlimit, setpriority_process, setrlimit, umask};
 
 use crate::confinement::{Confinement, Limits};
@@ -20,8 +23,30 @@ use crate::confinement::{Confinement, Limits};
 /// Newest Landlock interface this code knows; older kernels enforce what they can.
 const LANDLOCK: ABI = ABI::V5;
 
+/// A step on the way to a confined process that failed.
+#[derive(Debug)]
+pub(super) struct StepError {
+    /// Which; empty for running the program itself.
+    pub(super) step: String,
+    pub(super) source: io::Error,
+}
+
+/// The step that failed in the new process, as far as it was a step of its confinement.
+pub(super) struct FailedStep(OwnedFd);
+
+impl FailedStep {
+    /// To be asked after a failed start.
+    pub(super) fn name(&self) -> String {
+        let mut name = [0; 64];
+        let length = rustix::io::read(&self.0, &mut name).unwrap_or(0);
+        String::from_utf8_lossy(&name[..length]).into_owned()
+    }
+}
+
 /// A confinement whose names are resolved and whose files are open.
 pub(super) struct Prepared {
+    /// Takes the name of the step that fails.
+    failed_step: OwnedFd,
     umask: Option<Mode>,
     nice: Option<i32>,
     no_new_privs: bool,
@@ -33,51 +58,96 @@ pub(super) struct Prepared {
 
 impl Prepared {
     /// Resolves names, opens paths, and has `command` change user and group.
-    pub(super) fn new(confinement: &Confinement, command: &mut Command) -> io::Result<Self> {
+    pub(super) fn new(
+        confinement: &Confinement,
+        command: &mut Command,
+    ) -> Result<(Self, FailedStep), StepError> {
+        let at = |step: String| move |source| StepError { step, source };
         if let Some(user) = &confinement.user {
-            let (uid, gid) = lookup("/etc/passwd", user, true)?;
+            let (uid, gid) = user_named(user).map_err(at(format!("user `{user}`")))?;
             command.uid(uid).gid(gid);
         }
         if let Some(group) = &confinement.group {
-            command.gid(lookup("/etc/group", group, false)?.0);
+            command.gid(group_named(group).map_err(at(format!("group `{group}`")))?);
         }
         let files = if confinement.restricts_files() { Some(ruleset(confinement)?) } else { None };
-        let join = |path| File::options().append(true).create(true).open(path);
+        let join = |path: &PathBuf| {
+            let opened = File::options().append(true).create(true).open(path);
+            opened.map_err(at(format!("control group `{}`", path.display())))
+        };
         let cgroup = confinement.cgroup_procs.as_ref().map(join).transpose()?;
-        Ok(Self {
+        let flags = PipeFlags::CLOEXEC | PipeFlags::NONBLOCK;
+        let (told, failed_step) = pipe_with(flags).map_err(|e| at("a pipe".to_owned())(e.into()))?;
+        let prepared = Self {
+            failed_step,
             umask: confinement.umask.map(Mode::from_raw_mode),
             nice: confinement.nice,
             no_new_privs: confinement.no_new_privs || files.is_some(),
             limits: limits(&confinement.limits),
             cgroup,
             files: Mutex::new(files),
-        })
+        };
+        Ok((prepared, FailedStep(told)))
     }
 
     /// To be called in the new process.
     pub(super) fn apply(&self) -> io::Result<()> {
         if let Some(procs) = &self.cgroup {
             // Zero is whoever writes it.
-            rustix::io::write(procs, b"0")?;
+            self.step("joining its control group", rustix::io::write(procs, b"0"))?;
         }
         if let Some(mask) = self.umask {
             umask(mask);
         }
         if let Some(nice) = self.nice {
-            setpriority_process(None, nice)?;
+            self.step("`nice`", setpriority_process(None, nice))?;
         }
         for (resource, value) in &self.limits {
-            setrlimit(*resource, Rlimit { current: Some(*value), maximum: Some(*value) })?;
+            let limit = Rlimit { current: Some(*value), maximum: Some(*value) };
+            self.step("`limits`", setrlimit(*resource, limit))?;
         }
         if self.no_new_privs {
-            rustix::thread::set_no_new_privs(true)?;
+            self.step("`no_new_privs`", rustix::thread::set_no_new_privs(true))?;
         }
         let files = self.files.try_lock().ok().and_then(|mut slot| slot.take());
         if let Some(files) = files {
-            files.restrict_self().map_err(|_| io::Error::from(io::ErrorKind::PermissionDenied))?;
+            let restricted = files.restrict_self().map_err(|_| rustix::io::Errno::ACCESS);
+            self.step("`read_paths` and `write_paths`", restricted)?;
         }
         Ok(())
     }
+
+    /// Only system calls, as everything after the fork.
+    fn step<T>(&self, name: &str, done: rustix::io::Result<T>) -> io::Result<T> {
+        done.map_err(|errno| {
+            // Who waits is told the reason without the step, if need be.
+            _ = rustix::io::write(&self.failed_step, name.as_bytes());
+            errno.into()
+        })
+    }
+}
+
+/// What of a confinement cannot be had on this machine, whoever starts the plugin.
+pub(crate) fn mistakes(confinement: &Confinement) -> Vec<String> {
+    let mut found = Vec::new();
+    if let Some(user) = &confinement.user
+        && let Err(error) = user_named(user)
+    {
+        found.push(format!("user `{user}`: {error}"));
+    }
+    if let Some(group) = &confinement.group
+        && let Err(error) = group_named(group)
+    {
+        found.push(format!("group `{group}`: {error}"));
+    }
+    for (key, paths) in [("read_paths", &confinement.read_paths), ("write_paths", &confinement.write_paths)] {
+        for path in paths.iter().flatten() {
+            if let Err(error) = path.metadata() {
+                found.push(format!("`{}` in `{key}`: {error}", path.display()));
+            }
+        }
+    }
+    found
 }
 
 fn limits(limits: &Limits) -> Vec<(Resource, u64)> {
@@ -92,8 +162,11 @@ fn limits(limits: &Limits) -> Vec<(Resource, u64)> {
     all.into_iter().filter_map(|(resource, value)| Some((resource, value?))).collect()
 }
 
-fn ruleset(confinement: &Confinement) -> io::Result<RulesetCreated> {
-    let failed = |e: landlock::RulesetError| io::Error::other(e.to_string());
+fn ruleset(confinement: &Confinement) -> Result<RulesetCreated, StepError> {
+    let failed = |e: landlock::RulesetError| StepError {
+        step: format!("`read_paths` and `write_paths` ({e})"),
+        source: rustix::io::Errno::NOTSUP.into(),
+    };
     let mut rules = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(LANDLOCK))
@@ -101,18 +174,34 @@ fn ruleset(confinement: &Confinement) -> io::Result<RulesetCreated> {
         .create()
         .map_err(failed)?;
     let read = AccessFs::from_read(LANDLOCK);
-    let granted = [(&confinement.read_paths, read), (&confinement.write_paths, AccessFs::from_all(LANDLOCK))];
-    for (paths, access) in granted {
+    let all = AccessFs::from_all(LANDLOCK);
+    let granted =
+        [("read_paths", &confinement.read_paths, read), ("write_paths", &confinement.write_paths, all)];
+    for (key, paths, access) in granted {
         for path in paths.iter().flatten() {
-            let fd = PathFd::new(path).map_err(|e| io::Error::other(e.to_string()))?;
+            let opened = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+            let fd = opened.map_err(|errno| StepError {
+                step: format!("`{}` in `{key}`", path.display()),
+                source: errno.into(),
+            })?;
             rules = rules.add_rule(PathBeneath::new(fd, access)).map_err(failed)?;
         }
     }
     Ok(rules)
 }
 
+/// A user and its group, by name or number.
+fn user_named(user: &str) -> io::Result<(u32, u32)> {
+    lookup("/etc/passwd", user, true)
+}
+
+fn group_named(group: &str) -> io::Result<u32> {
+    Ok(lookup("/etc/group", group, false)?.0)
+}
+
 /// The third and fourth field of the line for `name` in a file like `/etc/passwd`; a number needs no line.
 fn lookup(file: &str, name: &str, with_group: bool) -> io::Result<(u32, u32)> {
+    let unknown = || io::Error::new(io::ErrorKind::NotFound, format!("not in `{file}`"));
     let text = std::fs::read_to_string(file)?;
     let matching = |line: &&str| {
         let mut fields = line.split(':');
@@ -122,12 +211,9 @@ fn lookup(file: &str, name: &str, with_group: bool) -> io::Result<(u32, u32)> {
         let mut numbers = line.split(':').skip(2).map(|field| field.parse().ok());
         let first = numbers.next().flatten();
         let second = if with_group { numbers.next().flatten() } else { Some(0) };
-        return first.zip(second).ok_or_else(|| io::ErrorKind::InvalidData.into());
+        return first.zip(second).ok_or_else(unknown);
     }
-    match name.parse() {
-        Ok(number) => Ok((number, number)),
-        Err(_) => Err(io::ErrorKind::NotFound.into()),
-    }
+    name.parse().map(|number| (number, number)).map_err(|_| unknown())
 }
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
 //! The guardian: a small single-threaded process between the server and all plugins.
 //!
-//! It is the same binary, started with [`GUARDIAN_ARGUMENT`]. It starts every plugin, adopts whatever a plugin leaves behind (it is a child
-//! subreaper, so no descendant escapes it), reports exits, and holds one end of a socket pair whose other end only the server has. End of file on
-//! that socket means that the server is gone, however it went: the guardian then ends everything below it and itself. Plugins in turn are killed
-//! by the kernel if the guardian dies. It owns no other descriptor of the server and no policy.
+//! It is the same binary, started with [`GUARDIAN_ARGUMENT`]. For every run it forks a [`warden`], which starts the program and keeps all of its
+//! descendants together; it sends them signals, reports exits, and holds one end of a socket pair whose other end only the server has. End of
+//! file on that socket means that the server is gone, however it went: the guardian then ends everything below it and itself. Wardens in turn end
+//! their runs if the guardian dies. It owns no other descriptor of the server and no policy.
 
 mod children;
+mod warden;
 
 use std::ffi::CString;
 use std::fs::File;
@@ -20,7 +21,8 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlag
 use rustix::process::{Signal, set_child_subreaper};
 
 use self::children::Children;
-use super::packet::{PACKET_BYTES, Report, Request};
+pub(super) use self::warden::WARDEN_NAME;
+use super::packet::{PACKET_MAX_BYTES, Report, Request};
 use super::raw;
 use crate::spawner::{EXTRA_FDS_MAX, FIRST_EXTRA_FD};
 
@@ -35,8 +37,6 @@ pub(super) const HANDED_FDS: usize = STANDARD_FDS + EXTRA_FDS_MAX;
 const ORPHAN_GRACE: Duration = Duration::from_millis(500);
 /// How often processes that a signal should have ended are looked for again.
 const SWEEP_PAUSE: Duration = Duration::from_millis(10);
-/// How often a run that was told to stop is looked at for processes whose end is reported to somebody else.
-const WATCH_PAUSE: Duration = Duration::from_millis(50);
 /// When the guardian gives up on processes it is not allowed to kill.
 const SWEEP_MAX: Duration = Duration::from_secs(30);
 
@@ -104,16 +104,18 @@ impl Guardian {
             reserved.push(rustix::io::fcntl_dupfd_cloexec(&reserved[0], FIRST_EXTRA_FD)?);
         }
         let child_ended = raw::block_all_and_watch_children()?.into();
-        Ok(Self { socket, _reserved: reserved, child_ended, children: Children::new() })
+        Ok(Self { socket, _reserved: reserved, child_ended, children: Children::new()? })
     }
 
     /// Takes requests and reports exits until the server is gone.
     fn serve(&mut self) {
         loop {
-            let timeout = self.children.any_stopping().then_some(WATCH_PAUSE);
-            let (asked, ended) = self.wait(true, timeout);
-            if ended || timeout.is_some() {
-                self.collect();
+            let (asked, happened) = self.wait(true, self.children.any_forsaken().then_some(SWEEP_PAUSE));
+            if happened || self.children.any_forsaken() {
+                drain(&mut self.child_ended);
+                let mut reports = Vec::new();
+                self.children.collect(&mut reports);
+                reports.iter().for_each(|report| self.report(report));
             }
             if asked && !self.take_request() {
                 return;
@@ -121,17 +123,9 @@ impl Guardian {
         }
     }
 
-    fn collect(&mut self) {
-        self.drain_signal();
-        let mut reports = Vec::new();
-        self.children.reap(&mut reports);
-        self.children.find_empty(&mut reports);
-        reports.into_iter().for_each(|r| self.report(r));
-    }
-
     /// One request; `false` at end of file.
     fn take_request(&mut self) -> bool {
-        let mut bytes = [0; PACKET_BYTES];
+        let mut bytes = [0; PACKET_MAX_BYTES];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(HANDED_FDS))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let got =
@@ -152,26 +146,29 @@ impl Guardian {
         }
         match Request::decode(&bytes[..length]) {
             Some(Request::Launch { id }) => {
-                let report = match self.children.launch(id, fds) {
-                    Ok(pid) => Report::Launched { id, pid },
-                    Err(error) => Report::Refused { id, errno: error.raw_os_error().unwrap_or(libc::EINVAL) },
-                };
-                self.report(report);
+                if let Err(error) = self.children.launch(id, fds) {
+                    let errno = error.raw_os_error().unwrap_or(libc::EINVAL);
+                    self.report(&Report::Refused { id, errno, step: "starting its warden".to_owned() });
+                }
             }
             Some(Request::Signal { id, signal }) => self.children.signal(id, signal),
+            Some(Request::Ping { id }) => self.report(&Report::Pong { id }),
             None => eprintln!("plugin guardian: unknown request dropped"),
         }
         true
     }
 
     /// A send that fails means that the server is gone, which the next read finds out.
-    fn report(&self, report: Report) {
+    fn report(&self, report: &Report) {
         while send(&self.socket, &report.encode(), SendFlags::NOSIGNAL) == Err(rustix::io::Errno::INTR) {}
     }
 
-    /// Waits for the socket (if wanted), for the end of a child, or for the time to pass.
+    /// Waits for a request (if wanted), for the end or the report of a child, or for the time to pass.
     fn wait(&self, for_requests: bool, timeout: Option<Duration>) -> (bool, bool) {
-        let mut fds = vec![PollFd::new(&self.child_ended, PollFlags::IN)];
+        let mut fds = vec![
+            PollFd::new(&self.child_ended, PollFlags::IN),
+            PollFd::new(self.children.reports(), PollFlags::IN),
+        ];
         if for_requests {
             fds.push(PollFd::new(&self.socket, PollFlags::IN));
         }
@@ -180,26 +177,30 @@ impl Guardian {
             return (false, false);
         }
         let ready = |i: usize| fds.get(i).is_some_and(|fd| !fd.revents().is_empty());
-        (ready(1), ready(0))
-    }
-
-    fn drain_signal(&mut self) {
-        let mut bytes = [0; 1024];
-        while self.child_ended.read(&mut bytes).is_ok_and(|n| n > 0) {}
+        (ready(2), ready(0) || ready(1))
     }
 
     /// SIGTERM, a short grace, then SIGKILL until nothing is left below.
     fn end_everything(&mut self) {
         let begun = Instant::now();
         self.children.signal_all(Signal::TERM);
-        while self.children.reap(&mut Vec::new()) && begun.elapsed() < ORPHAN_GRACE {
+        while self.children.collect(&mut Vec::new()) && begun.elapsed() < ORPHAN_GRACE {
             self.wait(false, Some(SWEEP_PAUSE));
-            self.drain_signal();
+            drain(&mut self.child_ended);
         }
-        while self.children.reap(&mut Vec::new()) && begun.elapsed() < SWEEP_MAX {
-            self.children.signal_all(Signal::KILL);
+        while self.children.collect(&mut Vec::new()) && begun.elapsed() < SWEEP_MAX {
+            if !self.children.signal_all(Signal::KILL) {
+                // A warden ends by itself, unless it was stopped.
+                self.children.kill_wardens();
+            }
             self.wait(false, Some(SWEEP_PAUSE));
-            self.drain_signal();
+            drain(&mut self.child_ended);
         }
     }
+}
+
+/// Takes what a descriptor for ended children holds; it only wakes.
+fn drain(child_ended: &mut File) {
+    let mut bytes = [0; 1024];
+    while child_ended.read(&mut bytes).is_ok_and(|n| n > 0) {}
 }

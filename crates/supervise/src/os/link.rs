@@ -21,10 +21,11 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::guardian::{GUARDIAN_ARGUMENT, HANDED_FDS};
 use super::handover;
-use super::packet::{PACKET_BYTES, Packet, Report, Request};
+use super::packet::{PACKET_MAX_BYTES, Report, Request};
 use super::raw;
 use super::remains::Remains;
 use crate::error::SuperviseError;
@@ -34,8 +35,14 @@ use crate::spawner::{
     ChildStdio, EXTRA_FDS_MAX, LaunchId, LaunchSpec, Outcome, ProcessEvent, RunSignal, Spawner,
 };
 
-/// How long a closed guardian may take to end everything below it before the server stops waiting.
+/// How long a closed guardian may take to end everything below it before it is killed itself.
 pub(crate) const GUARDIAN_EXIT_MAX: Duration = Duration::from_secs(2);
+/// How long a kill may take, and the collection of what a killed guardian leaves, before the server stops waiting.
+const CLEARING_MAX: Duration = Duration::from_secs(4);
+/// Between two questions whether the guardian still answers.
+const PING_EVERY: Duration = Duration::from_secs(2);
+/// How long it may take to answer one. It answers between two requests, each of which it carries out at once.
+const PONG_MAX: Duration = Duration::from_secs(8);
 
 /// How to start this binary as a guardian.
 #[derive(Debug, Clone)]
@@ -137,7 +144,7 @@ impl Spawner for GuardianSpawner {
         drop(stdio);
         match answer.await {
             Ok(Ok(pid)) => Ok(pid.cast_unsigned()),
-            Ok(Err(errno)) => Err(failed(io::Error::from_raw_os_error(errno))),
+            Ok(Err(refusal)) => Err(refusal.into_error(program)),
             Err(_) => Err(SuperviseError::Guardian(io::ErrorKind::BrokenPipe.into())),
         }
     }
@@ -152,7 +159,7 @@ impl Spawner for GuardianSpawner {
     async fn close(&self) -> bool {
         let Some(link) = lock(&self.link).take() else { return true };
         link.closing.notify_one();
-        tokio::time::timeout(GUARDIAN_EXIT_MAX, link.ended()).await.is_ok()
+        tokio::time::timeout(GUARDIAN_EXIT_MAX + CLEARING_MAX, link.ended()).await.is_ok()
     }
 }
 
@@ -169,9 +176,30 @@ fn number(signal: RunSignal) -> i32 {
     .as_raw()
 }
 
+/// Why a program was not run.
+#[derive(Debug)]
+struct Refusal {
+    errno: i32,
+    step: String,
+}
+
+impl Refusal {
+    fn into_error(self, program: PathBuf) -> SuperviseError {
+        let source = (self.errno != 0).then(|| io::Error::from_raw_os_error(self.errno));
+        match source {
+            Some(source) if self.step.is_empty() => SuperviseError::Launch { program, source },
+            source => SuperviseError::Confine {
+                program,
+                step: crate::text::escaped(&self.step).into_owned(),
+                source,
+            },
+        }
+    }
+}
+
 #[derive(Debug)]
 struct RunEntry {
-    reply: Option<oneshot::Sender<Result<i32, i32>>>,
+    reply: Option<oneshot::Sender<Result<i32, Refusal>>>,
     events: mpsc::Sender<ProcessEvent>,
 }
 
@@ -193,6 +221,13 @@ struct Link {
     closing: Notify,
     /// Told when the guardian has been collected.
     collected: Notify,
+}
+
+/// How serving a guardian came to its end.
+enum Ending {
+    Closed,
+    Died,
+    Silent,
 }
 
 /// What only the reader needs.
@@ -231,7 +266,7 @@ impl Link {
     }
 
     async fn send(&self, request: Request, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
-        let packet: Packet = request.encode();
+        let packet = request.encode();
         let _turn = self.sending.lock().await;
         loop {
             let mut ready = self.socket.writable().await?;
@@ -249,28 +284,34 @@ impl Link {
         }
     }
 
-    /// Hands reports to the runs they belong to, until the guardian is gone or is to go.
+    /// Hands reports to the runs they belong to, until the guardian is gone, is to go, or no longer answers.
     async fn read(self: Arc<Self>, process: GuardianProcess, remains: Remains) {
         let GuardianProcess { mut child, exit } = process;
-        let closing = loop {
-            tokio::select! {
-                biased;
-                report = self.receive() => match report {
-                    Some(report) => self.dispatch(report),
-                    None => break false,
-                },
-                // Closed on purpose: whatever is left below the guardian ends with it.
-                () = self.closing.notified() => break true,
-                _ = exit.readable() => break false,
-            }
+        let ending = tokio::select! {
+            biased;
+            ending = self.serve(&exit) => ending,
+            // Closed on purpose: whatever is left below the guardian ends with it.
+            () = self.closing.notified() => Ending::Closed,
         };
         // Shutting down works on the socket itself, so it does not matter who else holds the link.
         _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
-        if !closing {
-            tracing::error!(target: "larder_supervise", "plugin guardian died (pid {}); its plugins are gone", self.pid);
-            // It may hang instead of being dead.
-            _ = child.kill();
+        let pid = self.pid;
+        match ending {
+            Ending::Closed => {
+                if timeout(GUARDIAN_EXIT_MAX, exit.readable()).await.is_err() {
+                    tracing::warn!(target: "larder_supervise", "plugin guardian (pid {pid}) does not end, killing it");
+                }
+            }
+            Ending::Died => {
+                tracing::error!(target: "larder_supervise", "plugin guardian died (pid {pid}); its plugins are gone");
+            }
+            Ending::Silent => {
+                tracing::error!(target: "larder_supervise",
+                    "plugin guardian (pid {pid}) does not answer; killing it, its plugins start again");
+            }
         }
+        // Without effect on one that has ended, as it has not been collected.
+        _ = child.kill();
         _ = exit.readable().await;
         _ = child.wait();
         remains.clear().await;
@@ -286,10 +327,42 @@ impl Link {
         self.collected.notify_one();
     }
 
+    /// Passes reports on and asks now and then whether the guardian still answers.
+    async fn serve(self: &Arc<Self>, exit: &AsyncFd<OwnedFd>) -> Ending {
+        let (mut asked, mut answered) = (0, 0);
+        let mut next = Instant::now() + PING_EVERY;
+        loop {
+            tokio::select! {
+                // What has arrived counts before the time does, which may have passed while this process was stopped.
+                biased;
+                report = self.receive() => match report {
+                    Some(Report::Pong { id }) => answered = id,
+                    Some(report) => self.dispatch(report),
+                    None => return Ending::Died,
+                },
+                _ = exit.readable() => return Ending::Died,
+                () = sleep_until(next) => {
+                    // Whatever kept this process from looking in time may have kept the guardian from answering.
+                    let is_late = next.elapsed() > PING_EVERY;
+                    if answered < asked && !is_late {
+                        return Ending::Silent;
+                    }
+                    asked += 1;
+                    // One that takes no requests does not answer either.
+                    _ = timeout(PONG_MAX, self.send(Request::Ping { id: asked }, &[])).await;
+                    next = Instant::now() + PONG_MAX;
+                }
+            }
+            if answered == asked {
+                next = next.min(Instant::now() + PING_EVERY);
+            }
+        }
+    }
+
     async fn receive(&self) -> Option<Report> {
         loop {
             let mut ready = self.socket.readable().await.ok()?;
-            let mut bytes = [0; PACKET_BYTES];
+            let mut bytes = [0; PACKET_MAX_BYTES];
             let got = ready.try_io(|socket| {
                 let mut control = RecvAncillaryBuffer::default();
                 Ok(recvmsg(
@@ -321,12 +394,13 @@ impl Link {
                 }
                 return;
             }
-            Report::Refused { id, errno } => {
+            Report::Refused { id, errno, step } => {
                 if let Some(reply) = state.runs.remove(&id).and_then(|mut run| run.reply.take()) {
-                    _ = reply.send(Err(errno));
+                    _ = reply.send(Err(Refusal { errno, step }));
                 }
                 return;
             }
+            Report::Pong { .. } => return,
             Report::ExitedCode { id, code } => (id, ProcessEvent::Exited(Outcome::Code(code))),
             Report::ExitedSignal { id, signal } => (id, ProcessEvent::Exited(Outcome::Signal(signal))),
             Report::Gone { id } => (id, ProcessEvent::Gone),

@@ -12,7 +12,8 @@ mod watch;
 
 pub use guardian::{GUARDIAN_ARGUMENT, guardian_main, run_guardian_if_asked};
 pub use link::{GuardianCommand, GuardianSpawner};
-pub use process_table::{Process, descendants, marked, process_table};
+pub(crate) use process_table::is_warden;
+pub use process_table::{Process, below_guardian, descendants, marked, process_table};
 pub(crate) use watch::{Change, Watcher};
 
 /// Variable that marks every process of a run, so that daemons which cut all ties are found.

@@ -3,6 +3,10 @@
 use std::collections::{HashMap, HashSet};
 use std::fs;
 
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use super::guardian::WARDEN_NAME;
+
 /// One row of the process table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Process {
@@ -16,6 +20,15 @@ pub struct Process {
     pub session: i32,
     /// Whether it has ended and waits to be collected.
     pub zombie: bool,
+    /// When it started, in ticks since the machine did.
+    pub started: u64,
+}
+
+impl Process {
+    /// What no two processes have in common.
+    pub(super) fn identity(&self) -> (i32, u64) {
+        (self.pid, self.started)
+    }
 }
 
 /// All processes that can be seen. Not a snapshot: the table changes while it is read.
@@ -23,7 +36,7 @@ pub fn process_table() -> Vec<Process> {
     let Ok(listing) = fs::read_dir("/proc") else { return Vec::new() };
     listing
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok())
-        .filter_map(|pid| parse_stat(pid, &fs::read(format!("/proc/{pid}/stat")).ok()?))
+        .filter_map(row)
         .collect()
 }
 
@@ -51,7 +64,7 @@ pub(super) fn tree(root: i32) -> Vec<Process> {
     let mut seen = HashSet::from([root]);
     let mut open = vec![root];
     while let Some(pid) = open.pop() {
-        found.extend(fs::read(format!("/proc/{pid}/stat")).ok().and_then(|stat| parse_stat(pid, &stat)));
+        found.extend(row(pid));
         open.extend(children(pid).unwrap_or_default().into_iter().filter(|child| seen.insert(*child)));
     }
     found
@@ -83,13 +96,41 @@ pub fn marked(pid: i32, mark: &[u8]) -> bool {
         .is_ok_and(|text| text.split(|b| *b == 0).any(|entry| entry.starts_with(mark)))
 }
 
-/// Fields 3 to 6 of `/proc/<pid>/stat`; the second is in brackets and may contain anything.
+/// Everything below a guardian but what is its own.
+pub fn below_guardian(guardian: i32) -> Vec<Process> {
+    let own = |process: &Process| process.parent == guardian && is_warden(process.pid);
+    descendants(&process_table(), guardian).into_iter().filter(|process| !own(process)).collect()
+}
+
+/// Whether the process keeps a run together, and is no part of it. Plugins may take its name: to be asked only of who is a guardian's child
+/// or a plugin's parent.
+pub(crate) fn is_warden(pid: i32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim_end() == WARDEN_NAME)
+}
+
+/// Sends a signal to a process, unless it is gone: its id may have passed to another one since it was seen.
+pub(super) fn signal_process(process: &Process, signal: Signal) {
+    let Some(pid) = Pid::from_raw(process.pid) else { return };
+    // The descriptor pins whoever has the id now; if that started at the same time, it is the one that was seen.
+    let Ok(pinned) = pidfd_open(pid, PidfdFlags::empty()) else { return };
+    if row(process.pid).is_some_and(|now| now.identity() == process.identity()) {
+        _ = pidfd_send_signal(pinned, signal);
+    }
+}
+
+fn row(pid: i32) -> Option<Process> {
+    parse_stat(pid, &fs::read(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// Fields 3 to 6 and 22 of `/proc/<pid>/stat`; the second is in brackets and may contain anything.
 fn parse_stat(pid: i32, stat: &[u8]) -> Option<Process> {
     let end = stat.iter().rposition(|b| *b == b')')?;
     let mut fields = std::str::from_utf8(&stat[end + 1..]).ok()?.split_ascii_whitespace();
     let zombie = matches!(fields.next()?, "Z" | "X");
     let mut number = || fields.next()?.parse().ok();
-    Some(Process { pid, parent: number()?, group: number()?, session: number()?, zombie })
+    let (parent, group, session) = (number()?, number()?, number()?);
+    let started = fields.nth(15)?.parse().ok()?;
+    Some(Process { pid, parent, group, session, zombie, started })
 }
 
 #[cfg(test)]
@@ -98,16 +139,29 @@ mod tests {
 
     #[test]
     fn names_may_contain_anything() {
-        let row = parse_stat(7, b"7 (a) R 1 (b) S 3 4 5 0 -1").unwrap();
-        assert_eq!(row, Process { pid: 7, parent: 3, group: 4, session: 5, zombie: false });
-        assert!(parse_stat(7, b"7 (x) Z 3 4 5").unwrap().zombie);
+        let row = parse_stat(7, b"7 (a) R 1 (b) S 3 4 5 0 -1 7 8 9 10 11 12 13 14 15 16 17 18 19 0 4711 23")
+            .unwrap();
+        let expected = Process { pid: 7, parent: 3, group: 4, session: 5, zombie: false, started: 4711 };
+        assert_eq!(row, expected);
+        let zombie = b"7 (x) Z 3 4 5 0 -1 7 8 9 10 11 12 13 14 15 16 17 18 19 0 1";
+        assert!(parse_stat(7, zombie).unwrap().zombie);
         assert_eq!(parse_stat(7, b"7 (x"), None);
         assert_eq!(parse_stat(7, b"7 (x) S 3"), None);
     }
 
     #[test]
+    fn whoever_has_got_the_id_of_a_process_since_gets_no_signal_for_it() {
+        let mut sleeper = std::process::Command::new("sleep").arg("100").spawn().unwrap();
+        let now = super::row(sleeper.id() as i32).unwrap();
+        signal_process(&Process { started: now.started - 1, ..now }, Signal::KILL);
+        signal_process(&now, Signal::TERM);
+        use std::os::unix::process::ExitStatusExt;
+        assert_eq!(sleeper.wait().unwrap().signal(), Some(15), "not killed");
+    }
+
+    #[test]
     fn descent_is_transitive_and_survives_loops() {
-        let row = |pid, parent| Process { pid, parent, group: 0, session: 0, zombie: false };
+        let row = |pid, parent| Process { pid, parent, group: 0, session: 0, zombie: false, started: 0 };
         let table = [row(2, 1), row(3, 2), row(4, 3), row(5, 1), row(6, 7), row(7, 6)];
         let mut pids: Vec<_> = descendants(&table, 2).into_iter().map(|p| p.pid).collect();
         pids.sort_unstable();

@@ -10,6 +10,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use rustix::process::Pid;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -54,6 +55,29 @@ pub(super) fn close_descriptors_from(first: u32) {
         // SAFETY: as above; closing a number that is not open is an error without effect.
         unsafe { libc::close(fd.cast_signed()) };
     }
+}
+
+/// Closes every descriptor from `first` on but those `kept`.
+///
+/// Must run where nothing that owns another one is ever dropped.
+pub(super) fn close_descriptors_but(first: i32, mut kept: Vec<i32>) {
+    kept.sort_unstable();
+    let mut from = first;
+    for fd in kept.into_iter().filter(|fd| *fd >= first) {
+        if fd > from {
+            // SAFETY: the caller guarantees that nobody uses what lies between those kept.
+            unsafe { libc::syscall(libc::SYS_close_range, from, fd - 1, 0) };
+        }
+        from = fd + 1;
+    }
+    close_descriptors_from(from.cast_unsigned());
+}
+
+/// Forks this process, which must have no other thread. `None` in the new one.
+pub(super) fn fork() -> io::Result<Option<Pid>> {
+    // SAFETY: without other threads the new process is a whole copy, in which everything may be called.
+    let pid = check(unsafe { libc::fork() })?;
+    Ok(Pid::from_raw(pid))
 }
 
 /// Makes `command` start its program with default signal handling and with `extra` from [`FIRST_EXTRA_FD`] on, after `prepare` has run in the

@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitOptions, getpid, pidfd_open, pidfd_send_signal, set_child_subreaper, waitpid,
-};
+use rustix::process::{Pid, Signal, WaitOptions, getpid, set_child_subreaper, waitpid};
 
-use super::process_table::{Process, descendants, marked, process_table};
+use super::process_table::{Process, descendants, marked, process_table, signal_process};
 
 /// Pause between two looks at the process table.
 const PASS_PAUSE: Duration = Duration::from_millis(10);
@@ -53,11 +51,8 @@ impl Remains {
             if process.zombie {
                 // Ours only if it has been adopted; otherwise its parent collects it.
                 _ = waitpid(Some(pid), WaitOptions::NOHANG);
-            // The descriptor pins the process: the id may pass to another one between the look and the signal.
-            } else if let Ok(pinned) = pidfd_open(pid, PidfdFlags::empty())
-                && (self.sole_parent || marked(process.pid, self.mark.as_bytes()))
-            {
-                _ = pidfd_send_signal(pinned, Signal::KILL);
+            } else {
+                signal_process(process, Signal::KILL);
             }
         }
         found.len()

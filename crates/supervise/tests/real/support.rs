@@ -168,9 +168,16 @@ impl Host {
         self.ask("guardian").as_i64().expect("a guardian") as i32
     }
 
-    /// All processes below the host, the guardian included.
+    /// All processes below the host, the guardian included, its wardens not.
     pub fn family(&self) -> Vec<Process> {
-        descendants(&process_table(), self.pid())
+        let warden = |process: &Process| comm(process.pid) == "larder-warden";
+        descendants(&process_table(), self.pid()).into_iter().filter(|process| !warden(process)).collect()
+    }
+
+    /// Wardens of runs that are not over.
+    pub fn wardens(&self) -> Vec<i32> {
+        let below = descendants(&process_table(), self.pid());
+        below.into_iter().map(|process| process.pid).filter(|pid| comm(*pid) == "larder-warden").collect()
     }
 
     /// Waits until the family has at least `count` members that are not the guardian itself.
@@ -208,8 +215,11 @@ impl Host {
     }
 
     pub fn kill_process(pid: i32) {
-        let pid = rustix::process::Pid::from_raw(pid).unwrap();
-        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        Self::signal_process(pid, rustix::process::Signal::KILL);
+    }
+
+    pub fn signal_process(pid: i32, signal: rustix::process::Signal) {
+        rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), signal).unwrap();
     }
 
     /// Checks that no process of the host's plugins is left, zombies included, after at most `limit`.
@@ -254,4 +264,8 @@ pub fn status_field_kib(pid: i32, field: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find(|l| l.starts_with(field)).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+fn comm(pid: i32) -> String {
+    std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim_end().to_owned()
 }

@@ -1,190 +1,178 @@
-//! The guardian's runs and every process that belongs to them.
-//!
-//! A process belongs to a run if it descends from the run's first process, shares its group or session, or carries the run's mark in the
-//! environment it was started with; the last finds daemons that cut all other ties. What belongs to none still ends with the guardian.
+//! The guardian's runs: one warden each, and below it everything that belongs to the run.
 
+use std::collections::HashSet;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::process::CommandExt;
-use std::process::Command;
 
-use rustix::process::{
-    Pid, Signal, WaitOptions, getppid, kill_process, kill_process_group, set_parent_process_death_signal,
-    setsid, test_kill_process_group, wait,
-};
+use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, recv, socketpair};
+use rustix::process::{Pid, Signal, WaitOptions, wait};
 
-use super::super::confine::Prepared;
 use super::super::handover;
-use super::super::packet::Report;
-use super::super::process_table::{Process, children, descendants, marked, process_table, tree};
+use super::super::packet::{PACKET_MAX_BYTES, Report};
+use super::super::process_table::{Process, children, process_table, signal_process, tree};
 use super::super::raw;
-use crate::os::MARK_NAME;
-use crate::spawner::LaunchSpec;
+use super::warden::{Charge, become_warden};
+
+/// Looks at a run's processes for one signal: each finds what was forked during the one before.
+const LOOKS_MAX: usize = 16;
 
 /// One run.
 struct Run {
     id: u64,
-    /// Id of the first process, its group and its session at once.
-    leader: Pid,
-    leader_ended: bool,
-    /// Whether it was told to end, so that its processes are watched for.
-    stopping: bool,
-    /// `NAME=value` in the environment of its processes.
-    mark: Vec<u8>,
+    warden: Pid,
+    /// Whether the guardian has been told that it runs, or does not.
+    answered: bool,
 }
 
 /// All runs that may have processes.
 pub(super) struct Children {
     runs: Vec<Run>,
+    /// Runs whose warden was killed, so that their processes are nobody's.
+    forsaken: Vec<u64>,
     this: Pid,
+    /// Where wardens report.
+    reports: OwnedFd,
+    /// The other end, which each of them inherits.
+    wardens_end: OwnedFd,
 }
 
 impl Children {
-    pub(super) fn new() -> Self {
-        Self { runs: Vec::new(), this: rustix::process::getpid() }
+    pub(super) fn new() -> io::Result<Self> {
+        let (reports, wardens_end) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        rustix::io::ioctl_fionbio(&reports, true)?;
+        let this = rustix::process::getpid();
+        Ok(Self { runs: Vec::new(), forsaken: Vec::new(), this, reports, wardens_end })
     }
 
-    pub(super) fn any_stopping(&self) -> bool {
-        self.runs.iter().any(|run| run.stopping)
+    /// Readable when a warden has reported something.
+    pub(super) fn reports(&self) -> &OwnedFd {
+        &self.reports
     }
 
-    /// Starts a program from the descriptors that came with its request.
-    pub(super) fn launch(&mut self, id: u64, mut fds: Vec<OwnedFd>) -> io::Result<i32> {
+    /// Whether processes are left that only the guardian can end.
+    pub(super) fn any_forsaken(&self) -> bool {
+        !self.forsaken.is_empty()
+    }
+
+    /// Starts a program from the descriptors that came with its request. Its warden reports how that went.
+    pub(super) fn launch(&mut self, id: u64, mut fds: Vec<OwnedFd>) -> io::Result<()> {
         let extra = fds.split_off(fds.len().min(super::STANDARD_FDS));
         let Ok([description, stdin, stdout, stderr]) = <[OwnedFd; super::STANDARD_FDS]>::try_from(fds) else {
             return Err(io::ErrorKind::InvalidInput.into());
         };
         let spec = handover::from_memory_file(description)?;
-        let mut command = Command::new(&spec.program);
-        if let Some((name, rest)) = spec.argv.split_first() {
-            command.arg0(name).args(rest);
+        let charge = Charge { id, spec, streams: [stdin, stdout, stderr], extra };
+        match raw::fork()? {
+            None => become_warden(charge, &self.wardens_end),
+            Some(warden) => self.runs.push(Run { id, warden, answered: false }),
         }
-        command.env_clear().envs(spec.environment.iter().map(|(n, v)| (n, v)));
-        command.stdin(stdin).stdout(stdout).stderr(stderr);
-        let guardian = self.this;
-        let confinement = Prepared::new(&spec.confinement, &mut command)?;
-        raw::prepare_child(&mut command, extra, move || {
-            setsid()?;
-            set_parent_process_death_signal(Some(Signal::KILL))?;
-            // The guardian may have died before the signal was armed.
-            if getppid() != Some(guardian) {
-                return Err(io::Error::from_raw_os_error(libc::EPIPE));
-            }
-            confinement.apply()
-        });
-        let child = command.spawn()?;
-        let pid = child.id().cast_signed();
-        let leader = Pid::from_raw(pid).ok_or(io::ErrorKind::InvalidData)?;
-        self.runs.push(Run { id, leader, leader_ended: false, stopping: false, mark: mark_of(&spec) });
-        Ok(pid)
+        Ok(())
     }
 
     /// Sends `signal` to every process of the run; nothing happens if it is gone.
-    pub(super) fn signal(&mut self, id: u64, signal: i32) {
+    pub(super) fn signal(&self, id: u64, signal: i32) {
         let Some(signal) = Signal::from_named_raw(signal) else { return };
-        let orphans = self.orphans();
-        let Some(run) = self.runs.iter_mut().find(|run| run.id == id) else { return };
-        run.stopping = true;
-        let leader = run.leader.as_raw_pid();
-        let mut members = if run.leader_ended { Vec::new() } else { tree(leader) };
-        for orphan in orphans {
-            let below = tree(orphan);
-            members.extend(below.iter().filter(|p| belongs(p, run, &below)));
-        }
-        let outside: Vec<Pid> =
-            members.iter().filter(|p| p.group != leader).filter_map(|p| Pid::from_raw(p.pid)).collect();
-        // The group in one call, so that none of it can fork away from the signal. An error means that it is empty.
-        _ = kill_process_group(run.leader, signal);
-        for pid in outside {
-            _ = kill_process(pid, signal);
-        }
-    }
-
-    /// Children that were adopted: their parents ended before them.
-    fn orphans(&self) -> Vec<i32> {
-        let this = self.this.as_raw_pid();
-        let all = children(this)
-            .unwrap_or_else(|| process_table().iter().filter(|p| p.parent == this).map(|p| p.pid).collect());
-        let is_leader =
-            |pid: &i32| self.runs.iter().any(|run| !run.leader_ended && run.leader.as_raw_pid() == *pid);
-        all.into_iter().filter(|pid| !is_leader(pid)).collect()
-    }
-
-    /// Sends `signal` to everything below this process.
-    pub(super) fn signal_all(&self, signal: Signal) {
-        for process in descendants(&process_table(), self.this.as_raw_pid()) {
-            if let Some(pid) = Pid::from_raw(process.pid).filter(|_| !process.zombie) {
-                _ = kill_process(pid, signal);
+        let Some(run) = self.runs.iter().find(|run| run.id == id) else { return };
+        let warden = run.warden.as_raw_pid();
+        let mut told = HashSet::new();
+        for _ in 0..LOOKS_MAX {
+            let below = tree(warden);
+            let members = below.iter().filter(|process| process.pid != warden && !process.zombie);
+            let new: Vec<&Process> = members.filter(|process| told.insert(process.identity())).collect();
+            if new.is_empty() {
+                break;
             }
+            new.into_iter().for_each(|process| signal_process(process, signal));
+        }
+        if signal == Signal::KILL {
+            // One that was stopped could not collect them. It is a child not yet collected, so the id is its own.
+            _ = rustix::process::kill_process(run.warden, Signal::CONT);
         }
     }
 
-    /// Collects every child that has ended, adopted ones included. `false` if no child is left.
-    pub(super) fn reap(&mut self, reports: &mut Vec<Report>) -> bool {
-        loop {
-            match wait(WaitOptions::NOHANG) {
-                Ok(Some((pid, status))) => {
-                    let ended = self.runs.iter_mut().find(|run| run.leader == pid && !run.leader_ended);
-                    if let Some(run) = ended {
-                        run.leader_ended = true;
-                        let id = run.id;
-                        reports.push(match status.terminating_signal() {
-                            Some(signal) => Report::ExitedSignal { id, signal },
-                            None => Report::ExitedCode { id, code: status.exit_status().unwrap_or(0) },
-                        });
+    /// Sends `signal` to everything below this process but the wardens. `false` if there is nothing.
+    pub(super) fn signal_all(&self, signal: Signal) -> bool {
+        let wardens: HashSet<i32> = self.runs.iter().map(|run| run.warden.as_raw_pid()).collect();
+        let below = tree(self.this.as_raw_pid());
+        let is_own = |process: &&Process| {
+            process.pid != self.this.as_raw_pid() && !process.zombie && !wardens.contains(&process.pid)
+        };
+        let mut any = false;
+        for process in below.iter().filter(is_own) {
+            any = true;
+            signal_process(process, signal);
+        }
+        any
+    }
+
+    /// Kills the wardens, whose runs are over.
+    pub(super) fn kill_wardens(&self) {
+        for run in &self.runs {
+            _ = rustix::process::kill_process(run.warden, Signal::KILL);
+        }
+    }
+
+    /// Collects every child that has ended and passes on what wardens reported. `false` if no child is left.
+    pub(super) fn collect(&mut self, reports: &mut Vec<Report>) -> bool {
+        let mut ended = Vec::new();
+        let any =
+            loop {
+                match wait(WaitOptions::NOHANG) {
+                    Ok(Some((pid, status))) => {
+                        ended.extend(self.runs.iter().position(|run| run.warden == pid).map(|index| {
+                            (self.runs.swap_remove(index), status.terminating_signal().is_some())
+                        }));
                     }
+                    Ok(None) => break true,
+                    Err(rustix::io::Errno::INTR) => {}
+                    Err(_) => break false,
                 }
-                Ok(None) => return true,
-                Err(rustix::io::Errno::INTR) => {}
-                Err(_) => return false,
+            };
+        // What a warden said last was said before it ended.
+        self.take_reports(&mut ended, reports);
+        for (Run { id, answered, .. }, killed) in ended {
+            if !answered {
+                reports.push(Report::Refused { id, errno: libc::ECHILD, step: "its warden".to_owned() });
+            } else if killed {
+                self.forsaken.push(id);
+            } else {
+                reports.push(Report::Gone { id });
             }
+        }
+        if self.any_forsaken() && !self.end_strays() {
+            reports.extend(self.forsaken.drain(..).map(|id| Report::Gone { id }));
+        }
+        any
+    }
+
+    fn take_reports(&mut self, ended: &mut [(Run, bool)], reports: &mut Vec<Report>) {
+        let mut bytes = [0; PACKET_MAX_BYTES];
+        loop {
+            let length = match recv(&self.reports, &mut bytes[..], RecvFlags::empty()) {
+                Ok((_, length)) if length > 0 => length,
+                Err(rustix::io::Errno::INTR) => continue,
+                _ => return,
+            };
+            let Some(report) = Report::decode(&bytes[..length]) else { continue };
+            if let Report::Launched { id, .. } | Report::Refused { id, .. } = &report {
+                let all = self.runs.iter_mut().chain(ended.iter_mut().map(|(run, _)| run));
+                all.filter(|run| run.id == *id).for_each(|run| run.answered = true);
+            }
+            reports.push(report);
         }
     }
 
-    /// Drops the runs of which no process is left and reports them.
-    pub(super) fn find_empty(&mut self, reports: &mut Vec<Report>) {
-        if self.runs.iter().all(|run| !run.leader_ended) {
-            return;
+    /// Kills what was adopted from wardens that were killed. `false` if there is nothing.
+    fn end_strays(&self) -> bool {
+        let this = self.this.as_raw_pid();
+        let own = children(this)
+            .unwrap_or_else(|| process_table().iter().filter(|p| p.parent == this).map(|p| p.pid).collect());
+        let is_warden = |pid: &i32| self.runs.iter().any(|run| run.warden.as_raw_pid() == *pid);
+        let strays: Vec<i32> = own.into_iter().filter(|pid| !is_warden(pid)).collect();
+        for process in strays.iter().flat_map(|stray| tree(*stray)) {
+            signal_process(&process, Signal::KILL);
         }
-        // While every child is the first process of a run, nothing has lost its run.
-        let strays = self.orphans();
-        let mut below = None;
-        self.runs.retain(|run| {
-            if !run.leader_ended || test_kill_process_group(run.leader).is_ok() {
-                return true;
-            }
-            let below: &mut Vec<Process> =
-                below.get_or_insert_with(|| strays.iter().flat_map(|orphan| tree(*orphan)).collect());
-            let occupied = below.iter().any(|p| !p.zombie && belongs(p, run, below));
-            if !occupied {
-                reports.push(Report::Gone { id: run.id });
-            }
-            occupied
-        });
+        !strays.is_empty()
     }
-}
-
-fn mark_of(spec: &LaunchSpec) -> Vec<u8> {
-    use std::os::unix::ffi::OsStrExt;
-    let value =
-        spec.environment.iter().find(|(name, _)| name == MARK_NAME).map(|(_, value)| value.as_bytes());
-    [MARK_NAME.as_bytes(), b"=", value.unwrap_or_default()].concat()
-}
-
-/// Whether `process`, or an ancestor of it among `below`, is part of the run.
-fn belongs(process: &Process, run: &Run, below: &[Process]) -> bool {
-    let leader = run.leader.as_raw_pid();
-    let mut current = *process;
-    // As many steps as there are processes, in case the table, read while it changed, has a loop.
-    for _ in 0..=below.len() {
-        let own = current.pid == leader || current.group == leader || current.session == leader;
-        if own || marked(current.pid, &run.mark) {
-            return true;
-        }
-        match below.iter().find(|p| p.pid == current.parent) {
-            Some(parent) => current = *parent,
-            None => return false,
-        }
-    }
-    false
 }
