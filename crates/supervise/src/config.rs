@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::clock::{Clock, SystemClock};
 use crate::control::ControlHost;
@@ -11,6 +12,9 @@ use crate::event_log::EventLog;
 use crate::interpreter::Interpreters;
 use crate::manifest::Manifest;
 use crate::os::GuardianCommand;
+
+/// Time for plugins to end that service managers grant a whole server, as a rule.
+const STOP_BUDGET: Duration = Duration::from_secs(30);
 
 /// Everything given to [`crate::Supervisor::start`].
 #[derive(Debug, Clone)]
@@ -45,6 +49,8 @@ pub struct SupervisorConfig {
     pub cgroup_root: Option<PathBuf>,
     /// What tells the local time to plugins with calendar times.
     pub clock: Arc<dyn Clock>,
+    /// The most time that a stop of all plugins waits for them.
+    pub stop_budget: Duration,
     /// How to start the guardian.
     pub guardian: GuardianCommand,
 }
@@ -71,6 +77,7 @@ impl SupervisorConfig {
             control: None,
             cgroup_root: None,
             clock: Arc::new(SystemClock),
+            stop_budget: STOP_BUDGET,
             guardian: GuardianCommand::this_binary(),
         }
     }

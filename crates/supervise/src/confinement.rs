@@ -69,6 +69,11 @@ impl Confinement {
         *self == Self::default()
     }
 
+    /// What of it cannot be had on this machine: users, groups and paths that do not exist. Reads files.
+    pub fn mistakes(&self) -> Vec<String> {
+        crate::os::confinement_mistakes(self)
+    }
+
     /// Whether file access is restricted.
     pub fn restricts_files(&self) -> bool {
         self.read_paths.is_some() || self.write_paths.is_some()

@@ -101,7 +101,7 @@ impl ControlRecord {
         change(&mut self.inner().0);
     }
 
-    fn raise(&self, alert: &Alert) {
+    pub(crate) fn raise(&self, alert: &Alert) {
         let mut inner = self.inner();
         inner.0.alerts += 1;
         inner.1 = Some(alert.clone());

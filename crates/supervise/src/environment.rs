@@ -20,6 +20,8 @@ const OMITTED_LISTED_MAX: usize = 32;
 
 /// Names the file that holds the whole configuration.
 pub(crate) const CONFIG_FILE: &str = "LMCACHE_RUNTIME_PLUGIN_CONFIG_FILE";
+/// Names the process that a plugin runs beside, which is not its parent.
+const SERVER_PID: &str = "LMCACHE_RUNTIME_PLUGIN_SERVER_PID";
 const EXTRA_CONFIG: &str = "LMCACHE_RUNTIME_PLUGIN_EXTRA_CONFIG";
 const UNBUFFERED: &str = "PYTHONUNBUFFERED";
 /// Current and older prefix; the same four names follow either.
@@ -41,6 +43,8 @@ pub struct Briefing<'a> {
     pub extra_config: Option<&'a str>,
     /// The file that holds the whole configuration.
     pub config_file: &'a Path,
+    /// Id of the process that plugins run beside.
+    pub server_pid: u32,
 }
 
 /// The environment of a plugin: `inherited`, with the variables of the contract on top.
@@ -62,6 +66,7 @@ pub fn build(
         own.push((EXTRA_CONFIG.to_owned(), fitting(EXTRA_CONFIG, extra, briefing.config_file).into()));
     }
     own.push((CONFIG_FILE.to_owned(), briefing.config_file.into()));
+    own.push((SERVER_PID.to_owned(), briefing.server_pid.to_string().into()));
     own.push((UNBUFFERED.to_owned(), "1".into()));
 
     let taken = |name: &OsStr| is_contract(name) || is_of_service_manager(name);
@@ -186,6 +191,7 @@ mod tests {
             config,
             extra_config: extra,
             config_file: Path::new("/run/p/config.json"),
+            server_pid: 4711,
         };
         let list = build(inherited, briefing);
         let count = list.len();
@@ -206,6 +212,7 @@ mod tests {
         }
         assert_eq!(env["LMCACHE_RUNTIME_PLUGIN_EXTRA_CONFIG"], "{\"a\": 1}");
         assert_eq!(env["LMCACHE_RUNTIME_PLUGIN_CONFIG_FILE"], "/run/p/config.json");
+        assert_eq!(env["LMCACHE_RUNTIME_PLUGIN_SERVER_PID"], "4711");
         assert_eq!(env["PYTHONUNBUFFERED"], "1");
         assert_eq!((env["PATH"].as_str(), env["TOKEN"].as_str()), ("/bin", "x"));
     }
@@ -230,6 +237,7 @@ mod tests {
             config: "",
             extra_config: None,
             config_file: Path::new("/c"),
+            server_pid: 1,
         };
         let environment = build(inherited.map(|name| (name.into(), "x".into())), briefing);
         let has = |name: &str| environment.iter().any(|(have, _)| have == name);

@@ -116,6 +116,7 @@ pub(crate) fn why(phase: Phase, outcome: Outcome, is_success: bool) -> String {
         Phase::Stopping { next: Next::Run, .. } => Some("restarted"),
         Phase::Stopping { next: Next::Judge(FailCause::NotReady), .. } => Some("not ready in time"),
         Phase::Stopping { next: Next::Judge(FailCause::Hung), .. } => Some("hung"),
+        Phase::Stopping { next: Next::Judge(FailCause::Unsupervised), .. } => Some("supervision failed"),
         Phase::Stopping { next: Next::Judge(_), .. } => Some("ran too long"),
         _ => None,
     };
@@ -153,7 +154,12 @@ mod tests {
 
     #[test]
     fn who_asked_for_an_end_is_told() {
-        let stopping = |next, killed| Phase::Stopping { killed, deadline: std::time::Duration::ZERO, next };
+        let stopping = |next, killed| Phase::Stopping {
+            killed,
+            dumping: false,
+            deadline: std::time::Duration::ZERO,
+            next,
+        };
         assert_eq!(why(stopping(Next::Stopped, true), Outcome::Signal(9), false), "stopped, killed");
         assert_eq!(why(stopping(Next::Judge(FailCause::Hung), false), Outcome::Code(0), true), "hung");
         assert_eq!(why(Phase::Exited, Outcome::Code(7), false), "failed");

@@ -7,9 +7,11 @@
 //! process events and the passing of time, and performs its actions through a [`spawner::Spawner`].
 //!
 //! The only real spawner talks to a **guardian**: this same binary, started again as a small single-threaded process. It alone forks, so the
-//! server with its large memory never does, and every plugin is its child. Since it is a child subreaper, whatever a plugin starts
-//! stays below it: double forks and new sessions included. It holds one end of a socket whose other end only the server has. When that
-//! reports end of file, the guardian ends all that is below it; when the guardian dies, the kernel kills the plugins and the server the rest.
+//! server with its large memory never does. For each run it forks a **warden**, a child subreaper between it and the plugin: whatever the plugin
+//! starts stays below, double forks and new sessions included. The guardian holds one end of a socket whose other end only the server has. When
+//! that reports end of file, it ends all that is below it; when the guardian dies, wardens end their runs and the server the rest.
+//!
+//! Files of plugins are read by one reader per [`location`], away from the thread that supervises.
 //!
 //! Output is read by the plugin's task in bounded turns: lines are cut, counted, rate-limited and escaped on their way to the log.
 //!

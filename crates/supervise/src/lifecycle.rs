@@ -4,12 +4,12 @@
 //! fixed point) and jitter comes from a seed in the state, so equal inputs give equal outputs.
 //!
 //! ```text
-//! Waiting -> Launching -> Starting -> Ready -> Exited | Failed
-//!               ^            |          |         (policy)
+//! Waiting -> Launching -> Starting -> Ready | Degraded -> Exited | Failed
+//!               ^            |          |                  (policy)
 //!               |            v          v
 //!            Backoff <--- exit without being asked
 //!
-//! Launching | Starting | Ready -> Stopping(asked) -> Stopping(killed) -> Stopped | Disabled | Launching
+//! Launching | Starting | Ready -> Stopping(asked) -> Stopping(dumping) -> Stopping(killed) -> Stopped | Disabled | Launching
 //! ```
 //!
 //! A run is over only when its last process is gone, not when its first one is: [`Event::Exited`] reports the first process,
@@ -87,6 +87,11 @@ impl Lifecycle {
         self.occupied
     }
 
+    /// The rules it lives by.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
     /// Replaces the policy; it counts from the next decision.
     pub fn set_policy(&mut self, policy: Policy) {
         self.policy = policy;
@@ -101,6 +106,13 @@ impl Lifecycle {
         }
     }
 
+    /// Adds to the time that a plugin has to become ready what was lost otherwise.
+    pub fn excuse(&mut self, lost: Duration) {
+        if let Phase::Starting { since } = &mut self.phase {
+            *since = since.saturating_add(lost);
+        }
+    }
+
     /// When [`Event::Elapsed`] is due, if nothing else happens before.
     pub fn deadline(&self) -> Option<Duration> {
         match self.phase {
@@ -108,9 +120,11 @@ impl Lifecycle {
             Phase::Stopping { deadline, .. } => Some(deadline),
             Phase::Starting { since } => {
                 let limits = [self.policy.ready_timeout, self.policy.run_timeout];
-                limits.into_iter().flatten().min().map(|timeout| since + timeout)
+                limits.into_iter().flatten().min().map(|timeout| since.saturating_add(timeout))
             }
-            Phase::Ready { since } => self.policy.run_timeout.map(|timeout| since + timeout),
+            Phase::Ready { since } | Phase::Degraded { since } => {
+                self.policy.run_timeout.map(|timeout| since.saturating_add(timeout))
+            }
             _ => None,
         }
     }
@@ -127,8 +141,11 @@ impl Lifecycle {
             Event::Launched => self.launched(now),
             Event::LaunchFailed => self.launch_failed(now),
             Event::Rejected => self.rejected(now),
-            Event::BecameReady => self.became_ready(),
+            Event::BecameReady | Event::Degraded | Event::Recovered => self.changed(event),
+            Event::Leaving => self.leaving(now),
             Event::Hung => self.give_up_run(FailCause::Hung, now),
+            Event::TimeIsUp => self.time_is_up(now),
+            Event::Unsupervised => self.unsupervised(now),
             Event::Exited(outcome) => self.exited(outcome, now),
             Event::Gone => self.gone(now),
             Event::Lost => self.lost(now),
@@ -138,27 +155,46 @@ impl Lifecycle {
     }
 
     fn asked(&mut self, event: Event, now: Duration) -> Vec<Action> {
+        if self.is_disabled() && !matches!(event, Event::Enable | Event::Disable) {
+            return Vec::new();
+        }
+        if matches!(event, Event::Start | Event::Restart | Event::Enable) && !self.is_up_to(event) {
+            // What was asked for is no failure, and forgives those before.
+            self.forgive();
+        }
         match event {
             Event::Enable if self.phase == Phase::Disabled => {
                 self.phase = Phase::Stopped;
                 self.arm(now)
             }
             Event::Enable => self.withdraw(Next::Disabled, Next::Run),
-            _ if self.is_disabled() && event != Event::Disable => Vec::new(),
             Event::Start if self.is_up() => Vec::new(),
             Event::Start => match self.phase {
+                Phase::Stopping { next: Next::Itself, .. } => self.end_with(Next::Run, now),
                 Phase::Stopping { .. } | Phase::Launching { .. } => self.withdraw(Next::Stopped, Next::Run),
                 Phase::Waiting => self.arm(now),
-                _ => self.begin_afresh(now),
+                _ => self.begin(now),
             },
             Event::Restart => match self.phase {
                 Phase::Stopping { .. } => self.end_with(Next::Run, now),
                 _ if self.occupied => self.end_with(Next::Run, now),
+                // It has not come to its turn yet, and reads its files when it does.
+                Phase::Waiting => Vec::new(),
                 _ => self.arm(now),
             },
             Event::Stop => self.end_with(Next::Stopped, now),
             _ => self.end_with(Next::Disabled, now),
         }
+    }
+
+    /// Whether a plugin already is what it is asked to become.
+    fn is_up_to(&self, event: Event) -> bool {
+        event != Event::Restart && self.is_up()
+    }
+
+    fn forgive(&mut self) {
+        self.failures = 0;
+        self.recent.clear();
     }
 
     /// Replaces one pending outcome of a stop by another.
@@ -174,7 +210,10 @@ impl Lifecycle {
     fn is_up(&self) -> bool {
         matches!(
             self.phase,
-            Phase::Launching { next: Next::Run } | Phase::Starting { .. } | Phase::Ready { .. }
+            Phase::Launching { next: Next::Run }
+                | Phase::Starting { .. }
+                | Phase::Ready { .. }
+                | Phase::Degraded { .. }
         )
     }
 
@@ -189,16 +228,9 @@ impl Lifecycle {
 
     /// Starts a run, or waits for its time where a calendar says when.
     fn arm(&mut self, now: Duration) -> Vec<Action> {
-        let Some(until) = self.turn else { return self.begin_afresh(now) };
-        self.failures = 0;
+        let Some(until) = self.turn else { return self.begin(now) };
         self.phase = Phase::Scheduled { until };
         Vec::new()
-    }
-
-    fn begin_afresh(&mut self, now: Duration) -> Vec<Action> {
-        self.failures = 0;
-        self.recent.clear();
-        self.begin(now)
     }
 
     /// Starts a run, or first ends what the previous one left behind.
@@ -227,8 +259,7 @@ impl Lifecycle {
             Phase::Launching { next: pending } => *pending = next,
             Phase::Stopping { next: pending, .. } => *pending = next,
             _ if self.occupied => {
-                self.phase =
-                    Phase::Stopping { killed: false, deadline: now + self.policy.stop_timeout, next };
+                self.phase = self.stopping(next, now);
                 return vec![Action::AskToStop];
             }
             _ => return self.go_on(next, now),
@@ -236,10 +267,27 @@ impl Lifecycle {
         Vec::new()
     }
 
+    /// The first step of a stop.
+    fn stopping(&self, next: Next, now: Duration) -> Phase {
+        let deadline = now.saturating_add(self.policy.stop_timeout);
+        Phase::Stopping { killed: false, dumping: false, deadline, next }
+    }
+
+    /// The last step of a stop.
+    fn kill(&mut self, next: Next, now: Duration) -> Vec<Action> {
+        let deadline = now.saturating_add(KILL_AGAIN_AFTER);
+        self.phase = Phase::Stopping { killed: true, dumping: false, deadline, next };
+        vec![Action::Kill]
+    }
+
     fn go_on(&mut self, next: Next, now: Duration) -> Vec<Action> {
         match next {
             Next::Run => return self.begin(now),
             Next::Judge(cause) => self.judge(false, Some(cause), now),
+            Next::Itself => {
+                let success = self.last_exit.is_some_and(|outcome| self.policy.is_success(outcome));
+                self.judge(success, None, now);
+            }
             Next::Stopped => self.phase = Phase::Stopped,
             Next::Disabled => self.phase = Phase::Disabled,
         }
@@ -274,16 +322,46 @@ impl Lifecycle {
         Vec::new()
     }
 
-    fn became_ready(&mut self) -> Vec<Action> {
-        if let Phase::Starting { since } = self.phase {
-            self.phase = Phase::Ready { since };
+    fn changed(&mut self, event: Event) -> Vec<Action> {
+        self.phase = match (event, self.phase) {
+            (Event::BecameReady, Phase::Starting { since }) => Phase::Ready { since },
+            (Event::Degraded, Phase::Ready { since }) => Phase::Degraded { since },
+            (Event::Recovered, Phase::Degraded { since }) => Phase::Ready { since },
+            (_, phase) => phase,
+        };
+        Vec::new()
+    }
+
+    /// It ends by itself and is given as much time for that as if it had been asked to.
+    fn leaving(&mut self, now: Duration) -> Vec<Action> {
+        if let Phase::Starting { .. } | Phase::Ready { .. } | Phase::Degraded { .. } = self.phase {
+            self.phase = self.stopping(Next::Itself, now);
         }
         Vec::new()
     }
 
+    fn time_is_up(&mut self, now: Duration) -> Vec<Action> {
+        match self.phase {
+            Phase::Stopping { killed: false, next, .. } => self.kill(next, now),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Nobody knows what the run has been through, so it is killed and judged as failed.
+    fn unsupervised(&mut self, now: Duration) -> Vec<Action> {
+        match self.phase {
+            Phase::Launching { .. } => self.launch_failed(now),
+            Phase::Stopping { next, .. } if self.occupied => self.kill(next, now),
+            _ if self.occupied => self.kill(Next::Judge(FailCause::Unsupervised), now),
+            _ => Vec::new(),
+        }
+    }
+
     fn give_up_run(&mut self, cause: FailCause, now: Duration) -> Vec<Action> {
         match self.phase {
-            Phase::Starting { .. } | Phase::Ready { .. } => self.end_with(Next::Judge(cause), now),
+            Phase::Starting { .. } | Phase::Ready { .. } | Phase::Degraded { .. } => {
+                self.end_with(Next::Judge(cause), now)
+            }
             _ => Vec::new(),
         }
     }
@@ -294,10 +372,9 @@ impl Lifecycle {
         }
         self.leader_gone = true;
         self.last_exit = Some(outcome);
-        if let Phase::Starting { since } | Phase::Ready { since } = self.phase {
+        if let Phase::Starting { since } | Phase::Ready { since } | Phase::Degraded { since } = self.phase {
             if now.saturating_sub(since) >= self.policy.stable_after {
-                self.failures = 0;
-                self.recent.clear();
+                self.forgive();
             }
             self.judge(self.policy.is_success(outcome), None, now);
         }
@@ -312,16 +389,13 @@ impl Lifecycle {
             Restart::Always => true,
         };
         self.failures = if success { 0 } else { self.failures.saturating_add(1) };
-        let by_interval = self.policy.interval.map(|interval| self.started_at + interval);
+        let by_interval = self.policy.interval.map(|interval| self.started_at.saturating_add(interval));
         let next_turn = self.turn.or(by_interval).filter(|_| !again);
         self.phase = match (again, success) {
             _ if next_turn.is_some() => Phase::Scheduled { until: next_turn.unwrap_or(now).max(now) },
-            (true, _) => Phase::Backoff { until: now + self.delay() },
+            (true, _) => Phase::Backoff { until: now.saturating_add(self.delay()) },
             (false, true) => Phase::Exited,
-            (false, false) => match cause {
-                Some(cause) => Phase::Failed { cause },
-                None => Phase::Failed { cause: FailCause::Exit },
-            },
+            (false, false) => Phase::Failed { cause: cause.unwrap_or(FailCause::Exit) },
         };
     }
 
@@ -336,7 +410,7 @@ impl Lifecycle {
         match self.phase {
             Phase::Stopping { next, .. } => self.go_on(next, now),
             // The report of the exit was lost on the way; the run is over all the same.
-            Phase::Starting { .. } | Phase::Ready { .. } => {
+            Phase::Starting { .. } | Phase::Ready { .. } | Phase::Degraded { .. } => {
                 self.judge(false, None, now);
                 Vec::new()
             }
@@ -355,10 +429,11 @@ impl Lifecycle {
             Phase::Launching { .. }
             | Phase::Starting { .. }
             | Phase::Ready { .. }
+            | Phase::Degraded { .. }
             | Phase::Stopping { .. } => {
                 self.last_exit = Some(Outcome::Lost);
                 self.failures = self.failures.saturating_add(1);
-                self.phase = Phase::Backoff { until: now + self.delay() };
+                self.phase = Phase::Backoff { until: now.saturating_add(self.delay()) };
                 Vec::new()
             }
             _ => Vec::new(),
@@ -377,15 +452,21 @@ impl Lifecycle {
                 self.begin(now)
             }
             Phase::Starting { since }
-                if self.policy.ready_timeout.is_some_and(|limit| now >= since + limit) =>
+                if self.policy.ready_timeout.is_some_and(|limit| now >= since.saturating_add(limit)) =>
             {
                 self.give_up_run(FailCause::NotReady, now)
             }
-            Phase::Starting { .. } | Phase::Ready { .. } => self.give_up_run(FailCause::Timeout, now),
-            Phase::Stopping { next, .. } => {
-                self.phase = Phase::Stopping { killed: true, deadline: now + KILL_AGAIN_AFTER, next };
-                vec![Action::Kill]
+            Phase::Starting { .. } | Phase::Ready { .. } | Phase::Degraded { .. } => {
+                self.give_up_run(FailCause::Timeout, now)
             }
+            Phase::Stopping { killed: false, dumping: false, next, .. }
+                if self.policy.dump_signal.is_some() =>
+            {
+                let deadline = now.saturating_add(self.policy.dump_timeout);
+                self.phase = Phase::Stopping { killed: false, dumping: true, deadline, next };
+                vec![Action::Dump]
+            }
+            Phase::Stopping { next, .. } => self.kill(next, now),
             _ => Vec::new(),
         }
     }

@@ -124,7 +124,9 @@ pub enum WatchdogAction {
     /// The run is ended as failed.
     #[default]
     End,
-    /// The log says so, and again after each further such time.
+    /// It counts as degraded until the next sign, and an alert is raised.
+    Alert,
+    /// It counts as degraded until the next sign; the log says so, and again after each further such time.
     Log,
 }
 

@@ -15,6 +15,8 @@ const STATUS_MAX_CHARS: usize = 200;
 pub(crate) struct Notice {
     pub(crate) ready: bool,
     pub(crate) alive: bool,
+    /// It is about to end by itself.
+    pub(crate) leaving: bool,
     pub(crate) status: Option<String>,
 }
 
@@ -57,6 +59,7 @@ fn parse(message: &[u8]) -> Notice {
         match line {
             b"READY=1" => notice.ready = true,
             b"WATCHDOG=1" => notice.alive = true,
+            b"STOPPING=1" => notice.leaving = true,
             _ => {
                 if let Some(text) = line.strip_prefix(b"STATUS=") {
                     let text: String = String::from_utf8_lossy(text).chars().take(STATUS_MAX_CHARS).collect();
@@ -80,7 +83,7 @@ mod tests {
         sender.send_to(b"READY=1\nSTATUS=warm\x1b\nMAINPID=1\n", socket.path()).unwrap();
         assert_eq!(
             socket.next().await,
-            Notice { ready: true, alive: false, status: Some("warm\\x1b".into()) }
+            Notice { ready: true, status: Some("warm\\x1b".into()), ..Notice::default() }
         );
         sender.send_to(b"WATCHDOG=1", socket.path()).unwrap();
         assert!(socket.next().await.alive);

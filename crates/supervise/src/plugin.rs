@@ -1,7 +1,13 @@
 //! The task of one plugin: it alone drives that plugin's lifecycle, holds its pipes and publishes its status.
 
-use std::future::pending;
+mod notes;
+mod watching;
+
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -9,26 +15,28 @@ use tokio::time::Instant;
 
 use crate::alarm::{Alarm, CLOCK_CHECK_AFTER};
 use crate::cgroup::{CgroupStatus, RunGroup};
-use crate::control::{Alert, Channel};
+use crate::control::Channel;
 use crate::error::SuperviseError;
 use crate::feed::Feed;
-use crate::history::why;
 use crate::launch::{Launched, Shared, launch, read_files};
 use crate::lifecycle::{Action, Event, Lifecycle, Phase};
 use crate::location::Progress;
-use crate::manifest::{Manifest, Readiness, WatchdogAction};
+use crate::manifest::{Manifest, Readiness};
 use crate::metric_lines::MetricLines;
-use crate::notify::Notice;
 use crate::output::{Awaited, LineLog, Output};
+use crate::policy::StopSignal;
 use crate::roster::{Origin, Records};
 use crate::senses::Senses;
 use crate::severity::Severity;
-use crate::spawner::{LaunchId, Outcome, ProcessEvent, RunSignal, Spawner};
+use crate::spawner::{LaunchId, ProcessEvent, RunSignal, Spawner};
 use crate::text::shown;
 use crate::turns::{at, control_turn, feed_turn, metrics_turn, next_event, next_notice};
 
-/// How long the log line about an exit waits for the last output, if a descendant keeps the pipe open.
-const LAST_OUTPUT_WAIT: Duration = Duration::from_millis(200);
+use self::notes::{Consequence, UnloggedExit};
+use self::watching::output_turn;
+
+/// Rest before a plugin whose supervision failed is driven again.
+const RECOVERY_PAUSE: Duration = Duration::from_secs(1);
 
 /// What a plugin's task publishes after every event.
 #[derive(Debug, Clone)]
@@ -90,6 +98,10 @@ pub(crate) struct Plugin<S> {
     control: Option<Channel>,
     /// Standard input of the run, until it is closed.
     feed: Option<Feed>,
+    /// Whether the supervisor has let go of it.
+    released: bool,
+    /// Whether what drove it failed, so that it is not known what its run has been through.
+    unsupervised: bool,
 }
 
 /// The current or latest run.
@@ -99,15 +111,8 @@ struct Run {
     /// Its control group, until it is gone.
     group: Option<RunGroup>,
     unlogged_exit: Option<UnloggedExit>,
-}
-
-/// An exit that is not in the log yet, because the last output comes first.
-#[derive(Clone, Copy)]
-struct UnloggedExit {
-    outcome: Outcome,
-    /// Whether it was a success or asked for.
-    expected: bool,
-    latest: Instant,
+    /// What followed the exit, to be logged after it.
+    unlogged_consequence: Option<Consequence>,
 }
 
 impl<S: Spawner> Plugin<S> {
@@ -141,19 +146,34 @@ impl<S: Spawner> Plugin<S> {
             metrics: None,
             control: None,
             feed: None,
+            released: false,
+            unsupervised: false,
         }
     }
 
-    /// Runs until the supervisor has let go of the plugin and nothing of it is left.
+    /// Runs until the supervisor has let go of the plugin and nothing of it is left. What goes wrong here costs the plugin its run and nobody
+    /// their plugin.
     pub(crate) async fn supervise(mut self) {
-        let mut released = false;
-        while !(released && self.published.at_rest()) {
+        while unwinding(self.drive()).await.is_err() {
+            tracing::error!(target: "larder_supervise", "Supervision of runtime plugin {} failed, killing its run", self.label);
+            self.unsupervised = true;
+            tokio::time::sleep(RECOVERY_PAUSE).await;
+        }
+        self.finish_run();
+    }
+
+    async fn drive(&mut self) {
+        if std::mem::take(&mut self.unsupervised) {
+            self.apply(Event::Unsupervised).await;
+            self.publish();
+        }
+        while !(self.released && self.published.at_rest()) {
             let deadline = self.deadline();
             let watchdog = self.senses.as_ref().and_then(Senses::deadline);
             let event = tokio::select! {
                 biased;
-                command = self.commands.recv(), if !released => {
-                    released = command.is_none();
+                command = self.commands.recv(), if !self.released => {
+                    self.released = command.is_none();
                     self.published.commands += 1;
                     self.read_policy(command).await;
                     let command = command.unwrap_or(Event::Stop);
@@ -167,21 +187,16 @@ impl<S: Spawner> Plugin<S> {
                         ProcessEvent::Lost => Event::Lost,
                     })
                 }
-                () = at(deadline) => Some(Event::Elapsed),
+                () = at(deadline) => self.judge_deadline(deadline).await,
                 notice = next_notice(&mut self.senses) => self.take_notice(notice),
-                () = at(watchdog) => self.miss_sign_of_life(),
+                () = at(watchdog) => self.judge_silence(watchdog).await,
                 () = metrics_turn(&mut self.metrics) => None,
                 alert = control_turn(&mut self.control) => {
                     self.log_alert(alert);
                     None
                 }
                 () = feed_turn(&mut self.feed) => None,
-                () = output_turn(&mut self.run, &mut self.log) => {
-                    if let Some(senses) = &mut self.senses {
-                        senses.heard_output();
-                    }
-                    self.log.take_found().then_some(Event::BecameReady)
-                }
+                () = output_turn(&mut self.run, &mut self.log) => self.hear_output(),
             };
             self.log_exit_if_due();
             if let Some(event) = event {
@@ -189,11 +204,11 @@ impl<S: Spawner> Plugin<S> {
                 self.publish();
             }
         }
-        self.finish_run();
     }
 
     fn deadline(&self) -> Option<Instant> {
-        let deadline = self.shared.epoch + self.lifecycle.deadline()?;
+        // One beyond all times never comes.
+        let deadline = self.shared.epoch.checked_add(self.lifecycle.deadline()?)?;
         let by_calendar =
             matches!(self.lifecycle.phase(), Phase::Scheduled { .. }) && self.manifest.policy.cron.is_some();
         Some(if by_calendar { deadline.min(Instant::now() + CLOCK_CHECK_AFTER) } else { deadline })
@@ -227,8 +242,9 @@ impl<S: Spawner> Plugin<S> {
         let mut pending = vec![event];
         while let Some(event) = pending.pop() {
             self.read_calendar();
+            let before = self.lifecycle.phase();
             let (next, actions) = self.lifecycle.clone().step(event, self.shared.now());
-            self.note_phase(next.phase());
+            self.note_phase(before, next.phase());
             self.lifecycle = next;
             // Between runs that follow each other nothing is missed; a plugin at rest is not listened for.
             if matches!(
@@ -243,8 +259,13 @@ impl<S: Spawner> Plugin<S> {
                     Action::AskToStop => {
                         self.signal(RunSignal::Stop(self.manifest.policy.stop_signal)).await;
                     }
+                    Action::Dump => {
+                        let signal = self.manifest.policy.dump_signal.unwrap_or(StopSignal::SigQuit);
+                        self.signal(RunSignal::Stop(signal)).await;
+                    }
                     Action::Kill => {
-                        self.published.kills += 1;
+                        let again = matches!(before, Phase::Stopping { killed: true, .. });
+                        self.published.kills += u64::from(!again);
                         self.signal(RunSignal::Kill).await;
                     }
                 }
@@ -308,7 +329,7 @@ impl<S: Spawner> Plugin<S> {
             }
         }
         self.published.cgroup = group.as_ref().map(|group| group.status().clone());
-        self.run = Some(Run { id, output, group, unlogged_exit: None });
+        self.run = Some(Run { id, output, group, unlogged_exit: None, unlogged_consequence: None });
         Ok(pid)
     }
 
@@ -321,110 +342,6 @@ impl<S: Spawner> Plugin<S> {
             group.kill();
         }
         self.shared.spawner.signal(run.id, signal).await;
-    }
-
-    fn miss_sign_of_life(&mut self) -> Option<Event> {
-        tracing::warn!(target: "larder_supervise", "Runtime plugin {} gives no sign of life", self.label);
-        match (self.manifest.watchdog_action, &mut self.senses) {
-            (WatchdogAction::Log, Some(senses)) => {
-                senses.forgive();
-                None
-            }
-            _ => {
-                self.senses = None;
-                Some(Event::Hung)
-            }
-        }
-    }
-
-    fn take_notice(&mut self, notice: Notice) -> Option<Event> {
-        if notice.status.is_some() {
-            self.published.status_text = notice.status;
-            self.publish();
-        }
-        notice.ready.then_some(Event::BecameReady)
-    }
-
-    fn note_process_event(&mut self, event: ProcessEvent) {
-        self.senses = None;
-        self.feed = None;
-        self.published.status_text = None;
-        let (outcome, wait) = match event {
-            ProcessEvent::Exited(outcome) => (outcome, LAST_OUTPUT_WAIT),
-            ProcessEvent::Lost => (Outcome::Lost, Duration::ZERO),
-            ProcessEvent::Gone => {
-                if let Some(run) = &mut self.run {
-                    run.group = None;
-                }
-                return;
-            }
-        };
-        self.published.pid = None;
-        let phase = self.lifecycle.phase();
-        let why = why(phase, outcome, self.manifest.policy.is_success(outcome));
-        self.records.history.end(Some(outcome.code()), why);
-        let asked = matches!(self.lifecycle.phase(), Phase::Stopping { .. });
-        let expected = asked || self.manifest.policy.is_success(outcome);
-        if let Some(run) = &mut self.run {
-            run.unlogged_exit.get_or_insert(UnloggedExit {
-                outcome,
-                expected,
-                latest: Instant::now() + wait,
-            });
-        }
-    }
-
-    /// Logs an exit after the last output, or once waiting for that has taken too long.
-    fn log_exit_if_due(&mut self) {
-        let Some(run) = &mut self.run else { return };
-        let Some(exit) = run.unlogged_exit else { return };
-        if !run.output.ended() && Instant::now() < exit.latest {
-            return;
-        }
-        run.unlogged_exit = None;
-        let (label, code) = (&self.label, exit.outcome.code());
-        let severity = if exit.expected { Severity::Info } else { Severity::Warn };
-        self.records.journal.note(severity, &format!("exited with code {code}"));
-        if exit.expected {
-            tracing::info!(target: "larder_supervise", "Runtime plugin {label} exited with code {code}");
-        } else {
-            tracing::warn!(target: "larder_supervise", "Runtime plugin {label} exited with code {code}");
-        }
-    }
-
-    fn note_phase(&mut self, next: Phase) {
-        if next == self.lifecycle.phase() {
-            return;
-        }
-        let (label, journal) = (&self.label, &self.records.journal);
-        match next {
-            Phase::Backoff { until } => {
-                let wait_ms = until.saturating_sub(self.shared.now()).as_millis();
-                journal.note(Severity::Info, &format!("restarts in {wait_ms} ms"));
-                tracing::info!(target: "larder_supervise", "Runtime plugin {label} restarts in {wait_ms} ms");
-            }
-            Phase::Failed { cause } => {
-                journal.note(Severity::Error, &format!("is not started again: {cause}"));
-                self.published.last_error.get_or_insert_with(|| cause.to_string());
-                tracing::error!(target: "larder_supervise", "Runtime plugin {label} is not started again: {cause}");
-            }
-            Phase::Stopping { killed: true, .. } => {
-                journal.note(Severity::Warn, "did not stop in time, killing it");
-                tracing::warn!(target: "larder_supervise", "Runtime plugin {label} did not stop in time, killing it");
-            }
-            _ => {}
-        }
-    }
-
-    fn log_alert(&self, alert: Option<Alert>) {
-        let Some(Alert { severity, text }) = alert else { return };
-        let label = &self.label;
-        match severity {
-            Severity::Debug => tracing::debug!(target: "larder_supervise", "[{label}] alert: {text}"),
-            Severity::Info => tracing::info!(target: "larder_supervise", "[{label}] alert: {text}"),
-            Severity::Warn => tracing::warn!(target: "larder_supervise", "[{label}] alert: {text}"),
-            Severity::Error => tracing::error!(target: "larder_supervise", "[{label}] alert: {text}"),
-        }
     }
 
     fn finish_run(&mut self) {
@@ -451,15 +368,12 @@ impl<S: Spawner> Plugin<S> {
     }
 }
 
-/// Relays some output, or returns when an exit that waits for the last output must be logged.
-async fn output_turn(run: &mut Option<Run>, log: &mut LineLog) {
-    let Some(run) = run else { return pending().await };
-    let latest = run.unlogged_exit.map(|exit| exit.latest);
-    if latest.is_some() && run.output.ended() {
-        return;
-    }
-    tokio::select! {
-        () = run.output.turn(log) => {}
-        () = at(latest) => {}
-    }
+/// The result of `work`, or that it panicked; the panic has been told by then.
+async fn unwinding<T>(work: impl Future<Output = T>) -> Result<T, ()> {
+    let mut work = pin!(work);
+    let turn = poll_fn(|context| {
+        catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context)))
+            .map_or(Poll::Ready(Err(())), |poll| poll.map(Ok))
+    });
+    turn.await
 }

@@ -63,6 +63,10 @@ pub struct Policy {
     pub stop_timeout: Duration,
     /// The stop signal.
     pub stop_signal: StopSignal,
+    /// Sent once `stop_timeout` is over, so that what hangs leaves a trace before it is killed.
+    pub dump_signal: Option<StopSignal>,
+    /// Time between `dump_signal` and SIGKILL.
+    pub dump_timeout: Duration,
     /// Exit codes that count as success; 0 always does.
     pub success_codes: Vec<i32>,
 }
@@ -84,12 +88,20 @@ impl Default for Policy {
             ready_timeout: None,
             stop_timeout: Duration::from_secs(5),
             stop_signal: StopSignal::SigTerm,
+            dump_signal: None,
+            dump_timeout: Duration::from_secs(2),
             success_codes: Vec::new(),
         }
     }
 }
 
 impl Policy {
+    /// The longest time between the request to end and SIGKILL.
+    pub fn stop_time(&self) -> Duration {
+        let dump = self.dump_signal.map_or(Duration::ZERO, |_| self.dump_timeout);
+        self.stop_timeout.saturating_add(dump)
+    }
+
     /// Whether a run that ended like this achieved what it was meant to.
     pub fn is_success(&self, outcome: Outcome) -> bool {
         matches!(outcome, Outcome::Code(code) if code == 0 || self.success_codes.contains(&code))

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use serde::Serialize;
 use tokio::sync::watch;
@@ -69,6 +70,8 @@ pub(crate) struct Origin {
 pub(crate) struct Orders {
     pub(crate) enabled: bool,
     pub(crate) after: Vec<String>,
+    /// The longest time it may take to end.
+    pub(crate) stop_time: Duration,
     pub(crate) fingerprint: Fingerprint,
 }
 

@@ -7,30 +7,63 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 
 use crate::error::SuperviseError;
 
 /// How the directory's name begins; nothing else is ever removed.
 pub(crate) const PREFIX: &str = "larder-plugins-";
 
-/// A directory that only this user can enter.
+/// Bytes of the longest name in it, below which sockets have theirs.
+const NAME_MAX_BYTES: usize = 32;
+/// Bytes of the longest path of a socket.
+const SOCKET_PATH_MAX_BYTES: usize = 107;
+/// A directory without an owner is not swept before it is so old: its owner may be about to take it.
+const UNOWNED_MIN: Duration = Duration::from_secs(60);
+
+/// A directory of this user.
 #[derive(Debug)]
 pub(crate) struct Scratch {
     path: PathBuf,
+    /// Locked for as long as the directory is in use.
+    _owned: File,
 }
 
 impl Scratch {
-    /// Makes a new directory below `parent`.
-    pub(crate) fn create(parent: &Path) -> Result<Self, SuperviseError> {
+    /// Makes a new directory in the first of `parents` in which that is possible; one that leaves room for the paths of sockets comes first.
+    pub(crate) fn create_in(parents: &[PathBuf]) -> Result<Self, SuperviseError> {
+        let (fitting, long): (Vec<_>, Vec<_>) = parents.iter().partition(|parent| leaves_room(parent));
+        let mut failure = None;
+        for parent in fitting.into_iter().chain(long) {
+            match Self::create(parent) {
+                Ok(scratch) => return Ok(scratch),
+                Err(error) => failure = failure.or(Some(error)),
+            }
+        }
+        let none =
+            || SuperviseError::RuntimeDir { path: PathBuf::new(), source: io::ErrorKind::NotFound.into() };
+        Err(failure.unwrap_or_else(none))
+    }
+
+    /// Makes a new directory below `parent`, and removes those that nobody owns any more.
+    fn create(parent: &Path) -> Result<Self, SuperviseError> {
         static SERIAL: AtomicU32 = AtomicU32::new(0);
+        sweep(parent);
         let mut last = io::Error::from(io::ErrorKind::AlreadyExists);
         for _ in 0..100 {
             let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
             let path = parent.join(format!("{PREFIX}{}-{serial}", std::process::id()));
+            let failed = |source| SuperviseError::RuntimeDir { path: path.clone(), source };
             match DirBuilder::new().mode(0o700).create(&path) {
-                Ok(()) => return Ok(Self { path }),
+                Ok(()) => {
+                    let owned = File::open(&path).map_err(failed)?;
+                    flock(&owned, FlockOperation::NonBlockingLockShared).map_err(|e| failed(e.into()))?;
+                    return Ok(Self { path, _owned: owned });
+                }
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => last = e,
-                Err(source) => return Err(SuperviseError::RuntimeDir { path, source }),
+                Err(source) => return Err(failed(source)),
             }
         }
         Err(SuperviseError::RuntimeDir { path: parent.to_path_buf(), source: last })
@@ -62,10 +95,34 @@ impl Drop for Scratch {
     }
 }
 
+fn leaves_room(parent: &Path) -> bool {
+    let own = PREFIX.len() + "/4294967295-4294967295/".len();
+    parent.as_os_str().len() + own + NAME_MAX_BYTES <= SOCKET_PATH_MAX_BYTES
+}
+
+/// Removes what servers have left that were killed together with their guardians.
+fn sweep(parent: &Path) {
+    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(PREFIX) && is_unowned(&entry.path()) {
+            // Another user's cannot be removed, and is not ours to remove.
+            _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+fn is_unowned(path: &Path) -> bool {
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let Ok(folder) = rustix::fs::open(path, flags, Mode::empty()).map(File::from) else { return false };
+    let age = folder.metadata().ok().and_then(|meta| meta.modified().ok()?.elapsed().ok());
+    age.is_some_and(|age| age >= UNOWNED_MIN)
+        && flock(&folder, FlockOperation::NonBlockingLockExclusive).is_ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
+    use std::time::SystemTime;
 
     #[test]
     fn private_and_removed() {
@@ -78,5 +135,39 @@ mod tests {
         assert_eq!((mode(scratch.path()), mode(&file)), (0o700, 0o600));
         drop((scratch, other));
         assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_nobody_owns_is_swept_once_it_is_old() {
+        let parent = tempfile::tempdir().unwrap();
+        let old = SystemTime::now() - 2 * UNOWNED_MIN;
+        let make = |name: &str, modified: SystemTime| {
+            let path = parent.path().join(name);
+            fs::create_dir(&path).unwrap();
+            fs::write(path.join("config.json"), "{}").unwrap();
+            File::open(&path).unwrap().set_modified(modified).unwrap();
+            path
+        };
+        let left = make(&format!("{PREFIX}1-0"), old);
+        let young = make(&format!("{PREFIX}1-1"), SystemTime::now());
+        let foreign = make("something-else", old);
+        let owned = Scratch::create(parent.path()).unwrap();
+        File::open(owned.path()).unwrap().set_modified(old).unwrap();
+        let _next = Scratch::create(parent.path()).unwrap();
+        assert!(!left.exists() && young.exists() && foreign.exists() && owned.path().exists());
+    }
+
+    #[test]
+    fn a_parent_that_leaves_no_room_for_sockets_comes_last() {
+        let root = tempfile::tempdir().unwrap();
+        let (long, short) = (root.path().join("x".repeat(100)), root.path().join("s"));
+        for parent in [&long, &short] {
+            fs::create_dir(parent).unwrap();
+        }
+        let scratch = Scratch::create_in(&[long.clone(), short.clone()]).unwrap();
+        assert!(scratch.path().starts_with(&short));
+        let scratch = Scratch::create_in(&["/no/such".into(), long.clone()]).unwrap();
+        assert!(scratch.path().starts_with(&long));
+        assert!(Scratch::create_in(&["/no/such".into()]).is_err());
     }
 }

@@ -114,16 +114,25 @@ impl Senses {
         notice
     }
 
-    /// Tells that the plugin has printed something.
-    pub(crate) fn heard_output(&mut self) {
-        if let Watchdog::Output(_) = self.watchdog {
+    /// Tells that the plugin has printed something; whether that is the sign of life that is expected.
+    pub(crate) fn heard_output(&mut self) -> bool {
+        let is_sign = matches!(self.watchdog, Watchdog::Output(_));
+        if is_sign {
             self.alive_at = Instant::now();
         }
+        is_sign
+    }
+
+    /// Expects no more signs of life.
+    pub(crate) fn retire(&mut self) {
+        self.watchdog = Watchdog::Off;
+        self.pulse = None;
     }
 
     /// When the plugin counts as hanging, if it gives no sign before.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        Some(self.alive_at + self.watchdog.limit()?)
+        // One beyond all times never comes.
+        self.alive_at.checked_add(self.watchdog.limit()?)
     }
 
     /// Begins the watchdog's time anew.

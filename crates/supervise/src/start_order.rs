@@ -47,9 +47,14 @@ pub(crate) fn begin(plugins: &[Arc<Handle>], new: &[String]) {
         };
         // Weak, so that waiting does not keep a plugin that has been let go.
         let commands = commands.downgrade();
+        let name = plugin.name.clone();
         tokio::spawn(async move {
             // A late predecessor is no reason never to start.
-            _ = timeout(PREDECESSORS_MAX, waited).await;
+            if timeout(PREDECESSORS_MAX, waited).await.is_err() {
+                tracing::warn!(target: "larder_supervise",
+                    "Runtime plugin {name} starts although not all it comes after are ready after {} s",
+                    PREDECESSORS_MAX.as_secs());
+            }
             if let Some(commands) = commands.upgrade() {
                 _ = commands.send(first).await;
             }

@@ -1,6 +1,7 @@
 //! All plugins of one server: found, started, watched, stopped.
 
 mod follow;
+mod stop;
 
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
@@ -9,7 +10,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::Instant;
 
 use crate::cgroup::Cgroups;
 use crate::collect;
@@ -30,14 +31,10 @@ use crate::plugin::Published;
 use crate::roster::{Handle, Roster};
 use crate::scratch::Scratch;
 use crate::spawner::Spawner;
-use crate::start_order;
-use crate::status::{PluginStatus, StopReport};
+use crate::status::PluginStatus;
 use crate::telling::Telling;
 use crate::text::shown;
 use crate::usage::{Usage, usage};
-
-/// How long the end of a stop waits for the last lines of one plugin.
-const LAST_LINES_MAX: Duration = Duration::from_millis(500);
 
 /// Runs the plugins of one server. [`Supervisor::stop`] is the way to end them; dropping the supervisor asks them to stop and waits for nothing.
 #[derive(Debug)]
@@ -53,6 +50,8 @@ pub struct Supervisor<S: Spawner = GuardianSpawner> {
     changing: tokio::sync::Mutex<()>,
     /// Whether it stops or has stopped.
     stopping: watch::Sender<bool>,
+    /// The most time that a stop waits for plugins.
+    stop_budget: Duration,
     /// Removed with the supervisor.
     _scratch: Arc<Scratch>,
 }
@@ -80,10 +79,12 @@ impl<S: Spawner> Supervisor<S> {
         config: SupervisorConfig,
         spawner: impl FnOnce(PathBuf) -> S,
     ) -> Result<Self, SuperviseError> {
-        let scratch = Scratch::create(&config.runtime_dir).or_else(|error| {
-            tracing::warn!(target: "larder_supervise", "{error}; using the temporary directory");
-            Scratch::create(&std::env::temp_dir())
-        })?;
+        let parents = [config.runtime_dir.clone(), std::env::temp_dir(), "/tmp".into(), "/dev/shm".into()];
+        let scratch = Scratch::create_in(&parents)?;
+        if !scratch.path().starts_with(&config.runtime_dir) {
+            tracing::warn!(target: "larder_supervise", "`{}` cannot hold the plugins' private directory, using `{}`",
+                shown(&config.runtime_dir), shown(scratch.path()));
+        }
         mention_withheld(&config);
         let scratch = Arc::new(scratch);
         let telling = Telling::new(&config, scratch.clone())?;
@@ -110,6 +111,7 @@ impl<S: Spawner> Supervisor<S> {
             watched: Mutex::default(),
             changing: tokio::sync::Mutex::default(),
             stopping: watch::Sender::new(false),
+            stop_budget: config.stop_budget,
             _scratch: scratch,
         };
         supervisor.reload().await;
@@ -219,29 +221,6 @@ impl<S: Spawner> Supervisor<S> {
         self.command(name, Event::Enable).await
     }
 
-    /// Ends all plugins within `budget` and leaves nothing behind: asks, waits as long as each policy and the budget allow, then kills.
-    /// What others start after ends after them. Afterwards no plugin can be started any more.
-    pub async fn stop(&self, budget: Duration) -> StopReport {
-        let deadline = Instant::now() + budget;
-        self.stopping.send_replace(true);
-        let plugins = std::mem::take(&mut *self.roster()).plugins;
-        let mut report = StopReport::default();
-        for wave in start_order::waves(&plugins).iter().rev() {
-            let wave: Vec<_> = wave.iter().filter_map(|index| plugins.get(*index)).collect();
-            stop_wave(&wave, deadline, &mut report).await;
-        }
-        if !self.shared.spawner.close().await {
-            report.remaining = report.killed.clone();
-        }
-        let tasks: Vec<_> = plugins.iter().filter_map(|p| p.take_task()).collect();
-        drop(plugins);
-        for task in tasks {
-            // A task that failed has no more to log.
-            _ = timeout(LAST_LINES_MAX, task).await;
-        }
-        report
-    }
-
     async fn command(&self, name: &str, event: Event) -> Result<PluginStatus, SuperviseError> {
         let plugin = self.find(name)?;
         let mut status = plugin.status.clone();
@@ -298,27 +277,6 @@ fn mention_withheld(config: &SupervisorConfig) {
         tracing::info!(target: "larder_supervise",
             "Runtime plugins do not inherit {}, which look like secrets, unless `inherit_secrets` in their manifests names them",
             names.join(", "));
-    }
-}
-
-async fn stop_wave(wave: &[&Arc<Handle>], deadline: Instant, report: &mut StopReport) {
-    let mut running = Vec::new();
-    for plugin in wave {
-        let before = plugin.status.borrow().clone();
-        let sent = timeout_at(deadline, plugin.commands.send(Event::Stop)).await;
-        if let Some(number) = sent.ok().flatten().filter(|_| !before.at_rest()) {
-            running.push((plugin, before, number));
-        }
-    }
-    for (plugin, before, number) in running {
-        let mut status = plugin.status.clone();
-        let over = status.wait_for(|s| s.commands >= number && s.at_rest());
-        let ended = timeout_at(deadline, over).await.is_ok_and(|s| s.is_ok());
-        let name = plugin.name.clone();
-        if !ended || plugin.status.borrow().kills > before.kills {
-            report.killed.push(name.clone());
-        }
-        report.stopped.push(name);
     }
 }
 

@@ -91,6 +91,7 @@ impl Telling {
             config,
             extra_config: extra,
             config_file: &config_file,
+            server_pid: std::process::id(),
         };
         Ok(Told {
             environment: environment::build(self.environment.iter().cloned(), briefing),
@@ -116,7 +117,7 @@ mod tests {
     #[test]
     fn another_configuration_is_in_the_variable_and_in_the_same_file() {
         let parent = tempfile::tempdir().unwrap();
-        let scratch = Arc::new(Scratch::create(parent.path()).unwrap());
+        let scratch = Arc::new(Scratch::create_in(&[parent.path().to_path_buf()]).unwrap());
         let mut config = SupervisorConfig::new(Vec::new(), "{\"a\":1,\"extra_config\":{\"token\":\"t\"}}");
         config.redact_secrets = true;
         let telling = Telling::new(&config, scratch).unwrap();

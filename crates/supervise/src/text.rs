@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// Text in which everything that a terminal or a log reader would act on is spelled out as an escape.
@@ -27,9 +28,18 @@ pub(crate) fn escaped(text: &str) -> Cow<'_, str> {
     Cow::Owned(safe)
 }
 
-/// A path as it is shown in logs and status: lossy where it is not UTF-8, and escaped.
+/// A path as it is shown in logs and status: escaped, and so that no two paths look the same.
 pub(crate) fn shown(path: &Path) -> String {
-    escaped(&path.to_string_lossy()).into_owned()
+    let mut safe = String::new();
+    for chunk in path.as_os_str().as_bytes().utf8_chunks() {
+        // Otherwise a name could spell out another one's escape.
+        safe.push_str(&escaped(&chunk.valid().replace('\\', "\\\\")));
+        for byte in chunk.invalid() {
+            // Writing to a `String` cannot fail.
+            _ = write!(safe, "\\x{byte:02x}");
+        }
+    }
+    safe
 }
 
 fn unsafe_in_a_line(c: char) -> bool {
@@ -53,6 +63,16 @@ mod tests {
     #[test]
     fn forgeries_are_spelled_out() {
         assert_eq!(escaped("a\nb\r\x1b[31m\u{202e}\u{85}\0"), "a\\nb\\r\\x1b[31m\\u{202e}\\x85\\x00");
+    }
+
+    #[test]
+    fn no_two_paths_look_the_same() {
+        use std::ffi::OsStr;
+        let of = |bytes: &[u8]| shown(Path::new(OsStr::from_bytes(bytes)));
+        assert_eq!(of(b"a/\xff.sh"), "a/\\xff.sh");
+        assert_eq!(of(b"a/\\xff.sh"), "a/\\\\xff.sh");
+        assert_ne!(of(b"\xfe"), of(b"\xff"));
+        assert_eq!(of("日本 语.py".as_bytes()), "日本 语.py");
     }
 
     proptest! {

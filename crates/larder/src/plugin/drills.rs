@@ -13,7 +13,7 @@ use larder_supervise::spawner::Outcome;
 use larder_supervise::{Manifest, PluginStatus, Supervisor, SupervisorConfig};
 use tokio::time::sleep;
 
-use super::foreground::{STOP_BUDGET, block_on};
+use super::foreground::block_on;
 use super::rig::{self, Rig, the_plugin};
 use super::watch;
 use crate::exit;
@@ -186,7 +186,7 @@ impl Drills {
         settings.defaults.policy.stop_timeout = HUNG_STOP_TIMEOUT;
         let Watched { supervisor, status, mark } = self.start(settings).await?;
         let stopped = status.pid.is_some_and(processes::freeze);
-        supervisor.stop(STOP_BUDGET).await;
+        supervisor.stop().await;
         let left = mark.count();
         Ok(match (stopped, left) {
             (false, _) => Verdict::Note("could not be tried".into()),
@@ -248,7 +248,7 @@ impl Drills {
     async fn stop(&self, watched: Watched) -> Verdict {
         let Watched { supervisor, mark, .. } = watched;
         let since = Instant::now();
-        let report = supervisor.stop(STOP_BUDGET).await;
+        let report = supervisor.stop().await;
         let (time, left) = (since.elapsed().as_millis(), mark.count());
         if left > 0 {
             Verdict::Failed(format!("{left} processes left"))

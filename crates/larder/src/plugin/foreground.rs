@@ -17,9 +17,6 @@ use super::rig::{Rig, the_plugin};
 use super::watch;
 use crate::exit;
 
-/// Longest that plugins are waited for at the end, as in the server.
-pub(super) const STOP_BUDGET: Duration = Duration::from_secs(8);
-
 /// Runs the plugin; its exit code is passed on.
 pub(super) fn run(matches: &ArgMatches) -> ExitCode {
     match prepare_and_run(matches) {
@@ -85,7 +82,7 @@ async fn accompany(rig: &Rig, script: Vec<Scripted>, pause: Duration) -> Result<
         _ = terminate.recv() => None,
         _ = interrupt.recv() => None,
     };
-    let report = supervisor.stop(STOP_BUDGET).await;
+    let report = supervisor.stop().await;
     if !report.killed.is_empty() {
         tracing::warn!("it did not end by itself and was killed");
     }

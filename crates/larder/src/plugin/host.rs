@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use clap::ArgMatches;
 use larder_supervise::{Supervisor, SupervisorConfig};
 
-use super::foreground::{STOP_BUDGET, block_on, log};
+use super::foreground::{block_on, log};
 use super::host_config::{FILE_VARIABLE, HostConfig};
 use super::rig;
 use crate::exit;
@@ -81,7 +81,7 @@ async fn accompany(matches: &ArgMatches, settings: SupervisorConfig) -> Result<u
         }
     };
     if let Some(supervisor) = supervisor.flatten() {
-        supervisor.stop(STOP_BUDGET).await;
+        supervisor.stop().await;
     }
     Ok(code)
 }

@@ -139,6 +139,9 @@ fn manifest(report: &mut Report, plugin: &Path, bare: &Manifest, stems: &[String
     };
     let present = Manifest::path_for(plugin).exists();
     report.say(if present { "manifest" } else { "no manifest" }, &summary(&manifest));
+    for mistake in manifest.confinement.mistakes() {
+        report.mistake(&mistake);
+    }
     for name in manifest.after.iter().filter(|name| !stems.contains(name)) {
         report.say("note", &format!("it starts after `{name}`, which is not among these files"));
     }
@@ -179,6 +182,7 @@ fn summary(manifest: &Manifest) -> String {
     if let Some(limit) = manifest.watchdog.limit() {
         let done = match manifest.watchdog_action {
             WatchdogAction::End => "ended",
+            WatchdogAction::Alert => "alerted about",
             WatchdogAction::Log => "mentioned",
         };
         let silent = match &manifest.watchdog {

@@ -17,5 +17,5 @@ mod settings;
 mod status;
 mod text;
 
-pub use plugins::{Plugins, keep_current};
+pub use plugins::{Plugins, follow_locations, reload_on_hangup};
 pub use routes::{Admin, router};

@@ -154,6 +154,8 @@ pub struct PluginsConfig {
     pub interpreters: Interpreters,
     /// Whether secrets among the settings are masked for plugins that were not granted them.
     pub redact_secrets: bool,
+    /// The most time that the server's end waits for plugins.
+    pub stop_budget: Duration,
 }
 
 /// Memory of the first tier.

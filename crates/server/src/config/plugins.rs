@@ -1,5 +1,7 @@
 //! What plugins get where their manifests are silent, and what runs their scripts.
 
+use std::time::Duration;
+
 use larder_supervise::{DefaultsError, Interpreters, LineRate, Manifest, OutputLimits};
 use serde_json::Value as Json;
 
@@ -18,6 +20,7 @@ pub(super) fn plugins(settings: &Settings) -> PluginsConfig {
         defaults: defaults(&settings.json("runtime-plugin-defaults")).unwrap_or_default(),
         interpreters: interpreters(&settings.json("runtime-plugin-interpreters")).unwrap_or_default(),
         redact_secrets: settings.bool("runtime-plugin-redact-secrets"),
+        stop_budget: Duration::from_secs_f64(settings.number("runtime-plugin-stop-budget")),
     }
 }
 

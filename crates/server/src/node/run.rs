@@ -27,9 +27,6 @@ use crate::quotas::QuotaTable;
 use crate::rpc::{FrontConfig, RpcStats};
 use crate::telemetry::LogHandle;
 
-/// Longest that plugins are waited for when the server stops.
-const PLUGIN_STOP_BUDGET: Duration = Duration::from_secs(8);
-
 /// Work for the admin API that waits for files or the process table. Each location of plugins has one thread more, which it may block.
 const BLOCKING_THREADS_MAX: usize = 2;
 
@@ -179,12 +176,15 @@ impl Node {
         self.announce(&config, &url);
         let app = admin::router(admin).into_make_service_with_connect_info::<std::net::SocketAddr>();
         let http = tokio::task::spawn_local(async move { axum::serve(listener, app).await });
+        if let Some(hangups) = shutdown.take_hangups() {
+            tokio::task::spawn_local(admin::reload_on_hangup(control.clone(), hangups));
+        }
         let mut plugins = None;
         let serving = async {
             plugins = start_plugins(&config, &resolved, teller, self.engine.bus()).await.map(Arc::new);
             if let Some(plugins) = &plugins {
                 control.attach(Arc::clone(plugins));
-                tokio::task::spawn_local(admin::keep_current(control, Arc::clone(plugins)));
+                tokio::task::spawn_local(admin::follow_locations(control, Arc::clone(plugins)));
             }
             std::future::pending().await
         };
@@ -196,7 +196,7 @@ impl Node {
         http.abort();
         if let Some(plugins) = plugins {
             tokio::select! {
-                report = plugins.stop(PLUGIN_STOP_BUDGET) => tracing::debug!("plugins stopped: {report:?}"),
+                report = plugins.stop() => tracing::debug!("plugins stopped: {report:?}"),
                 signal = shutdown.signalled() => tracing::warn!("stopping at once: {signal}"),
             }
         }
@@ -301,6 +301,7 @@ async fn start_plugins(
         defaults: config.plugins.defaults.clone(),
         interpreters: config.plugins.interpreters.clone(),
         redact_secrets: config.plugins.redact_secrets,
+        stop_budget: config.plugins.stop_budget,
         ..SupervisorConfig::new(locations, plugin_config_json(config, resolved))
     };
     Supervisor::start(plugins).await.inspect_err(|error| tracing::error!("no plugin runs: {error}")).ok()

@@ -189,6 +189,11 @@ fn any_event() -> impl Strategy<Value = Event> {
         Just(Event::Enable),
         Just(Event::Hung),
         Just(Event::BecameReady),
+        Just(Event::Degraded),
+        Just(Event::Recovered),
+        Just(Event::Leaving),
+        Just(Event::TimeIsUp),
+        Just(Event::Unsupervised),
         Just(Event::Lost),
         Just(Event::Elapsed),
         Just(Event::Launched),
@@ -214,7 +219,9 @@ impl World {
             Event::Launched | Event::LaunchFailed | Event::Rejected => self.launching,
             Event::Exited(_) => self.leader,
             Event::Gone => !self.leader && self.others,
-            Event::BecameReady | Event::Hung => self.leader,
+            Event::BecameReady | Event::Hung | Event::Degraded | Event::Recovered | Event::Leaving => {
+                self.leader
+            }
             _ => true,
         }
     }
@@ -224,6 +231,7 @@ impl World {
             Event::Launched => *self = Self { launching: false, leader: true, others: true },
             Event::LaunchFailed | Event::Rejected | Event::Gone | Event::Lost => *self = Self::default(),
             Event::Exited(_) => self.leader = false,
+            Event::Unsupervised if self.launching => *self = Self::default(),
             _ => {}
         }
     }
@@ -257,7 +265,7 @@ proptest! {
                         prop_assert!(!world.launching && !world.leader && !world.others, "two runs at once");
                         world.launching = true;
                     }
-                    Action::AskToStop | Action::Kill => prop_assert!(world.others, "a signal for nobody"),
+                    Action::AskToStop | Action::Dump | Action::Kill => prop_assert!(world.others, "a signal for nobody"),
                 }
             }
             prop_assert!(actions.len() <= 1);
@@ -344,4 +352,146 @@ fn what_is_rejected_is_not_tried_again() {
         &[(0, Event::Start), (0, Event::Disable), (0, Event::Rejected)],
     );
     assert_eq!(life.phase(), Phase::Disabled);
+}
+
+#[test]
+fn what_an_operator_or_a_change_asks_for_never_counts_as_a_crash() {
+    let mut life = ready(Restart::OnFailure);
+    for second in 1..30 {
+        (life, _) = run(
+            life,
+            &[(second, Event::Restart), (second, DONE), (second, Event::Gone), (second, Event::Launched)],
+        );
+        assert_eq!(life.phase(), Phase::Ready { since: S * u32::try_from(second).unwrap() });
+    }
+    for second in [30, 32, 36] {
+        (life, _) = run(
+            life,
+            &[
+                (second, FAILED),
+                (second, Event::Gone),
+                (second + 8, Event::Elapsed),
+                (second + 8, Event::Launched),
+            ],
+        );
+        assert!(matches!(life.phase(), Phase::Ready { .. }), "its own budget is whole: {:?}", life.phase());
+    }
+    (life, _) = run(life, &[(46, FAILED), (46, Event::Gone), (60, Event::Elapsed)]);
+    assert_eq!(life.phase(), Phase::Failed { cause: FailCause::CrashLoop });
+}
+
+#[test]
+fn a_change_does_not_call_up_who_waits_for_others() {
+    let (life, actions) = run(Lifecycle::new(policy(Restart::Never), 1), &[(1, Event::Restart)]);
+    assert_eq!((life.phase(), actions), (Phase::Waiting, vec![]));
+    let (_, actions) = run(life, &[(2, Event::Start)]);
+    assert_eq!(actions, [Action::Launch], "its turn, or an operator");
+}
+
+#[test]
+fn what_hangs_may_leave_a_trace_before_it_is_killed() {
+    let policy = Policy {
+        dump_signal: Some(crate::StopSignal::SigQuit),
+        dump_timeout: 3 * S,
+        ..policy(Restart::Never)
+    };
+    let (life, _) =
+        run(Lifecycle::new(policy, 1), &[(0, Event::Start), (0, Event::Launched), (1, Event::Stop)]);
+    let (life, actions) = run(life, &[(6, Event::Elapsed)]);
+    assert_eq!(actions, [Action::Dump]);
+    let (life, actions) = run(life, &[(8, Event::Elapsed)]);
+    assert_eq!(actions, [], "too early");
+    let (dumping, actions) = run(life.clone(), &[(9, Event::Elapsed)]);
+    assert_eq!(actions, [Action::Kill]);
+    assert!(matches!(dumping.phase(), Phase::Stopping { killed: true, .. }));
+    let (_, actions) = run(life, &[(8, Event::TimeIsUp)]);
+    assert_eq!(actions, [Action::Kill], "no time is left for it");
+}
+
+#[test]
+fn a_stop_whose_time_is_up_kills_once() {
+    let (life, actions) = run(ready(Restart::Never), &[(1, Event::TimeIsUp)]);
+    assert_eq!(actions, [], "nobody stops it");
+    let (life, actions) = run(life, &[(1, Event::Stop), (2, Event::TimeIsUp)]);
+    assert_eq!(actions, [Action::Kill]);
+    let (_, actions) = run(life, &[(2, Event::TimeIsUp)]);
+    assert_eq!(actions, []);
+}
+
+#[test]
+fn who_announces_its_end_is_judged_by_it() {
+    for (exit, expected) in [(DONE, Phase::Exited), (FAILED, Phase::Failed { cause: FailCause::Exit })] {
+        let (life, actions) = run(ready(Restart::Never), &[(1, Event::Leaving)]);
+        assert_eq!(actions, [], "it needs no request");
+        let (life, _) = run(life, &[(2, exit), (3, Event::Gone)]);
+        assert_eq!(life.phase(), expected);
+    }
+    let (life, _) = run(ready(Restart::OnFailure), &[(1, Event::Leaving)]);
+    let (late, actions) = run(life.clone(), &[(6, Event::Elapsed)]);
+    assert_eq!(actions, [Action::Kill], "but not for ever");
+    let (late, _) = run(late, &[(6, Event::Exited(Outcome::Signal(9))), (6, Event::Gone)]);
+    assert!(matches!(late.phase(), Phase::Backoff { .. }));
+    let (started, _) = run(life, &[(2, Event::Start), (3, DONE), (3, Event::Gone)]);
+    assert!(matches!(started.phase(), Phase::Launching { .. }), "somebody wants it to run");
+}
+
+#[test]
+fn degraded_is_ready_with_a_fault() {
+    let (life, _) = run(ready(Restart::OnFailure), &[(1, Event::Degraded)]);
+    assert_eq!(life.phase(), Phase::Degraded { since: Duration::ZERO });
+    let (again, actions) = run(life.clone(), &[(2, Event::Start)]);
+    assert_eq!((again.phase(), actions), (life.phase(), vec![]), "it runs");
+    let (well, _) = run(life.clone(), &[(3, Event::Recovered)]);
+    assert_eq!(well.phase(), Phase::Ready { since: Duration::ZERO });
+    let (failed, _) = run(life.clone(), &[(3, FAILED)]);
+    assert!(matches!(failed.phase(), Phase::Backoff { .. }));
+    let (stopped, actions) = run(life, &[(3, Event::Stop)]);
+    assert_eq!(actions, [Action::AskToStop]);
+    let (stopped, _) = run(stopped, &[(4, Event::Gone)]);
+    assert_eq!(stopped.phase(), Phase::Stopped);
+}
+
+#[test]
+fn a_run_that_nobody_watched_is_killed_and_counts_as_failed() {
+    let (life, actions) = run(ready(Restart::OnFailure), &[(1, Event::Unsupervised)]);
+    assert_eq!(actions, [Action::Kill]);
+    let (again, _) = run(life, &[(2, Event::Gone)]);
+    assert!(matches!(again.phase(), Phase::Backoff { .. }));
+    let (life, _) = run(ready(Restart::Never), &[(1, Event::Unsupervised), (2, Event::Gone)]);
+    assert_eq!(life.phase(), Phase::Failed { cause: FailCause::Unsupervised });
+    let (life, _) =
+        run(ready(Restart::Never), &[(1, Event::Stop), (1, Event::Unsupervised), (2, Event::Gone)]);
+    assert_eq!(life.phase(), Phase::Stopped, "what was asked for still holds");
+    let (life, _) =
+        run(Lifecycle::new(policy(Restart::Never), 1), &[(0, Event::Start), (0, Event::Unsupervised)]);
+    assert_eq!((life.phase(), life.occupied()), (Phase::Failed { cause: FailCause::Launch }, false));
+}
+
+#[test]
+fn the_longest_times_are_no_time_at_all() {
+    let policy = Policy {
+        awaits_ready: true,
+        ready_timeout: Some(Duration::MAX),
+        run_timeout: Some(Duration::MAX),
+        interval: Some(Duration::MAX),
+        stop_timeout: Duration::MAX,
+        ..policy(Restart::Never)
+    };
+    let (life, _) = run(Lifecycle::new(policy, 1), &[(1, Event::Start), (1, Event::Launched)]);
+    assert_eq!(life.deadline(), Some(Duration::MAX));
+    let (stopping, _) = run(life.clone(), &[(2, Event::Stop)]);
+    assert_eq!(stopping.deadline(), Some(Duration::MAX));
+    let (life, _) = run(life, &[(2, Event::BecameReady), (3, DONE), (3, Event::Gone)]);
+    assert_eq!(life.phase(), Phase::Scheduled { until: Duration::MAX });
+}
+
+#[test]
+fn lost_time_is_given_back_to_who_starts() {
+    let policy = Policy { awaits_ready: true, ready_timeout: Some(5 * S), ..policy(Restart::Never) };
+    let (mut life, _) = run(Lifecycle::new(policy, 1), &[(0, Event::Start), (0, Event::Launched)]);
+    life.excuse(4 * S);
+    assert_eq!(life.deadline(), Some(9 * S));
+    let mut up = ready(Restart::Never);
+    up.excuse(4 * S);
+    assert_eq!(up.phase(), Phase::Ready { since: Duration::ZERO });
 }

@@ -29,8 +29,18 @@ pub enum Event {
     Rejected,
     /// It has declared itself ready.
     BecameReady,
+    /// It gives no sign of life, or a probe fails, and it is left running.
+    Degraded,
+    /// It gives signs of life again.
+    Recovered,
+    /// It has said that it is about to end.
+    Leaving,
     /// Its watchdog or a probe found it hanging.
     Hung,
+    /// A stop has to come to its end at once.
+    TimeIsUp,
+    /// The task that drives it failed and goes on without knowing what it missed.
+    Unsupervised,
     /// Its first process has ended.
     Exited(Outcome),
     /// None of its processes is left.
@@ -48,6 +58,8 @@ pub enum Action {
     Launch,
     /// Close its standard input and send all its processes the stop signal.
     AskToStop,
+    /// Send all its processes the signal at which they leave a trace of what they do.
+    Dump,
     /// Send SIGKILL to all its processes.
     Kill,
 }
@@ -76,10 +88,19 @@ pub enum Phase {
         #[serde(skip)]
         since: Duration,
     },
-    /// It has been told to end.
+    /// It runs, and something is wrong with it.
+    Degraded {
+        /// When the program started.
+        #[serde(skip)]
+        since: Duration,
+    },
+    /// It has been told to end, or has said that it will.
     Stopping {
         /// Whether SIGKILL has been sent.
         killed: bool,
+        /// Whether it has been given its time to leave a trace.
+        #[serde(skip)]
+        dumping: bool,
         /// When the next, harder step is due.
         #[serde(skip)]
         deadline: Duration,
@@ -130,6 +151,8 @@ pub enum FailCause {
     Hung,
     /// It ran longer than it may.
     Timeout,
+    /// What watches over it failed.
+    Unsupervised,
 }
 
 impl std::fmt::Display for FailCause {
@@ -142,6 +165,7 @@ impl std::fmt::Display for FailCause {
             Self::NotReady => "it did not become ready in time",
             Self::Hung => "it stopped answering",
             Self::Timeout => "it ran too long",
+            Self::Unsupervised => "its supervision failed",
         })
     }
 }
@@ -153,6 +177,8 @@ pub enum Next {
     Run,
     /// What the policy says about a failed run.
     Judge(FailCause),
+    /// What the policy says about the way in which it ended by itself.
+    Itself,
     /// Rest as stopped.
     Stopped,
     /// Rest as disabled.

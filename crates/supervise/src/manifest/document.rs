@@ -98,12 +98,22 @@ fn running() -> Vec<Entry> {
         ("watchdog_address", text(), "Address, socket path or `http://` address that is probed."),
         (
             "watchdog_action",
-            json!({ "enum": ["end", "log"], "default": "end" }),
-            "What follows when it does not: the run is ended as failed, or the log says so.",
+            json!({ "enum": ["end", "alert", "log"], "default": "end" }),
+            "What follows when it does not: the run is ended as failed; or it counts as degraded and an alert is raised, or the log says so.",
         ),
         ("watchdog_s", count(1), "Seconds within which it has to."),
         ("stop_signal", json!({ "enum": signals, "default": "SIGTERM" }), "How it is asked to end."),
-        ("stop_timeout_s", count_or(5, 0), "Seconds until SIGKILL."),
+        (
+            "stop_timeout_s",
+            count_or(5, 0),
+            "Seconds until SIGKILL, or until `dump_signal` where there is one.",
+        ),
+        (
+            "dump_signal",
+            json!({ "enum": signals }),
+            "Sent before SIGKILL, for a trace of what hangs: `SIGQUIT` for most runtimes.",
+        ),
+        ("dump_timeout_s", count_or(2, 0), "Seconds from `dump_signal` to SIGKILL."),
         (
             "success_codes",
             json!({ "type": "array", "items": { "type": "integer" } }),

@@ -16,6 +16,9 @@ use crate::rate::LineRate;
 use crate::schema::Schema;
 use crate::severity::Severity;
 
+/// Longest time of any kind, in seconds: ten years.
+const TIME_MAX_S: u64 = 10 * 365 * 24 * 3600;
+
 /// The manifest as written. Times carry their unit in the name.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -42,6 +45,8 @@ pub(super) struct Keys {
     watchdog_action: Option<WatchdogAction>,
     stop_signal: Option<StopSignal>,
     stop_timeout_s: Option<u64>,
+    dump_signal: Option<StopSignal>,
+    dump_timeout_s: Option<u64>,
     success_codes: Option<Vec<i32>>,
     stderr_level: Option<Severity>,
     lines_per_second: Option<u32>,
@@ -140,6 +145,7 @@ impl Keys {
                 return Err((key, "is zero", "leave it out to switch it off"));
             }
         }
+        self.check_times()?;
         if let (Some(delay), Some(max)) = (self.restart_delay_ms, self.restart_delay_max_ms)
             && delay > max
         {
@@ -198,6 +204,27 @@ impl Keys {
         Some((unknown, format!("there are {}, and `*` for all", known.join(", "))))
     }
 
+    fn check_times(&self) -> Result<(), Mistake> {
+        let too_long = |unit: u64| move |value: Option<u64>| value.is_some_and(|v| v / unit > TIME_MAX_S);
+        let (seconds, milliseconds) = (too_long(1), too_long(1000));
+        let times = [
+            ("restart_delay_ms", milliseconds(self.restart_delay_ms)),
+            ("restart_delay_max_ms", milliseconds(self.restart_delay_max_ms)),
+            ("restart_stable_after_s", seconds(self.restart_stable_after_s)),
+            ("start_limit_interval_s", seconds(self.start_limit_interval_s)),
+            ("interval_s", seconds(self.interval_s)),
+            ("run_timeout_s", seconds(self.run_timeout_s)),
+            ("ready_timeout_s", seconds(self.ready_timeout_s)),
+            ("watchdog_s", seconds(self.watchdog_s)),
+            ("stop_timeout_s", seconds(self.stop_timeout_s)),
+            ("dump_timeout_s", seconds(self.dump_timeout_s)),
+        ];
+        match times.into_iter().find(|(_, too_long)| *too_long) {
+            Some((key, _)) => Err((key, "is longer than ten years", "use 315360000 seconds or less")),
+            None => Ok(()),
+        }
+    }
+
     /// The first key that says something about one plugin only, so that no default can be made of it.
     pub(super) fn of_one_plugin(&self) -> Option<&'static str> {
         let given = [
@@ -250,6 +277,8 @@ impl Keys {
             ready_timeout: self.ready_timeout_s.map(Duration::from_secs).or(old.ready_timeout),
             stop_timeout: seconds(self.stop_timeout_s, old.stop_timeout),
             stop_signal: self.stop_signal.unwrap_or(old.stop_signal),
+            dump_signal: self.dump_signal.or(old.dump_signal),
+            dump_timeout: seconds(self.dump_timeout_s, old.dump_timeout),
             success_codes: self.success_codes.unwrap_or(old.success_codes),
         };
         let watched_address = self.watchdog_address.unwrap_or_default();

@@ -174,3 +174,28 @@ fn an_endless_manifest_is_refused_and_not_cut() {
     let error = Manifest::load(&plugin, &bare()).unwrap_err();
     assert!(error.message.starts_with("longer than "), "{error}");
 }
+
+#[test]
+fn no_time_is_longer_than_a_lifetime() {
+    let times = [
+        "restart_stable_after_s",
+        "start_limit_interval_s",
+        "interval_s",
+        "run_timeout_s",
+        "ready_timeout_s",
+        "stop_timeout_s",
+        "dump_timeout_s",
+        "watchdog = \"output\"\nwatchdog_s",
+    ];
+    for key in times {
+        let last = Manifest::parse(&format!("{key} = 315360000\n"), &bare());
+        assert!(last.is_ok(), "{key}: {last:?}");
+        let error = mistake(&format!("{key} = 315360001\n"));
+        assert!(error.message.ends_with("is longer than ten years"), "{key}: {error}");
+        assert!(error.hint.is_some_and(|hint| hint.contains("315360000")));
+    }
+    for key in ["restart_delay_max_ms", "restart_delay_ms"] {
+        let text = format!("{key} = 9223372036854775807\n");
+        assert!(mistake(&text).message.contains("ten years"), "{key}");
+    }
+}

@@ -139,8 +139,8 @@ mod tests {
 
     #[test]
     fn names_may_contain_anything() {
-        let row = parse_stat(7, b"7 (a) R 1 (b) S 3 4 5 0 -1 7 8 9 10 11 12 13 14 15 16 17 18 19 0 4711 23")
-            .unwrap();
+        let row =
+            parse_stat(7, b"7 (a) R 1 (b) S 3 4 5 0 -1 7 8 9 10 11 12 13 14 15 16 17 18 0 4711 23").unwrap();
         let expected = Process { pid: 7, parent: 3, group: 4, session: 5, zombie: false, started: 4711 };
         assert_eq!(row, expected);
         let zombie = b"7 (x) Z 3 4 5 0 -1 7 8 9 10 11 12 13 14 15 16 17 18 19 0 1";

@@ -338,6 +338,7 @@ impl<S: Spawner> Supervisor<S> {
             next.plugins.push(plugin);
         }
         *roster = next;
+        self.mention_impatience(&roster.plugins, &[report.added.as_slice(), &report.changed].concat());
         start_order::begin(&roster.plugins, &report.added);
         report
     }
@@ -377,7 +378,13 @@ impl<S: Spawner> Supervisor<S> {
 fn orders_of(path: &Path, bare: &Manifest) -> (Orders, Manifest) {
     let fingerprint = Fingerprint::of(path);
     let manifest = Manifest::load(path, bare).unwrap_or_else(|_| bare.clone());
-    (Orders { enabled: manifest.enabled, after: manifest.after.clone(), fingerprint }, manifest)
+    let orders = Orders {
+        enabled: manifest.enabled,
+        after: manifest.after.clone(),
+        stop_time: manifest.policy.stop_time(),
+        fingerprint,
+    };
+    (orders, manifest)
 }
 
 /// Restarts a plugin if its files changed. `false` if they did not.

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use super::*;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 use crate::ReloadReport;
 use crate::policy::Restart;
@@ -17,6 +18,10 @@ struct Script {
     refuse: AtomicU32,
     stall: AtomicBool,
     ignore_stop: AtomicBool,
+    /// Whether not even SIGKILL ends a run.
+    deaf: AtomicBool,
+    /// Launches and signals that panic.
+    panics: AtomicU32,
     launched: AtomicU32,
     runs: Mutex<HashMap<u64, mpsc::Sender<ProcessEvent>>>,
     signals: Mutex<Vec<RunSignal>>,
@@ -33,6 +38,7 @@ impl Spawner for Scripted {
         _stdio: ChildStdio,
         events: mpsc::Sender<ProcessEvent>,
     ) -> Result<u32, SuperviseError> {
+        self.0.panic_if_due();
         if self.0.stall.load(Ordering::Relaxed) {
             std::future::pending::<()>().await;
         }
@@ -46,8 +52,10 @@ impl Spawner for Scripted {
     }
 
     async fn signal(&self, id: LaunchId, signal: RunSignal) {
+        self.0.panic_if_due();
         self.0.signals.lock().unwrap().push(signal);
-        if signal != RunSignal::Kill && self.0.ignore_stop.load(Ordering::Relaxed) {
+        let ignored = signal != RunSignal::Kill && self.0.ignore_stop.load(Ordering::Relaxed);
+        if ignored || self.0.deaf.load(Ordering::Relaxed) {
             return;
         }
         if let Some(run) = self.0.runs.lock().unwrap().remove(&id.0) {
@@ -62,6 +70,11 @@ impl Spawner for Scripted {
 }
 
 impl Script {
+    fn panic_if_due(&self) {
+        let due = self.panics.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        assert!(due.is_err(), "as the script has it");
+    }
+
     /// Reports the same about every run.
     fn report(&self, events: &[ProcessEvent]) {
         for (_, run) in self.runs.lock().unwrap().drain() {
@@ -101,6 +114,7 @@ async fn rig_with(script: Script, policy: Policy, manifest: &str) -> Rig {
     config.runtime_dir = dir.path().to_path_buf();
     config.defaults.policy = policy;
     config.defaults.output = OutputLimits::default();
+    config.stop_budget = Duration::from_secs(60);
     config.clock = Arc::new(Midnight(Instant::now()));
     let supervisor = Supervisor::start_with(config, |_| Scripted(script.clone())).await.unwrap();
     Rig { supervisor, script, _dir: dir }
@@ -148,7 +162,7 @@ async fn a_lost_guardian_brings_plugins_back() {
 async fn a_stop_escalates_once_and_reports_it() {
     let rig = rig(Script { ignore_stop: true.into(), ..Script::default() }, Policy::default()).await;
     rig.until(|p| matches!(p, Phase::Ready { .. })).await;
-    let report = rig.supervisor.stop(Duration::from_secs(60)).await;
+    let report = rig.supervisor.stop().await;
     assert_eq!((report.stopped, report.killed), (vec!["x".to_owned()], vec!["x".to_owned()]));
     let signals = rig.script.signals.lock().unwrap().clone();
     assert_eq!(signals, [RunSignal::Stop(crate::StopSignal::SigTerm), RunSignal::Kill]);
@@ -157,7 +171,7 @@ async fn a_stop_escalates_once_and_reports_it() {
 #[tokio::test(start_paused = true)]
 async fn commands_after_a_stop_are_refused() {
     let rig = rig(Script::default(), Policy::default()).await;
-    rig.supervisor.stop(Duration::from_secs(60)).await;
+    rig.supervisor.stop().await;
     assert!(matches!(rig.supervisor.restart("x").await, Err(SuperviseError::Unknown(_))));
     assert_eq!(rig.supervisor.snapshot(), []);
     assert_eq!(rig.supervisor.reload().await, ReloadReport::default(), "nothing is started any more");
@@ -239,8 +253,7 @@ async fn a_stop_does_not_wait_for_a_location_that_does_not_answer() {
     rig.until(|p| matches!(p, Phase::Ready { .. })).await;
     let _turn = rig.supervisor.locations[0].hold().await;
     let begun = Instant::now();
-    let (reload, report) =
-        tokio::join!(rig.supervisor.reload(), rig.supervisor.stop(Duration::from_secs(60)));
+    let (reload, report) = tokio::join!(rig.supervisor.reload(), rig.supervisor.stop());
     assert_eq!((reload, report.stopped), (ReloadReport::default(), vec!["x".to_owned()]));
     assert!(begun.elapsed() < Duration::from_secs(1), "on the paused clock, which only waits move");
 }
@@ -278,4 +291,63 @@ async fn only_changes_that_concern_plugins_call_for_a_look() {
     assert!(concerned().await);
     std::fs::rename(&folder, folder.with_extension("old")).unwrap();
     assert!(concerned().await, "the folder itself");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_plugin_whose_supervision_failed_is_killed_and_started_again() {
+    let rig = rig(Script::default(), restarting()).await;
+    rig.until(|p| matches!(p, Phase::Ready { .. })).await;
+    // Fails at the stop, and again at the kill that follows.
+    rig.script.panics.store(2, Ordering::Relaxed);
+    let restarted = rig.supervisor.restart("x").await.unwrap();
+    assert!(matches!(restarted.phase, Phase::Ready { .. }), "{restarted:?}");
+    assert_eq!((restarted.starts, rig.script.signals.lock().unwrap().clone()), (2, vec![RunSignal::Kill]));
+    rig.script.panics.store(1, Ordering::Relaxed);
+    rig.supervisor.restart("x").await.unwrap();
+    rig.until(|p| matches!(p, Phase::Ready { .. })).await;
+    assert_eq!(rig.supervisor.stop().await.stopped, ["x"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_launch_that_panics_is_a_failed_launch() {
+    let rig = rig(Script { panics: 1.into(), ..Script::default() }, restarting()).await;
+    rig.until(|p| matches!(p, Phase::Ready { .. })).await;
+    assert_eq!(rig.supervisor.snapshot()[0].starts, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kill_that_is_repeated_is_one_run_that_needed_it() {
+    let rig = rig(Script { deaf: true.into(), ..Script::default() }, Policy::default()).await;
+    rig.until(|p| matches!(p, Phase::Ready { .. })).await;
+    let handle = rig.supervisor.find("x").unwrap();
+    handle.commands.send(Event::Stop).await.unwrap();
+    while rig.script.signals.lock().unwrap().len() < 5 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(rig.supervisor.snapshot()[0].kills, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_wave_that_takes_its_time_leaves_the_others_theirs() {
+    let rig = rig_with(Script { ignore_stop: true.into(), ..Script::default() }, Policy::default(), "").await;
+    let folder = rig._dir.path().join("plugins");
+    std::fs::write(folder.join("first.sh"), "#!/bin/sh\n").unwrap();
+    std::fs::write(folder.join("first.sh.plugin.toml"), "after = [\"x\"]\nstop_timeout_s = 3600\n").unwrap();
+    rig.supervisor.reload().await;
+    rig.until(|p| matches!(p, Phase::Ready { .. })).await;
+    let handle = rig.supervisor.find("first").unwrap();
+    handle.status.clone().wait_for(|s| matches!(s.lifecycle.phase(), Phase::Ready { .. })).await.unwrap();
+    let begun = Instant::now();
+    let report = rig.supervisor.stop().await;
+    let terms = rig.script.signals.lock().unwrap().iter().filter(|s| **s != RunSignal::Kill).count();
+    assert_eq!((report.killed, terms), (vec!["first".to_owned(), "x".to_owned()], 2), "each was asked");
+    assert!(begun.elapsed() <= Duration::from_secs(62), "{:?}", begun.elapsed());
+}
+
+/// What the log says is not looked at here; what it says it about is.
+#[tokio::test(start_paused = true)]
+async fn who_wants_more_time_to_end_than_there_is_is_known() {
+    let rig = rig_with(Script::default(), Policy::default(), "stop_timeout_s = 61\n").await;
+    let orders = rig.supervisor.find("x").unwrap().orders();
+    assert!(orders.stop_time > rig.supervisor.stop_budget);
 }

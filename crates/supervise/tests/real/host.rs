@@ -24,6 +24,7 @@ fn main() {
     config.cgroup_root = std::env::var_os("HOST_CGROUP_ROOT").map(Into::into);
     config.control = Some(std::sync::Arc::new(Answers));
     config.sole_parent = true;
+    config.stop_budget = number("HOST_STOP_BUDGET_MS", 10_000);
     config.redact_secrets = true;
     if let Ok(role) = std::env::var("HOST_ROLE") {
         let worker_id = std::env::var("HOST_WORKER_ID").ok().and_then(|id| id.parse().ok()).unwrap_or(-1);
@@ -106,7 +107,7 @@ async fn serve(config: SupervisorConfig) {
             Err(error) => answer(&serde_json::json!({ "error": error.to_string() }).to_string()),
         }
     }
-    let report = supervisor.stop(number("HOST_STOP_BUDGET_MS", 10_000)).await;
+    let report = supervisor.stop().await;
     answer(&serde_json::json!(report).to_string());
 }
 

@@ -114,9 +114,9 @@ fn a_plugin_that_does_not_answer_is_ended_or_only_mentioned() {
     let mut host = plugins.host().start();
     host.wait_until("x", |s| s["starts"] == 3);
     let status = host.ask("status");
-    for name in ["held", "mute"] {
+    for (name, state) in [("held", "ready"), ("mute", "degraded")] {
         let plugin = status.as_array().unwrap().iter().find(|p| p["name"] == name).unwrap();
-        assert_eq!((&plugin["state"], &plugin["starts"]), (&"ready".into(), &1.into()), "{name}");
+        assert_eq!((&plugin["state"], &plugin["starts"]), (&state.into(), &1.into()), "{name}");
     }
     host.wait_for(&format!("Runtime plugin {} gives no sign of life", plugins.label("mute.sh")));
     host.end();
@@ -269,5 +269,115 @@ fn control_group_limits_are_in_force_or_said_not_to_be() {
     let mut host = plugins.host().env("HOST_CGROUP_ROOT", "/no/such/group").start();
     host.wait_for("no control group is delegated to this process: `/no/such/group/cgroup.controllers`");
     assert_eq!(host.wait_until("x", |s| s["state"] == "ready")["cgroup"]["path"], serde_json::Value::Null);
+    host.end();
+}
+
+#[test]
+fn what_cannot_be_had_is_named() {
+    let plugins = Plugins::new();
+    for (name, manifest) in [
+        ("user", "user = \"nosuchuser\"\n"),
+        ("group", "group = \"nosuchgroup\"\n"),
+        ("path", "read_paths = [\"/no/such/path\"]\n"),
+        ("limit", "limits = { open_files = 18446744073709551615 }\n"),
+    ] {
+        plugins.add(&format!("{name}.sh"), "read line\n").add(&format!("{name}.sh.plugin.toml"), manifest);
+    }
+    let mut host = plugins.host().start();
+    for (name, expected) in [
+        ("user", "user `nosuchuser`: not in `/etc/passwd`"),
+        ("group", "group `nosuchgroup`: not in `/etc/group`"),
+        ("path", "`/no/such/path` in `read_paths`: No such file or directory"),
+        ("limit", "`limits`: "),
+    ] {
+        let status = host.wait_until(name, |s| s["state"] == "failed");
+        let error = status["last_error"].as_str().unwrap();
+        assert!(error.contains(expected), "{error}");
+    }
+    host.end();
+}
+
+#[test]
+fn the_end_of_a_run_is_told_before_what_follows_it() {
+    let plugins =
+        with("(sleep 0.1; echo last words) &\nexit 7\n", &format!("restart = \"on-failure\"\n{QUICK}"));
+    let mut host = plugins.host().start();
+    host.wait_for("restarts in");
+    let position = |text: &str| host.log.iter().position(|line| line.contains(text)).unwrap();
+    assert!(position("exited with code 7") < position("restarts in"), "{:?}", host.log);
+    host.end();
+}
+
+#[test]
+fn silence_can_make_a_plugin_degraded_until_it_speaks_again() {
+    let plugins = with(
+        "read line\necho back\nread line\n",
+        "watchdog = \"output\"\nwatchdog_s = 1\nwatchdog_action = \"alert\"\n",
+    );
+    let mut host = plugins.host().start();
+    let status = host.wait_until("x", |s| s["state"] == "degraded");
+    assert_eq!(status["alert"]["text"], "gives no sign of life");
+    assert_eq!(host.ask("start x")["starts"], 1, "it runs");
+    let pid = status["pid"].as_i64().unwrap();
+    std::fs::write(format!("/proc/{pid}/fd/0"), "go\n").unwrap();
+    host.wait_for("is well again");
+    host.wait_until("x", |s| s["state"] == "degraded" && s["control"]["alerts"] == 2);
+    host.end();
+}
+
+#[test]
+fn a_pause_of_the_server_is_not_a_plugin_s_silence() {
+    let plugins = with("while :; do echo tick; sleep 0.2; done\n", "watchdog = \"output\"\nwatchdog_s = 1\n");
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    plugins.add("probed.sh", "read line\n").add(
+        "probed.sh.plugin.toml",
+        &format!("watchdog = \"socket\"\nwatchdog_s = 1\nwatchdog_address = \"{address}\"\n"),
+    );
+    let mut host = plugins.host().start();
+    host.wait_for("tick");
+    host.pause(std::time::Duration::from_secs(3));
+    let before = host.log.len();
+    for _ in 0..10 {
+        host.wait_for("tick");
+    }
+    assert!(!host.log.iter().any(|line| line.contains("no sign of life")), "{:?}", &host.log[before..]);
+    for name in ["x", "probed"] {
+        assert_eq!((&host.status(name)["state"], &host.status(name)["starts"]), (&"ready".into(), &1.into()));
+    }
+    host.end();
+}
+
+#[test]
+fn a_plugin_may_announce_its_end() {
+    let plugins = Plugins::new();
+    plugins
+        .add(
+            "n.py",
+            "import os, socket, sys\n\
+             s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)\n\
+             s.sendto(b'READY=1\\nSTOPPING=1\\nSTATUS=packing', os.environ['NOTIFY_SOCKET'])\n\
+             sys.stdin.readline()\n",
+        )
+        .add("n.py.plugin.toml", "ready = \"notify\"\nstop_timeout_s = 60\n");
+    let mut host = plugins.host().start();
+    let status = host.wait_until("n", |s| s["state"] == "stopping");
+    assert_eq!((&status["killed"], &status["status_text"]), (&false.into(), &"packing".into()));
+    std::fs::write(format!("/proc/{}/fd/0", status["pid"]), "go\n").unwrap();
+    host.wait_until("n", |s| s["state"] == "exited");
+    host.end();
+}
+
+#[test]
+fn what_hangs_leaves_a_trace_before_it_is_killed() {
+    let plugins = with(
+        "trap '' TERM\ntrap 'echo trace' QUIT\necho up\nwhile :; do sleep 0.05; done\n",
+        "stop_timeout_s = 0\ndump_signal = \"SIGQUIT\"\ndump_timeout_s = 1\n",
+    );
+    let mut host = plugins.host().start();
+    host.wait_for("] up");
+    let status = host.ask("stop x");
+    assert_eq!((&status["state"], &status["kills"]), (&"stopped".into(), &1.into()));
+    host.wait_for_all(&["] trace"]);
     host.end();
 }

@@ -222,6 +222,13 @@ impl Host {
         rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), signal).unwrap();
     }
 
+    /// Keeps the host, and nothing else, from running for a while, as a debugger or a freezer would.
+    pub fn pause(&self, time: Duration) {
+        Self::signal_process(self.pid(), rustix::process::Signal::STOP);
+        std::thread::sleep(time);
+        Self::signal_process(self.pid(), rustix::process::Signal::CONT);
+    }
+
     /// Checks that no process of the host's plugins is left, zombies included, after at most `limit`.
     pub fn assert_nothing_left(&self, limit: Duration) {
         let mark = format!("LARDER_PLUGIN_RUN={}:{}", self.pid(), self.runtime.path().display());

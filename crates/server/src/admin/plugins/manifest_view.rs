@@ -57,6 +57,8 @@ fn keys(manifest: &Manifest) -> Value {
         "watchdog_action": manifest.watchdog_action,
         "stop_signal": policy.stop_signal,
         "stop_timeout_s": policy.stop_timeout.as_secs(),
+        "dump_signal": policy.dump_signal,
+        "dump_timeout_s": policy.dump_timeout.as_secs(),
         "success_codes": policy.success_codes,
         "stderr_level": output.stderr_severity,
         "lines_per_second": output.rate.per_second,

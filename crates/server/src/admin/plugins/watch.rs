@@ -1,30 +1,25 @@
 //! What is run follows what is in the locations, at once and on SIGHUP.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 
 use larder_supervise::Supervisor;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::Signal;
 
-use super::control::Plugins;
+use super::control::{Plugins, Refusal};
 
-/// Reloads whenever something in the locations changes and on every SIGHUP, for as long as it is polled.
-pub async fn keep_current(plugins: Plugins, supervisor: Arc<Supervisor>) {
-    tokio::join!(supervisor.watch(|report| plugins.note_changes(report)), reload_on_hangup(plugins.clone()));
+/// Reloads whenever something in the locations changes, and records what that led to, for as long as it is polled.
+pub async fn follow_locations(plugins: Plugins, supervisor: Arc<Supervisor>) {
+    supervisor.watch(|report| plugins.note_changes(report)).await;
 }
 
-async fn reload_on_hangup(plugins: Plugins) -> Option<Infallible> {
-    let mut hangups = match signal(SignalKind::hangup()) {
-        Ok(hangups) => hangups,
-        Err(error) => {
-            tracing::warn!("SIGHUP does not reload plugins: {error}");
-            return None;
-        }
-    };
-    loop {
-        hangups.recv().await?;
-        if let Err(refusal) = plugins.reload("SIGHUP".into()).await {
-            tracing::warn!("plugins were not reloaded: {refusal}");
+/// Reloads plugins on every SIGHUP, for as long as it is polled. A server without plugins has nothing to reload, and says so: the signal is
+/// what log rotation and closing terminals send.
+pub async fn reload_on_hangup(plugins: Plugins, mut hangups: Signal) {
+    while hangups.recv().await.is_some() {
+        match plugins.reload("SIGHUP".into()).await {
+            Ok(_) => {}
+            Err(Refusal::NoPlugins) => tracing::info!("SIGHUP: there are no plugins to reload"),
+            Err(refusal) => tracing::warn!("plugins were not reloaded: {refusal}"),
         }
     }
 }

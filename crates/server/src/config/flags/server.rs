@@ -209,4 +209,12 @@ pub(super) const FLAGS: &[Flag] = &[
     )
     .default("false")
     .ours(),
+    Flag::new(
+        "runtime-plugin-stop-budget",
+        Group::Plugins,
+        Kind::Float(Range::within(0.0, 3600.0)),
+        "Seconds that the end of the server waits for its plugins at most; each is waited for as long as its manifest says.",
+    )
+    .default("30")
+    .ours(),
 ];
