@@ -153,6 +153,9 @@ pub enum Fault {
         /// The key.
         field: &'static str,
     },
+    /// A map key came twice.
+    #[error("the field came twice")]
+    RepeatedField,
     /// A map key is not known where unknown keys are refused.
     #[error("unknown field `{field}`")]
     UnknownField {

@@ -82,10 +82,12 @@ fn out_of_range<T: BoundedInt>(value: impl Display) -> ValueError {
     Fault::OutOfRange { value: value.to_string(), accepted: T::ACCEPTED }.here()
 }
 
-/// Puts a decoded field into its slot; `true` tells [`Reader::fields`] that the key is known.
+/// Puts a decoded field into its slot, which takes one value; `true` tells [`Reader::fields`] that the key is known.
 pub(crate) fn set<T>(slot: &mut Option<T>, value: Result<T, ValueError>) -> Result<bool, ValueError> {
-    *slot = Some(value?);
-    Ok(true)
+    match slot.replace(value?) {
+        None => Ok(true),
+        Some(_) => Err(Fault::RepeatedField.here()),
+    }
 }
 
 /// The value of a required field.
@@ -329,8 +331,8 @@ impl<'a> Reader<'a> {
 
     /// Reads a map with string keys as a record whose unknown keys are ignored.
     ///
-    /// `read` gets each key, reads the value of those it knows and returns whether it did. The last of
-    /// repeated keys wins.
+    /// `read` gets each key, reads the value of those it knows and returns whether it did. A key that it knows may
+    /// come once.
     pub(crate) fn fields(
         &mut self,
         read: impl FnMut(&str, &mut Self) -> Result<bool, ValueError>,
