@@ -8,8 +8,8 @@ use std::sync::Arc;
 use crate::layout::ObjectLayout;
 use crate::name::{NameError, check_model_name};
 
-/// Most ranks one lookup may fan out to; a larger `world_size` is a mistake, not a cluster.
-pub const WORLD_SIZE_MAX: u32 = 65_536;
+/// Most ranks one lookup may fan out to; a larger `world_size` is a mistake, not a node's share of a cluster.
+pub const WORLD_SIZE_MAX: u32 = 1_024;
 
 /// Everything that tells two objects with the same chunk hash apart.
 ///

@@ -125,6 +125,9 @@ pub struct ObjectLayout {
     fingerprint: u64,
 }
 
+/// Where the number of layers is in a shape, counted from its end: `[.., layers, slots, hidden]`.
+const LAYERS_FROM_END: usize = 3;
+
 /// What every fingerprint begins with; a new way to describe layouts takes another one.
 const FINGERPRINT_DOMAIN: &str = "larder layout 1";
 
@@ -177,6 +180,15 @@ impl ObjectLayout {
     /// Element type.
     pub fn dtype(&self) -> Dtype {
         self.dtype
+    }
+
+    /// Whether the workers of one engine may have both: pipeline stages hold different numbers of layers, all else is the engine's.
+    pub fn is_stage_of(&self, other: &Self) -> bool {
+        let layers = self.shape.len().checked_sub(LAYERS_FROM_END);
+        let same = |(index, (mine, theirs)): (usize, (&u64, &u64))| mine == theirs || Some(index) == layers;
+        self.dtype == other.dtype
+            && self.shape.len() == other.shape.len()
+            && self.shape.iter().zip(&other.shape).enumerate().all(same)
     }
 
     /// Exact size in bytes, not rounded to any alignment.
@@ -236,6 +248,24 @@ mod tests {
         assert_eq!(Dtype::UINT8.name(), "uint8");
         assert_eq!("torch.half".parse::<Dtype>(), Err(LayoutError::UnknownDtype("torch.half".into())));
         assert!("".parse::<Dtype>().is_err());
+    }
+
+    #[test]
+    fn stages_of_one_engine_differ_in_their_layers_alone() {
+        let layout = |geometry, dtype| ObjectLayout::engine_driven(geometry, dtype).unwrap();
+        for mla in [false, true] {
+            let stage = layout(geometry(mla), Dtype::BFLOAT16);
+            assert!(
+                stage.is_stage_of(&layout(EngineGeometry { layers: 4, ..geometry(mla) }, Dtype::BFLOAT16))
+            );
+            assert!(!stage.is_stage_of(&layout(geometry(mla), Dtype::UINT8)));
+            assert!(!stage.is_stage_of(&layout(geometry(!mla), Dtype::BFLOAT16)));
+            for other in
+                [EngineGeometry { slots: 8, ..geometry(mla) }, EngineGeometry { hidden: 48, ..geometry(mla) }]
+            {
+                assert!(!stage.is_stage_of(&layout(other, Dtype::BFLOAT16)));
+            }
+        }
     }
 
     #[test]

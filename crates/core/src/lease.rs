@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use crate::cache::EntryRef;
 
-/// The leases one request took by one lookup.
+/// The leases one request took by one lookup, row by row as it looked up.
 #[derive(Debug)]
 #[must_use = "leases that nobody gives back pin their objects"]
 pub struct LeaseSet {
@@ -19,7 +19,6 @@ pub struct LeaseSet {
 #[derive(Debug)]
 struct LeaseRow {
     rank: u32,
-    group: u32,
     first_chunk: usize,
     cells: Vec<(EntryRef, u8)>,
 }
@@ -38,24 +37,18 @@ impl LeaseSet {
         Self { readers, rows: Vec::new(), held: 0 }
     }
 
-    /// Records the leases of one rank and group, for consecutive chunks from `first_chunk` on.
-    pub fn add_row(
-        &mut self,
-        rank: u32,
-        group: u32,
-        first_chunk: usize,
-        entries: impl Iterator<Item = EntryRef>,
-    ) {
-        let cells: Vec<(EntryRef, u8)> = entries.map(|entry| (entry, self.readers)).collect();
+    /// Records the leases of the next row, which is `rank`'s, for consecutive chunks from `first_chunk` on.
+    pub fn add_row(&mut self, rank: u32, first_chunk: usize, entries: impl Iterator<Item = EntryRef>) {
+        let cells: Vec<_> = entries.map(|entry| (entry, self.readers)).collect();
         self.held += cells.len() as u64 * u64::from(self.readers);
-        self.rows.push(LeaseRow { rank, group, first_chunk, cells });
+        self.rows.push(LeaseRow { rank, first_chunk, cells });
     }
 
-    /// Takes one reader's lease on every chunk of `range` of `rank`, or nothing if one of them has none left.
+    /// Takes one reader's lease on every chunk of `range` of the row at this position, or nothing if one of them has none left.
     ///
     /// The caller owns what it got and must release it.
-    pub fn take(&mut self, rank: u32, group: u32, range: Range<usize>) -> Option<Vec<EntryRef>> {
-        let row = self.rows.iter_mut().find(|row| row.rank == rank && row.group == group)?;
+    pub fn take(&mut self, row: usize, range: Range<usize>) -> Option<Vec<EntryRef>> {
+        let row = self.rows.get_mut(row)?;
         let cells = row.cells_in(&range);
         let cells = &mut row.cells[cells];
         if cells.len() != range.len() || cells.iter().any(|&(_, readers)| readers == 0) {
@@ -90,6 +83,13 @@ impl LeaseSet {
         self.held
     }
 
+    /// Bytes it takes in memory, roughly.
+    #[must_use]
+    pub fn size_bytes(&self) -> usize {
+        let cells: usize = self.rows.iter().map(|row| size_of_val(&*row.cells)).sum();
+        size_of_val(&*self.rows) + cells
+    }
+
     /// Every lease still held, for the table to release.
     pub(crate) fn into_leases(self) -> impl Iterator<Item = (EntryRef, u32)> {
         let cells = self.rows.into_iter().flat_map(|row| row.cells);
@@ -108,37 +108,36 @@ mod tests {
     #[test]
     fn what_is_held_is_what_was_not_taken() {
         let mut leases = LeaseSet::new(2);
-        leases.add_row(0, 0, 0, (0..4).map(entry_ref));
-        leases.add_row(1, 0, 2, (4..6).map(entry_ref));
+        leases.add_row(0, 0, (0..4).map(entry_ref));
+        leases.add_row(1, 2, (4..6).map(entry_ref));
         assert_eq!(leases.held(), 12);
-        assert_eq!(leases.take(0, 0, 1..3), Some(vec![entry_ref(1), entry_ref(2)]));
+        assert_eq!(leases.take(0, 1..3), Some(vec![entry_ref(1), entry_ref(2)]));
         assert_eq!(leases.held(), 10);
         assert_eq!(leases.take_range(Some(0), 2..9), [(entry_ref(2), 1), (entry_ref(3), 2)]);
         assert_eq!(leases.held(), 7);
-        assert_eq!(leases.take(0, 0, 1..3), None, "the last of them is taken");
+        assert_eq!(leases.take(0, 1..3), None, "the last of them is taken");
         assert_eq!(leases.take_range(None, 0..3), [(entry_ref(0), 2), (entry_ref(1), 1), (entry_ref(4), 2)]);
         assert_eq!(leases.held(), 2);
         assert_eq!(leases.into_leases().collect::<Vec<_>>(), [(entry_ref(5), 2)]);
     }
 
     #[test]
-    fn each_rank_and_group_has_leases_of_its_own() {
+    fn each_row_has_leases_of_its_own() {
         let mut leases = LeaseSet::new(1);
-        for (row, (rank, group)) in [(0, 0), (0, 1), (1, 0), (1, 1)].into_iter().enumerate() {
-            leases.add_row(rank, group, 0, std::iter::once(entry_ref(row as u32)));
+        for row in 0..4 {
+            leases.add_row(row / 2, 0, std::iter::once(entry_ref(row)));
         }
-        for (row, (rank, group)) in [(0, 0), (0, 1), (1, 0), (1, 1)].into_iter().enumerate() {
-            assert_eq!(leases.take(rank, group, 0..1), Some(vec![entry_ref(row as u32)]), "{rank} {group}");
+        for row in 0..4 {
+            assert_eq!(leases.take(row as usize, 0..1), Some(vec![entry_ref(row)]), "{row}");
         }
-        assert_eq!(leases.take(2, 0, 0..1), None);
-        assert_eq!(leases.take(0, 2, 0..1), None);
+        assert_eq!(leases.take(4, 0..1), None);
     }
 
     #[test]
     fn chunks_before_the_first_one_are_nobodys() {
         let mut leases = LeaseSet::new(1);
-        leases.add_row(0, 0, 3, (0..2).map(entry_ref));
-        assert_eq!(leases.take(0, 0, 2..4), None, "the row has the chunks 3 and 4");
-        assert_eq!(leases.take(0, 0, 3..5), Some(vec![entry_ref(0), entry_ref(1)]));
+        leases.add_row(0, 3, (0..2).map(entry_ref));
+        assert_eq!(leases.take(0, 2..4), None, "the row has the chunks 3 and 4");
+        assert_eq!(leases.take(0, 3..5), Some(vec![entry_ref(0), entry_ref(1)]));
     }
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import mmap
 import pathlib
 import pickle
@@ -26,9 +27,9 @@ def prompt(seed: object, chunks: int, extra_tokens: int = 0) -> list[int]:
     return [source.randrange(1 << 31) for _ in range(chunks * CHUNK + extra_tokens)]
 
 
-def content(tokens: list[int], chunk_index: int, rank: int = 0) -> bytes:
-    """The bytes of one object; a function of the whole prefix, as real KV is."""
-    seed = repr((tokens[: (chunk_index + 1) * CHUNK], rank))
+def content(tokens: list[int], chunk_index: int, rank: int = 0, flavour: str = "") -> bytes:
+    """The bytes of one object; a function of the whole prefix, as real KV is, and of the engine's `flavour` if it has one."""
+    seed = repr((tokens[: (chunk_index + 1) * CHUNK], rank) + ((flavour,) if flavour else ()))
     return random.Random(seed).randbytes(OBJECT_BYTES)
 
 
@@ -61,6 +62,9 @@ class Engine:
         self.instance_id, self.model, self.world_size, self.rank = instance_id, model, world_size, rank
         self.registration = registration_record(
             instance_id, model_name=model, world_size=world_size, **registration)
+        #: Shape of this engine's objects, and what tells its bytes from those of other engines.
+        self.shape = [2, self.registration["num_layers"], CHUNK, self.registration["hidden_dim_size"]]
+        self.flavour = ""
         answer = self.worker.call("register_kv_cache_engine_driven_context", self.registration)
         assert answer.keys() == {"shm_name", "pool_size"}
         self.uses_shm = bool(answer["shm_name"])
@@ -96,6 +100,13 @@ class Engine:
         """The worker's key: whole chunks only, which the server insists on."""
         whole = len(tokens) // CHUNK * CHUNK
         return self.key(tokens, request_id, **({"worker_id": self.rank, "end": whole} | fields))
+
+    def content(self, tokens: list[int], chunk_index: int) -> bytes:
+        """The bytes of one of this engine's objects."""
+        item_bytes = {"bfloat16": 2, "uint8": 1}[self.registration["dtype_str"]]
+        length = math.prod(self.shape) * item_bytes
+        whole = content(tokens, chunk_index, self.rank, self.flavour)
+        return (whole * -(-length // len(whole)))[:length]
 
     def unregister(self) -> None:
         self.worker.expect(wire.VOID, "unregister_kv_cache_engine_driven_context", self.instance_id)
@@ -147,15 +158,26 @@ class Engine:
             chunks = [content(tokens, index, self.rank) for index in range(first, last)]
             assert self.commit_store(tokens, request_id, pickled(chunks), **fields) is True
             return len(chunks)
+        stored = 0
+        while context["slots"]:
+            self.fill(context, tokens, first)
+            assert self.commit_store(tokens, request_id, **fields) is True or cleared
+            stored += len(context["slots"])
+            if stored == last - first:
+                break
+            # A worker may not reserve everything at once.
+            context = self.prepare_store(tokens, request_id, **fields)
+        return stored
+
+    def fill(self, context: dict[str, Any], tokens: list[int], first: int = 0) -> None:
+        """Writes what a prepare asked for, where `first` is the first chunk of its range."""
         assert context.keys() == {"slots", "chunk_indices"}
         slots, indices = context["slots"], context["chunk_indices"]
         assert len(slots) == len(indices)
         for slot, index in zip(slots, indices):
             assert slot.keys() == {"offset", "length", "shape", "dtype"}
-            self.pool.write(slot, content(tokens, first + index, self.rank))
-        if slots:
-            assert self.commit_store(tokens, request_id, **fields) is True or cleared
-        return len(slots)
+            assert (slot["shape"], slot["dtype"]) == (self.shape, self.registration["dtype_str"])
+            self.pool.write(slot, self.content(tokens, first + index))
 
     def prepare_retrieve(self, tokens: list[int], request_id: str, **fields: Any) -> dict[str, Any]:
         key = self.worker_key(tokens, request_id, **fields)

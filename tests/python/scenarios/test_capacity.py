@@ -58,10 +58,12 @@ def test_a_pool_full_of_leases_refuses_politely(own_server, engines, model):
     server = own_server(l1_size_gb=SMALL_GB)
     engine = engines(server)
     tokens = prompt(model, CAPACITY)
-    assert engine.store(tokens) == CAPACITY
-    assert engine.lookup(tokens, "reader") == CAPACITY
+    for chunks in (CAPACITY // 2, CAPACITY):
+        engine.store(tokens, end=chunks * CHUNK)
+        assert engine.lookup(tokens, f"reader-{chunks}", end=chunks * CHUNK) == chunks
     assert engine.prepare_store(prompt((model, "new"), 2), "writer") == {"slots": [], "chunk_indices": []}
-    engine.free(tokens, "reader")
+    for chunks in (CAPACITY // 2, CAPACITY):
+        engine.free(tokens, f"reader-{chunks}")
 
 
 def test_an_object_larger_than_the_pool_is_refused(own_server, engines, model):
@@ -92,7 +94,11 @@ def test_vanishing_before_commit_publishes_nothing(own_server, engines, model):
 def test_an_abandoned_prepare_gives_its_memory_back(own_server, engines, model):
     server = own_server(l1_size_gb=SMALL_GB)
     leaver, writer = engines(server), engines(server)
-    assert len(leaver.prepare_store(prompt(model, CAPACITY), "a")["slots"]) == CAPACITY
+    reserved = differs(server, "reservations-are-bounded", peer=CAPACITY, ours=CAPACITY // 2)
+    assert len(leaver.prepare_store(prompt(model, CAPACITY), "a")["slots"]) == reserved
+    filler = prompt((model, "filler"), CAPACITY - reserved + 1)
+    assert writer.store(filler) == CAPACITY - reserved
+    writer.lookup(filler, "holds")
     leaver.close()
     tokens = prompt((model, "next"), 2)
     pinned = differs(server, "abandoned-prepare-pins", peer=True, ours=False)
@@ -102,6 +108,22 @@ def test_an_abandoned_prepare_gives_its_memory_back(own_server, engines, model):
         return
     assert until(lambda: writer.store(tokens, "w") == 2)
     assert writer.fetch(tokens, 2) == [content(tokens, index) for index in range(2)]
+
+
+def test_what_a_worker_reserved_stays_its_own_when_it_unregisters(own_server, engines, model):
+    """The real client unregisters before its copies have ended; they end with its connections at the latest."""
+    server = own_server(l1_size_gb=SMALL_GB)
+    leaver, writer = engines(server), engines(server)
+    reserved = {slot["offset"] for slot in leaver.prepare_store(prompt(model, 8), "a")["slots"]}
+    leaver.unregister()
+    tokens = prompt((model, "next"), CAPACITY)
+    handed_out = {slot["offset"] for slot in writer.prepare_store(tokens, "w")["slots"]}
+    assert len(reserved) == 8 and not reserved & handed_out
+    if server.is_ours:
+        assert server.status()["larder"]["set_aside"]["reserved_bytes"] == 8 * OBJECT_BYTES
+        leaver.close()
+        assert until(lambda: server.status()["larder"]["set_aside"]["registrations"] == 0)
+        assert objects(server)["staging_object_count"] == len(handed_out)
 
 
 def test_a_vanished_reader_gives_its_leases_back(own_server, engines, model):

@@ -149,11 +149,14 @@ def test_a_pickled_store_of_known_chunks_is_accepted(server_name, shared_servers
     assert engine.fetch(tokens, 3) == [content(tokens, index) for index in range(3)]
 
 
-def test_commit_belongs_to_the_range_not_to_the_request(engine, model):
-    """The key's identity leaves the request id out (spec/mp-protocol.md 3.2)."""
+def test_a_commit_is_of_the_request_that_prepared(server, engine, model):
+    """The reference server leaves the request id out of a transfer's name (spec/mp-protocol.md 3.2)."""
     tokens = prompt(model, 2)
-    engine.prepare_store(tokens, "a")
-    assert engine.commit_store(tokens, "b") is True
+    engine.fill(engine.prepare_store(tokens, "a"), tokens)
+    others = differs(server, "commit-of-another-request", peer=True, ours=False)
+    assert engine.commit_store(tokens, "b") is others
+    assert engine.hits(tokens) == (2 if others else 0)
+    assert engine.commit_store(tokens, "a") is not others
     assert engine.hits(tokens) == 2
 
 

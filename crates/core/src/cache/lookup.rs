@@ -33,11 +33,7 @@ impl Cache {
     /// A row with full attention needs every chunk of the prefix, a windowed one the last chunks
     /// only (`spec/cache-semantics.md` 4.1).
     pub fn lookup(&mut self, rows: &[Row], hashes: &[ChunkHash], readers: u8) -> Lookup {
-        let hit_chunks = if rows.iter().all(|row| row.window.is_none()) {
-            self.full_prefix(rows, hashes)
-        } else {
-            self.windowed_prefix(rows, hashes)
-        };
+        let hit_chunks = self.usable_prefix(rows, hashes);
         let mut leases = LeaseSet::new(readers);
         for row in rows {
             let kept = match row.window {
@@ -48,10 +44,20 @@ impl Cache {
                 let entry = self.find(&row.scope, hash)?;
                 self.lease(entry, u32::from(readers)).then_some(entry)
             });
-            leases.add_row(row.rank, row.scope.object_group_id, kept.start, entries);
+            leases.add_row(row.rank, kept.start, entries);
             self.touch(&row.scope, &hashes[..hit_chunks]);
         }
         Lookup { hit_chunks, leases }
+    }
+
+    /// How much of a prompt from its start every row could serve, in chunks. Nothing is leased, nothing counts as used.
+    #[must_use]
+    pub fn usable_prefix(&self, rows: &[Row], hashes: &[ChunkHash]) -> usize {
+        if rows.iter().all(|row| row.window.is_none()) {
+            self.full_prefix(rows, hashes)
+        } else {
+            self.windowed_prefix(rows, hashes)
+        }
     }
 
     /// Gives back every lease of a set.

@@ -26,6 +26,7 @@ mod inventory;
 mod lookup;
 mod order;
 mod quotas;
+mod reading;
 mod removals;
 mod room;
 mod scopes;

@@ -68,7 +68,7 @@ pub enum Commit {
 /// Why a chunk is not reserved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Refusal {
-    /// Nothing more can be evicted.
+    /// Nothing more can be evicted, or the caller wants no more.
     Room,
     /// Its salt may not have more, and has nothing to evict.
     Quota,
@@ -139,6 +139,18 @@ impl Cache {
         range: Range<usize>,
         now_ms: u32,
     ) -> Reservation {
+        self.reserve_up_to(usize::MAX, scope, prefix, range, now_ms)
+    }
+
+    /// As [`Self::reserve`], for at most `most` chunks; those beyond are refused.
+    pub fn reserve_up_to(
+        &mut self,
+        most: usize,
+        scope: &Scope,
+        prefix: &[ChunkHash],
+        range: Range<usize>,
+        now_ms: u32,
+    ) -> Reservation {
         let mut answer = Reservation::default();
         let prompt = &prefix[..range.end];
         let (mut spared, mut refusal) = (None, None);
@@ -152,6 +164,9 @@ impl Cache {
                     answer.busy += 1;
                     continue;
                 }
+            }
+            if answer.reserved.len() >= most {
+                refusal.get_or_insert(Refusal::Room);
             }
             if refusal.is_none() {
                 let id = self.acquire_scope(scope);
@@ -291,59 +306,6 @@ impl Cache {
         self.entries.get(entry).map(|found| &**self.scopes.get(found.scope))
     }
 
-    /// Keeps a resident object's memory in place for `count` more readers; false if it is gone.
-    pub fn lease(&mut self, entry: EntryRef, count: u32) -> bool {
-        let Some(found) = self.entries.get_mut(entry) else { return false };
-        if found.state != State::Resident || count == 0 {
-            return false;
-        }
-        if found.leases == 0 {
-            self.stats.leased_objects += 1;
-        }
-        found.leases += count;
-        self.stats.leases += u64::from(count);
-        true
-    }
-
-    /// Gives `count` leases back; the last one on a condemned object frees it.
-    pub fn release(&mut self, entry: EntryRef, count: u32) {
-        let Some(found) = self.entries.get_mut(entry) else { return };
-        let released = count.min(found.leases);
-        if released == 0 {
-            return;
-        }
-        found.leases -= released;
-        let condemned = found.state == State::Condemned;
-        self.stats.leases -= u64::from(released);
-        if found.leases == 0 {
-            self.stats.leased_objects -= 1;
-            if condemned {
-                self.free_memory(entry.id);
-                self.stats.condemned_objects -= 1;
-                self.forget(entry.id);
-            }
-        }
-    }
-
-    /// Counts a use of the resident chunks of a prompt, the first chunk as the most recent.
-    pub fn touch(&mut self, scope: &Scope, prefix: &[ChunkHash]) {
-        self.for_resident(scope, prefix, |policy, id| policy.touch(id));
-    }
-
-    /// Marks the resident chunks of a prompt as still in use by the same request, the first chunk as the most recent.
-    pub fn refresh(&mut self, scope: &Scope, prefix: &[ChunkHash]) {
-        self.for_resident(scope, prefix, |policy, id| policy.refresh(id));
-    }
-
-    fn for_resident(&mut self, scope: &Scope, prefix: &[ChunkHash], act: impl Fn(&mut dyn Policy, u32)) {
-        let Some(scope) = self.scopes.find(scope) else { return };
-        for hash in prefix.iter().rev() {
-            if let Some(id) = self.find_resident(scope, hash) {
-                act(&mut *self.policy, id);
-            }
-        }
-    }
-
     /// Removes resident objects without leases, and with `force` also those under lease or being written, whose
     /// memory is then kept until the last reader or the writer lets go. Walks at most `step` records from
     /// `from` and returns where to go on.
@@ -473,7 +435,7 @@ impl Cache {
         self.changes.note(id);
     }
 
-    fn free_memory(&mut self, id: u32) {
+    pub(super) fn free_memory(&mut self, id: u32) {
         let scope = self.entries.at(id).scope;
         self.tenants.discharge(self.scopes.tenant(scope), self.held_bytes(scope));
         self.arena.free(self.offset_of(id));
@@ -486,8 +448,13 @@ impl Cache {
     }
 
     /// Bytes that an object of this scope takes from the pool.
+    #[must_use]
+    pub fn bytes_held_by(&self, scope: &Scope) -> u64 {
+        scope.layout.bytes().next_multiple_of(self.arena.align())
+    }
+
     pub(super) fn held_bytes(&self, scope: ScopeId) -> u64 {
-        self.scopes.get(scope).layout.bytes().next_multiple_of(self.arena.align())
+        self.bytes_held_by(self.scopes.get(scope))
     }
 
     /// Forgets an object without memory.

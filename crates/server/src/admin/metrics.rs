@@ -191,6 +191,12 @@ fn larder(scrape: &mut Scrape, status: &EngineStatus, counters: &Counters) {
             status.session_leases,
         ),
         ("larder_sessions", "Requests in flight.", status.sessions as u64),
+        ("larder_session_bytes", "Memory that requests in flight take.", status.session_bytes as u64),
+        (
+            "larder_set_aside_bytes",
+            "Bytes of the pool that workers may still write though their registration is over.",
+            status.set_aside.reserved_bytes,
+        ),
         ("larder_instances", "Registered workers.", status.instances.len() as u64),
         ("larder_pending_transfers", "Transfers between prepare and commit.", pending as u64),
     ];
@@ -215,10 +221,11 @@ fn larder(scrape: &mut Scrape, status: &EngineStatus, counters: &Counters) {
             counters.expired_leases.get(),
         ),
         ("larder_forced_leases_total", "Leases an operator took back.", counters.forced_leases.get()),
+        ("larder_expired_stores_total", "Reservations whose writer was gone.", counters.expired_stores.get()),
         (
-            "larder_expired_stores_total",
-            "Reservations whose writer was gone or silent.",
-            counters.expired_stores.get(),
+            "larder_refused_transfers_total",
+            "Transfers of workers that have too many between prepare and commit.",
+            counters.refused_transfers.get(),
         ),
         (
             "larder_reaped_instances_total",

@@ -137,6 +137,7 @@ fn instances(status: &EngineStatus) -> Value {
             "block_size": instance.block_size,
             "use_mla": instance.use_mla,
             "pending_transfers": instance.pending_transfers,
+            "reserved_bytes": instance.reserved_bytes,
             "connections": instance.connections,
             "silent_seconds": instance.silent_ms as f64 / 1000.0,
         });
@@ -163,6 +164,12 @@ fn larder(admin: &Admin, status: &EngineStatus) -> Value {
         },
         "checksum": checksum(admin),
         "leases": { "total": cache.leases, "held_by_sessions": status.session_leases },
+        "sessions": { "bytes": status.session_bytes },
+        "set_aside": {
+            "registrations": status.set_aside.registrations,
+            "reserved_bytes": status.set_aside.reserved_bytes,
+            "leases": status.set_aside.leases,
+        },
         "refused_chunks_total": cache.refused_total,
         "evicted_for_store_total": cache.evicted_for_store_total,
     })

@@ -39,7 +39,7 @@ pub struct Limits {
     pub read_ttl_ms: u64,
     /// How long a session outlives its last use, unless its holder is alive.
     pub session_ttl_ms: u64,
-    /// Silence after which a worker that pinged is dropped, unless it is connected; 0 for never.
+    /// Silence after which the registration of a worker that pinged ends; 0 for never.
     pub reap_timeout_ms: u64,
     /// The same for a worker that never pinged.
     pub registration_grace_ms: u64,
@@ -97,6 +97,7 @@ pub(super) struct State {
     pub(super) limits: Limits,
     pub(super) sessions: Sessions,
     pub(super) instances: Instances,
+    pub(super) set_aside: super::set_aside::SetAside,
     pub(super) events: KvEventLog,
     pub(super) heard: super::members::Heard,
     pub(super) lanes: super::stores::StoreLanes,
@@ -156,6 +157,7 @@ impl Engine {
             limits: config.limits.clone(),
             sessions: Sessions::default(),
             instances: Instances::default(),
+            set_aside: super::set_aside::SetAside::default(),
             events: KvEventLog::new(config.incarnation_ns, config.kv_event_log_size),
             heard: super::members::Heard::default(),
             lanes: super::stores::StoreLanes::default(),

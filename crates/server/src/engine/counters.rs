@@ -70,11 +70,13 @@ pub struct Counters {
     pub unknown_instance_stores: Counter,
     /// Chunks for which a worker got no room.
     pub refused_chunks: Counter,
+    /// Transfers refused to workers that have too many between prepare and commit.
+    pub refused_transfers: Counter,
     /// Leases given back because their holder was gone or silent.
     pub expired_leases: Counter,
     /// Leases an operator took back.
     pub forced_leases: Counter,
-    /// Reservations taken back because their writer was gone or silent.
+    /// Reservations taken back because their writer was gone.
     pub expired_stores: Counter,
     /// Workers dropped for their silence.
     pub reaped_instances: Counter,

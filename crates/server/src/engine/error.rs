@@ -22,12 +22,25 @@ pub enum EngineError {
     #[error("instance `{0}` is not registered")]
     UnknownInstance(i64),
     /// Too many workers.
-    #[error("instance `{0}` can't be registered: {max} are registered already", max = super::instances::INSTANCES_MAX)]
+    #[error(
+        "instance `{0}` can't be registered: {max} are registered already, or {own} on this connection",
+        max = super::instances::INSTANCES_MAX,
+        own = super::instances::INSTANCES_PER_CONNECTION_MAX
+    )]
     TooManyInstances(i64),
+    /// The worker speaks on too many connections.
+    #[error(
+        "instance `{0}` speaks on more than {max} connections",
+        max = super::instances::CONNECTIONS_PER_INSTANCE_MAX
+    )]
+    TooManyConnections(i64),
+    /// The key's tokens were not hashed as far as its range.
+    #[error("the range ends beyond the tokens that were hashed")]
+    MissingHashes,
     /// The worker has too many unfinished transfers.
     #[error(
-        "instance `{0}` has {max} transfers between prepare and commit",
-        max = super::instances::PENDING_PER_INSTANCE_MAX
+        "instance `{0}` has {max} transfers between prepare and commit; hint: commit them, or register again",
+        max = super::pending::PENDING_PER_INSTANCE_MAX
     )]
     TooManyPending(i64),
     /// The pool can't be accessed as asked.

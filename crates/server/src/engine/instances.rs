@@ -6,21 +6,20 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet};
-use larder_core::cache::EntryRef;
-use larder_core::hash::ChunkHash;
-use larder_core::key::Scope;
 use larder_core::layout::ObjectLayout;
 
 use super::ConnectionId;
+use super::layouts::Layouts;
+use super::pending::Pending;
 
-/// Most registered instances; a fleet's node has tens.
+/// Most registered instances; a fleet's node has tens. When there are as many, those that are gone make room for new ones.
 pub(super) const INSTANCES_MAX: usize = 16_384;
 
-/// Most transfers one instance may have between prepare and commit.
-pub(super) const PENDING_PER_INSTANCE_MAX: usize = 4_096;
+/// Most instances that one connection registers.
+pub(super) const INSTANCES_PER_CONNECTION_MAX: usize = 256;
 
-/// Most connections remembered per instance; the oldest is forgotten first.
-const CONNECTIONS_PER_INSTANCE_MAX: usize = 16;
+/// Most open connections on which one instance transfers. None is forgotten: when the last is gone, so is the worker.
+pub(super) const CONNECTIONS_PER_INSTANCE_MAX: usize = 64;
 
 /// What a worker says of itself when it registers for engine-driven transfer (`spec/mp-protocol.md` 3.3).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,36 +36,16 @@ pub(super) struct Registration {
     pub layout: Arc<ObjectLayout>,
 }
 
-/// Names a transfer between its prepare and its commit; the request id is no part of it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct TransferKey {
-    /// Where the objects are.
-    pub scope: Scope,
-    /// Hash of the last chunk, which names every token before it as well.
-    pub last: ChunkHash,
-    /// First chunk.
-    pub start: usize,
-    /// One past the last chunk.
-    pub end: usize,
-}
-
-/// Memory a worker is writing.
-#[derive(Debug)]
-pub(super) struct PendingStore {
-    /// The staging objects, in chunk order.
-    pub entries: Vec<EntryRef>,
-    /// When the memory was handed out.
-    pub since_ms: u64,
-    /// Whether the write TTL is over: the commit is refused, and the memory is free once the worker moves on.
-    pub expired: bool,
-}
-
 /// One registered worker.
 #[derive(Debug)]
 pub(super) struct Instance {
     /// What it registered.
     pub registration: Registration,
-    /// Connections it was heard on.
+    /// The rank it transfers, once it has.
+    pub rank: Option<u32>,
+    /// Whether it sends bytes in messages though the pool is shared: it can't reach the pool, and is told to write nothing there.
+    pub sends_bytes: bool,
+    /// Open connections it was heard on.
     pub connections: VecDeque<ConnectionId>,
     /// When it was last heard of.
     pub seen_ms: u64,
@@ -76,81 +55,47 @@ pub(super) struct Instance {
     pub pinged: bool,
     /// When its last connection went away, if none is left.
     pub orphaned_ms: Option<u64>,
-    /// Stores between prepare and commit.
-    pub stores: HashMap<TransferKey, PendingStore>,
-    /// Retrieves between prepare and commit, each with the leases that moved to it.
-    pub retrieves: HashMap<TransferKey, Vec<Vec<EntryRef>>>,
+    /// Transfers between prepare and commit.
+    pub pending: Pending,
 }
 
 impl Instance {
     fn new(registration: Registration, now_ms: u64) -> Self {
         Self {
             registration,
+            rank: None,
+            sends_bytes: false,
             connections: VecDeque::new(),
             seen_ms: now_ms,
             transferred_ms: now_ms,
             pinged: false,
             orphaned_ms: None,
-            stores: HashMap::new(),
-            retrieves: HashMap::new(),
+            pending: Pending::default(),
         }
     }
 
-    /// Notes that the worker spoke, on `connection` if that is still open.
-    pub(super) fn heard(&mut self, connection: Option<ConnectionId>, now_ms: u64) {
+    /// Notes that the worker spoke, on `connection` if that is still open. False if it speaks on more than it may: on those it
+    /// is not to be given anything, because its end could not be seen.
+    pub(super) fn heard(&mut self, connection: Option<ConnectionId>, now_ms: u64) -> bool {
         self.seen_ms = now_ms;
-        let Some(connection) = connection else { return };
-        self.orphaned_ms = None;
+        let Some(connection) = connection else { return true };
         if !self.connections.contains(&connection) {
             if self.connections.len() == CONNECTIONS_PER_INSTANCE_MAX {
-                self.connections.pop_front();
+                return false;
             }
             self.connections.push_back(connection);
         }
+        self.orphaned_ms = None;
+        true
     }
-
-    /// Transfers between prepare and commit.
-    pub(super) fn pending(&self) -> usize {
-        self.stores.len() + self.retrieves.values().map(Vec::len).sum::<usize>()
-    }
-
-    /// Leases it reads under.
-    pub(super) fn reading(&self) -> u64 {
-        self.retrieves.values().flatten().map(|batch| batch.len() as u64).sum()
-    }
-
-    /// Takes everything the worker may be copying: memory it writes, and leases it reads under.
-    pub(super) fn take_pending(&mut self) -> Abandoned {
-        Abandoned {
-            staging: self.stores.drain().flat_map(|(_, pending)| pending.entries).collect(),
-            leases: self.retrieves.drain().flat_map(|(_, batches)| batches).flatten().collect(),
-        }
-    }
-}
-
-/// What a worker left behind; staging is to be aborted, leases are to be released.
-#[derive(Debug, Default)]
-#[must_use = "what a worker leaves behind pins memory"]
-pub(super) struct Abandoned {
-    /// Memory that was being written.
-    pub staging: Vec<EntryRef>,
-    /// One lease on each object that was being read.
-    pub leases: Vec<EntryRef>,
-}
-
-/// Layout of the objects of a model, shared by its instances.
-#[derive(Debug)]
-struct ModelLayout {
-    world_size: u32,
-    layout: Arc<ObjectLayout>,
-    instances: usize,
 }
 
 /// Registered workers by instance id, and the layouts lookups go by.
 #[derive(Debug, Default)]
 pub(super) struct Instances {
     by_id: HashMap<i64, Instance>,
-    layouts: HashMap<Arc<str>, Vec<ModelLayout>>,
+    /// What their objects look like.
+    pub(super) layouts: Layouts,
     told_unknown: HashSet<i64>,
 }
 
@@ -161,9 +106,9 @@ pub(super) enum Registered {
     New,
     /// The same worker again, nothing changed.
     Refreshed,
-    /// The worker came back with other parameters; what it left behind must be cleaned up.
-    Replaced(Abandoned),
-    /// There are [`INSTANCES_MAX`] already.
+    /// The worker came back with other parameters; this is what it was before.
+    Replaced(Box<Instance>),
+    /// There are [`INSTANCES_MAX`] already, or [`INSTANCES_PER_CONNECTION_MAX`] of this connection.
     Refused,
 }
 
@@ -177,32 +122,29 @@ impl Instances {
         now_ms: u64,
     ) -> Registered {
         self.told_unknown.remove(&instance_id);
-        if let Some(known) = self.by_id.get_mut(&instance_id) {
+        if let Some(known) = self.by_id.get_mut(&instance_id)
+            && known.registration == registration
+        {
             known.heard(connection, now_ms);
-            if known.registration == registration {
-                return Registered::Refreshed;
-            }
-            let abandoned = known.take_pending();
-            let before = std::mem::replace(&mut known.registration, registration.clone());
-            self.drop_layout(&before);
-            self.add_layout(&registration);
-            return Registered::Replaced(abandoned);
+            return Registered::Refreshed;
         }
-        if self.by_id.len() >= INSTANCES_MAX {
+        let before = self.unregister(instance_id);
+        if before.is_none() && !self.has_room(connection) {
             return Registered::Refused;
         }
-        self.add_layout(&registration);
+        self.layouts.add(&registration);
         let mut instance = Instance::new(registration, now_ms);
         instance.heard(connection, now_ms);
         self.by_id.insert(instance_id, instance);
-        Registered::New
+        before.map_or(Registered::New, |before| Registered::Replaced(Box::new(before)))
     }
 
-    /// Removes a worker and hands over what it left behind.
-    pub(super) fn unregister(&mut self, instance_id: i64) -> Option<Abandoned> {
-        let mut instance = self.by_id.remove(&instance_id)?;
-        self.drop_layout(&instance.registration);
-        Some(instance.take_pending())
+    /// Removes a worker and hands it over; what it was copying is the caller's to clean up.
+    #[must_use = "what a worker leaves behind pins memory"]
+    pub(super) fn unregister(&mut self, instance_id: i64) -> Option<Instance> {
+        let instance = self.by_id.remove(&instance_id)?;
+        self.layouts.remove(&instance.registration, instance.rank);
+        Some(instance)
     }
 
     /// The worker with this id.
@@ -210,10 +152,20 @@ impl Instances {
         self.by_id.get_mut(&instance_id)
     }
 
-    /// The layout lookups of a model go by: that of its latest registration.
-    pub(super) fn layout(&self, model_name: &str, world_size: u32) -> Option<&Arc<ObjectLayout>> {
-        let worlds = self.layouts.get(model_name)?;
-        worlds.iter().find(|model| model.world_size == world_size).map(|model| &model.layout)
+    /// Notes which rank a worker transfers.
+    pub(super) fn learn_rank(&mut self, instance_id: i64, rank: u32) {
+        let Some(instance) = self.by_id.get_mut(&instance_id) else { return };
+        if instance.rank != Some(rank) {
+            let before = instance.rank.replace(rank);
+            self.layouts.learn_rank(&instance.registration, before, rank);
+        }
+    }
+
+    /// Notes that a worker transfers under requests of the scheduler on `connection`.
+    pub(super) fn learn_scheduler(&mut self, connection: ConnectionId, instance_id: i64) {
+        if let Some(instance) = self.by_id.get(&instance_id) {
+            self.layouts.learn_scheduler(connection, &instance.registration);
+        }
     }
 
     /// Whether a ping of this unknown worker is to be answered with `false`: once, after which
@@ -227,6 +179,7 @@ impl Instances {
 
     /// Notes that a connection is gone.
     pub(super) fn disconnected(&mut self, connection: ConnectionId, now_ms: u64) {
+        self.layouts.forget(connection);
         for instance in self.by_id.values_mut() {
             let before = instance.connections.len();
             instance.connections.retain(|&other| other != connection);
@@ -251,32 +204,19 @@ impl Instances {
         self.by_id.len()
     }
 
-    fn add_layout(&mut self, registration: &Registration) {
-        let Registration { model_name, world_size, layout, .. } = registration;
-        let worlds = self.layouts.entry(Arc::clone(model_name)).or_default();
-        match worlds.iter_mut().find(|model| model.world_size == *world_size) {
-            Some(model) => {
-                model.layout = Arc::clone(layout);
-                model.instances += 1;
-            }
-            None => {
-                worlds.push(ModelLayout {
-                    world_size: *world_size,
-                    layout: Arc::clone(layout),
-                    instances: 1,
-                });
+    /// Whether one more fits, after one that is gone and holds nothing made room for it if it has to.
+    fn has_room(&mut self, connection: Option<ConnectionId>) -> bool {
+        if let Some(connection) = connection.filter(|_| self.by_id.len() >= INSTANCES_PER_CONNECTION_MAX) {
+            let own = self.by_id.values().filter(|instance| instance.connections.contains(&connection));
+            if own.count() >= INSTANCES_PER_CONNECTION_MAX {
+                return false;
             }
         }
-    }
-
-    fn drop_layout(&mut self, registration: &Registration) {
-        let Some(worlds) = self.layouts.get_mut(&registration.model_name) else { return };
-        if let Some(model) = worlds.iter_mut().find(|model| model.world_size == registration.world_size) {
-            model.instances -= 1;
+        if self.by_id.len() < INSTANCES_MAX {
+            return true;
         }
-        worlds.retain(|model| model.instances > 0);
-        if worlds.is_empty() {
-            self.layouts.remove(&registration.model_name);
-        }
+        let gone = self.by_id.iter().filter(|(_, i)| i.connections.is_empty() && i.pending.count() == 0);
+        let Some((&id, _)) = gone.min_by_key(|(_, instance)| instance.seen_ms) else { return false };
+        self.unregister(id).is_some()
     }
 }

@@ -55,11 +55,11 @@ impl Engine {
     /// Leases by owner.
     pub fn lease_totals(&self) -> LeaseTotals {
         let state = self.state();
-        let retrieves = state.instances.iter().map(|(_, instance)| instance.reading()).sum();
+        let retrieves: u64 = state.instances.iter().map(|(_, instance)| instance.pending.reading()).sum();
         LeaseTotals {
             total: state.cache.stats().leases,
             requests: state.sessions.leases(),
-            retrieves,
+            retrieves: retrieves + state.set_aside.reading(),
             l2_stores: state.lanes.leases,
         }
     }
@@ -69,24 +69,22 @@ impl Engine {
         let now_ms = self.now_ms();
         let state = self.state();
         let requests = state.sessions.iter().filter_map(|(request_id, session)| {
-            let found = session.found.as_ref().filter(|found| found.leases.held() > 0)?;
-            let scope = found.scopes.first();
-            let name = |part: Option<&std::sync::Arc<str>>| part.map_or("", |part| part).into();
-            Some(LeaseHolder {
+            let held = session.found.leases.held();
+            (held > 0).then(|| LeaseHolder {
                 owner: LeaseOwner::Request(request_id.into()),
-                model_name: name(scope.map(|scope| &scope.model_name)),
-                cache_salt: name(scope.map(|scope| &scope.cache_salt)),
-                leases: found.leases.held(),
+                model_name: (*session.model_name).into(),
+                cache_salt: (*session.cache_salt).into(),
+                leases: held,
                 idle_ms: now_ms.saturating_sub(session.used_ms),
                 is_orphaned: session.orphaned_ms.is_some(),
             })
         });
-        let workers = state.instances.iter().filter(|(_, instance)| instance.reading() > 0);
+        let workers = state.instances.iter().filter(|(_, instance)| instance.pending.reading() > 0);
         let workers = workers.map(|(id, instance)| LeaseHolder {
             owner: LeaseOwner::Instance(id),
             model_name: (*instance.registration.model_name).into(),
             cache_salt: "".into(),
-            leases: instance.reading(),
+            leases: instance.pending.reading(),
             idle_ms: now_ms.saturating_sub(instance.seen_ms),
             is_orphaned: instance.orphaned_ms.is_some(),
         });
@@ -97,22 +95,31 @@ impl Engine {
         holders
     }
 
-    /// Takes back what a holder holds, as if it had vanished: a request's session ends, a worker's unfinished transfers are dropped.
+    /// Takes back what a holder holds, as if it had vanished: the sessions of a request id end, a worker's unfinished transfers are
+    /// dropped, those set aside for it included.
     /// The number of leases, or `None` if there is no such holder.
     pub fn force_release(&self, owner: &LeaseOwner, reason: &str) -> Option<u64> {
         let mut state = self.state();
         let released = match owner {
             LeaseOwner::Request(request_id) => {
-                let session = state.sessions.end(request_id)?;
-                let held = session.found.as_ref().map_or(0, |found| found.leases.held());
-                self.close(&mut state, session);
+                let sessions = state.sessions.end_all(request_id);
+                if sessions.is_empty() {
+                    return None;
+                }
+                let held = sessions.iter().map(|session| session.found.leases.held()).sum();
+                sessions.into_iter().for_each(|session| self.close(&mut state, session));
                 tracing::warn!("took {held} leases back from request `{request_id}`: {reason}");
                 held
             }
             LeaseOwner::Instance(instance_id) => {
-                let abandoned = state.instances.get_mut(*instance_id)?.take_pending();
-                let held = abandoned.leases.len() as u64;
-                clean_up(&mut state, abandoned);
+                let mut abandoned = state.set_aside.take_of(*instance_id);
+                let instance = state.instances.get_mut(*instance_id);
+                if instance.is_none() && abandoned.is_empty() {
+                    return None;
+                }
+                abandoned.extend(instance.map(|instance| std::mem::take(&mut instance.pending).abandon()));
+                let held = abandoned.iter().map(|left| left.leases.len() as u64).sum();
+                abandoned.into_iter().for_each(|left| clean_up(&mut state, left));
                 tracing::warn!("took {held} leases back from instance {instance_id}: {reason}");
                 held
             }

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use larder_core::cache::Row;
+use larder_core::hash::ChunkHash;
 use larder_core::key::TokenRange;
 
 use super::core::{ConnectionId, Engine, State};
 use super::error::EngineError;
 use super::key::PromptKey;
+use super::layouts::EngineLayouts;
 use super::sessions::{Found, Session};
 use super::tier::{PrefetchWork, Purpose};
 use crate::events::Event;
@@ -23,25 +25,30 @@ impl Engine {
     pub fn lookup(&self, key: &PromptKey<'_>, connection: ConnectionId) -> Result<(), EngineError> {
         let now_ms = self.now_ms();
         let hashes = key.lookup_hashes(self.config.chunk_size);
-        let mut state = self.state();
-        state.heard.note(connection, now_ms);
-        let Some(layout) = state.instances.layout(key.model_name, key.world_size).cloned() else {
+        let engines = self.candidates(key, connection, now_ms);
+        if engines.is_empty() {
             self.counters.lookup(key.model_name, key.cache_salt, |counts| counts.no_layout += 1);
-            self.open_session(&mut state, key.request_id, connection, now_ms, None);
+            self.close_session(key, connection);
             return Ok(());
-        };
+        }
         if key.readers < 1 {
             return Err(EngineError::Readers(key.readers));
         }
         if hashes.is_empty() {
             self.counters.lookup(key.model_name, key.cache_salt, |counts| counts.no_chunk += 1);
-            self.open_session(&mut state, key.request_id, connection, now_ms, None);
+            self.close_session(key, connection);
             return Ok(());
         }
         let readers = key.readers.min(READERS_MAX) as u8;
-        let rows: Arc<[Row]> = (0..key.world_size)
-            .map(|rank| Row { scope: key.scope(&layout, rank), rank, window: None })
-            .collect();
+        let cache_salt: Arc<str> = key.cache_salt.into();
+        let mut candidates: Vec<Arc<[Row]>> =
+            engines.iter().map(|layouts| layouts.rows(&cache_salt)).collect();
+        let mut state = self.state();
+        let chosen = longest(&state, &candidates, hashes);
+        if candidates.len() > 1 {
+            state.instances.layouts.settle(connection, &engines[chosen]);
+        }
+        let rows = candidates.swap_remove(chosen);
         let answer = state.cache.lookup(&rows, hashes, readers);
         let pending = if answer.hit_chunks < hashes.len() {
             let work = PrefetchWork {
@@ -70,8 +77,8 @@ impl Engine {
             hit_chunks: answer.hit_chunks,
             pending,
             collected: false,
+            rows,
             leases: answer.leases,
-            scopes: rows.iter().map(|row| row.scope.clone()).collect(),
             hashes: Arc::clone(&key.hashes),
         };
         self.counters.lookup(key.model_name, key.cache_salt, |counts| {
@@ -80,23 +87,42 @@ impl Engine {
             counts.hit_tokens += answer.hit_chunks as u64 * u64::from(self.config.chunk_size);
             counts.hit_l1_keys += answer.hit_chunks as u64 * u64::from(key.world_size);
         });
-        self.open_session(&mut state, key.request_id, connection, now_ms, Some(found));
+        let (superseded, given_up) = state.sessions.open(key, connection, now_ms, found);
+        self.counters.evicted_sessions.add(given_up.len() as u64);
+        for session in superseded.into_iter().chain(given_up) {
+            self.close(&mut state, session);
+        }
+        self.wake_sweep.notify_one();
         Ok(())
     }
 
     /// Whether a worker of this model and world size is registered.
     pub fn has_model(&self, model_name: &str, world_size: u32) -> bool {
-        self.state().instances.layout(model_name, world_size).is_some()
+        self.state().instances.layouts.has(model_name, world_size)
     }
 
-    /// The number of chunks a request's lookup found, once; 0 for a request without a lookup or when the answer was given before,
-    /// `None` while the second tier is being asked.
+    /// What the engines that may be asking look like. Their rows, one for each of many ranks, are made without the lock.
+    fn candidates(&self, key: &PromptKey<'_>, connection: ConnectionId, now_ms: u64) -> Vec<EngineLayouts> {
+        let mut state = self.state();
+        state.heard.note(connection, now_ms);
+        state.instances.layouts.candidates(key.model_name, key.world_size, connection)
+    }
+
+    /// Ends what the request looked up before, because there is nothing that it could find now.
+    fn close_session(&self, key: &PromptKey<'_>, connection: ConnectionId) {
+        let mut state = self.state();
+        if let Some(session) = state.sessions.close(key, connection) {
+            self.close(&mut state, session);
+        }
+    }
+
+    /// The number of chunks the connection's latest lookup of this id found, once; 0 for a request without a lookup or when the
+    /// answer was given before, `None` while the second tier is being asked.
     pub fn collect(&self, request_id: &str, connection: ConnectionId) -> Option<usize> {
         let now_ms = self.now_ms();
         let mut state = self.state();
         state.heard.note(connection, now_ms);
-        let session = state.sessions.get(request_id, now_ms);
-        match session.and_then(|session| session.found.as_mut()) {
+        match state.sessions.latest(request_id, connection, now_ms).map(|session| &mut session.found) {
             Some(found) if found.pending.is_some() => None,
             Some(found) if !found.collected => {
                 found.collected = true;
@@ -132,8 +158,8 @@ impl Engine {
         let mut state = self.state();
         state.heard.note(connection, now_ms);
         let State { sessions, cache, .. } = &mut *state;
-        let session = sessions.get(key.request_id, now_ms);
-        let Some(found) = session.and_then(|session| session.found.as_mut()) else { return };
+        let Some(session) = sessions.named(key, connection, now_ms) else { return };
+        let found = &mut session.found;
         if found.pending.is_some() {
             return;
         }
@@ -145,49 +171,36 @@ impl Engine {
         }
     }
 
-    /// Ends a request: what it holds goes back, and its prompt counts as just used. False for an unknown request.
+    /// Ends a request: what the connection's lookups of this id hold goes back, and their prompts count as just used. False for an
+    /// unknown request.
     pub fn end_session(&self, request_id: &str, connection: ConnectionId) -> bool {
         let now_ms = self.now_ms();
         let mut state = self.state();
         state.heard.note(connection, now_ms);
-        let Some(session) = state.sessions.end(request_id) else { return false };
-        if let Some(found) = &session.found {
-            for scope in &found.scopes {
-                state.cache.refresh(scope, &found.hashes);
+        let ended = state.sessions.end(request_id, connection);
+        let was_known = !ended.is_empty();
+        for session in ended {
+            for row in session.found.rows.iter() {
+                state.cache.refresh(&row.scope, &session.found.hashes);
             }
+            self.close(&mut state, session);
         }
-        self.close(&mut state, session);
-        true
-    }
-
-    fn open_session(
-        &self,
-        state: &mut State,
-        request_id: &str,
-        connection: ConnectionId,
-        now_ms: u64,
-        found: Option<Found>,
-    ) {
-        let (session, evicted) = state.sessions.open(request_id, now_ms);
-        session.owner = Some(connection);
-        session.orphaned_ms = None;
-        let superseded = std::mem::replace(&mut session.found, found);
-        self.counters.evicted_sessions.add(evicted.len() as u64);
-        if let Some(superseded) = superseded {
-            state.cache.release_all(superseded.leases);
-            self.answered.notify_waiters();
-        }
-        for session in evicted {
-            self.close(state, session);
-        }
-        self.wake_sweep.notify_one();
+        was_known
     }
 
     /// Gives back the leases of a session that is no more, and has whoever waits for its answer look again.
     pub(super) fn close(&self, state: &mut State, session: Session) {
-        if let Some(found) = session.found {
-            state.cache.release_all(found.leases);
-        }
+        state.cache.release_all(session.found.leases);
         self.answered.notify_waiters();
     }
+}
+
+/// Which of the candidates has most of the prompt, the first of equals.
+fn longest(state: &State, candidates: &[Arc<[Row]>], hashes: &[ChunkHash]) -> usize {
+    if candidates.len() == 1 {
+        return 0;
+    }
+    let prefix = |rows: &Arc<[Row]>| state.cache.usable_prefix(rows, hashes);
+    let prefixes = candidates.iter().map(prefix).enumerate().rev();
+    prefixes.max_by_key(|&(_, chunks)| chunks).map_or(0, |(index, _)| index)
 }

@@ -7,8 +7,9 @@ use larder_core::layout::{Dtype, EngineGeometry, ObjectLayout};
 
 use super::core::{ConnectionId, Engine, State};
 use super::error::EngineError;
-use super::instances::{Abandoned, Registered, Registration};
-use super::transfer::abort_all;
+use super::instances::{Instance, Registered, Registration};
+use super::pending::Abandoned;
+use super::transfer::{abort_all, release_all};
 use crate::events::Event;
 
 /// When each live connection was last heard.
@@ -88,8 +89,8 @@ impl Engine {
                 );
             }
             Registered::Refreshed => {}
-            Registered::Replaced(abandoned) => {
-                clean_up(&mut state, abandoned);
+            Registered::Replaced(mut before) => {
+                retire(&mut state, instance_id, &mut before);
                 tracing::info!("instance {instance_id} registered again with other parameters");
             }
             Registered::Refused => return Err(EngineError::TooManyInstances(instance_id)),
@@ -98,11 +99,13 @@ impl Engine {
         Ok(())
     }
 
-    /// Removes a worker. What it was writing is dropped, never published.
+    /// Removes a worker. What it was writing is never published, and stays its own until its connections are gone: the real client
+    /// unregisters before its copies have ended.
     pub fn unregister(&self, instance_id: i64) {
         let mut state = self.state();
-        if let Some(abandoned) = state.instances.unregister(instance_id) {
-            clean_up(&mut state, abandoned);
+        if let Some(mut instance) = state.instances.unregister(instance_id) {
+            retire(&mut state, instance_id, &mut instance);
+            self.wake_sweep.notify_one();
             self.bus.publish(|| Event::Instance { instance_id, change: "unregistered", model_name: "" });
             tracing::info!("unregistered instance {instance_id}");
         }
@@ -137,6 +140,7 @@ impl Engine {
         let mut state = self.state();
         if state.heard.forget(connection) {
             state.instances.disconnected(connection, now_ms);
+            state.set_aside.disconnected(connection, now_ms);
             state.sessions.orphan(connection, now_ms);
             self.wake_sweep.notify_one();
         }
@@ -155,10 +159,15 @@ impl Engine {
     }
 }
 
+/// Takes back what a worker whose registration is over can't touch any more, and sets the rest aside.
+pub(super) fn retire(state: &mut State, instance_id: i64, instance: &mut Instance) {
+    if let Some(untouched) = state.set_aside.add(instance_id, instance) {
+        clean_up(state, untouched);
+    }
+}
+
 /// Takes back what a worker left behind.
 pub(super) fn clean_up(state: &mut State, abandoned: Abandoned) {
     abort_all(state, abandoned.staging);
-    for entry in abandoned.leases {
-        state.cache.release(entry, 1);
-    }
+    release_all(state, abandoned.leases);
 }

@@ -21,10 +21,23 @@ pub struct InstanceStatus {
     pub use_mla: bool,
     /// Transfers between prepare and commit.
     pub pending_transfers: usize,
+    /// Bytes of the pool that it was told to write and has not committed, what is set aside for it included.
+    pub reserved_bytes: u64,
     /// Open connections.
     pub connections: usize,
     /// Milliseconds since it was last heard of.
     pub silent_ms: u64,
+}
+
+/// What is kept for workers whose registration is over until their connections are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SetAsideStatus {
+    /// Registrations that left something.
+    pub registrations: usize,
+    /// Bytes of the pool that they may still write.
+    pub reserved_bytes: u64,
+    /// Leases that they may still read under.
+    pub leases: u64,
 }
 
 /// The engine at one moment.
@@ -36,6 +49,10 @@ pub struct EngineStatus {
     pub sessions: usize,
     /// Leases held by requests; the rest of `cache.leases` is held by retrieves in progress.
     pub session_leases: u64,
+    /// Bytes that sessions take, outside the pool.
+    pub session_bytes: usize,
+    /// What workers may still touch though their registration is over.
+    pub set_aside: SetAsideStatus,
     /// Lookups that wait for the second tier.
     pub prefetching: usize,
     /// Registered workers, by id.
@@ -60,7 +77,9 @@ impl Engine {
                 world_size: instance.registration.world_size,
                 block_size: instance.registration.block_size,
                 use_mla: instance.registration.use_mla,
-                pending_transfers: instance.pending(),
+                pending_transfers: instance.pending.count(),
+                reserved_bytes: instance.pending.staged_bytes()
+                    + state.set_aside.staged_bytes_of(instance_id),
                 connections: instance.connections.len(),
                 silent_ms: now_ms.saturating_sub(instance.seen_ms),
             })
@@ -70,6 +89,12 @@ impl Engine {
             cache: state.cache.stats(),
             sessions: state.sessions.len(),
             session_leases: state.sessions.leases(),
+            session_bytes: state.sessions.size_bytes(),
+            set_aside: SetAsideStatus {
+                registrations: state.set_aside.len(),
+                reserved_bytes: state.set_aside.staged_bytes(),
+                leases: state.set_aside.reading(),
+            },
             prefetching: state.tier.prefetching,
             instances,
             event_log_depth: state.events.len(),

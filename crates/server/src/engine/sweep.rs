@@ -7,9 +7,10 @@ use larder_core::cache::EntryRef;
 
 use super::core::{Engine, Limits, State};
 use super::instances::Instance;
-use super::members::{Heard, clean_up};
+use super::members::{Heard, clean_up, retire};
+use super::pending::PendingRetrieve;
 use super::sessions::Session;
-use super::transfer::abort_all;
+use super::transfer::release_all;
 use crate::events::Event;
 
 /// How long what a closed connection held is kept for a client that reconnects.
@@ -33,14 +34,15 @@ impl Engine {
         self.reap(&mut state, now_ms);
         self.sweep_held(&mut state, now_ms);
         self.record_removals(&mut state);
-        !state.held.is_empty() || state.sessions.len() > 0 || state.instances.len() > 0
+        let instances = state.instances.len() + state.set_aside.len();
+        !state.held.is_empty() || state.sessions.len() > 0 || instances > 0
     }
 
     fn sweep_sessions(&self, state: &mut State, now_ms: u64) {
         let State { sessions, heard, limits, .. } = &mut *state;
         let expired = sessions.take_expired(|session| session_is_over(session, heard, limits, now_ms));
         for (request_id, session) in expired {
-            let held = session.found.as_ref().map_or(0, |found| found.leases.held());
+            let held = session.found.leases.held();
             if held > 0 {
                 self.counters.expired_leases.add(held);
                 tracing::info!(
@@ -52,28 +54,31 @@ impl Engine {
     }
 
     fn sweep_transfers(&self, state: &mut State, now_ms: u64) {
-        let mut over: Vec<EntryRef> = Vec::new();
-        let mut abandoned = Vec::new();
-        let write_ttl_ms = state.limits.write_ttl_ms;
+        let mut unread: Vec<EntryRef> = Vec::new();
+        let mut abandoned = state.set_aside.take_over(now_ms, ORPHAN_GRACE_MS);
+        let Limits { write_ttl_ms, read_ttl_ms, .. } = state.limits;
         for (id, instance) in state.instances.iter_mut() {
             if instance.orphaned_ms.is_some_and(|since| now_ms.saturating_sub(since) > ORPHAN_GRACE_MS) {
-                if instance.pending() > 0 {
+                let pending = std::mem::take(&mut instance.pending);
+                if pending.count() > 0 {
                     tracing::info!(
                         "took back {} unfinished transfers of instance {id}: it is gone",
-                        instance.pending()
+                        pending.count()
                     );
-                    abandoned.push(instance.take_pending());
+                    abandoned.push(pending.abandon());
                 }
                 continue;
             }
-            over.extend(expire_stores(instance, write_ttl_ms, now_ms));
+            expire_stores(id, instance, write_ttl_ms, now_ms);
+            unread.extend(expired_retrieves(instance, read_ttl_ms, now_ms));
         }
         let staged: usize = abandoned.iter().map(|left| left.staging.len()).sum();
-        self.counters.expired_stores.add((staged + over.len()) as u64);
+        self.counters.expired_stores.add(staged as u64);
+        self.counters.expired_leases.add(unread.len() as u64);
         for left in abandoned {
             clean_up(state, left);
         }
-        abort_all(state, over);
+        release_all(state, unread);
     }
 
     fn reap(&self, state: &mut State, now_ms: u64) {
@@ -83,16 +88,19 @@ impl Engine {
         }
         let silent = |instance: &Instance| {
             let limit = if instance.pinged { reap_timeout_ms } else { registration_grace_ms };
-            instance.connections.is_empty() && now_ms.saturating_sub(instance.seen_ms) > limit
+            now_ms.saturating_sub(instance.seen_ms) > limit
         };
         let dead: Vec<i64> = state.instances.iter().filter(|(_, i)| silent(i)).map(|(id, _)| id).collect();
         for id in dead {
-            if let Some(left) = state.instances.unregister(id) {
-                clean_up(state, left);
-                self.counters.reaped_instances.add(1);
-                self.bus.publish(|| Event::Instance { instance_id: id, change: "reaped", model_name: "" });
-                tracing::warn!("dropped instance {id}: not connected and silent beyond the reap timeout");
-            }
+            let Some(mut instance) = state.instances.unregister(id) else { continue };
+            let (transfers, connections) = (instance.pending.count(), instance.connections.len());
+            retire(state, id, &mut instance);
+            self.counters.reaped_instances.add(1);
+            self.bus.publish(|| Event::Instance { instance_id: id, change: "reaped", model_name: "" });
+            tracing::warn!(
+                "ended the registration of instance {id}: silent beyond the reap timeout; {transfers} unfinished transfers wait \
+                 for its {connections} connections to end"
+            );
         }
     }
 }
@@ -102,22 +110,33 @@ fn session_is_over(session: &Session, heard: &Heard, limits: &Limits, now_ms: u6
         return true;
     }
     let idle_ms = now_ms.saturating_sub(session.used_ms);
-    let holds = session.found.as_ref().is_some_and(|found| found.leases.held() > 0);
+    let holds = session.found.leases.held() > 0;
     let ttl_ms = if holds { limits.read_ttl_ms } else { limits.session_ttl_ms };
-    let last_ms = session.owner.and_then(|owner| heard.at_ms(owner)).unwrap_or(session.used_ms);
+    let last_ms = heard.at_ms(session.owner).unwrap_or(session.used_ms);
     let silent_ms = now_ms.saturating_sub(last_ms);
     idle_ms > SESSION_IDLE_MAX_MS.max(ttl_ms) || (idle_ms > ttl_ms && silent_ms > ttl_ms)
 }
 
-/// Marks stores whose time to commit is over, and takes back those whose worker has begun another transfer since: it is not
-/// writing them any more. A worker that hangs in its copy keeps the memory until it disconnects.
-fn expire_stores(instance: &mut Instance, write_ttl_ms: u64, now_ms: u64) -> Vec<EntryRef> {
-    let moved_ms = instance.transferred_ms;
-    for pending in instance.stores.values_mut() {
-        pending.expired |= now_ms.saturating_sub(pending.since_ms) > write_ttl_ms;
+/// Marks stores whose time to commit is over. Their memory stays the worker's: it may hang in its copy.
+fn expire_stores(id: i64, instance: &mut Instance, write_ttl_ms: u64, now_ms: u64) {
+    for (key, pending) in instance.pending.stores.iter_mut().filter(|(_, pending)| !pending.expired) {
+        pending.expired = now_ms.saturating_sub(pending.since_ms) > write_ttl_ms;
+        if pending.expired {
+            tracing::warn!(
+                "instance {id} has not committed {} bytes it reserved for request `{}` in time: they are set aside until it is gone",
+                pending.staged_bytes,
+                key.request_id
+            );
+        }
     }
-    let moved_on = instance
-        .stores
-        .extract_if(|_, pending| pending.expired && moved_ms > pending.since_ms.saturating_add(write_ttl_ms));
-    moved_on.flat_map(|(_, pending)| pending.entries).collect()
+}
+
+/// Takes the retrieves whose time is over and whose worker has begun another transfer since: it is not reading them any more.
+fn expired_retrieves(instance: &mut Instance, read_ttl_ms: u64, now_ms: u64) -> Vec<EntryRef> {
+    let moved_ms = instance.transferred_ms;
+    let over = |pending: &PendingRetrieve| {
+        let until_ms = pending.since_ms.saturating_add(read_ttl_ms);
+        now_ms > until_ms && moved_ms > until_ms
+    };
+    instance.pending.take_retrieves(over)
 }

@@ -11,6 +11,9 @@ use larder_pool::{Segment, SegmentOptions};
 use super::*;
 
 mod adoption;
+mod engines;
+mod model;
+mod transfers;
 
 const CHUNK: u32 = 16;
 const PAGE: u64 = 4096;
@@ -81,13 +84,18 @@ fn key<'a>(request_id: &'a str, tokens: &[u32], worker_id: Option<u32>) -> Promp
     }
 }
 
+/// Stores a prompt, as much of it at a time as the worker may reserve, and returns the number of chunks written.
 fn store(engine: &Engine, request_id: &str, tokens: &[u32]) -> usize {
     let key = key(request_id, tokens, Some(0));
-    let plan = engine.prepare_store(&key, WORKER, 1).unwrap();
-    if !plan.slots.is_empty() {
+    let mut stored = 0;
+    loop {
+        let plan = engine.prepare_store(&key, WORKER, 1).unwrap();
+        if plan.slots.is_empty() {
+            return stored;
+        }
         assert!(engine.commit_store(&key, WORKER, 1, None).unwrap());
+        stored += plan.slots.len();
     }
-    plan.slots.len()
 }
 
 fn look_up(engine: &Engine, request_id: &str, tokens: &[u32]) -> usize {
@@ -121,11 +129,10 @@ fn a_worker_that_leaves_between_prepare_and_commit_publishes_nothing() {
     let key = key("r", &tokens, Some(0));
     assert_eq!(engine.prepare_store(&key, WORKER, 1).unwrap().slots.len(), 2);
     engine.unregister(WORKER);
-    let cache = engine.status().cache;
-    assert_eq!((cache.used_bytes, cache.resident_objects, cache.staging_objects), (0, 0, 0));
     engine.register(WORKER, "m", 1, geometry(1), 1).unwrap();
     assert_eq!(look_up(&engine, "l", &tokens), 0);
     assert!(!engine.commit_store(&key, WORKER, 1, None).unwrap());
+    assert_eq!(engine.status().cache.resident_objects, 0);
 }
 
 #[test]
@@ -286,7 +293,7 @@ fn events_are_recorded_for_subscribers_only() {
 
 #[test]
 fn events_tell_of_the_chunks_that_were_stored_and_of_no_others() {
-    let engine = engine(3);
+    let engine = engine(4);
     engine.record_events(true);
     let tokens = prompt(1, 6);
     let worker = key("s", &tokens, Some(0));
@@ -374,7 +381,7 @@ mod waiting {
     use std::task::{Context, Poll, Waker};
 
     use super::*;
-    use crate::engine::sessions::SESSIONS_MAX;
+    use crate::engine::sessions::SESSIONS_PER_CONNECTION_MAX;
 
     /// Whether somebody who waits for the second tier's answer is told that there will be none.
     fn is_told_by(end: impl FnOnce(&Engine)) -> bool {
@@ -393,7 +400,7 @@ mod waiting {
     fn the_end_of_a_request_is_told_to_who_waits_for_its_answer() {
         assert!(is_told_by(|engine| assert!(engine.end_session("r", 1))));
         assert!(is_told_by(|engine| {
-            engine.state().sessions.get("r", 0);
+            engine.state().sessions.latest("r", 1, 0);
             engine.sweep();
         }));
         assert!(is_told_by(|engine| {
@@ -405,9 +412,10 @@ mod waiting {
     fn a_lookup_that_makes_way_for_others_is_told_to_who_waits_for_its_answer() {
         assert!(is_told_by(|engine| engine.lookup(&key("r", &[], None), 1).unwrap()), "a newer one");
         assert!(is_told_by(|engine| {
-            engine.state().sessions.get("r", 0);
-            for request in 0..SESSIONS_MAX {
-                engine.lookup(&key(&request.to_string(), &[], None), 1).unwrap();
+            engine.state().sessions.latest("r", 1, 0);
+            let other = key("", &prompt(2, 1), None);
+            for request in 0..SESSIONS_PER_CONNECTION_MAX {
+                engine.lookup(&PromptKey { request_id: &request.to_string(), ..other.clone() }, 1).unwrap();
             }
         }));
     }
@@ -417,12 +425,14 @@ mod sweeping {
     //! With time as the only actor. The engine's clock is its own, so ages are set instead of waited for.
 
     use super::*;
-    use crate::engine::instances::PendingStore;
+    use crate::engine::pending::PendingStore;
+
+    const GRACE: std::time::Duration = std::time::Duration::from_secs(3);
 
     fn pending(engine: &Engine, change: impl Fn(&mut PendingStore)) {
         let mut state = engine.state();
         let instance = state.instances.get_mut(WORKER).unwrap();
-        instance.stores.values_mut().for_each(change);
+        instance.pending.stores.values_mut().for_each(change);
     }
 
     /// An engine whose clock shows a day.
@@ -434,7 +444,7 @@ mod sweeping {
 
     #[test]
     fn a_vanished_writer_gives_its_memory_back() {
-        let engine = aged(4);
+        let engine = aged(8);
         engine.prepare_store(&key("r", &prompt(1, 4), Some(0)), WORKER, 1).unwrap();
         engine.disconnected(1);
         engine.sweep();
@@ -459,19 +469,38 @@ mod sweeping {
     }
 
     #[test]
-    fn an_expired_writer_can_not_publish_and_its_memory_waits_until_it_moves_on() {
-        let engine = aged(4);
+    fn an_expired_writer_can_not_publish_and_its_memory_stays_its_own() {
+        let mut engine = aged(4);
         let tokens = prompt(1, 1);
         let worker = key("r", &tokens, Some(0));
         engine.prepare_store(&worker, WORKER, 1).unwrap();
-        engine.state().instances.get_mut(WORKER).unwrap().transferred_ms = 0;
         pending(&engine, |pending| pending.since_ms = 0);
         engine.sweep();
-        assert_eq!(engine.status().cache.staging_objects, 1, "it may hang in its copy");
         store(&engine, "s", &prompt(2, 1));
         engine.sweep();
-        assert_eq!(engine.status().cache.staging_objects, 0);
+        assert_eq!(engine.status().cache.staging_objects, 1, "another of its threads may hang in this copy");
+        engine.age_by(std::time::Duration::from_secs(60));
         assert!(!engine.commit_store(&worker, WORKER, 1, None).unwrap());
+        assert_eq!(engine.status().cache.staging_objects, 0, "it says that it has written");
+        assert_eq!(look_up(&engine, "l", &tokens), 0);
+    }
+
+    #[test]
+    fn a_retrieve_that_is_never_committed_ends_once_its_worker_moved_on() {
+        let mut engine = aged(4);
+        let tokens = prompt(1, 2);
+        store(&engine, "s", &tokens);
+        look_up(&engine, "r", &tokens);
+        engine.prepare_retrieve(&key("r", &tokens, Some(0)), WORKER, 1).unwrap().unwrap();
+        engine.end_session("r", 1);
+        engine.age_by(std::time::Duration::from_secs(301));
+        engine.ping(Some(WORKER), 1);
+        engine.sweep();
+        assert_eq!(engine.status().cache.leases, 2, "it may hang in its copy");
+        store(&engine, "s", &prompt(2, 1));
+        engine.sweep();
+        assert_eq!(engine.status().cache.leases, 0);
+        assert_eq!(engine.counters().expired_leases.get(), 2);
     }
 
     #[test]
@@ -480,12 +509,12 @@ mod sweeping {
         let tokens = prompt(1, 2);
         store(&engine, "s", &tokens);
         look_up(&engine, "r", &tokens);
-        engine.state().sessions.get("r", 0).unwrap();
+        engine.state().sessions.latest("r", 1, 0).unwrap();
         engine.sweep();
         assert_eq!(engine.status().cache.leases, 0, "idle for more than an hour");
         look_up(&engine, "r", &tokens);
         let recently = engine.now_ms() - 400_000;
-        engine.state().sessions.get("r", recently).unwrap();
+        engine.state().sessions.latest("r", 1, recently).unwrap();
         engine.sweep();
         assert_eq!(engine.status().cache.leases, 2, "its connection speaks");
         engine.state().heard.note(1, recently);
@@ -516,13 +545,62 @@ mod sweeping {
     }
 
     #[test]
-    fn a_connected_worker_is_never_reaped_and_a_gone_one_is() {
-        let engine = aged(4);
+    fn the_registration_of_a_silent_worker_ends_though_it_is_connected() {
+        let mut engine = aged(8);
         engine.ping(Some(WORKER), 1);
-        engine.state().instances.get_mut(WORKER).unwrap().seen_ms = 0;
+        let tokens = prompt(1, 2);
+        let worker = key("r", &tokens, Some(0));
+        engine.prepare_store(&worker, WORKER, 1).unwrap();
+        engine.age_by(std::time::Duration::from_secs(121));
         engine.sweep();
-        assert_eq!(engine.status().instances.len(), 1);
+        let status = engine.status();
+        assert_eq!((status.instances.len(), engine.counters().reaped_instances.get()), (0, 1));
+        assert_eq!((status.set_aside.registrations, status.set_aside.reserved_bytes), (1, 2 * PAGE));
+        let refused = engine.commit_store(&worker, WORKER, 1, None);
+        assert!(matches!(refused, Err(EngineError::UnknownInstance(WORKER))), "it is told to register again");
+        engine.register(WORKER, "m", 1, geometry(1), 1).unwrap();
+        assert_eq!(engine.status().instances[0].reserved_bytes, 2 * PAGE);
         engine.disconnected(1);
+        engine.sweep();
+        assert_eq!(engine.status().cache.used_bytes, 2 * PAGE, "it may come back on another connection");
+        engine.age_by(GRACE);
+        engine.sweep();
+        let status = engine.status();
+        assert_eq!((status.cache.used_bytes, status.set_aside.registrations), (0, 0));
+    }
+
+    #[test]
+    fn what_is_set_aside_is_free_when_its_worker_says_that_it_has_written() {
+        let engine = engine(8);
+        let worker = key("r", &prompt(1, 2), Some(0));
+        engine.prepare_store(&worker, WORKER, 1).unwrap();
+        engine.unregister(WORKER);
+        engine.register(WORKER, "m", 1, geometry(1), 1).unwrap();
+        assert_eq!(engine.status().cache.used_bytes, 2 * PAGE);
+        assert!(!engine.commit_store(&worker, WORKER, 1, None).unwrap());
+        assert_eq!(engine.status().cache.used_bytes, 0);
+    }
+
+    #[test]
+    fn a_worker_reserves_half_of_the_pool_and_no_more() {
+        let engine = engine(8);
+        let first = key("r", &prompt(1, 3), Some(0));
+        let second = key("r", &prompt(2, 3), Some(0));
+        assert_eq!(engine.prepare_store(&first, WORKER, 1).unwrap().slots.len(), 3);
+        engine.unregister(WORKER);
+        engine.register(WORKER, "m", 1, geometry(1), 1).unwrap();
+        assert_eq!(engine.prepare_store(&second, WORKER, 1).unwrap().slots.len(), 1);
+        assert_eq!(engine.counters().refused_chunks.get(), 2);
+        engine.register(8, "m", 1, geometry(1), 1).unwrap();
+        assert_eq!(engine.prepare_store(&key("r", &prompt(3, 3), Some(0)), 8, 1).unwrap().slots.len(), 3);
+    }
+
+    #[test]
+    fn a_silent_worker_that_is_gone_leaves_nothing() {
+        let mut engine = aged(4);
+        engine.ping(Some(WORKER), 1);
+        engine.disconnected(1);
+        engine.age_by(std::time::Duration::from_secs(121));
         engine.sweep();
         assert_eq!(engine.status().instances.len(), 0);
         assert_eq!(engine.counters().reaped_instances.get(), 1);

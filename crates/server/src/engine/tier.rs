@@ -209,8 +209,7 @@ impl Engine {
 
     fn answer_lookup(&self, state: &mut State, work: &PrefetchWork, committed: usize) {
         let State { sessions, cache, .. } = state;
-        let found = sessions.peek(&work.request_id).and_then(|session| session.found.as_mut());
-        if let Some(found) = found.filter(|found| found.pending == Some(work.generation)) {
+        if let Some(found) = sessions.waiting_for(&work.request_id, work.generation) {
             let answer = cache.lookup(&work.rows, &work.hashes, work.readers);
             let gained = answer.hit_chunks.saturating_sub(work.from) as u64;
             self.counters.l2_hit_chunks.add(gained);

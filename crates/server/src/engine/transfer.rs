@@ -1,16 +1,20 @@
 //! Engine-driven transfer: prepare and commit of stores and retrieves (`spec/transfer-modes.md` 2 and 3).
+//!
+//! What a worker was told to write is its own until it says that it has written it, or is gone. So a commit publishes what its own
+//! prepares reserved and nothing else, and no prepare takes memory back from another.
 
 use std::sync::Arc;
 
 use larder_core::cache::{Commit, EntryRef};
 use larder_core::hash::ChunkHash;
-use larder_core::key::Scope;
 use larder_core::layout::ObjectLayout;
 
 use super::core::{ConnectionId, Engine, State};
 use super::error::EngineError;
-use super::instances::{Instance, PENDING_PER_INSTANCE_MAX, PendingStore, TransferKey};
+use super::instances::Instance;
 use super::key::PromptKey;
+use super::pending::{PENDING_PER_INSTANCE_MAX, PendingRetrieve, PendingStore, TransferKey};
+use super::set_aside::RESERVED_SHARE;
 use crate::events::Event;
 
 /// Where one chunk is in the pool.
@@ -45,8 +49,17 @@ pub struct RetrievePlan {
 /// The validated parts of a transfer request.
 struct Transfer {
     key: TransferKey,
-    layout: Arc<ObjectLayout>,
     rank: u32,
+}
+
+impl Transfer {
+    fn layout(&self) -> &Arc<ObjectLayout> {
+        &self.key.scope.layout
+    }
+
+    fn chunks(&self) -> usize {
+        self.key.end - self.key.start
+    }
 }
 
 impl Engine {
@@ -54,7 +67,7 @@ impl Engine {
     ///
     /// # Errors
     /// [`EngineError::UnknownInstance`] for a worker that is not registered, [`EngineError::Key`] for a range that is not
-    /// made of whole chunks.
+    /// made of whole chunks, [`EngineError::TooManyPending`] for a worker that commits nothing.
     pub fn prepare_store(
         &self,
         key: &PromptKey<'_>,
@@ -63,23 +76,27 @@ impl Engine {
     ) -> Result<StorePlan, EngineError> {
         let now_ms = self.now_ms();
         let mut state = self.state();
-        let transfer = self.transfer(&mut state, key, instance_id, connection, now_ms)?;
-        let Transfer { key: transfer_key, layout, .. } = transfer;
-        let prefix = &key.hashes[..transfer_key.end];
-        state.cache.refresh(&transfer_key.scope, prefix);
-        let range = transfer_key.start..transfer_key.end;
-        let reservation = state.cache.reserve(&transfer_key.scope, prefix, range, now_ms as u32);
+        let transfer = self.begin(&mut state, key, instance_id, connection, now_ms)?;
+        let TransferKey { scope, start, end, .. } = &transfer.key;
+        let prefix = &key.hashes[..*end];
+        state.cache.refresh(scope, prefix);
+        let most = self.unreserved_bytes(&mut state, instance_id) / state.cache.bytes_held_by(scope).max(1);
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        let reservation = state.cache.reserve_up_to(most, scope, prefix, *start..*end, now_ms as u32);
         self.counters.refused_chunks.add(reservation.refused as u64);
         let slots: Vec<Slot> =
             reservation.reserved.iter().map(|r| Slot { offset: r.offset, index: r.index }).collect();
-        let entries: Vec<EntryRef> = reservation.reserved.iter().map(|r| r.entry).collect();
-        if !entries.is_empty() {
-            let pending = PendingStore { entries, since_ms: now_ms, expired: false };
-            let instance =
-                state.instances.get_mut(instance_id).ok_or(EngineError::UnknownInstance(instance_id))?;
-            if let Some(superseded) = instance.stores.insert(transfer_key, pending) {
-                abort_all(&mut state, superseded.entries);
-            }
+        let layout = Arc::clone(transfer.layout());
+        if !slots.is_empty() {
+            let staged_bytes = state.cache.bytes_held_by(scope) * slots.len() as u64;
+            let outstanding = state.set_aside.outstanding(instance_id, &transfer.key);
+            let instance = registered(&mut state, instance_id)?;
+            let fresh = PendingStore { prepared: outstanding, ..PendingStore::default() };
+            let pending = instance.pending.stores.entry(transfer.key).or_insert(fresh);
+            pending.entries.extend(reservation.reserved.iter().map(|r| (r.index, r.entry)));
+            pending.staged_bytes += staged_bytes;
+            pending.prepared += 1;
+            pending.since_ms = now_ms;
             self.wake_sweep.notify_one();
         }
         self.after_change(&mut state);
@@ -97,7 +114,12 @@ impl Engine {
         connection: ConnectionId,
     ) -> Result<(), EngineError> {
         let now_ms = self.now_ms();
-        self.transfer(&mut self.state(), key, instance_id, connection, now_ms).map(drop)
+        self.begin(&mut self.state(), key, instance_id, connection, now_ms).map(drop)
+    }
+
+    /// Whether this worker sends and wants bytes in messages though the pool is shared: it can't reach it.
+    pub fn sends_bytes(&self, instance_id: i64) -> bool {
+        self.state().instances.get_mut(instance_id).is_some_and(|instance| instance.sends_bytes)
     }
 
     /// Publishes what the worker wrote since the matching prepare; false if there is nothing of that name to publish.
@@ -115,14 +137,24 @@ impl Engine {
         let now_ms = self.now_ms();
         let mut state = self.state();
         let transfer = self.transfer(&mut state, key, instance_id, connection, now_ms)?;
-        let instance =
-            state.instances.get_mut(instance_id).ok_or(EngineError::UnknownInstance(instance_id))?;
-        let Some(pending) = instance.stores.remove(&transfer.key) else { return Ok(false) };
-        if pending.expired {
-            abort_all(&mut state, pending.entries);
+        let instance = registered(&mut state, instance_id)?;
+        let stores = &mut instance.pending.stores;
+        let Some(pending) = stores.get_mut(&transfer.key) else {
+            let written = state.set_aside.commit(instance_id, &transfer.key);
+            abort_all(&mut state, written);
+            return Ok(false);
+        };
+        pending.committed += 1;
+        let expired = pending.expired;
+        if pending.outstanding() > 0 {
+            return Ok(!expired);
+        }
+        let entries = stores.remove(&transfer.key).unwrap_or_default().into_entries();
+        if expired {
+            abort_all(&mut state, entries);
             return Ok(false);
         }
-        let stored = self.publish(&mut state, &transfer, key, &pending.entries, tokens);
+        let stored = self.publish(&mut state, &transfer, key, &entries, tokens);
         self.after_change(&mut state);
         Ok(stored)
     }
@@ -144,13 +176,17 @@ impl Engine {
         let (transfer, reserved) = {
             let mut state = self.state();
             let transfer = self.transfer(&mut state, key, instance_id, connection, now_ms)?;
-            let (start, end) = (transfer.key.start, transfer.key.end);
-            let prefix = &key.hashes[..end];
-            let answer = state.cache.reserve(&transfer.key.scope, prefix, start..end, now_ms as u32);
+            let instance = registered(&mut state, instance_id)?;
+            instance.sends_bytes = true;
+            // The slots that it was told to write instead, nobody writes.
+            let unwritten = instance.pending.stores.remove(&transfer.key).unwrap_or_default();
+            abort_all(&mut state, unwritten.into_entries());
+            let TransferKey { scope, start, end, .. } = &transfer.key;
+            let answer = state.cache.reserve(scope, &key.hashes[..*end], *start..*end, now_ms as u32);
             self.counters.refused_chunks.add(answer.refused as u64);
             (transfer, answer.reserved)
         };
-        let written = reserved.iter().try_for_each(|r| write(r.index, r.offset, &transfer.layout));
+        let written = reserved.iter().try_for_each(|r| write(r.index, r.offset, transfer.layout()));
         let entries: Vec<EntryRef> = reserved.iter().map(|r| r.entry).collect();
         let mut state = self.state();
         let stored = match written {
@@ -176,23 +212,21 @@ impl Engine {
     ) -> Result<Option<RetrievePlan>, EngineError> {
         let now_ms = self.now_ms();
         let mut state = self.state();
-        let Transfer { key: transfer_key, layout, rank } =
-            self.transfer(&mut state, key, instance_id, connection, now_ms)?;
-        let range = transfer_key.start..transfer_key.end;
-        let Some(entries) = take_leases(&mut state, key, rank, &transfer_key, now_ms) else {
-            self.counters.read_failed_chunks.add(range.len() as u64);
+        let transfer = self.begin(&mut state, key, instance_id, connection, now_ms)?;
+        let Some(entries) = take_leases(&mut state, key, &transfer.key, now_ms) else {
+            self.counters.read_failed_chunks.add(transfer.chunks() as u64);
             return Ok(None);
         };
-        let offsets: Vec<u64> = entries.iter().filter_map(|&entry| state.cache.offset(entry)).collect();
-        let instance =
-            state.instances.get_mut(instance_id).ok_or(EngineError::UnknownInstance(instance_id))?;
-        instance.retrieves.entry(transfer_key).or_default().push(entries.clone());
+        let offsets = entries.iter().filter_map(|&entry| state.cache.offset(entry)).enumerate();
+        let slots = offsets.map(|(index, offset)| Slot { offset, index }).collect();
+        let layout = Arc::clone(transfer.layout());
+        let instance = registered(&mut state, instance_id)?;
+        instance.pending.add_retrieve(transfer.key, entries.clone(), now_ms);
         self.wake_sweep.notify_one();
-        let slots = offsets.iter().enumerate().map(|(index, &offset)| Slot { offset, index }).collect();
         Ok(Some(RetrievePlan { slots, entries, layout }))
     }
 
-    /// Ends the retrieve of the matching prepare and gives its leases back; nothing happens if there is none.
+    /// Ends the oldest retrieve of the matching prepares and gives its leases back; nothing happens if there is none.
     ///
     /// # Errors
     /// As for [`Self::prepare_store`].
@@ -205,13 +239,8 @@ impl Engine {
         let now_ms = self.now_ms();
         let mut state = self.state();
         let transfer = self.transfer(&mut state, key, instance_id, connection, now_ms)?;
-        let instance =
-            state.instances.get_mut(instance_id).ok_or(EngineError::UnknownInstance(instance_id))?;
-        let Some(batches) = instance.retrieves.get_mut(&transfer.key) else { return Ok(()) };
-        let entries = batches.pop().unwrap_or_default();
-        if batches.is_empty() {
-            instance.retrieves.remove(&transfer.key);
-        }
+        let instance = registered(&mut state, instance_id)?;
+        let Some(entries) = instance.pending.take_retrieve(&transfer.key, |_| true) else { return Ok(()) };
         self.counters.read_chunks.add(entries.len() as u64);
         self.bus.publish(|| Event::Retrieve {
             model_name: key.model_name,
@@ -219,9 +248,7 @@ impl Engine {
             worker_id: transfer.rank,
             chunks: entries.len(),
         });
-        for entry in entries {
-            state.cache.release(entry, 1);
-        }
+        release_all(&mut state, entries);
         Ok(())
     }
 
@@ -239,19 +266,37 @@ impl Engine {
         let now_ms = self.now_ms();
         let mut state = self.state();
         let transfer = self.transfer(&mut state, key, instance_id, connection, now_ms)?;
-        let instance =
-            state.instances.get_mut(instance_id).ok_or(EngineError::UnknownInstance(instance_id))?;
-        let Some(batches) = instance.retrieves.get_mut(&transfer.key) else { return Ok(()) };
-        let Some(own) = batches.iter().position(|batch| *batch == plan.entries) else { return Ok(()) };
-        let entries = batches.remove(own);
-        if batches.is_empty() {
-            instance.retrieves.remove(&transfer.key);
-        }
+        let instance = registered(&mut state, instance_id)?;
+        let own = |pending: &PendingRetrieve| pending.entries == plan.entries;
+        let Some(entries) = instance.pending.take_retrieve(&transfer.key, own) else { return Ok(()) };
         self.counters.read_failed_chunks.add(entries.len() as u64);
-        for entry in entries {
-            state.cache.release(entry, 1);
-        }
+        release_all(&mut state, entries);
         Ok(())
+    }
+
+    /// Checks the beginning of a transfer: as [`Self::transfer`], and whether there may be one more.
+    fn begin(
+        &self,
+        state: &mut State,
+        key: &PromptKey<'_>,
+        instance_id: i64,
+        connection: ConnectionId,
+        now_ms: u64,
+    ) -> Result<Transfer, EngineError> {
+        let transfer = self.transfer(state, key, instance_id, connection, now_ms)?;
+        let instance = registered(state, instance_id)?;
+        let too_many = instance.pending.count() >= PENDING_PER_INSTANCE_MAX;
+        let registered_so = instance.registration.world_size == key.world_size
+            && *instance.registration.model_name == *key.model_name;
+        if too_many {
+            self.counters.refused_transfers.add(1);
+            return Err(EngineError::TooManyPending(instance_id));
+        }
+        if registered_so {
+            state.instances.learn_rank(instance_id, transfer.rank);
+            learn_scheduler(state, key, instance_id);
+        }
+        Ok(transfer)
     }
 
     /// Checks a transfer request and notes that its worker lives.
@@ -264,19 +309,34 @@ impl Engine {
         now_ms: u64,
     ) -> Result<Transfer, EngineError> {
         let connection = state.heard.note(connection, now_ms).then_some(connection);
-        let instance =
-            state.instances.get_mut(instance_id).ok_or(EngineError::UnknownInstance(instance_id))?;
-        instance.heard(connection, now_ms);
-        instance.transferred_ms = now_ms;
-        if instance.pending() >= PENDING_PER_INSTANCE_MAX {
-            return Err(EngineError::TooManyPending(instance_id));
+        let instance = registered(state, instance_id)?;
+        if !instance.heard(connection, now_ms) {
+            return Err(EngineError::TooManyConnections(instance_id));
         }
+        instance.transferred_ms = now_ms;
         let chunks = key.chunks(self.config.chunk_size)?;
         let rank = key.worker()?;
-        let layout = Arc::clone(&instance.registration.layout);
-        let last = chunks.end.checked_sub(1).map_or(ChunkHash([0; ChunkHash::LEN]), |last| key.hashes[last]);
-        let scope = transfer_scope(key, instance, &layout, rank);
-        Ok(Transfer { key: TransferKey { scope, last, start: chunks.start, end: chunks.end }, layout, rank })
+        let none = ChunkHash([0; ChunkHash::LEN]);
+        let last = chunks.end.checked_sub(1).map_or(Some(none), |last| key.hashes.get(last).copied());
+        let last = last.ok_or(EngineError::MissingHashes)?;
+        let mut scope = key.scope(&instance.registration.layout, rank);
+        if *scope.model_name == *instance.registration.model_name {
+            // The worker's own name is shared instead of copied.
+            scope.model_name = Arc::clone(&instance.registration.model_name);
+        }
+        let request_id = key.request_id.into();
+        Ok(Transfer {
+            key: TransferKey { request_id, scope, last, start: chunks.start, end: chunks.end },
+            rank,
+        })
+    }
+
+    /// Bytes that a worker may still reserve. What it has reserved stays its own for as long as it lives, so it may not have everything.
+    fn unreserved_bytes(&self, state: &mut State, instance_id: i64) -> u64 {
+        let instance = state.instances.get_mut(instance_id);
+        let pending = instance.map_or(0, |instance| instance.pending.staged_bytes());
+        let reserved = pending + state.set_aside.staged_bytes_of(instance_id);
+        (self.pool.len_bytes() / RESERVED_SHARE).saturating_sub(reserved)
     }
 
     /// Commits in reverse, so that no chunk is ever colder than its continuation.
@@ -300,7 +360,7 @@ impl Engine {
             request_id: key.request_id,
             worker_id: transfer.rank,
             chunks: stored,
-            bytes: stored as u64 * transfer.layout.bytes(),
+            bytes: stored as u64 * scope.layout.bytes(),
         });
         let fresh = entries.iter().zip(&commits).filter(|&(_, &commit)| commit == Commit::Stored);
         let fresh: Vec<EntryRef> = fresh.map(|(&entry, _)| entry).collect();
@@ -313,39 +373,58 @@ impl Engine {
     }
 }
 
-/// The worker's own model name is shared instead of copied where it is the key's.
-fn transfer_scope(key: &PromptKey<'_>, instance: &Instance, layout: &Arc<ObjectLayout>, rank: u32) -> Scope {
-    let mut scope = key.scope(layout, rank);
-    if *scope.model_name == *instance.registration.model_name {
-        scope.model_name = Arc::clone(&instance.registration.model_name);
-    }
-    scope
+fn registered(state: &mut State, instance_id: i64) -> Result<&mut Instance, EngineError> {
+    state.instances.get_mut(instance_id).ok_or(EngineError::UnknownInstance(instance_id))
 }
 
+/// A worker that transfers under a request tells whose scheduler looked it up, if only one did.
+fn learn_scheduler(state: &mut State, key: &PromptKey<'_>, instance_id: i64) {
+    let State { sessions, instances, .. } = state;
+    if !instances.layouts.differ(key.model_name, key.world_size) {
+        return;
+    }
+    let mut owners = sessions.lenders(key).map(|session| session.owner);
+    if let (Some(owner), None) = (owners.next(), owners.next()) {
+        drop(owners);
+        instances.learn_scheduler(owner, instance_id);
+    }
+}
+
+/// Takes a lease on each chunk of a transfer from the lookups of its request: from the one that found least of those that found enough,
+/// since workers of others may come for the rest. Only what can still be found is handed out.
 fn take_leases(
     state: &mut State,
     key: &PromptKey<'_>,
-    rank: u32,
     transfer: &TransferKey,
     now_ms: u64,
 ) -> Option<Vec<EntryRef>> {
-    let found = state.sessions.get(key.request_id, now_ms)?.found.as_mut()?;
-    if found.hashes.get(..transfer.end)?.last() != key.hashes.get(..transfer.end)?.last() {
-        return None;
-    }
-    let entries = found.leases.take(rank, 0, transfer.start..transfer.end)?;
-    if entries.iter().all(|&entry| state.cache.offset(entry).is_some()) {
-        return Some(entries);
-    }
-    for entry in entries {
-        state.cache.release(entry, 1);
+    let State { sessions, cache, .. } = state;
+    let prefix = &key.hashes[..transfer.end];
+    let mut lenders: Vec<_> = sessions.lenders(key).collect();
+    lenders.sort_by_key(|session| session.found.hit_chunks);
+    for session in lenders {
+        session.used_ms = now_ms;
+        let Some(entries) = session.found.take(&transfer.scope, prefix, transfer.start) else { continue };
+        if !entries.is_empty() && entries.iter().all(|&entry| cache.is_resident(entry)) {
+            return Some(entries);
+        }
+        for entry in entries {
+            cache.release(entry, 1);
+        }
     }
     None
 }
 
 /// Takes back memory nobody will write any more.
-pub(super) fn abort_all(state: &mut State, entries: Vec<EntryRef>) {
+pub(super) fn abort_all(state: &mut State, entries: impl IntoIterator<Item = EntryRef>) {
     for entry in entries {
         state.cache.abort(entry);
+    }
+}
+
+/// Gives back one lease on each object.
+pub(super) fn release_all(state: &mut State, entries: impl IntoIterator<Item = EntryRef>) {
+    for entry in entries {
+        state.cache.release(entry, 1);
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use larder_core::cache::Row;
 use larder_core::hash::ChunkHash;
-use larder_core::key::{KeyError, Scope, check_key, kv_rank};
+use larder_core::key::{KeyError, check_key};
 
 use super::core::{Engine, State};
 use super::tier::{PrefetchWork, Purpose};
@@ -109,24 +109,14 @@ impl Engine {
         token_ids: &[u32],
     ) -> Result<Box<str>, WarmError> {
         check_key(model_name, world_size, None)?;
+        let layouts = self.state().instances.layouts.latest(model_name, world_size);
+        let layouts =
+            layouts.ok_or_else(|| WarmError::NoLayout { model_name: model_name.to_owned(), world_size })?;
+        let rows = layouts.rows(&cache_salt.into());
         let mut state = self.state();
-        let layout = state
-            .instances
-            .layout(model_name, world_size)
-            .cloned()
-            .ok_or_else(|| WarmError::NoLayout { model_name: model_name.to_owned(), world_size })?;
         if !state.warm.make_room() {
             return Err(WarmError::Busy);
         }
-        let scope = |rank| Scope {
-            model_name: model_name.into(),
-            kv_rank: kv_rank(world_size, rank),
-            object_group_id: 0,
-            cache_salt: cache_salt.into(),
-            layout: Arc::clone(&layout),
-        };
-        let rows: Arc<[Row]> =
-            (0..world_size).map(|rank| Row { scope: scope(rank), rank, window: None }).collect();
         state.warm.count += 1;
         let id: Box<str> = format!("{:016x}{:016x}", self.config.incarnation_ns, state.warm.count).into();
         let from = self.resident_prefix(&mut state, &rows, &hashes);

@@ -232,7 +232,7 @@ impl Operations {
                 match engine.prepare_retrieve(&prompt, instance_id, connection)? {
                     None => now(&Response::PrepareRetrieve(PrepareRetrieveResult::miss()))?,
                     Some(plan) => {
-                        let shares_memory = self.shares_memory();
+                        let shares_memory = self.shares_memory() && !engine.sends_bytes(instance_id);
                         retrieve::hand_out(engine, &prompt, instance_id, connection, plan, shares_memory)
                     }
                 }
@@ -319,7 +319,7 @@ impl Operations {
         instance_id: i64,
         connection: ConnectionId,
     ) -> Result<Response<'static>, Refusal> {
-        if !self.shares_memory() {
+        if !self.shares_memory() || self.engine.sends_bytes(instance_id) {
             self.engine.check_transfer(key, instance_id, connection)?;
             return Ok(Response::PrepareStore(PrepareStoreResult::InMessage));
         }

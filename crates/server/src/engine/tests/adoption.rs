@@ -170,14 +170,14 @@ fn changed_bytes_are_dropped_and_never_served() {
 #[test]
 fn what_was_being_written_stays_out_of_use_for_a_while() {
     let name = Name::new("held");
-    let first = name.server(4);
+    let first = name.server(8);
     store(&first, 1, 1);
     seal_all(&first);
     let tokens = prompt(2, 2);
     first.prepare_store(&key("writing", &tokens, Some(0)), WORKER, 1).unwrap();
     store(&first, 3, 1);
     kill(first);
-    let mut second = name.server(4);
+    let mut second = name.server(8);
     second.verify_adopted();
     assert_eq!(used_bytes(&second), 3 * PAGE, "one object, and two that a worker may still write");
     assert_eq!((hits(&second, 1, 1), hits(&second, 3, 1)), (1, 0), "one was not sealed in time");

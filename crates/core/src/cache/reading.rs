@@ -1,0 +1,68 @@
+//! Readers: leases on objects, and what counts as a use of a prompt.
+
+use super::entry::{EntryRef, State};
+use super::table::Cache;
+use crate::eviction::Policy;
+use crate::hash::ChunkHash;
+use crate::key::Scope;
+
+impl Cache {
+    /// Whether an object may be read: it is committed, and was neither evicted nor cleared since.
+    #[must_use]
+    pub fn is_resident(&self, entry: EntryRef) -> bool {
+        self.entries.get(entry).is_some_and(|found| found.state == State::Resident)
+    }
+
+    /// Keeps a resident object's memory in place for `count` more readers; false if it is gone.
+    pub fn lease(&mut self, entry: EntryRef, count: u32) -> bool {
+        let Some(found) = self.entries.get_mut(entry) else { return false };
+        if found.state != State::Resident || count == 0 {
+            return false;
+        }
+        if found.leases == 0 {
+            self.stats.leased_objects += 1;
+        }
+        found.leases += count;
+        self.stats.leases += u64::from(count);
+        true
+    }
+
+    /// Gives `count` leases back; the last one on a condemned object frees it.
+    pub fn release(&mut self, entry: EntryRef, count: u32) {
+        let Some(found) = self.entries.get_mut(entry) else { return };
+        let released = count.min(found.leases);
+        if released == 0 {
+            return;
+        }
+        found.leases -= released;
+        let condemned = found.state == State::Condemned;
+        self.stats.leases -= u64::from(released);
+        if found.leases == 0 {
+            self.stats.leased_objects -= 1;
+            if condemned {
+                self.free_memory(entry.id);
+                self.stats.condemned_objects -= 1;
+                self.forget(entry.id);
+            }
+        }
+    }
+
+    /// Counts a use of the resident chunks of a prompt, the first chunk as the most recent.
+    pub fn touch(&mut self, scope: &Scope, prefix: &[ChunkHash]) {
+        self.for_resident(scope, prefix, |policy, id| policy.touch(id));
+    }
+
+    /// Marks the resident chunks of a prompt as still in use by the same request, the first chunk as the most recent.
+    pub fn refresh(&mut self, scope: &Scope, prefix: &[ChunkHash]) {
+        self.for_resident(scope, prefix, |policy, id| policy.refresh(id));
+    }
+
+    fn for_resident(&mut self, scope: &Scope, prefix: &[ChunkHash], act: impl Fn(&mut dyn Policy, u32)) {
+        let Some(scope) = self.scopes.find(scope) else { return };
+        for hash in prefix.iter().rev() {
+            if let Some(id) = self.find_resident(scope, hash) {
+                act(&mut *self.policy, id);
+            }
+        }
+    }
+}
