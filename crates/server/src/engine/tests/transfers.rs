@@ -152,3 +152,41 @@ fn a_worker_that_can_not_reach_the_pool_sends_bytes_and_is_given_no_slots() {
     assert_eq!((written, look_up(&engine, "l", &tokens)), (2, 2));
     assert_eq!(engine.status().instances[0].reserved_bytes, 0);
 }
+
+#[test]
+fn what_a_worker_left_is_given_back_when_another_takes_its_place() {
+    let engine = engine(16);
+    let tokens = prompt(1, 2);
+    store(&engine, "s", &tokens);
+    look_up(&engine, "r", &tokens);
+    assert!(engine.prepare_retrieve(&key("r", &tokens, Some(0)), WORKER, 1).unwrap().is_some());
+    engine.prepare_store(&key("w", &prompt(2, 2), Some(0)), WORKER, 1).unwrap();
+    engine.disconnected(1);
+    engine.connected(2);
+    engine.register(WORKER, "m", 1, geometry(2), 2).unwrap();
+    let cache = engine.status().cache;
+    assert_eq!((cache.leases, cache.staging_objects), (0, 0));
+}
+
+#[test]
+fn a_worker_that_registers_otherwise_may_still_write_what_it_was_told_to() {
+    let engine = engine(16);
+    let plan = engine.prepare_store(&key("w", &prompt(1, 2), Some(0)), WORKER, 1).unwrap();
+    engine.register(WORKER, "m", 1, geometry(2), 1).unwrap();
+    assert_eq!(engine.status().set_aside.reserved_bytes, 2 * PAGE);
+    let other = engine.prepare_store(&key("w", &prompt(1, 2), Some(0)), WORKER, 1).unwrap();
+    assert_eq!(other.layout.bytes(), 2 * PAGE);
+    let end = offsets(&plan).into_iter().max().unwrap() + PAGE;
+    assert!(offsets(&other).into_iter().all(|offset| offset >= end));
+}
+
+#[test]
+fn many_readers_are_as_many_leases_as_there_may_be() {
+    let engine = engine(4);
+    let tokens = prompt(1, 1);
+    store(&engine, "s", &tokens);
+    for (readers, leases) in [(2, 2), (128, 128), (129, 128), (256, 128), (u32::MAX, 128)] {
+        engine.lookup(&PromptKey { readers, ..key("r", &tokens, None) }, 1).unwrap();
+        assert_eq!(engine.status().cache.leases, leases, "{readers}");
+    }
+}
