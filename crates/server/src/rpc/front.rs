@@ -258,6 +258,8 @@ impl Front {
             };
             front.lanes.borrow_mut().release(peer.id());
             front.conclude(peer, call, outcome);
+            // Giving tens of megabytes back takes milliseconds, too.
+            tokio::task::spawn_blocking(move || drop(work));
         });
     }
 
