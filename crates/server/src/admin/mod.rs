@@ -5,17 +5,22 @@
 
 mod access;
 mod adapters;
+mod bodies;
 mod cache;
 mod events;
 mod l2;
+mod l2_flow;
 mod metrics;
 mod plugins;
+mod process;
 mod quota;
 mod reply;
 mod routes;
+mod serve;
 mod settings;
 mod status;
 mod text;
 
 pub use plugins::{Plugins, follow_locations, reload_on_hangup};
 pub use routes::{Admin, router};
+pub use serve::{HttpStats, LOCAL_CONNECTIONS_MAX, REMOTE_CONNECTIONS_MAX, serve};

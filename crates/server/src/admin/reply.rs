@@ -42,6 +42,12 @@ impl Refusal {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, text)
     }
 
+    /// The body is longer than the route takes.
+    pub(super) fn too_large(bytes_max: usize) -> Self {
+        let text = format!("the body is longer than {bytes_max} bytes, which is the most this route takes");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, text)
+    }
+
     /// A task of this server failed.
     pub(super) fn internal(text: impl Into<String>) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, text)

@@ -3,14 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Query, State};
+use axum::extract::{DefaultBodyLimit, Extension, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::{Json, Router};
+use axum::{Json, Router, middleware};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::access::{self, HostNames};
+use super::bodies::Bodies;
+use super::serve::HttpStats;
 use super::{adapters, cache, events, metrics, plugins, quota, settings, status};
 use crate::build_info::BuildInfo;
 use crate::config::json::Resolved;
@@ -41,6 +44,8 @@ pub struct Admin {
     pub resolved: Arc<Resolved>,
     /// What carries changes out.
     pub effects: Effects,
+    /// The connections of this API.
+    pub http: Arc<HttpStats>,
     /// The RPC front's counters.
     pub rpc: Arc<RpcStats>,
     /// Background work.
@@ -66,6 +71,7 @@ impl Admin {
 
 /// All routes.
 pub fn router(admin: Admin) -> Router {
+    let names = HostNames::new(&admin.config().http);
     Router::new()
         .route("/", get(async || Json(json!({ "status": "ok", "service": "LMCache HTTP API" }))))
         .route("/healthcheck", get(healthcheck))
@@ -87,6 +93,9 @@ pub fn router(admin: Admin) -> Router {
         .method_not_allowed_fallback(async || {
             (StatusCode::METHOD_NOT_ALLOWED, Json(json!({ "detail": "Method Not Allowed" })))
         })
+        .layer(DefaultBodyLimit::disable())
+        .layer(Extension(Bodies::default()))
+        .layer(middleware::from_fn_with_state(names, access::by_known_names_only))
         .with_state(admin)
 }
 

@@ -40,7 +40,11 @@ pub(crate) fn server_config(settings: &Settings, environment: &Environment) -> S
             patience_seconds: settings.number("l2-patience-seconds"),
             periodic_notifier_interval_ms: settings.narrow("periodic-notifier-interval-ms"),
         },
-        http: HttpConfig { host: settings.string("http-host"), port: settings.narrow("http-port") },
+        http: HttpConfig {
+            allowed_hosts: settings.list("http-allowed-hosts"),
+            host: settings.string("http-host"),
+            port: settings.narrow("http-port"),
+        },
         observability: observability(settings),
         p2p: P2pConfig {
             advertise_url: settings.string("p2p-advertise-url"),

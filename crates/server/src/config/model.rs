@@ -240,6 +240,8 @@ pub struct L2Config {
 /// Admin HTTP server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpConfig {
+    /// Names under which it may be addressed, beside loopback, addresses, its own host and the machine's name; `*` is any.
+    pub allowed_hosts: Vec<String>,
     /// Address to bind.
     pub host: String,
     /// Port to bind; 0 takes a free one.

@@ -163,6 +163,7 @@ impl Node {
             live: Arc::new(live),
             resolved: Arc::new(resolved.clone()),
             effects: Effects { engine: Arc::clone(&self.engine), tier: Arc::clone(&self.tier), log },
+            http: Arc::default(),
             rpc,
             tasks: self.tasks.clone(),
             preparation: Arc::clone(&self.preparation),
@@ -174,8 +175,8 @@ impl Node {
         let teller = Arc::new(Admin { plugins: Plugins::default(), ..admin.clone() });
         tracing::info!("LMCache cache server is running... (HTTP on {url})");
         self.announce(&config, &url);
-        let app = admin::router(admin).into_make_service_with_connect_info::<std::net::SocketAddr>();
-        let http = tokio::task::spawn_local(async move { axum::serve(listener, app).await });
+        let connections = Arc::clone(&admin.http);
+        let http = tokio::task::spawn_local(admin::serve(listener, admin::router(admin), connections));
         if let Some(hangups) = shutdown.take_hangups() {
             tokio::task::spawn_local(admin::reload_on_hangup(control.clone(), hangups));
         }
@@ -237,6 +238,7 @@ fn front_config(config: &ServerConfig, pool: &Segment) -> FrontConfig {
     FrontConfig {
         shm_name: pool.name().unwrap_or_default().to_owned(),
         pool_bytes: pool.len_bytes(),
+        log_transfers: config.observability.enabled && config.observability.logging_enabled,
         experimental: if config.mp.kv_event_log_size > 0 {
             vec!["kv_event_stream".into()]
         } else {

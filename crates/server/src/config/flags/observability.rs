@@ -19,6 +19,13 @@ pub(super) const FLAGS: &[Flag] = &[
     .default("127.0.0.1"),
     Flag::new("http-port", Group::Http, Kind::Int { min: 0, max: 65_535 }, "Port of the admin HTTP server; 0 takes a free one.")
         .default("8080"),
+    Flag::new(
+        "http-allowed-hosts",
+        Group::Http,
+        Kind::List,
+        "Names under which the admin HTTP server may be addressed, beside addresses, `localhost`, --http-host and the machine's name; `*` is any. What a request calls it otherwise is refused, so that a web page cannot make a name of its own mean this server.",
+    )
+    .ours(),
     Flag::new("disable-observability", O, Kind::Switch, "Switch off metrics and everything else under this heading.").default("false"),
     Flag::new("disable-metrics", O, Kind::Switch, "Switch off the cache's metrics.").default("false"),
     Flag::new("disable-grpc-metrics", O, Kind::Switch, "Switch off metrics of the peer's gRPC runtime.")

@@ -1,0 +1,133 @@
+//! The admin API against callers it should not serve, or not for long.
+
+#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+
+mod plugin_rig;
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::process::Stdio;
+use std::time::Duration;
+
+use plugin_rig::{Running, larder};
+
+/// Longest wait for an answer; only a failing test reaches it.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn server(flags: &[&str]) -> (Running, SocketAddr) {
+    let mut command =
+        larder(["server", "--l1-size-gb", "0.01", "--eviction-policy", "LRU", "--shm-name", ""]);
+    command.args(["--port", "0", "--http-port", "0"]).args(flags);
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    let running = Running::start(command);
+    let line = running.line("(HTTP on http://");
+    let address = line.split("(HTTP on http://").nth(1).and_then(|rest| rest.split(')').next()).unwrap();
+    let address = address.parse().unwrap();
+    (running, address)
+}
+
+fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+/// The whole answer to a request whose connection is closed after it.
+fn answer(address: SocketAddr, head: &str, body: &[u8]) -> String {
+    let mut stream = connect(address);
+    let length = if body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
+    stream.write_all(format!("{head}\r\n{length}Connection: close\r\n\r\n").as_bytes()).unwrap();
+    // A server that has seen enough answers and closes; what it did not read may be reset.
+    _ = stream.write_all(body);
+    let mut answer = Vec::new();
+    _ = stream.read_to_end(&mut answer);
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+fn status(answer: &str) -> &str {
+    answer.split(' ').nth(1).unwrap_or(answer)
+}
+
+#[test]
+fn a_page_that_gives_its_name_this_servers_address_reads_nothing() {
+    let (_server, address) = server(&["--http-allowed-hosts", "larder.svc"]);
+    for route in ["/config", "/status", "/cache/objects", "/metrics", "/plugins", "/no-such-route"] {
+        let refused = answer(address, &format!("GET {route} HTTP/1.1\r\nHost: evil.example"), b"");
+        assert_eq!(status(&refused), "403", "{route}: {refused}");
+        assert!(refused.contains("{\"detail\":\"`evil.example` is no name of this server"), "{refused}");
+    }
+    for name in ["localhost:1", "127.0.0.1", "[::1]:8080", "larder.svc:8080"] {
+        let answered = answer(address, &format!("GET /livez HTTP/1.1\r\nHost: {name}"), b"");
+        assert_eq!(status(&answered), "200", "{name}: {answered}");
+    }
+    let twice = answer(address, "GET /livez HTTP/1.1\r\nHost: localhost\r\nHost: evil.example", b"");
+    assert_ne!(status(&twice), "200", "{twice}");
+    let absolute = answer(address, "GET http://evil.example/livez HTTP/1.1\r\nHost: localhost", b"");
+    assert_ne!(status(&absolute), "200", "{absolute}");
+}
+
+#[test]
+fn what_comes_through_a_proxy_or_from_a_page_changes_nothing() {
+    let (_server, address) = server(&[]);
+    let routes = [
+        "POST /cache/clear",
+        "PATCH /config/live",
+        "POST /config/adapters",
+        "PUT /quota/a",
+        "POST /plugins/reload",
+    ];
+    let headers = [
+        "Origin: http://localhost",
+        "Sec-Fetch-Site: cross-site",
+        "X-Forwarded-For: 203.0.113.9",
+        "Forwarded: for=203.0.113.9",
+    ];
+    for route in routes {
+        for header in headers {
+            let refused = answer(address, &format!("{route} HTTP/1.1\r\nHost: localhost\r\n{header}"), b"");
+            assert_eq!(status(&refused), "403", "{route} {header}: {refused}");
+        }
+    }
+    let done = answer(address, "POST /cache/clear HTTP/1.1\r\nHost: localhost\r\nSec-Fetch-Site: none", b"");
+    assert_eq!(status(&done), "200", "{done}");
+}
+
+#[test]
+fn a_million_token_ids_and_ten_thousand_keys_are_taken_and_more_is_refused_in_words() {
+    let (_server, address) = server(&[]);
+    let ids = vec!["4294967295"; 1_000_000].join(",");
+    let body = format!(r#"{{"model_name": "m", "token_ids": [{ids}]}}"#);
+    assert!(body.len() > 10 << 20);
+    let answered = answer(address, "POST /cache/prefetches HTTP/1.1\r\nHost: localhost", body.as_bytes());
+    assert_ne!(status(&answered), "413", "{answered}");
+    let name = "an-ordinary-name/of-a-model-with-many-words-in-it".repeat(2);
+    let key = format!(
+        r#"{{"model_name": "{name}", "chunk_hash": "{}", "kv_rank": 0, "cache_salt": ""}}"#,
+        "ab".repeat(32)
+    );
+    let body = format!(r#"{{"keys": [{}]}}"#, vec![key; 10_000].join(","));
+    assert!(body.len() > 2 << 20);
+    let answered = answer(address, "DELETE /cache/objects HTTP/1.1\r\nHost: localhost", body.as_bytes());
+    assert_ne!(status(&answered), "413", "{answered}");
+    let refused = answer(address, "POST /cache/clear HTTP/1.1\r\nHost: localhost", &vec![b' '; 3 << 20]);
+    assert_eq!(status(&refused), "413", "{refused}");
+    assert!(refused.contains(r#"{"detail":"the body is longer than 2097152 bytes"#), "{refused}");
+}
+
+#[test]
+fn connections_that_say_nothing_are_limited_and_leave_room_for_others() {
+    let (server, address) = server(&[]);
+    let mut silent: Vec<TcpStream> = (0..300).map(|_| connect(address)).collect();
+    for stream in &mut silent {
+        // A server that has refused it may have closed it already.
+        _ = stream.write_all(b"GET /livez HT");
+    }
+    server.line("too many connections");
+    drop(silent);
+    plugin_rig::eventually("there is room again", || {
+        status(&answer(address, "GET /livez HTTP/1.1\r\nHost: localhost", b"")) == "200"
+    });
+    let scrape = answer(address, "GET /metrics HTTP/1.1\r\nHost: localhost", b"");
+    let refused = scrape.lines().find_map(|line| line.strip_prefix("larder_http_refused_connections_total "));
+    assert!(refused.is_some_and(|count| count.parse::<u64>().unwrap() >= 44), "{refused:?}");
+}
