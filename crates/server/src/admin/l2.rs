@@ -6,9 +6,10 @@ use std::sync::Arc;
 use larder_storage::{Built, Op};
 use serde_json::{Value, json};
 
+use super::l2_flow;
 use super::routes::Admin;
 use super::text::{Kind, Scrape};
-use crate::controllers::l2::{Attached, EvictionReport, LaneReport, Phase, Promptness, Pulse};
+use crate::controllers::l2::{Attached, EvictionReport, FlowCounts, LaneReport, Phase, Promptness, Pulse};
 
 /// The peer's word for the share of a capacity that is not known.
 const NO_CAPACITY: f64 = -1.0;
@@ -102,13 +103,8 @@ type Count = fn(&Built, Op) -> u64;
 /// The peer's families for L2, and ours by operation.
 pub(super) fn metrics(scrape: &mut Scrape, admin: &Admin) {
     let counters = admin.engine.counters();
-    let loaded = counters.l2_loaded_chunks.get();
-    scrape.single(
-        "lmcache_mp_l2_prefetch_load_completed_chunks_total",
-        Kind::Counter,
-        "Chunks brought from L2.",
-        loaded,
-    );
+    let flow = admin.tier.flow();
+    l2_flow::metrics(scrape, &flow);
     let shed = counters.l2_shed_chunks.get();
     scrape.single("larder_l2_shed_chunks_total", Kind::Counter, "Chunks L2 could not keep up with.", shed);
     let (stores, lookups) = admin.engine.tier_backlog();
@@ -133,7 +129,8 @@ pub(super) fn metrics(scrape: &mut Scrape, admin: &Admin) {
     );
     let adapters = admin.tier.adapters();
     usage(scrape, &adapters);
-    evictions(scrape, &adapters);
+    evictions(scrape, &adapters, &flow);
+    active(scrape, &adapters);
     lanes(scrape, admin);
     promptness(scrape, &adapters);
     let families: [(&'static str, &str, Count); 6] = [
@@ -244,13 +241,26 @@ fn usage(scrape: &mut Scrape, adapters: &[Arc<Attached>]) {
     }
 }
 
+/// How many adapters get new work, as the peer has it for its two controllers.
+fn active(scrape: &mut Scrape, adapters: &[Arc<Attached>]) {
+    let active = adapters.iter().filter(|attached| attached.phase() == Phase::Active).count();
+    let names = [
+        ("lmcache_mp_l2_store_adapters", "Adapters that objects are stored in."),
+        ("lmcache_mp_l2_prefetch_adapters", "Adapters that are asked for objects."),
+    ];
+    for (name, help) in names {
+        scrape.single(name, Kind::Gauge, help, active);
+    }
+}
+
 type Tally = fn(&EvictionReport) -> u64;
 
 /// What left, and who has what: by tenant as the peer has it, but never by all of them.
-fn evictions(scrape: &mut Scrape, adapters: &[Arc<Attached>]) {
+fn evictions(scrape: &mut Scrape, adapters: &[Arc<Attached>], flow: &FlowCounts) {
     let reports: Vec<_> =
         adapters.iter().filter_map(|attached| Some((attached.id(), attached.eviction_report()?))).collect();
-    let mut evicted: BTreeMap<&str, u64> = BTreeMap::new();
+    let retired = flow.by_salt.iter().filter(|(_, salt)| salt.evicted > 0);
+    let mut evicted: BTreeMap<&str, u64> = retired.map(|(salt, flow)| (&**salt, flow.evicted)).collect();
     for (salt, count) in reports.iter().flat_map(|(_, report)| &report.evicted_by_salt) {
         *evicted.entry(salt).or_default() += count;
     }

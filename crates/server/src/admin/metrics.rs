@@ -3,6 +3,7 @@
 
 use super::l2;
 use super::plugins::{PluginSample, write_metrics};
+use super::process;
 use super::routes::Admin;
 use super::text::{Kind, Scrape};
 use crate::engine::{CheckPoint, Counters, EngineStatus, LookupCounts};
@@ -29,6 +30,7 @@ pub(super) fn scrape(admin: &Admin, plugins: &PluginSample) -> String {
     adoption(&mut scrape, admin);
     rpc(&mut scrape, admin);
     node(&mut scrape, admin);
+    process::metrics(&mut scrape, admin);
     write_metrics(&mut scrape, plugins);
     scrape.finish()
 }
@@ -119,12 +121,15 @@ type LookupValue = fn(&LookupCounts) -> u64;
 
 fn lookups(scrape: &mut Scrape, counters: &Counters) {
     let counts = counters.lookups();
-    let families: [(&'static str, &str, LookupValue); 7] = [
+    let families: [(&'static str, &str, LookupValue); 8] = [
         ("lmcache_mp_lookups_requests_total", "Lookups.", |c| c.lookups),
         ("lmcache_mp_lookup_requested_tokens_total", "Tokens in whole chunks looked up.", |c| {
             c.requested_tokens
         }),
         ("lmcache_mp_lookup_hit_tokens_total", "Tokens found.", |c| c.hit_tokens),
+        ("larder_lookup_missed_tokens_total", "Tokens looked up and not found.", |c| {
+            c.requested_tokens.saturating_sub(c.hit_tokens)
+        }),
         ("lmcache_mp_lookup_hit_l1_tokens_total", "Tokens found in L1.", |c| c.hit_tokens - c.hit_l2_tokens),
         ("lmcache_mp_lookup_hit_l1_keys_total", "Objects found in L1.", |c| c.hit_l1_keys),
         ("lmcache_mp_lookup_hit_l2_tokens_total", "Tokens found in L2.", |c| c.hit_l2_tokens),
@@ -184,7 +189,6 @@ fn larder(scrape: &mut Scrape, status: &EngineStatus, counters: &Counters) {
             "Objects cleared by force and still in use.",
             cache.condemned_objects,
         ),
-        ("larder_leases", "Leases on all objects.", cache.leases),
         (
             "larder_session_leases",
             "Leases held by requests that have not retrieved yet.",
@@ -372,7 +376,4 @@ fn node(scrape: &mut Scrape, admin: &Admin) {
     for task in &tasks {
         family.sample(&[("task", task.name())], task.failures());
     }
-    scrape
-        .family("target_info", Gauge, "Target metadata")
-        .sample(&[("service_instance_id", &*admin.config().mp.instance_id), ("service_name", "larder")], 1);
 }

@@ -2,6 +2,8 @@
 
 use std::fmt::{Display, Write};
 
+use crate::telemetry::Histogram;
+
 /// Builds one scrape. Families are written in the order they are added.
 #[derive(Debug, Default)]
 pub(super) struct Scrape {
@@ -15,6 +17,8 @@ pub(super) enum Kind {
     Counter,
     /// It goes up and down.
     Gauge,
+    /// Numbers counted by size.
+    Histogram,
 }
 
 impl Scrape {
@@ -23,7 +27,9 @@ impl Scrape {
         let kind = match kind {
             Kind::Counter => "counter",
             Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
         };
+        debug_assert!(!self.text.contains(&format!("# TYPE {name} ")), "{name} is one family");
         // Writing to a string cannot fail.
         _ = writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}");
         Family { scrape: self, name }
@@ -54,8 +60,25 @@ pub(super) struct Family<'s> {
 impl Family<'_> {
     /// Adds a sample.
     pub(super) fn sample(&mut self, labels: &[(&str, &str)], value: impl Display) -> &mut Self {
+        self.line("", labels, value)
+    }
+
+    /// Adds all samples of a histogram.
+    pub(super) fn histogram(&mut self, labels: &[(&str, &str)], histogram: &Histogram) -> &mut Self {
+        let mut count = 0;
+        for (bound, total) in histogram.cumulative() {
+            let bound = if bound.is_finite() { format!("{bound:?}") } else { "+Inf".to_owned() };
+            let labels: Vec<_> = labels.iter().copied().chain([("le", bound.as_str())]).collect();
+            self.line("_bucket", &labels, total);
+            count = total;
+        }
+        self.line("_sum", labels, histogram.sum()).line("_count", labels, count)
+    }
+
+    fn line(&mut self, suffix: &str, labels: &[(&str, &str)], value: impl Display) -> &mut Self {
         let text = &mut self.scrape.text;
         text.push_str(self.name);
+        text.push_str(suffix);
         for (index, (label, value)) in labels.iter().enumerate() {
             text.push(if index == 0 { '{' } else { ',' });
             _ = write!(text, "{label}=\"");
@@ -84,6 +107,18 @@ fn escape(text: &mut String, value: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_histogram_has_its_buckets_its_sum_and_its_count() {
+        let mut histogram = Histogram::new(&[1.0, 2.5]);
+        [0.5, 2.0, 9.0].into_iter().for_each(|number| histogram.record(number));
+        let mut scrape = Scrape::default();
+        scrape.family("h", Kind::Histogram, "Help.").histogram(&[("a", "x")], &histogram);
+        let text = "# HELP h Help.\n# TYPE h histogram\nh_bucket{a=\"x\",le=\"1.0\"} 1\n\
+                    h_bucket{a=\"x\",le=\"2.5\"} 2\nh_bucket{a=\"x\",le=\"+Inf\"} 3\nh_sum{a=\"x\"} 11.5\n\
+                    h_count{a=\"x\"} 3\n";
+        assert_eq!(scrape.finish(), text);
+    }
 
     #[test]
     fn hostile_label_values_stay_inside_their_quotes() {

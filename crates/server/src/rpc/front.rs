@@ -13,11 +13,12 @@ use larder_zmtp::{Disconnect, Handler, Message, Peer, Permit};
 use super::answer::{Answer, Ticket};
 use super::chunk_sizes::ChunkSizes;
 use super::lanes::Lanes;
-use super::operations::{Job, Operations, Outcome, Subscription, found};
+use super::operations::{Job, Operations, Outcome, Subscription};
 use super::prompts::{NoMemo, PromptSource, Prompts};
 use super::request::{EncodedRequest, Origin};
 use super::stats::RpcStats;
 use super::streams::Streams;
+use super::transfer_log::TransferLog;
 use crate::controllers::Task;
 use crate::engine::Engine;
 
@@ -37,6 +38,8 @@ pub struct FrontConfig {
     pub shm_name: String,
     /// Bytes of the segment.
     pub pool_bytes: u64,
+    /// Whether the log has a line for each store and retrieve.
+    pub log_transfers: bool,
     /// Names of optional features, as `get_experimental` gives them.
     pub experimental: Vec<String>,
 }
@@ -67,7 +70,13 @@ impl Front {
         stats: Arc<RpcStats>,
     ) -> Arc<Self> {
         Arc::new_cyclic(|me| Self {
-            operations: Arc::new(Operations { engine, config, hasher, chunk_sizes: ChunkSizes::default() }),
+            operations: Arc::new(Operations {
+                transfers: Arc::new(TransferLog::new(config.log_transfers)),
+                chunk_sizes: ChunkSizes::default(),
+                engine,
+                config,
+                hasher,
+            }),
             prompts: RefCell::default(),
             streams: RefCell::default(),
             lanes: RefCell::default(),
@@ -273,7 +282,7 @@ impl Front {
         tokio::task::spawn_local(async move {
             let answered = front.operations.engine.collect_when_answered(&request_id, connection);
             let chunks = tokio::time::timeout(patience, answered).await.ok();
-            front.finish(ticket, permit, Answer::of(&found(chunks)));
+            front.finish(ticket, permit, Answer::of(&front.operations.told(&request_id, chunks)));
         });
     }
 

@@ -17,6 +17,7 @@ mod stats;
 mod streams;
 #[cfg(test)]
 mod tests;
+mod transfer_log;
 
 pub use front::{Front, FrontConfig};
 pub use stats::RpcStats;

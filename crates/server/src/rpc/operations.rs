@@ -18,6 +18,7 @@ use super::payload;
 use super::prompts::{HashedPrompt, PromptSource};
 use super::request::EncodedRequest;
 use super::retrieve::{self, wire_slots};
+use super::transfer_log::{Direction, TransferLog};
 use crate::engine::{ConnectionId, Engine, EngineError, Geometry, PromptKey};
 
 /// Most events in one batch of a stream (`spec/cache-semantics.md` 12).
@@ -87,6 +88,7 @@ pub(super) struct Operations {
     pub(super) config: FrontConfig,
     pub(super) hasher: ChunkHasher,
     pub(super) chunk_sizes: ChunkSizes,
+    pub(super) transfers: Arc<TransferLog>,
 }
 
 impl Operations {
@@ -192,12 +194,12 @@ impl Operations {
                 DONE
             }
             Request::QueryPrefetchStatus { request_id } => {
-                now(&found(engine.collect(request_id, connection)))?
+                now(&self.told(request_id, engine.collect(request_id, connection)))?
             }
             Request::WaitPrefetchStatus { request_id, timeout_s } => {
                 match engine.collect(request_id, connection) {
                     None => Outcome::WaitForLookup(request_id.into(), patience(timeout_s)?),
-                    answered => now(&found(answered))?,
+                    answered => now(&self.told(request_id, answered))?,
                 }
             }
             Request::FreeLookupLocks { key, .. } => {
@@ -214,17 +216,25 @@ impl Operations {
                 if patient && engine.room_is_coming(&key, instance_id) {
                     return Ok(Outcome::RoomIsComing);
                 }
-                now(&self.prepare_store(&key, instance_id, connection)?)?
+                let plan = self.prepare_store(&key, instance_id, connection)?;
+                self.transfers.begin(Direction::Store, instance_id, key.request_id);
+                now(&plan)?
             }
             Request::CommitStore { key, instance_id, data } => {
                 let prompt = prompts.key(&key)?;
                 let tokens = engine.wants_tokens().then(|| tokens_to_end(&key));
                 if data.is_empty() {
                     let stored = engine.commit_store(&prompt, instance_id, connection, tokens.as_deref())?;
+                    if stored {
+                        self.transfers.end(Direction::Store, instance_id, key.request_id, self.tokens(&key));
+                    }
                     now(&Response::Bool(stored))?
                 } else {
                     let data = payloads[2].slice_ref(data);
-                    payload::store(Arc::clone(engine), &prompt, instance_id, connection, tokens, data)
+                    let (log, tokens_stored) = (Arc::clone(&self.transfers), self.tokens(&key));
+                    let request_id: Box<str> = key.request_id.into();
+                    let told = move || log.end(Direction::Store, instance_id, &request_id, tokens_stored);
+                    payload::store(Arc::clone(engine), &prompt, instance_id, connection, tokens, data, told)
                 }
             }
             Request::PrepareRetrieve { key, instance_id } => {
@@ -232,6 +242,7 @@ impl Operations {
                 match engine.prepare_retrieve(&prompt, instance_id, connection)? {
                     None => now(&Response::PrepareRetrieve(PrepareRetrieveResult::miss()))?,
                     Some(plan) => {
+                        self.transfers.begin(Direction::Retrieve, instance_id, key.request_id);
                         let shares_memory = self.shares_memory() && !engine.sends_bytes(instance_id);
                         retrieve::hand_out(engine, &prompt, instance_id, connection, plan, shares_memory)
                     }
@@ -239,6 +250,7 @@ impl Operations {
             }
             Request::CommitRetrieve { key, instance_id } => {
                 engine.commit_retrieve(&prompts.key(&key)?, instance_id, connection)?;
+                self.transfers.end(Direction::Retrieve, instance_id, key.request_id, self.tokens(&key));
                 now(&Response::Bool(true))?
             }
             Request::Clear { force } => {
@@ -273,6 +285,21 @@ impl Operations {
         let is_long = key.token_ids.len() > LONG_PROMPT_TOKENS;
         is_long && !self.engine.has_model(key.model_name, key.world_size)
             || self.chunk_sizes.misleads(connection, key.model_name)
+    }
+
+    /// The answer to who asks what a lookup found, and a line of the log about it.
+    pub(super) fn told(&self, request_id: &str, chunks: Option<usize>) -> Response<'static> {
+        if let Some(chunks) = chunks {
+            let tokens = chunks as u64 * u64::from(self.engine.config().chunk_size);
+            tracing::debug!("lookup of request `{}` found {tokens} tokens", request_id.escape_debug());
+        }
+        found(chunks)
+    }
+
+    /// Tokens of the whole chunks in a key's range.
+    fn tokens(&self, key: &CacheKey<'_>) -> u64 {
+        let chunk = u64::from(self.engine.config().chunk_size);
+        key.end.saturating_sub(key.start) / chunk * chunk
     }
 
     fn shares_memory(&self) -> bool {
@@ -434,7 +461,7 @@ fn unsupported(operation: Operation) -> &'static str {
 const DONE: Outcome = Outcome::Now(Answer::Done);
 
 /// What a lookup found; no result while it is not known.
-pub(super) fn found(chunks: Option<usize>) -> Response<'static> {
+fn found(chunks: Option<usize>) -> Response<'static> {
     chunks.map_or(Response::None, |chunks| Response::Int(chunks as i64))
 }
 

@@ -13,7 +13,7 @@ use super::answer::Answer;
 use super::operations::{Job, Outcome};
 use crate::engine::{ConnectionId, Engine, EngineError, OwnedKey, PromptKey, RetrievePlan};
 
-/// Stores the tensors of `data`, one per chunk of the key's range.
+/// Stores the tensors of `data`, one per chunk of the key's range. `told` is called when they are stored.
 pub(super) fn store(
     engine: Arc<Engine>,
     key: &PromptKey<'_>,
@@ -21,6 +21,7 @@ pub(super) fn store(
     connection: ConnectionId,
     tokens: Option<Vec<u32>>,
     data: Bytes,
+    told: impl FnOnce() + Send + 'static,
 ) -> Outcome {
     let key = OwnedKey::from(key);
     let work = Box::new(move || {
@@ -38,6 +39,9 @@ pub(super) fn store(
             tracing::warn!("{} of instance {instance_id}: {reason}", Operation::CommitStore);
             false
         });
+        if stored {
+            told();
+        }
         Answer::of(&Response::Bool(stored))
     });
     Outcome::Job(Job { work, answers_with_chunks: false })

@@ -58,7 +58,12 @@ fn engine() -> Arc<Engine> {
 }
 
 fn front_config() -> FrontConfig {
-    FrontConfig { shm_name: String::new(), pool_bytes: 16 * PAGE, experimental: Vec::new() }
+    FrontConfig {
+        shm_name: String::new(),
+        pool_bytes: 16 * PAGE,
+        experimental: Vec::new(),
+        log_transfers: true,
+    }
 }
 
 /// A client of a front that serves on this thread.
@@ -220,6 +225,7 @@ fn operations() -> Operations {
         config: front_config(),
         hasher: hasher(),
         chunk_sizes: ChunkSizes::default(),
+        transfers: Arc::new(super::transfer_log::TransferLog::new(true)),
     }
 }
 

@@ -113,6 +113,10 @@ impl Tier {
         let is_drained = attached.drained(patience).await;
         let users_left = attached.users();
         roster.remove(&attached);
+        if let Some(report) = attached.eviction_report() {
+            let evicted = report.evicted_by_salt.iter();
+            self.shared.flow.retire(evicted.map(|(salt, objects)| (&**salt, *objects)));
+        }
         let closing = tokio::time::timeout(CLOSE_PATIENCE, attached.built().adapter.close());
         let is_closed = closing.await.is_ok();
         self.note(&attached, "detached");

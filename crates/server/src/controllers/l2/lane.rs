@@ -11,6 +11,7 @@ use larder_storage::{
 };
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::buffer::{PoolBuffer, Purpose};
 use super::eviction::Evictor;
@@ -236,11 +237,21 @@ async fn store(
         buffer: Arc::clone(&item.buffer) as Lent,
         seal: item.seal,
     });
+    let items: Vec<StoreItem> = items.collect();
+    if items.is_empty() {
+        return Went::Through;
+    }
+    let keys: Vec<Key> = items.iter().map(|item| item.key.clone()).collect();
+    let (passing, begun) = (shared.flow.begin_store(keys.iter()), Instant::now());
     let outcomes = match adapter.attached().evictor() {
-        _ if admitted.is_empty() => return Went::Through,
-        Some(evictor) => store_evicting(&adapter, evictor, items.collect()).await,
-        None => adapter.adapter().store(items.collect()).await,
+        Some(evictor) => store_evicting(&adapter, evictor, items).await,
+        None => adapter.adapter().store(items).await,
     };
+    drop(passing);
+    let stored = || outcomes.iter().enumerate().filter(|(_, outcome)| outcome.is_ok()).map(|(at, _)| at);
+    let bytes = stored().map(|at| admitted[at].buffer.len() as u64).sum();
+    let kind = adapter.adapter().kind();
+    shared.flow.end_store(kind, stored().map(|at| &keys[at]), bytes, begun.elapsed());
     refresh(&shared, &adapter, &admitted);
     settle(&shared, &lane, admitted, outcomes)
 }

@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use larder_core::hash::ChunkHash;
-use larder_storage::{Error, FailureKind, Key, KeyResult, Lent, LoadItem, Loaded, Op};
+use larder_storage::{Error, FailureKind, Key, KeyResult, Lent, LentBuffer as _, LoadItem, Loaded, Op};
+use tokio::time::Instant;
 
 use super::buffer::PoolBuffer;
+use super::flow::Shortfall;
 use super::pulse::Answer;
 use super::roster::InUse;
 use super::tier::Shared;
@@ -57,7 +59,11 @@ pub(super) async fn load(shared: Arc<Shared>, adapter: InUse, batch: Vec<Awaited
         LoadItem { key: awaited.key.clone(), buffer: Arc::clone(&awaited.buffer) as Lent }
     });
     let loading = adapter.adapter().load(items.collect());
+    let passing = shared.flow.begin_load(batch.iter().map(|awaited| &awaited.key));
+    let begun = Instant::now();
     let outcomes = tokio::time::timeout(LOAD_PATIENCE, loading).await.unwrap_or_default();
+    let took = begun.elapsed();
+    drop(passing);
     let failures: Vec<&Error> = outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).collect();
     if let Some(error) = failures.first() {
         shared.warnings.tell(adapter.attached().id(), Op::Load, failures.len(), outcomes.len(), error);
@@ -67,16 +73,25 @@ pub(super) async fn load(shared: Arc<Shared>, adapter: InUse, batch: Vec<Awaited
     let mut delivery =
         Delivery { arrived: Vec::new(), failed: Vec::new(), foreign: Vec::new(), is_well, adapter };
     let mut outcomes = outcomes.into_iter();
+    let (mut brought, mut bytes) = (Vec::new(), 0);
     for awaited in batch {
         let outcome = outcomes.next().unwrap_or(Err(Error::Absent));
         match judge(&shared.engine, &delivery.adapter, &awaited, &outcome) {
-            Verdict::Arrived(seal) => delivery.arrived.push(Arrived { buffer: awaited.buffer, seal }),
+            Verdict::Arrived(seal) => {
+                bytes += awaited.buffer.len() as u64;
+                brought.push(awaited.key);
+                delivery.arrived.push(Arrived { buffer: awaited.buffer, seal });
+            }
             Verdict::Foreign => {
                 delivery.foreign.push(awaited.key.clone());
                 delivery.failed.push(awaited);
             }
             Verdict::Missing => delivery.failed.push(awaited),
         }
+    }
+    shared.flow.end_load(delivery.adapter.adapter().kind(), brought.iter(), bytes, took);
+    if let Some(first) = delivery.failed.first() {
+        shared.flow.fall_short(Shortfall::NotBrought, &first.key.model_name, delivery.failed.len());
     }
     delivery
 }

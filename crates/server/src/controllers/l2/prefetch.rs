@@ -11,6 +11,7 @@ use larder_storage::{DeleteMode, Key};
 use tokio::time::Instant;
 
 use super::buffer::{PoolBuffer, Purpose};
+use super::flow::Shortfall;
 use super::holding::{Holding, Wanted};
 use super::load::{Arrived, Awaited, Delivery, load};
 use super::places::Place;
@@ -46,6 +47,7 @@ pub(super) async fn prefetch(shared: Arc<Shared>, work: PrefetchWork, place: Pla
         end: 0,
     };
     prefetch.verify_adopted().await;
+    prefetch.shared.flow.look_up(&prefetch.wanted.keys);
     let mut search = prefetch.ask();
     while let Some(holding) = search.next_awaited().await {
         prefetch.add(holding);
@@ -134,6 +136,10 @@ impl Prefetch {
         let grant = shared.budget.take(&sizes).await;
         self.end = self.end.max(grant.chunks);
         let slots = self.reserve(grant.chunks, sizes[..grant.chunks].iter().sum()).await;
+        if let Some(row) = self.wanted.work.rows.first() {
+            let cut = (sizes.len() - grant.chunks) * self.wanted.work.rows.len();
+            shared.flow.fall_short(Shortfall::NoRoom, &row.scope.model_name, cut);
+        }
         let mut loads = Calls::new(self.shared.patience);
         self.start(&mut loads, slots);
         while let Some(delivery) = loads.next_awaited().await {

@@ -12,6 +12,7 @@ use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::budget::Budget;
+use super::flow::{Flow, FlowCounts};
 use super::lane::{Lane, LaneReport};
 use super::places::Places;
 use super::roster::{Attached, Roster, RosterError};
@@ -136,6 +137,7 @@ pub(super) struct Shared {
     pub(super) patience: Duration,
     pub(super) warnings: Warnings,
     pub(super) budget: Budget,
+    pub(super) flow: Flow,
     prefetches: Arc<Places>,
     pub(super) quotas: Arc<QuotaTable>,
     /// An adapter came or went.
@@ -227,6 +229,7 @@ impl Tier {
             patience: config.patience,
             warnings: Warnings::default(),
             budget: Budget::new(config.prefetch_bytes_max),
+            flow: Flow::default(),
             prefetches: Places::new(config.prefetches_max),
             quotas: Arc::clone(&config.quotas),
             evictions_changed: Notify::new(),
@@ -253,6 +256,11 @@ impl Tier {
     pub fn lanes(&self) -> Vec<(Arc<Attached>, LaneReport)> {
         let lanes = self.shared.lanes();
         lanes.iter().map(|lane| (Arc::clone(lane.attached()), lane.report())).collect()
+    }
+
+    /// What passed between memory and the adapters since the start.
+    pub fn flow(&self) -> FlowCounts {
+        self.shared.flow.counts()
     }
 
     /// Memory that loads take.

@@ -1,0 +1,132 @@
+//! The log lines about single stores and retrieves, in the words that the peer's users filter for.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+/// Transfers whose beginning is remembered; those that never end make room all at once.
+const BEGUN_MAX: usize = 4096;
+
+/// Lines a second, in the long run.
+const LINES_PER_SECOND: f64 = 20.0;
+
+/// Lines at once.
+const LINES_BURST: f64 = 200.0;
+
+/// What a transfer does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Direction {
+    Store,
+    Retrieve,
+}
+
+impl Direction {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Store => "Stored",
+            Self::Retrieve => "Retrieved",
+        }
+    }
+}
+
+/// A request's transfer by one worker.
+type Name = (Direction, i64, Box<str>);
+
+/// Writes a line for each transfer that ends well, as long as they are not too many.
+#[derive(Debug)]
+pub(super) struct TransferLog {
+    is_enabled: bool,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    begun: HashMap<Name, Instant>,
+    lines: f64,
+    refilled: Instant,
+    left_out: u64,
+}
+
+impl TransferLog {
+    pub(super) fn new(is_enabled: bool) -> Self {
+        let state =
+            State { begun: HashMap::new(), lines: LINES_BURST, refilled: Instant::now(), left_out: 0 };
+        Self { is_enabled, state: Mutex::new(state) }
+    }
+
+    /// A worker was told where the bytes are, or are to be.
+    pub(super) fn begin(&self, direction: Direction, instance_id: i64, request_id: &str) {
+        if !self.is_enabled {
+            return;
+        }
+        let mut state = self.state();
+        if state.begun.len() >= BEGUN_MAX {
+            state.begun.clear();
+        }
+        state.begun.insert((direction, instance_id, request_id.into()), Instant::now());
+    }
+
+    /// The transfer of so many tokens has ended well. One whose beginning is not known is not told.
+    pub(super) fn end(&self, direction: Direction, instance_id: i64, request_id: &str, tokens: u64) {
+        if !self.is_enabled {
+            return;
+        }
+        let now = Instant::now();
+        let mut state = self.state();
+        let Some(begun) = state.begun.remove(&(direction, instance_id, request_id.into())) else { return };
+        let Some(left_out) = state.pass(now) else { return };
+        drop(state);
+        if left_out > 0 {
+            tracing::info!("{left_out} lines about stores and retrieves were left out");
+        }
+        let seconds = now.saturating_duration_since(begun).as_secs_f64();
+        tracing::info!("{} {tokens} tokens in {seconds:.3} seconds", direction.word());
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Whether one more line is to be written, and how many were not since the last one.
+    fn pass(&mut self, now: Instant) -> Option<u64> {
+        let waited = now.saturating_duration_since(self.refilled).as_secs_f64();
+        self.refilled = now;
+        self.lines = (self.lines + waited * LINES_PER_SECOND).min(LINES_BURST);
+        if self.lines < 1.0 {
+            self.left_out += 1;
+            return None;
+        }
+        self.lines -= 1.0;
+        Some(std::mem::take(&mut self.left_out))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_burst_of_lines_passes_and_the_rest_is_counted() {
+        let log = TransferLog::new(true);
+        let mut state = log.state();
+        let now = state.refilled;
+        let passed = (0..LINES_BURST as usize + 50).filter(|_| state.pass(now).is_some()).count();
+        assert_eq!(passed, LINES_BURST as usize);
+        assert_eq!(state.pass(now + Duration::from_secs(1)), Some(50));
+        assert_eq!(state.pass(now + Duration::from_secs(1)), Some(0));
+    }
+
+    #[test]
+    fn transfers_that_never_end_are_not_remembered_for_ever() {
+        let log = TransferLog::new(true);
+        for request in 0..3 * BEGUN_MAX {
+            log.begin(Direction::Store, 1, &request.to_string());
+            assert!(log.state().begun.len() <= BEGUN_MAX);
+        }
+        TransferLog::new(false).begin(Direction::Store, 1, "r");
+    }
+}
