@@ -8,7 +8,7 @@ use std::fs;
 use std::io::{BufReader, Read as _, Write as _};
 use std::net::UdpSocket;
 
-use plugin_rig::{Place, Server, WAITER, eventually, next_line, with};
+use plugin_rig::{Place, Running, Server, WAITER, eventually, larder, next_line, with};
 use serde_json::{Value, json};
 
 #[test]
@@ -471,6 +471,46 @@ fn metrics_count_what_plugins_do() {
     }
     assert!(count(&text, "larder_plugin_suppressed_lines_total{plugin=\"flood\"}") >= 280.0);
     assert!(count(&text, "larder_plugin_resident_bytes{plugin=\"push\"}") > 0.0);
+}
+
+#[test]
+fn a_hangup_ends_no_server() {
+    let place = Place::new();
+    place.plugin("x.sh", WAITER);
+    let mut server = Server::start(&place);
+    server.process.line("x.sh] up");
+    place.plugin("y.sh", WAITER);
+    server.process.signal("HUP");
+    server.process.line("y.sh] up");
+    let mut bare = larder(["server", "--l1-size-gb", "0.01", "--eviction-policy", "LRU", "--shm-name", ""]);
+    bare.args(["--port", "0", "--http-port", "0"]);
+    let mut bare = Running::start(bare);
+    bare.line("(HTTP on http://");
+    bare.signal("HUP");
+    bare.line("SIGHUP: there are no plugins to reload");
+    for process in [&mut server.process, &mut bare] {
+        process.signal("TERM");
+        assert!(process.wait().success());
+    }
+}
+
+#[test]
+fn plugins_that_are_slow_to_end_are_waited_for_and_no_longer_than_the_budget() {
+    let place = Place::new();
+    let slow = "trap 'sleep 2; echo flushed; exit 0' TERM\necho up\nwhile :; do sleep 0.05; done\n";
+    place.plugin("slow.sh", slow).plugin("slow.sh.plugin.toml", "stop_timeout_s = 20\n");
+    let mut server = Server::start(&place);
+    server.process.line("slow.sh] up");
+    server.process.signal("TERM");
+    server.process.line("flushed");
+    assert!(server.process.wait().success());
+    let mut server = Server::start_with(&place, &["--runtime-plugin-stop-budget", "0.5"], &[]);
+    server.process.line("its manifest gives it 20s to end, but the server's end waits 500ms at most");
+    server.process.line("slow.sh] up");
+    server.process.signal("TERM");
+    server.process.line("did not stop in time, killing it");
+    assert!(server.process.wait().success());
+    assert!(!server.process.log().contains("flushed"));
 }
 
 #[test]

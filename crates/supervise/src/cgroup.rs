@@ -27,6 +27,8 @@ pub struct CgroupLimits {
     pub cpu_percent: Option<u32>,
     /// Processes and threads.
     pub pids: Option<u64>,
+    /// Share of the disks' time beside other groups, 1 to 10000; 100 is usual.
+    pub io_weight: Option<u32>,
 }
 
 /// What a plugin's control group amounts to.
@@ -52,16 +54,18 @@ impl CgroupLimits {
             memory_bytes: self.memory_bytes.or(other.memory_bytes),
             cpu_percent: self.cpu_percent.or(other.cpu_percent),
             pids: self.pids.or(other.pids),
+            io_weight: self.io_weight.or(other.io_weight),
         }
     }
 
     /// Controller, file and text of each limit.
-    fn writes(&self) -> [(&'static str, &'static str, Option<String>); 3] {
+    fn writes(&self) -> [(&'static str, &'static str, Option<String>); 4] {
         let quota = |percent: u32| format!("{} {CPU_PERIOD_US}", u64::from(percent) * CPU_PERIOD_US / 100);
         [
             ("memory", "memory.max", self.memory_bytes.map(|bytes| bytes.to_string())),
             ("cpu", "cpu.max", self.cpu_percent.map(quota)),
             ("pids", "pids.max", self.pids.map(|count| count.to_string())),
+            ("io", "io.weight", self.io_weight.map(|weight| weight.to_string())),
         ]
     }
 
@@ -69,6 +73,7 @@ impl CgroupLimits {
         match controller {
             "memory" => self.memory_bytes = None,
             "cpu" => self.cpu_percent = None,
+            "io" => self.io_weight = None,
             _ => self.pids = None,
         }
     }
@@ -140,12 +145,12 @@ impl Cgroups {
     fn prepare_below(&self, parent: &Path) -> Result<PathBuf, String> {
         let offered = parent.join("cgroup.controllers");
         let offered = fs::read_to_string(&offered).map_err(|e| told(&offered, &e))?;
-        let offered: Vec<&str> = ["memory", "cpu", "pids"]
+        let offered: Vec<&str> = ["memory", "cpu", "pids", "io"]
             .into_iter()
             .filter(|c| offered.split_whitespace().any(|o| o == *c))
             .collect();
         if offered.is_empty() {
-            return Err(format!("`{}` offers none of memory, cpu and pids", parent.display()));
+            return Err(format!("`{}` offers none of memory, cpu, pids and io", parent.display()));
         }
         sweep(parent);
         let number = FOLDERS.fetch_add(1, Ordering::Relaxed);
@@ -227,7 +232,7 @@ fn own_group() -> Result<Vec<PathBuf>, String> {
     });
     let own = groups.lines().find_map(|line| line.strip_prefix("0::/"));
     let (Some(mount), Some(own)) = (mount, own) else {
-        return Err("this system has no control groups of version 2".to_owned());
+        return Err("this system has no control groups of version 2, and those of version 1 are not used; `limits`, `nice` and `io_class` do without".to_owned());
     };
     let group = Path::new(mount).join(own);
     let around = group.parent().filter(|_| !own.is_empty()).map(Path::to_path_buf);
@@ -274,8 +279,12 @@ fn told(path: &Path, error: &io::Error) -> String {
 mod tests {
     use super::*;
 
-    const LIMITS: CgroupLimits =
-        CgroupLimits { memory_bytes: Some(1 << 20), cpu_percent: Some(150), pids: Some(7) };
+    const LIMITS: CgroupLimits = CgroupLimits {
+        memory_bytes: Some(1 << 20),
+        cpu_percent: Some(150),
+        pids: Some(7),
+        io_weight: Some(50),
+    };
 
     fn root(controllers: &str) -> tempfile::TempDir {
         let root = tempfile::tempdir().unwrap();
@@ -297,11 +306,11 @@ mod tests {
         let path = PathBuf::from(group.status().path.clone().unwrap());
         let text = |file: &str| fs::read_to_string(path.join(file)).unwrap();
         assert_eq!(
-            [text("memory.max"), text("cpu.max"), text("pids.max")],
-            ["1048576", "150000 100000", "7"]
+            [text("memory.max"), text("cpu.max"), text("pids.max"), text("io.weight")],
+            ["1048576", "150000 100000", "7", "50"]
         );
         let control = fs::read_to_string(root.path().join("cgroup.subtree_control")).unwrap();
-        assert_eq!(control, "+memory+cpu+pids");
+        assert_eq!(control, "+memory+cpu+pids+io");
         group.kill();
         assert_eq!(text("cgroup.kill"), "1");
         // A control file vanishes with its group; here they are plain files.
@@ -323,7 +332,7 @@ mod tests {
     #[test]
     fn what_is_not_in_force_is_said() {
         for (root, expected) in [
-            (root("cpuset io"), "offers none of memory, cpu and pids"),
+            (root("cpuset misc"), "offers none of memory, cpu, pids and io"),
             (tempfile::tempdir().unwrap(), "cgroup.controllers"),
         ] {
             let group = Cgroups::new(Some(root.path().to_path_buf())).group(1, LIMITS).unwrap();

@@ -12,6 +12,7 @@ use crate::event_log::EventLog;
 use crate::interpreter::Interpreters;
 use crate::manifest::Manifest;
 use crate::os::GuardianCommand;
+use crate::trust::WritableByOthers;
 
 /// Time for plugins to end that service managers grant a whole server, as a rule.
 const STOP_BUDGET: Duration = Duration::from_secs(30);
@@ -49,6 +50,8 @@ pub struct SupervisorConfig {
     pub cgroup_root: Option<PathBuf>,
     /// What tells the local time to plugins with calendar times.
     pub clock: Arc<dyn Clock>,
+    /// What follows when others could change what is run.
+    pub writable_by_others: WritableByOthers,
     /// The most time that a stop of all plugins waits for them.
     pub stop_budget: Duration,
     /// How to start the guardian.
@@ -77,6 +80,7 @@ impl SupervisorConfig {
             control: None,
             cgroup_root: None,
             clock: Arc::new(SystemClock),
+            writable_by_others: WritableByOthers::default(),
             stop_budget: STOP_BUDGET,
             guardian: GuardianCommand::this_binary(),
         }

@@ -6,6 +6,25 @@ use serde::{Deserialize, Serialize};
 
 use crate::cgroup::CgroupLimits;
 
+/// Numbers of a user and a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Account {
+    pub(crate) user: u32,
+    pub(crate) group: u32,
+}
+
+/// How a plugin's reading and writing comes to its turn, as `ionice` has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum IoClass {
+    /// Before all others. Needs a privileged server.
+    Realtime,
+    /// By its priority.
+    BestEffort,
+    /// When nobody else wants the disk.
+    Idle,
+}
+
 /// Restrictions on one plugin; the default restricts nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Confinement {
@@ -17,6 +36,10 @@ pub struct Confinement {
     pub umask: Option<u32>,
     /// Scheduling priority, -20 to 19.
     pub nice: Option<i32>,
+    /// How its reading and writing comes to its turn.
+    pub io_class: Option<IoClass>,
+    /// Its place within the class, 0 (first) to 7.
+    pub io_priority: Option<u8>,
     /// Whether it and its children can never gain privileges.
     pub no_new_privs: bool,
     /// Files and folders it can read and execute; all where neither list is given. Enforced with Landlock.
@@ -72,6 +95,12 @@ impl Confinement {
     /// What of it cannot be had on this machine: users, groups and paths that do not exist. Reads files.
     pub fn mistakes(&self) -> Vec<String> {
         crate::os::confinement_mistakes(self)
+    }
+
+    /// The account it becomes, if it is another one than this. Reads files.
+    pub(crate) fn account(&self) -> Option<Account> {
+        // A name that does not exist is found again, and told, by the launch.
+        crate::os::account(self).filter(|account| account.user != rustix::process::geteuid().as_raw())
     }
 
     /// Whether file access is restricted.

@@ -65,6 +65,11 @@ pub enum SuperviseError {
         /// The cause, where the step does not name it.
         source: Option<io::Error>,
     },
+    /// Others than this server's user could change what would be run.
+    #[error(
+        "it is not run because others could change it: {0}\nhint: take the permission to write from them"
+    )]
+    Untrusted(String),
     /// There is no plugin of this name.
     #[error("no plugin named `{0}`")]
     Unknown(String),

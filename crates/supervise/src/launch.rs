@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::chown;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,21 +15,24 @@ use tokio::time::{Instant, timeout};
 use crate::cgroup::{Cgroups, RunGroup};
 use crate::clock::Clock;
 use crate::collect;
+use crate::confinement::Account;
 use crate::control::{API_VERSION, API_VERSION_NAME, CONTROL_FD, Channel, ControlHost, Grants, Session};
 use crate::environment;
 use crate::error::SuperviseError;
 use crate::event_log::{EventLog, Listener};
 use crate::feed::Feed;
 use crate::interpreter::{self, Interpreters, Invocation};
-use crate::manifest::Manifest;
+use crate::manifest::{Manifest, Readiness};
 use crate::metric_lines::{METRICS_FD, MetricLines};
 use crate::output::Output;
+use crate::probe::{self, Stamp};
 use crate::roster::{Origin, Records};
 use crate::schema;
 use crate::senses::Senses;
 use crate::spawner::{ChildStdio, EVENTS_MAX, FIRST_EXTRA_FD, LaunchId, LaunchSpec, ProcessEvent, Spawner};
 use crate::telling::{Telling, Told};
 use crate::text::{escaped, shown};
+use crate::trust::{self, WritableByOthers};
 
 /// How long the guardian may take to start a program.
 const LAUNCH_TIMEOUT: Duration = Duration::from_secs(10);
@@ -45,8 +49,6 @@ pub(crate) struct Shared<S> {
     pub(crate) interpreters: Interpreters,
     /// What a plugin without a manifest gets.
     pub(crate) bare: Manifest,
-    /// The private directory.
-    pub(crate) scratch: std::path::PathBuf,
     /// What happens in the server.
     pub(crate) log: EventLog,
     /// Fixed point of all times given to lifecycles.
@@ -55,6 +57,7 @@ pub(crate) struct Shared<S> {
     /// Control groups for plugins that ask.
     pub(crate) cgroups: Cgroups,
     pub(crate) redact_secrets: bool,
+    pub(crate) writable_by_others: WritableByOthers,
     /// Who answers on control channels.
     pub(crate) control: Option<Arc<dyn ControlHost>>,
     /// Local time.
@@ -83,6 +86,7 @@ pub(crate) struct Launched {
     pub(crate) metrics: Option<MetricLines>,
     pub(crate) control: Option<Channel>,
     pub(crate) group: Option<RunGroup>,
+    pub(crate) notices: Vec<String>,
     pub(crate) events: mpsc::Receiver<ProcessEvent>,
 }
 
@@ -90,6 +94,12 @@ pub(crate) struct Launched {
 pub(crate) struct Program {
     chosen: Invocation,
     environment: Vec<(OsString, OsString)>,
+    /// Another user that it becomes.
+    account: Option<Account>,
+    /// When the file that tells that it is ready was last changed.
+    ready_file: Option<Stamp>,
+    /// What is not as it should be, and does not keep it from being run.
+    notices: Vec<String>,
 }
 
 /// Everything that a start reads from files: the manifest, then what the file is run with. Blocks.
@@ -115,12 +125,49 @@ fn read_program<S>(
     let search_path = environment.iter().find(|(name, _)| name == "PATH").map(|(_, value)| value.clone());
     let search_path = search_path.as_deref().unwrap_or(OsStr::new("/usr/bin:/bin"));
     let chosen = interpreter::choose(path, &shared.interpreters, search_path)?;
+    let notices = notices(shared, path, manifest)?;
+    let account = manifest.confinement.account();
+    if let Some(account) = account {
+        let file = shared.telling.file_for(account, manifest.secrets || !shared.redact_secrets)?;
+        set(&mut environment, environment::CONFIG_FILE, file.to_string_lossy().as_ref());
+    }
     if manifest.metrics {
-        let folder = collect::folder(&shared.scratch, name);
-        collect::prepare(&folder).map_err(|source| failed(&chosen, source))?;
+        let own = shared.telling.scratch_for(account)?;
+        for scratch in shared.telling.scratches() {
+            // Of a run as another user; that of this one is made anew below, and failures show there.
+            _ = std::fs::remove_dir_all(collect::folder(scratch.path(), name));
+        }
+        let folder = collect::folder(own.path(), name);
+        let given = |Account { user, group }| chown(&folder, Some(user), Some(group));
+        let prepared = collect::prepare(&folder).and_then(|()| account.map_or(Ok(()), given));
+        prepared.map_err(|source| failed(&chosen, source))?;
         set(&mut environment, collect::METRICS_DIR, folder.to_string_lossy().as_ref());
     }
-    Ok(Program { chosen, environment })
+    let ready_file = match &manifest.readiness {
+        Readiness::File(file) => probe::stamp(file),
+        _ => None,
+    };
+    Ok(Program { chosen, environment, account, ready_file, notices })
+}
+
+/// What about a plugin is not as it should be, or why it is not run because of that.
+fn notices<S>(shared: &Shared<S>, path: &Path, manifest: &Manifest) -> Result<Vec<String>, SuperviseError> {
+    let mut notices = Vec::new();
+    if manifest.confinement.restricts_files() && !crate::os::has_landlock() {
+        notices
+            .push("`read_paths` and `write_paths` are not in force: this kernel has no Landlock".to_owned());
+    }
+    match shared.writable_by_others {
+        WritableByOthers::Allow => {}
+        WritableByOthers::Warn => notices.extend(trust::doubts(path)),
+        WritableByOthers::Refuse => {
+            let doubts = trust::doubts(path);
+            if !doubts.is_empty() {
+                return Err(SuperviseError::Untrusted(doubts.join("; ")));
+            }
+        }
+    }
+    Ok(notices)
 }
 
 fn failed(chosen: &Invocation, source: std::io::Error) -> SuperviseError {
@@ -136,13 +183,17 @@ pub(crate) async fn launch<S: Spawner>(
     records: &Records,
 ) -> Result<Launched, SuperviseError> {
     let Origin { name, path, .. } = origin;
-    let Program { chosen, mut environment } = program;
+    let Program { chosen, mut environment, account, ready_file, notices } = program;
     mention_fallback(path, &chosen);
     let failed = |source: std::io::Error| failed(&chosen, source);
 
     let id = LaunchId(shared.launches.fetch_add(1, Ordering::Relaxed));
-    let socket = shared.scratch.join(format!("{}.notify", id.0));
-    let senses = Senses::new(&manifest.readiness, &manifest.watchdog, socket).map_err(failed)?;
+    let socket = shared.telling.scratch_for(account)?.path().join(format!("{}.notify", id.0));
+    let probe = probe::of(&manifest.readiness, &origin.location, ready_file);
+    let senses = Senses::new(&manifest.readiness, &manifest.watchdog, probe, socket).map_err(failed)?;
+    if let Some(account) = account {
+        senses.give_to(account).map_err(failed)?;
+    }
     for (name, value) in &chosen.environment {
         set(&mut environment, name, value);
     }
@@ -179,6 +230,7 @@ pub(crate) async fn launch<S: Spawner>(
         metrics: offers.metrics,
         control: offers.control,
         group,
+        notices,
         events,
     })
 }
@@ -194,11 +246,8 @@ fn environment_for<S>(shared: &Shared<S>, manifest: &Manifest) -> Vec<(OsString,
                 || is_named(&manifest.inherit_secrets, name)
         }
     };
-    // The private directory is closed to other users; they have the variable.
-    let unreadable =
-        |name: &OsString| manifest.confinement.user.is_some() && name == environment::CONFIG_FILE;
     let told = shared.told(manifest).environment.into_iter();
-    let kept = told.filter(|(name, value)| allowed(name, value) && !unreadable(name));
+    let kept = told.filter(|(name, value)| allowed(name, value));
     let mut environment: Vec<_> = kept.collect();
     for (name, value) in &manifest.environment {
         set(&mut environment, name, value);

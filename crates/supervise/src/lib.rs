@@ -72,6 +72,7 @@ mod status;
 mod supervisor;
 mod telling;
 mod text;
+mod trust;
 mod turns;
 mod usage;
 
@@ -101,4 +102,5 @@ pub use schema::{Misfit, Schema};
 pub use severity::Severity;
 pub use status::{PluginStatus, StopReport};
 pub use supervisor::Supervisor;
+pub use trust::WritableByOthers;
 pub use usage::Usage;

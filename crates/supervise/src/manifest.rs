@@ -87,6 +87,8 @@ pub enum Readiness {
     Socket(String),
     /// When a GET of this `http://` address answers with a status of 200 to 299.
     Http(String),
+    /// When this file is there, and is not the one that was there before.
+    File(PathBuf),
 }
 
 /// How a plugin shows that it is alive.

@@ -48,6 +48,8 @@ pub(crate) struct Published {
     /// What the plugin last said about itself.
     pub(crate) status_text: Option<String>,
     pub(crate) cgroup: Option<CgroupStatus>,
+    /// What is not as it should be, and does not keep it from running.
+    pub(crate) notices: Vec<String>,
     pub(crate) kills: u64,
     /// Commands taken so far.
     pub(crate) commands: u64,
@@ -62,6 +64,7 @@ impl Published {
             last_error: None,
             status_text: None,
             cgroup: None,
+            notices: Vec::new(),
             kills: 0,
             commands: 0,
         }
@@ -291,7 +294,7 @@ impl<S: Spawner> Plugin<S> {
                 self.records.journal.note(Severity::Error, &format!("cannot be started: {text}"));
                 self.records.history.end(None, "not started");
                 self.published.last_error = Some(text);
-                if matches!(error, SuperviseError::Settings(_)) {
+                if matches!(error, SuperviseError::Settings(_) | SuperviseError::Untrusted(_)) {
                     Event::Rejected
                 } else {
                     Event::LaunchFailed
@@ -314,7 +317,7 @@ impl<S: Spawner> Plugin<S> {
         };
         self.log.begin(self.manifest.output, awaited);
         let launched = launch(&self.shared, &self.origin, program, &self.manifest, &self.records).await?;
-        let Launched { id, pid, interpreter, feed, output, senses, metrics, control, group, events } =
+        let Launched { id, pid, interpreter, feed, output, senses, metrics, control, group, notices, events } =
             launched;
         tracing::info!(target: "larder_supervise", "Launched runtime plugin: {} with {interpreter}", self.label);
         self.published.interpreter = Some(interpreter);
@@ -323,11 +326,11 @@ impl<S: Spawner> Plugin<S> {
         self.metrics = metrics;
         self.control = control;
         self.feed = Some(feed);
-        if let Some(group) = &group {
-            for notice in &group.status().notices {
-                tracing::warn!(target: "larder_supervise", "Runtime plugin {}: {notice}", self.label);
-            }
+        let of_group = group.iter().flat_map(|group| &group.status().notices);
+        for notice in notices.iter().chain(of_group) {
+            tracing::warn!(target: "larder_supervise", "Runtime plugin {}: {notice}", self.label);
         }
+        self.published.notices = notices;
         self.published.cgroup = group.as_ref().map(|group| group.status().clone());
         self.run = Some(Run { id, output, group, unlogged_exit: None, unlogged_consequence: None });
         Ok(pid)

@@ -1,12 +1,17 @@
 //! Asks from outside whether a plugin is ready: something accepts connections, or an HTTP address answers well.
 
 use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{sleep, timeout};
 
+use crate::location::Location;
 use crate::manifest::Readiness;
 
 /// Between two attempts.
@@ -15,6 +20,37 @@ const PROBE_PAUSE: Duration = Duration::from_millis(250);
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Bytes of an answer that are read; the status line is in them.
 const ANSWER_BYTES: usize = 64;
+
+/// Returns with the first success.
+pub(crate) type Probe = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// What tells one state of a file from the next: where it is, and when it was changed.
+pub(crate) type Stamp = (u64, u64, i64, i64);
+
+/// The stamp of a file that is there. Waits for its file system.
+pub(crate) fn stamp(file: &Path) -> Option<Stamp> {
+    file.metadata().ok().map(|meta| (meta.dev(), meta.ino(), meta.ctime(), meta.ctime_nsec()))
+}
+
+/// The probe of a readiness that needs one. A file is looked at by the reader of `location`, and counts if it is not as it was `before`.
+pub(crate) fn of(readiness: &Readiness, location: &Arc<Location>, before: Option<Stamp>) -> Option<Probe> {
+    match readiness {
+        Readiness::Socket(_) | Readiness::Http(_) => Some(Box::pin(until_ready(readiness.clone()))),
+        Readiness::File(file) => Some(Box::pin(until_changed(file.clone(), location.clone(), before))),
+        _ => None,
+    }
+}
+
+async fn until_changed(file: PathBuf, location: Arc<Location>, before: Option<Stamp>) {
+    loop {
+        let file = file.clone();
+        let now = location.ask(move |_| stamp(&file)).await;
+        if now.is_ok_and(|now| now.is_some() && now != before) {
+            return;
+        }
+        sleep(PROBE_PAUSE).await;
+    }
+}
 
 /// Returns once the probe succeeds. For a readiness that needs no probe it never returns.
 pub(crate) async fn until_ready(readiness: Readiness) {

@@ -2,15 +2,17 @@
 //!
 //! Removed when the supervisor goes, and by the guardian if the server goes without warning.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 
+use crate::confinement::Account;
 use crate::error::SuperviseError;
 
 /// How the directory's name begins; nothing else is ever removed.
@@ -73,14 +75,44 @@ impl Scratch {
         &self.path
     }
 
+    /// A directory in which other users can reach the files that are theirs, and cannot list the others: this one where its place allows
+    /// that, or else another one.
+    pub(crate) fn for_others(self: &Arc<Self>) -> Result<Arc<Self>, SuperviseError> {
+        let place = self.path.parent().unwrap_or(&self.path);
+        let scratch = match lets_others_through(place) {
+            true => Arc::clone(self),
+            false => {
+                let parents = places(place).into_iter().filter(|place| lets_others_through(place));
+                Arc::new(Self::create_in(&parents.collect::<Vec<_>>())?)
+            }
+        };
+        let opened = fs::set_permissions(&scratch.path, Permissions::from_mode(0o711));
+        opened.map_err(|source| SuperviseError::RuntimeDir { path: scratch.path.clone(), source })?;
+        Ok(scratch)
+    }
+
     /// Writes or replaces a file that only this user can read; at no time is there half of one.
     pub(crate) fn write(&self, name: &str, content: &str) -> Result<PathBuf, SuperviseError> {
+        self.write_for(name, content, None)
+    }
+
+    /// As [`Scratch::write`], for another user, who can read and not change it.
+    pub(crate) fn write_for(
+        &self,
+        name: &str,
+        content: &str,
+        reader: Option<Account>,
+    ) -> Result<PathBuf, SuperviseError> {
         let path = self.path.join(name);
         let partial = self.path.join(format!("{name}.part"));
         let write = || -> io::Result<()> {
             let mut file =
                 File::options().write(true).create(true).truncate(true).mode(0o600).open(&partial)?;
             file.write_all(content.as_bytes())?;
+            if let Some(Account { user, group }) = reader {
+                std::os::unix::fs::fchown(&file, Some(user), Some(group))?;
+                file.set_permissions(Permissions::from_mode(0o400))?;
+            }
             fs::rename(&partial, &path)
         };
         write().map_err(|source| SuperviseError::RuntimeDir { path: path.clone(), source })?;
@@ -95,9 +127,20 @@ impl Drop for Scratch {
     }
 }
 
+/// Where a private directory may be made: `first` if possible.
+pub(crate) fn places(first: &Path) -> Vec<PathBuf> {
+    vec![first.to_path_buf(), std::env::temp_dir(), "/tmp".into(), "/dev/shm".into()]
+}
+
 fn leaves_room(parent: &Path) -> bool {
     let own = PREFIX.len() + "/4294967295-4294967295/".len();
     parent.as_os_str().len() + own + NAME_MAX_BYTES <= SOCKET_PATH_MAX_BYTES
+}
+
+/// Whether every user can reach what lies in a folder.
+fn lets_others_through(folder: &Path) -> bool {
+    let passes = |path: &Path| path.metadata().is_ok_and(|meta| meta.permissions().mode() & 0o001 != 0);
+    folder.ancestors().filter(|path| !path.as_os_str().is_empty()).all(passes)
 }
 
 /// Removes what servers have left that were killed together with their guardians.
@@ -121,7 +164,6 @@ fn is_unowned(path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
     use std::time::SystemTime;
 
     #[test]

@@ -2,14 +2,14 @@
 
 use std::future::pending;
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
+use crate::confinement::Account;
 use crate::manifest::{Readiness, Watchdog};
 use crate::notify::{Notice, NotifySocket};
-use crate::probe;
+use crate::probe::{self, Probe};
 
 /// How often a watchdog's address is asked within its limit.
 const PROBES_PER_LIMIT: u32 = 3;
@@ -23,8 +23,6 @@ pub(crate) struct Senses {
     watchdog: Watchdog,
     alive_at: Instant,
 }
-
-type Probe = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// What is asked for signs of life, and the pause between two questions.
 struct Pulse {
@@ -57,17 +55,22 @@ impl Pulse {
 
 impl Senses {
     /// Binds a socket at `path` if the run may use one.
-    pub(crate) fn new(readiness: &Readiness, watchdog: &Watchdog, path: PathBuf) -> std::io::Result<Self> {
+    pub(crate) fn new(
+        readiness: &Readiness,
+        watchdog: &Watchdog,
+        probe: Option<Probe>,
+        path: PathBuf,
+    ) -> std::io::Result<Self> {
         let wants_socket = *readiness == Readiness::Notify || matches!(watchdog, Watchdog::Notify(_));
         let notify = if wants_socket { Some(NotifySocket::bind(path)?) } else { None };
-        let probe: Option<Probe> = match readiness {
-            Readiness::Socket(_) | Readiness::Http(_) => {
-                Some(Box::pin(probe::until_ready(readiness.clone())))
-            }
-            _ => None,
-        };
         let pulse = Pulse::of(watchdog);
         Ok(Self { notify, probe, pulse, watchdog: watchdog.clone(), alive_at: Instant::now() })
+    }
+
+    /// Lets another user report.
+    pub(crate) fn give_to(&self, Account { user, group }: Account) -> std::io::Result<()> {
+        let path = self.notify.as_ref().map(NotifySocket::path);
+        path.map_or(Ok(()), |path| std::os::unix::fs::chown(path, Some(user), Some(group)))
     }
 
     /// Variables that tell the plugin where to report.

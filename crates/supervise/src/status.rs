@@ -44,6 +44,8 @@ pub struct PluginStatus {
     pub lingering: bool,
     /// What its control group amounts to, if its manifest asks for limits.
     pub cgroup: Option<CgroupStatus>,
+    /// What is not as it should be, and does not keep it from running.
+    pub notices: Vec<String>,
     /// Runs that had to be ended with SIGKILL.
     pub kills: u64,
     /// Milliseconds until the next step of a stop or a restart.

@@ -29,7 +29,7 @@ use crate::manifest::{EffectiveManifest, Manifest};
 use crate::os::{GuardianSpawner, Watcher};
 use crate::plugin::Published;
 use crate::roster::{Handle, Roster};
-use crate::scratch::Scratch;
+use crate::scratch::{self, Scratch};
 use crate::spawner::Spawner;
 use crate::status::PluginStatus;
 use crate::telling::Telling;
@@ -79,8 +79,7 @@ impl<S: Spawner> Supervisor<S> {
         config: SupervisorConfig,
         spawner: impl FnOnce(PathBuf) -> S,
     ) -> Result<Self, SuperviseError> {
-        let parents = [config.runtime_dir.clone(), std::env::temp_dir(), "/tmp".into(), "/dev/shm".into()];
-        let scratch = Scratch::create_in(&parents)?;
+        let scratch = Scratch::create_in(&scratch::places(&config.runtime_dir))?;
         if !scratch.path().starts_with(&config.runtime_dir) {
             tracing::warn!(target: "larder_supervise", "`{}` cannot hold the plugins' private directory, using `{}`",
                 shown(&config.runtime_dir), shown(scratch.path()));
@@ -93,12 +92,12 @@ impl<S: Spawner> Supervisor<S> {
             telling,
             interpreters: config.interpreters,
             bare: config.defaults,
-            scratch: scratch.path().to_path_buf(),
             log: config.events,
             epoch: Instant::now(),
             launches: AtomicU64::new(1),
             cgroups: Cgroups::new(config.cgroup_root),
             redact_secrets: config.redact_secrets,
+            writable_by_others: config.writable_by_others,
             control: config.control,
             clock: config.clock,
         });
@@ -148,8 +147,10 @@ impl<S: Spawner> Supervisor<S> {
     /// The metrics that plugins offer, under `plugin="<name>"`. Names beginning with one of `reserved` are refused. Reads files.
     pub fn plugin_metrics(&self, reserved: &[&str]) -> Merged {
         let plugins = self.roster().plugins.clone();
+        let scratches = self.shared.telling.scratches();
         let text = |plugin: &Handle| {
-            let files = collect::read(&collect::folder(&self.shared.scratch, &plugin.name));
+            let folders = scratches.iter().map(|scratch| collect::folder(scratch.path(), &plugin.name));
+            let files: String = folders.map(|folder| collect::read(&folder)).collect();
             files + &plugin.records.board.text()
         };
         let texts: Vec<_> = plugins.iter().map(|p| (p.name.clone(), text(p))).collect();
@@ -259,6 +260,7 @@ impl<S: Spawner> Supervisor<S> {
             status_text: published.status_text,
             lingering: lifecycle.occupied() && published.pid.is_none(),
             cgroup: published.cgroup,
+            notices: published.notices,
             kills: published.kills,
             due_in_ms: due_in.map(|d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX)),
             lines: plugin.records.journal.counts(),

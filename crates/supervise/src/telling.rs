@@ -3,12 +3,15 @@
 //! Owns the files in the private directory that hold it. A plugin that runs finds the new text in the same file; one that starts gets it everywhere.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::Value;
 
 use crate::config::SupervisorConfig;
+use crate::confinement::Account;
 use crate::eligibility::Host;
 use crate::environment::{self, Briefing};
 use crate::error::SuperviseError;
@@ -47,6 +50,17 @@ pub(crate) struct Telling {
     environment: Vec<(OsString, OsString)>,
     masks: bool,
     now: Mutex<Arc<Forms>>,
+    /// Other users with files of their own.
+    readers: Mutex<BTreeSet<Reader>>,
+    /// Where those are, once there are any.
+    for_others: Mutex<Option<Arc<Scratch>>>,
+}
+
+/// Another user, and which form is for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Reader {
+    account: Account,
+    sees_secrets: bool,
 }
 
 impl Telling {
@@ -60,6 +74,8 @@ impl Telling {
             environment: config.environment.clone(),
             masks: config.redact_secrets,
             now: Mutex::new(Arc::new(Forms { whole: unset(), masked: unset() })),
+            readers: Mutex::default(),
+            for_others: Mutex::default(),
         };
         telling.change(&config.config, config.extra_config.as_deref())?;
         Ok(telling)
@@ -80,7 +96,40 @@ impl Telling {
             false => whole.clone(),
         };
         *self.now.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(Forms { whole, masked });
-        Ok(())
+        let readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        readers.into_iter().try_for_each(|reader| self.write_for(reader).map(|_| ()))
+    }
+
+    /// The private directory for files of other users, or of this one.
+    pub(crate) fn scratch_for(&self, account: Option<Account>) -> Result<Arc<Scratch>, SuperviseError> {
+        if account.is_none() {
+            return Ok(Arc::clone(&self.scratch));
+        }
+        let mut made = self.for_others.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(scratch) = &*made {
+            return Ok(Arc::clone(scratch));
+        }
+        Ok(Arc::clone(made.insert(self.scratch.for_others()?)))
+    }
+
+    /// All private directories there are.
+    pub(crate) fn scratches(&self) -> Vec<Arc<Scratch>> {
+        let made = self.for_others.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        std::iter::once(Arc::clone(&self.scratch)).chain(made).collect()
+    }
+
+    /// A file of its own for another user, kept current as the others are. Writes files.
+    pub(crate) fn file_for(&self, account: Account, sees_secrets: bool) -> Result<PathBuf, SuperviseError> {
+        let reader = Reader { account, sees_secrets };
+        self.readers.lock().unwrap_or_else(PoisonError::into_inner).insert(reader);
+        self.write_for(reader)
+    }
+
+    fn write_for(&self, Reader { account, sees_secrets }: Reader) -> Result<PathBuf, SuperviseError> {
+        let forms = self.now();
+        let (form, kind) = if sees_secrets { (&forms.whole, "whole") } else { (&forms.masked, "masked") };
+        let name = format!("config-{kind}-{}-{}.json", account.user, account.group);
+        self.scratch_for(Some(account))?.write_for(&name, &form.config, Some(account))
     }
 
     fn told(&self, config: &str, extra: Option<&str>, file: &str) -> Result<Told, SuperviseError> {

@@ -176,6 +176,7 @@ fn summary(manifest: &Manifest) -> String {
         Readiness::Immediate => "ready at once".to_owned(),
         Readiness::FirstLine => "ready with its first line".to_owned(),
         Readiness::Log(text) => format!("ready with a line like `{text}`"),
+        Readiness::File(file) => format!("ready when it has made or changed `{}`", file.display()),
         Readiness::Notify => "ready when it says so on `NOTIFY_SOCKET`".to_owned(),
         Readiness::Socket(address) | Readiness::Http(address) => format!("ready when `{address}` answers"),
     });

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use larder_core::eviction::PolicyKind;
 use larder_core::quota::Quotas;
-use larder_supervise::{Interpreters, Manifest};
+use larder_supervise::{Interpreters, Manifest, WritableByOthers};
 use serde_json::Value as Json;
 
 /// Configuration of one server.
@@ -154,6 +154,8 @@ pub struct PluginsConfig {
     pub interpreters: Interpreters,
     /// Whether secrets among the settings are masked for plugins that were not granted them.
     pub redact_secrets: bool,
+    /// What follows when others than the server's user could change what is run.
+    pub writable_by_others: WritableByOthers,
     /// The most time that the server's end waits for plugins.
     pub stop_budget: Duration,
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use larder_supervise::{DefaultsError, Interpreters, LineRate, Manifest, OutputLimits};
+use larder_supervise::{DefaultsError, Interpreters, LineRate, Manifest, OutputLimits, WritableByOthers};
 use serde_json::Value as Json;
 
 use super::model::PluginsConfig;
@@ -20,6 +20,11 @@ pub(super) fn plugins(settings: &Settings) -> PluginsConfig {
         defaults: defaults(&settings.json("runtime-plugin-defaults")).unwrap_or_default(),
         interpreters: interpreters(&settings.json("runtime-plugin-interpreters")).unwrap_or_default(),
         redact_secrets: settings.bool("runtime-plugin-redact-secrets"),
+        writable_by_others: match settings.text("runtime-plugin-writable-by-others") {
+            Some("allow") => WritableByOthers::Allow,
+            Some("refuse") => WritableByOthers::Refuse,
+            _ => WritableByOthers::Warn,
+        },
         stop_budget: Duration::from_secs_f64(settings.number("runtime-plugin-stop-budget")),
     }
 }

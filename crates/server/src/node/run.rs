@@ -303,6 +303,7 @@ async fn start_plugins(
         defaults: config.plugins.defaults.clone(),
         interpreters: config.plugins.interpreters.clone(),
         redact_secrets: config.plugins.redact_secrets,
+        writable_by_others: config.plugins.writable_by_others,
         stop_budget: config.plugins.stop_budget,
         ..SupervisorConfig::new(locations, plugin_config_json(config, resolved))
     };

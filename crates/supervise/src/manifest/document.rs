@@ -60,11 +60,12 @@ fn starting() -> Vec<Entry> {
         ("run_timeout_s", count(1), "Longest run in seconds."),
         (
             "ready",
-            json!({ "enum": ["immediate", "first-line", "log", "notify", "socket", "http"], "default": "immediate" }),
+            json!({ "enum": ["immediate", "first-line", "log", "notify", "socket", "http", "file"], "default": "immediate" }),
             "How it says that it is ready.",
         ),
         ("ready_log", text(), "Text of the line that says so; `*` stands for anything."),
         ("ready_address", text(), "Address, socket path or `http://` address that is probed."),
+        ("ready_file", text(), "File that it makes, or changes, once it is ready."),
         ("ready_timeout_s", count(0), "Longest time in seconds to become ready."),
     ]
 }
@@ -193,8 +194,10 @@ fn rule() -> Value {
 fn confining() -> Vec<Entry> {
     let limits = ["open_files", "memory_bytes", "processes", "file_size_bytes", "cpu_s", "core_bytes"];
     let limits: Map<String, Value> = limits.iter().map(|key| ((*key).to_owned(), count(0))).collect();
-    let cgroup: Map<String, Value> =
-        ["memory_bytes", "cpu_percent", "pids"].iter().map(|key| ((*key).to_owned(), count(1))).collect();
+    let cgroup: Map<String, Value> = ["memory_bytes", "cpu_percent", "pids", "io_weight"]
+        .iter()
+        .map(|key| ((*key).to_owned(), count(1)))
+        .collect();
     vec![
         ("user", text(), "User it runs as, by name or number."),
         ("group", text(), "Group it runs as."),
@@ -204,6 +207,16 @@ fn confining() -> Vec<Entry> {
             "Permission bits that its files do not get.",
         ),
         ("nice", json!({ "type": "integer", "minimum": -20, "maximum": 19 }), "Scheduling priority."),
+        (
+            "io_class",
+            json!({ "enum": ["realtime", "best-effort", "idle"] }),
+            "How its reading and writing comes to its turn, as `ionice` has it.",
+        ),
+        (
+            "io_priority",
+            json!({ "type": "integer", "minimum": 0, "maximum": 7 }),
+            "Its place within the class; 0 is the first.",
+        ),
         ("no_new_privs", switch(false), "Whether it and its children can never gain privileges."),
         ("read_paths", texts(), "Files and folders it can read and execute."),
         ("write_paths", texts(), "Files and folders it can change."),

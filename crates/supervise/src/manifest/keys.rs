@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::{Manifest, Readiness, Watchdog, WatchdogAction};
 use crate::cgroup::CgroupLimits;
-use crate::confinement::{Confinement, Limits};
+use crate::confinement::{Confinement, IoClass, Limits};
 use crate::cron::Cron;
 use crate::output::OutputLimits;
 use crate::policy::{Policy, Restart, StopSignal};
@@ -38,6 +38,7 @@ pub(super) struct Keys {
     ready: Option<ReadyKind>,
     ready_log: Option<String>,
     ready_address: Option<String>,
+    ready_file: Option<PathBuf>,
     ready_timeout_s: Option<u64>,
     watchdog: Option<WatchdogKind>,
     watchdog_s: Option<u64>,
@@ -66,6 +67,8 @@ pub(super) struct Keys {
     group: Option<String>,
     umask: Option<u32>,
     nice: Option<i32>,
+    io_class: Option<IoClass>,
+    io_priority: Option<u8>,
     no_new_privs: Option<bool>,
     read_paths: Option<Vec<PathBuf>>,
     write_paths: Option<Vec<PathBuf>>,
@@ -82,6 +85,7 @@ enum ReadyKind {
     Notify,
     Socket,
     Http,
+    File,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -102,6 +106,10 @@ impl Keys {
         let ready = self.ready.unwrap_or(ReadyKind::Immediate);
         if ready == ReadyKind::Log && self.ready_log.as_deref().is_none_or(str::is_empty) {
             return Err(("ready", "is `log` without a text to wait for", "set `ready_log = \"listening\"`"));
+        }
+        if (ready == ReadyKind::File) != self.ready_file.is_some() {
+            let key = if self.ready_file.is_some() { "ready_file" } else { "ready" };
+            return Err((key, "needs the other half", "set both `ready = \"file\"` and `ready_file`"));
         }
         let probes = matches!(ready, ReadyKind::Socket | ReadyKind::Http);
         if probes && self.ready_address.is_none() {
@@ -180,6 +188,12 @@ impl Keys {
         if self.umask.is_some_and(|mask| mask > 0o777) {
             return Err(("umask", "has bits beyond permissions", "write it in octal: `umask = 0o077`"));
         }
+        if self.io_priority.is_some_and(|priority| priority > 7) {
+            return Err(("io_priority", "is out of range", "use 0 (first) to 7"));
+        }
+        if self.cgroup.io_weight.is_some_and(|weight| !(1..=10_000).contains(&weight)) {
+            return Err(("cgroup", "has an `io_weight` out of range", "use 1 to 10000; 100 is usual"));
+        }
         if self.nice.is_some_and(|nice| !(-20..=19).contains(&nice)) {
             return Err(("nice", "is out of range", "use -20 to 19"));
         }
@@ -235,6 +249,7 @@ impl Keys {
             ("ready", self.ready.is_some()),
             ("ready_log", self.ready_log.is_some()),
             ("ready_address", self.ready_address.is_some()),
+            ("ready_file", self.ready_file.is_some()),
             ("watchdog_address", self.watchdog_address.is_some()),
             ("config", self.config.is_some()),
         ];
@@ -252,6 +267,7 @@ impl Keys {
             Some(ReadyKind::Notify) => Readiness::Notify,
             Some(ReadyKind::Socket) => Readiness::Socket(address),
             Some(ReadyKind::Http) => Readiness::Http(address),
+            Some(ReadyKind::File) => Readiness::File(self.ready_file.unwrap_or_default()),
         };
         let seconds = |value: Option<u64>, default: Duration| value.map_or(default, Duration::from_secs);
         let millis = |value: Option<u64>, default: Duration| value.map_or(default, Duration::from_millis);
@@ -304,6 +320,8 @@ impl Keys {
             group: self.group.or(around.group),
             umask: self.umask.or(around.umask),
             nice: self.nice.or(around.nice),
+            io_class: self.io_class.or(around.io_class),
+            io_priority: self.io_priority.or(around.io_priority),
             no_new_privs: self.no_new_privs.unwrap_or(around.no_new_privs),
             read_paths: self.read_paths.or(around.read_paths),
             write_paths: self.write_paths.or(around.write_paths),

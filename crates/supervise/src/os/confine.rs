@@ -18,7 +18,8 @@ use rustix::fs::{Mode, OFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Resource, Rlimit, setpriority_process, setrlimit, umask};
 
-use crate::confinement::{Confinement, Limits};
+use super::raw;
+use crate::confinement::{Account, Confinement, IoClass, Limits};
 
 /// Newest Landlock interface this code knows; older kernels enforce what they can.
 const LANDLOCK: ABI = ABI::V5;
@@ -49,6 +50,7 @@ pub(super) struct Prepared {
     failed_step: OwnedFd,
     umask: Option<Mode>,
     nice: Option<i32>,
+    io: Option<(i32, u8)>,
     no_new_privs: bool,
     limits: Vec<(Resource, u64)>,
     cgroup: Option<File>,
@@ -82,6 +84,7 @@ impl Prepared {
             failed_step,
             umask: confinement.umask.map(Mode::from_raw_mode),
             nice: confinement.nice,
+            io: io_priority(confinement),
             no_new_privs: confinement.no_new_privs || files.is_some(),
             limits: limits(&confinement.limits),
             cgroup,
@@ -101,6 +104,9 @@ impl Prepared {
         }
         if let Some(nice) = self.nice {
             self.step("`nice`", setpriority_process(None, nice))?;
+        }
+        if let Some((class, priority)) = self.io {
+            self.step("`io_class`", raw::set_io_priority(class, priority))?;
         }
         for (resource, value) in &self.limits {
             let limit = Rlimit { current: Some(*value), maximum: Some(*value) };
@@ -127,6 +133,18 @@ impl Prepared {
     }
 }
 
+/// The account of a confinement with a user that exists.
+pub(crate) fn account(confinement: &Confinement) -> Option<Account> {
+    let (user, own_group) = user_named(confinement.user.as_deref()?).ok()?;
+    let group = confinement.group.as_deref().and_then(|group| group_named(group).ok()).unwrap_or(own_group);
+    Some(Account { user, group })
+}
+
+/// Whether this kernel can restrict files at all.
+pub(crate) fn has_landlock() -> bool {
+    raw::landlock_version() > 0
+}
+
 /// What of a confinement cannot be had on this machine, whoever starts the plugin.
 pub(crate) fn mistakes(confinement: &Confinement) -> Vec<String> {
     let mut found = Vec::new();
@@ -148,6 +166,18 @@ pub(crate) fn mistakes(confinement: &Confinement) -> Vec<String> {
         }
     }
     found
+}
+
+/// Class and place in the numbers of the kernel; a place alone is one among the usual.
+fn io_priority(confinement: &Confinement) -> Option<(i32, u8)> {
+    let Confinement { io_class, io_priority, .. } = confinement;
+    let class = match (io_class, io_priority) {
+        (None, None) => return None,
+        (Some(IoClass::Realtime), _) => 1,
+        (Some(IoClass::BestEffort) | None, _) => 2,
+        (Some(IoClass::Idle), _) => 3,
+    };
+    Some((class, io_priority.unwrap_or(4)))
 }
 
 fn limits(limits: &Limits) -> Vec<(Resource, u64)> {

@@ -10,7 +10,7 @@ mod raw;
 mod remains;
 mod watch;
 
-pub(crate) use confine::mistakes as confinement_mistakes;
+pub(crate) use confine::{account, has_landlock, mistakes as confinement_mistakes};
 pub use guardian::{GUARDIAN_ARGUMENT, guardian_main, run_guardian_if_asked};
 pub use link::{GuardianCommand, GuardianSpawner};
 pub(crate) use process_table::is_warden;

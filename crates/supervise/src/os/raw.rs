@@ -80,6 +80,31 @@ pub(super) fn fork() -> io::Result<Option<Pid>> {
     Ok(Pid::from_raw(pid))
 }
 
+/// Version of the kernel's interface for restricting file access; 0 or less where there is none.
+pub(super) fn landlock_version() -> i64 {
+    /// `LANDLOCK_CREATE_RULESET_VERSION`.
+    const VERSION: u32 = 1;
+    // SAFETY: with this flag the call takes no attributes and makes nothing; it only answers.
+    unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<u8>(), 0usize, VERSION) }
+}
+
+/// Sets the calling process' turn at disks; async-signal-safe.
+pub(super) fn set_io_priority(class: i32, priority: u8) -> rustix::io::Result<()> {
+    /// `IOPRIO_WHO_PROCESS`.
+    const PROCESS: i32 = 1;
+    /// `IOPRIO_CLASS_SHIFT`.
+    const CLASS_SHIFT: i32 = 13;
+    let value = (class << CLASS_SHIFT) | i32::from(priority);
+    // SAFETY: the call takes numbers only; 0 is whoever calls.
+    match unsafe { libc::syscall(libc::SYS_ioprio_set, PROCESS, 0, value) } {
+        0 => Ok(()),
+        _ => {
+            Err(rustix::io::Errno::from_io_error(&io::Error::last_os_error())
+                .unwrap_or(rustix::io::Errno::INVAL))
+        }
+    }
+}
+
 /// Makes `command` start its program with default signal handling and with `extra` from [`FIRST_EXTRA_FD`] on, after `prepare` has run in the
 /// new process. The caller sees to it that nothing in use has one of those numbers.
 ///

@@ -58,9 +58,9 @@ impl<S: Spawner> Supervisor<S> {
             let (asked, budget) = (plugin.orders().stop_time, self.stop_budget);
             if asked > budget {
                 tracing::warn!(target: "larder_supervise",
-                    "Runtime plugin {}: its manifest gives it {} s to end, but the server's end waits {} s at most\n\
+                    "Runtime plugin {}: its manifest gives it {asked:?} to end, but the server's end waits {budget:?} at most\n\
                      hint: raise the stop budget (`--runtime-plugin-stop-budget`)",
-                    plugin.name, asked.as_secs(), budget.as_secs());
+                    plugin.name);
             }
         }
     }

@@ -198,7 +198,7 @@ async fn an_unusable_runtime_directory_is_no_obstacle() {
     let mut config = SupervisorConfig::new(Vec::new(), "{}");
     config.runtime_dir = "/no/such/directory".into();
     let supervisor = Supervisor::start_with(config, |_| Scripted(Arc::default())).await.unwrap();
-    assert!(supervisor.shared.scratch.is_dir());
+    assert!(supervisor.shared.telling.scratches()[0].path().is_dir());
 }
 
 #[tokio::test(start_paused = true)]

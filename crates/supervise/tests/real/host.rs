@@ -6,7 +6,7 @@
 use std::io::{BufRead, Write};
 use std::time::Duration;
 
-use larder_supervise::{Host, Policy, Role, Supervisor, SupervisorConfig};
+use larder_supervise::{Host, Policy, Role, Supervisor, SupervisorConfig, WritableByOthers};
 use tokio::sync::mpsc;
 
 fn main() {
@@ -24,6 +24,9 @@ fn main() {
     config.cgroup_root = std::env::var_os("HOST_CGROUP_ROOT").map(Into::into);
     config.control = Some(std::sync::Arc::new(Answers));
     config.sole_parent = true;
+    if std::env::var_os("HOST_REFUSES_WRITABLE").is_some() {
+        config.writable_by_others = WritableByOthers::Refuse;
+    }
     config.stop_budget = number("HOST_STOP_BUDGET_MS", 10_000);
     config.redact_secrets = true;
     if let Ok(role) = std::env::var("HOST_ROLE") {

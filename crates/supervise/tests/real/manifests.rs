@@ -381,3 +381,84 @@ fn what_hangs_leaves_a_trace_before_it_is_killed() {
     host.wait_for_all(&["] trace"]);
     host.end();
 }
+
+#[test]
+fn readiness_by_a_file_that_is_not_the_one_from_before() {
+    let plugins = Plugins::new();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ready");
+    std::fs::write(&file, "of an earlier run").unwrap();
+    let shown = file.display();
+    plugins
+        .add("x.sh", &format!("echo up\nread line\necho again > {shown}\nread line\n"))
+        .add("x.sh.plugin.toml", &format!("ready = \"file\"\nready_file = \"{shown}\"\n"));
+    let mut host = plugins.host().start();
+    host.wait_for("] up");
+    let pid = host.status("x")["pid"].clone();
+    assert_eq!(host.status("x")["state"], "starting");
+    std::fs::write(format!("/proc/{pid}/fd/0"), "go\n").unwrap();
+    host.wait_until("x", |s| s["state"] == "ready");
+    host.end();
+}
+
+#[test]
+fn another_user_has_what_is_meant_for_it() {
+    if !rustix::process::geteuid().is_root() {
+        return eprintln!("not tested: only root can run plugins as another user");
+    }
+    let plugins = Plugins::new();
+    let open = |path: &std::path::Path| {
+        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    };
+    open(plugins.dir.path());
+    plugins
+        .add(
+            "n.py",
+            "import json, os, socket, sys\n\
+             whole = json.load(open(os.environ['LMCACHE_RUNTIME_PLUGIN_CONFIG_FILE']))\n\
+             open(os.environ['LMCACHE_RUNTIME_PLUGIN_METRICS_DIR'] + '/x.prom', 'w').write('jobs 3\\n')\n\
+             s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)\n\
+             s.sendto(b'READY=1', os.environ['NOTIFY_SOCKET'])\n\
+             print('user', os.getuid(), 'group', os.getgid(), 'knows', whole['mp_config']['port'])\n\
+             sys.stdin.read()\n",
+        )
+        .add(
+            "n.py.plugin.toml",
+            "user = \"54321\"\ngroup = \"54322\"\nready = \"notify\"\nmetrics = true\n\
+             environment = { PATH = \"/usr/bin:/bin\" }\n",
+        );
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("c.json"), "{\"mp_config\": {\"port\": 7}}").unwrap();
+    let host = plugins.host().env("HOST_CONFIG_FILE", dir.path().join("c.json"));
+    let mut host = host.start_below(|runtime| open(runtime));
+    host.wait_for("user 54321 group 54322 knows 7");
+    host.wait_until("n", |s| s["state"] == "ready");
+    assert_eq!(host.ask("metrics"), "jobs{plugin=\"n\"} 3\n");
+    host.end();
+}
+
+#[test]
+fn a_plugin_that_others_could_change_is_mentioned_or_refused() {
+    let plugins = with("echo ran\nread line\n", "");
+    std::fs::set_permissions(plugins.path("x.sh"), std::os::unix::fs::PermissionsExt::from_mode(0o777))
+        .unwrap();
+    let mut host = plugins.host().start();
+    host.wait_for("can be changed by everybody (mode 0777)");
+    let status = host.wait_until("x", |s| s["state"] == "ready");
+    assert!(status["notices"][0].as_str().unwrap().contains("mode 0777"), "{status}");
+    host.end();
+    let mut host = plugins.host().env("HOST_REFUSES_WRITABLE", "1").start();
+    let status = host.wait_until("x", |s| s["state"] == "failed");
+    assert_eq!(status["cause"], "config");
+    assert!(status["last_error"].as_str().unwrap().contains("mode 0777"), "{status}");
+    let (_, log) = host.end();
+    assert!(!log.iter().any(|line| line.contains("ran")), "{log:?}");
+}
+
+#[test]
+fn a_turn_at_the_disk_is_as_asked_for() {
+    let plugins = with("ionice -p $$\nread line\n", "io_class = \"best-effort\"\nio_priority = 6\n");
+    let mut host = plugins.host().start();
+    host.wait_for("] best-effort: prio 6");
+    host.end();
+}

@@ -65,8 +65,14 @@ impl HostBuilder {
         self
     }
 
-    pub fn start(mut self) -> Host {
+    pub fn start(self) -> Host {
+        self.start_below(|_| ())
+    }
+
+    /// As `start`, with the folder of the private directory prepared.
+    pub fn start_below(mut self, prepare: impl FnOnce(&Path)) -> Host {
         let runtime = tempfile::tempdir().unwrap();
+        prepare(runtime.path());
         self.command.env("HOST_RUNTIME_DIR", runtime.path());
         let mut child = self.command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let stdout = child.stdout.take().unwrap();

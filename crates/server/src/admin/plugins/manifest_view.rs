@@ -19,13 +19,14 @@ pub(super) fn view(effective: &EffectiveManifest) -> Value {
 
 fn keys(manifest: &Manifest) -> Value {
     let Manifest { policy, output, .. } = manifest;
-    let (ready, ready_log, ready_address) = match &manifest.readiness {
-        Readiness::Immediate => ("immediate", None, None),
-        Readiness::FirstLine => ("first-line", None, None),
-        Readiness::Log(text) => ("log", Some(text), None),
-        Readiness::Notify => ("notify", None, None),
-        Readiness::Socket(address) => ("socket", None, Some(address)),
-        Readiness::Http(address) => ("http", None, Some(address)),
+    let (ready, ready_log, ready_address, ready_file) = match &manifest.readiness {
+        Readiness::Immediate => ("immediate", None, None, None),
+        Readiness::FirstLine => ("first-line", None, None, None),
+        Readiness::Log(text) => ("log", Some(text), None, None),
+        Readiness::Notify => ("notify", None, None, None),
+        Readiness::Socket(address) => ("socket", None, Some(address), None),
+        Readiness::Http(address) => ("http", None, Some(address), None),
+        Readiness::File(file) => ("file", None, None, Some(file.to_string_lossy().into_owned())),
     };
     let (watchdog, watchdog_address) = match &manifest.watchdog {
         Watchdog::Off => (None, None),
@@ -50,6 +51,7 @@ fn keys(manifest: &Manifest) -> Value {
         "ready": ready,
         "ready_log": ready_log,
         "ready_address": ready_address,
+        "ready_file": ready_file,
         "ready_timeout_s": policy.ready_timeout.map(|limit| limit.as_secs()),
         "watchdog": watchdog,
         "watchdog_s": manifest.watchdog.limit().map(|limit| limit.as_secs()),
@@ -130,7 +132,10 @@ mod tests {
         assert_eq!(view["cron"], "0 6 * * 1");
         assert_eq!((&view["metrics_fd"], &view["control"]), (&json!(true), &json!(true)));
         assert_eq!((&view["watchdog"], &view["watchdog_s"]), (&json!("output"), &json!(9)));
-        assert_eq!(view["cgroup"], json!({ "memory_bytes": null, "cpu_percent": null, "pids": 7 }));
+        assert_eq!(
+            view["cgroup"],
+            json!({ "memory_bytes": null, "cpu_percent": null, "pids": 7, "io_weight": null })
+        );
         assert_eq!(view["config"], json!({ "x": { "type": "integer", "default": 3 } }));
         assert_eq!(view["environment"], json!(["TOKEN"]));
     }

@@ -210,6 +210,14 @@ pub(super) const FLAGS: &[Flag] = &[
     .default("false")
     .ours(),
     Flag::new(
+        "runtime-plugin-writable-by-others",
+        Group::Plugins,
+        Kind::Choice(&[Choice::works("warn"), Choice::works("refuse"), Choice::works("allow")]),
+        "What follows when other users could change a plugin's file, its manifest or its folder.",
+    )
+    .default("warn")
+    .ours(),
+    Flag::new(
         "runtime-plugin-stop-budget",
         Group::Plugins,
         Kind::Float(Range::within(0.0, 3600.0)),
