@@ -437,6 +437,8 @@ fn what_became_of_a_plugin_is_told_with_times_and_reasons() {
     assert_eq!(said(&server.plugin(&["restart", "beat"])), "beat: ready\n");
     let runs = server.get("/plugins/beat")["runs"].clone();
     assert_eq!((&runs[0]["why"], &runs[0]["number"]), (&"restarted".into(), &1.into()));
+    // A start that cannot succeed, whatever the plugin would do once it runs.
+    place.plugin("dies.sh.plugin.toml", "restart = \"sometimes\"\n");
     let restarted = complained(&server.plugin(&["start", "dies"]), 1);
     assert!(restarted.contains("hint: `larder plugin start dies` after the fix"), "{restarted}");
 }
