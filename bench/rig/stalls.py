@@ -1,4 +1,5 @@
-"""What many requests in flight with long prompts cost everybody else: round trips of a noop beside them.
+"""What many requests in flight with long prompts cost everybody else: round trips of a noop beside them, and the CPU time of a sweep,
+which a busy machine does not blur.
 
     python bench/rig/stalls.py target/release/larder [SESSIONS [CHUNKS]]
 
@@ -36,6 +37,18 @@ def round_trips(client) -> list[float]:
     return sorted(taken)
 
 
+def quiet_ms(server: Server) -> float:
+    """CPU time of the RPC thread per second while nobody asks for anything: what a sweep holds everybody up for."""
+    def spent() -> int:
+        tasks = pathlib.Path(f"/proc/{server.pid}/task").iterdir()
+        rpc = next(task for task in tasks if (task / "comm").read_text().strip() == "larder-rpc")
+        return int((rpc / "schedstat").read_text().split()[0])
+
+    before = spent()
+    time.sleep(SECONDS)
+    return (spent() - before) / SECONDS / 1e6
+
+
 def report(what: str, taken: list[float]) -> None:
     at = {name: taken[min(len(taken) - 1, int(len(taken) * share))] for name, share in
           (("median", 0.5), ("p99", 0.99), ("p99.9", 0.999))}
@@ -50,6 +63,7 @@ def main() -> None:
     server = Server("larder", f"{sys.argv[1]} server", folder, FLAGS, shm_name=name).start()
     with Engine(server, 1 << 40, **REGISTRATION) as engine, server.client() as client:
         report("idle", round_trips(client))
+        print(f"RPC thread, nobody asks: {quiet_ms(server):.2f} ms of CPU a second", flush=True)
         tokens = prompt("long", chunks)
         for slot in engine.prepare_store(tokens, "store")["slots"]:
             engine.pool.write(slot, bytes(slot["length"]))
@@ -57,6 +71,7 @@ def main() -> None:
         for number in range(sessions):
             assert engine.lookup(tokens, f"reader-{number}") == chunks
         report(f"{sessions} sessions of {chunks} chunks", round_trips(client))
+        print(f"RPC thread, nobody asks: {quiet_ms(server):.2f} ms of CPU a second", flush=True)
     server.stop()
 
 

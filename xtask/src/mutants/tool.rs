@@ -11,6 +11,17 @@ use anyhow::{Context, Result, bail};
 use super::outcomes::{self, Fate, Mutant};
 use crate::shell;
 
+/// What is changed: the code whose mistakes cost bytes, other people's time or a process that is not ours.
+const SCOPE: [&str; 7] = [
+    "crates/core/src/**",
+    "crates/server/src/engine/**",
+    "crates/server/src/rpc/**",
+    "crates/server/src/controllers/l2/**",
+    "crates/storage/src/decorators/**",
+    "crates/supervise/src/lifecycle.rs",
+    "crates/supervise/src/lifecycle/**",
+];
+
 /// The release that is installed; another one that is there already is used as it is.
 const VERSION: &str = "27.1.0";
 
@@ -43,15 +54,16 @@ pub(super) fn ready() -> Result<Tool> {
 }
 
 impl Tool {
-    fn command(&self) -> Command {
+    fn command<'a>(&self, files: impl IntoIterator<Item = &'a str>) -> Command {
         let mut command = shell::program(&self.0);
         command.args(["mutants", "--workspace"]);
+        command.args(files.into_iter().flat_map(|file| ["--file", file]));
         command
     }
 
     /// Every mutant there may be.
     pub(super) fn list(&self) -> Result<Vec<Mutant>> {
-        let text = shell::output(self.command().args(["--list", "--json"]))?;
+        let text = shell::output(self.command(SCOPE).args(["--list", "--json"]))?;
         let json: serde_json::Value = serde_json::from_str(&text).context("reading the list of mutants")?;
         let mutants: Vec<Mutant> =
             json.as_array().into_iter().flatten().filter_map(Mutant::from_json).collect();
@@ -70,9 +82,8 @@ impl Tool {
         jobs: Option<&str>,
         minutes: Option<u64>,
     ) -> Result<Vec<(Mutant, Fate)>> {
-        let mut command = self.command();
+        let mut command = self.command(files.iter().copied());
         command.args(["--output", FOLDER, "--minimum-test-timeout", TEST_TIMEOUT_MIN]);
-        command.args(files.iter().flat_map(|file| ["--file", *file]));
         command.args(jobs.iter().flat_map(|jobs| ["--jobs", *jobs]));
         if minutes.is_some() {
             command.arg("--shuffle");
