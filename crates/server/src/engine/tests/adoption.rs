@@ -241,11 +241,8 @@ fn memory_of_scopes_that_can_not_be_written_down_is_held_for_its_writer() {
     let model = "\u{1}".repeat(500);
     first.register(8, &model, 1, geometry(1), 1).unwrap();
     let (writing, stored) = (prompt(1, 1), prompt(2, 1));
-    let [writing, stored] = [&writing, &stored].map(|tokens| PromptKey {
-        model_name: &model,
-        cache_salt: &salt,
-        ..key("r", tokens, Some(0))
-    });
+    let [writing, stored] =
+        [&writing, &stored].map(|tokens| PromptKey { model_name: &model, ..key("r", tokens, Some(0)) });
     first.prepare_store(&stored, 8, 1).unwrap();
     assert!(first.commit_store(&stored, 8, 1, None).unwrap());
     first.prepare_store(&writing, 8, 1).unwrap();
