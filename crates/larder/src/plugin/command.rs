@@ -217,6 +217,22 @@ fn test() -> Command {
                 .default_value("3")
                 .help("How long it is watched in each drill"),
         )
+        .arg(
+            Arg::new("only")
+                .long("only")
+                .value_name("DRILL")
+                .value_parser(drills::NAMES)
+                .action(ArgAction::Append)
+                .value_delimiter(',')
+                .help("Only this drill; may be repeated"),
+        )
+        .arg(
+            Arg::new("report")
+                .long("report")
+                .value_name("FILE")
+                .value_parser(value_parser!(PathBuf))
+                .help("Also write the results to a file: JUnit's XML if it ends in `.xml`, else JSON"),
+        )
 }
 
 fn extra_config() -> Arg {

@@ -1,16 +1,19 @@
 //! `larder plugin test`: a plugin is put through what a server's life has in store for it.
 
+mod events;
+mod golden;
 mod processes;
 mod report;
 
 use std::io::{self, Write as _};
+use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use clap::ArgMatches;
 use larder_supervise::lifecycle::{FailCause, Phase};
 use larder_supervise::spawner::Outcome;
-use larder_supervise::{Manifest, PluginStatus, Supervisor, SupervisorConfig};
+use larder_supervise::{Manifest, PluginStatus, Stream, Supervisor, SupervisorConfig};
 use tokio::time::sleep;
 
 use super::foreground::block_on;
@@ -33,13 +36,38 @@ const HUNG_STOP_TIMEOUT: Duration = Duration::from_secs(1);
 /// A configuration that is none.
 const BAD_CONFIG: &str = "{\"mp_config\": {\"port\": ";
 
+/// What the drills are called, with `-` for spaces, as `--only` takes them.
+pub(super) const NAMES: [&str; 12] = [
+    "manifest",
+    "start",
+    "output",
+    "golden-output",
+    "load",
+    "stop",
+    "empty-configuration",
+    "bad-configuration",
+    "fast-stop",
+    "event-flood",
+    "hanging",
+    "killed-server",
+];
+const EMPTY_CONFIG_DRILL: &str = "empty configuration";
+const BAD_CONFIG_DRILL: &str = "bad configuration";
+
 /// Runs all drills and prints what came of each.
 pub(super) fn run(matches: &ArgMatches) -> ExitCode {
     let seconds = matches.get_one("seconds").copied().unwrap_or(3);
     let done = Rig::new(matches).and_then(|rig| {
         let words = rig::words(matches);
-        let drills = Drills { rig, words, time: Duration::from_secs(seconds), report: Report::default() };
-        block_on(drills.all())?
+        let only = matches.get_many::<String>("only").into_iter().flatten().cloned().collect();
+        let file = rig.file.clone();
+        let drills =
+            Drills { rig, words, only, time: Duration::from_secs(seconds), report: Report::default() };
+        let report = block_on(drills.all())??;
+        if let Some(path) = matches.get_one::<PathBuf>("report") {
+            report.write(path, &file)?;
+        }
+        Ok(report)
     });
     match done {
         Ok(report) if report.failed() == 0 => ExitCode::SUCCESS,
@@ -55,6 +83,8 @@ struct Drills {
     rig: Rig,
     /// The options it was called with.
     words: Vec<String>,
+    /// The drills that are wanted; all without any.
+    only: Vec<String>,
     /// How long the plugin is watched in each drill.
     time: Duration,
     report: Report,
@@ -67,19 +97,36 @@ struct Watched {
     mark: Mark,
 }
 
+impl Watched {
+    /// What the plugin has printed.
+    fn output(&self) -> Vec<String> {
+        let lines = self.supervisor.tail(&self.status.name, usize::MAX).unwrap_or_default();
+        lines.into_iter().filter(|line| line.stream != Stream::Lifecycle).map(|line| line.text).collect()
+    }
+}
+
 impl Drills {
     async fn all(mut self) -> Result<Report, String> {
         self.manifest()?;
         let runs_on = self.healthy().await?;
-        for (name, config) in [("empty configuration", "{}"), ("bad configuration", BAD_CONFIG)] {
-            let verdict = self.misconfigured(config).await?;
-            self.tell(name, verdict);
+        for (name, config) in [(EMPTY_CONFIG_DRILL, "{}"), (BAD_CONFIG_DRILL, BAD_CONFIG)] {
+            if self.is_wanted(name) {
+                let (verdict, output) = self.misconfigured(config).await?;
+                self.tell_with(name, verdict, output);
+            }
         }
-        if runs_on {
+        if runs_on && self.is_wanted("fast stop") {
             let verdict = self.stopped_at_once().await?;
             self.tell("fast stop", verdict);
+        }
+        if runs_on && self.is_wanted("event flood") {
+            self.event_flood().await?;
+        }
+        if runs_on && self.is_wanted("hanging") {
             let verdict = self.hung().await?;
             self.tell("hanging", verdict);
+        }
+        if runs_on && self.is_wanted("killed server") {
             let verdict = self.server_killed().await?;
             self.tell("killed server", verdict);
         }
@@ -88,8 +135,19 @@ impl Drills {
         Ok(self.report)
     }
 
+    fn is_wanted(&self, name: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|wanted| wanted.replace('-', " ") == name)
+    }
+
     fn tell(&mut self, name: &'static str, verdict: Verdict) {
-        print_line(&self.report.add(name, verdict));
+        self.tell_with(name, verdict, Vec::new());
+    }
+
+    /// Tells what came of a drill, if it is wanted.
+    fn tell_with(&mut self, name: &'static str, verdict: Verdict, output: Vec<String>) {
+        if self.is_wanted(name) {
+            print_line(&self.report.add(name, verdict, output));
+        }
     }
 
     /// Without a usable manifest nothing else can be tried.
@@ -105,20 +163,24 @@ impl Drills {
     async fn healthy(&mut self) -> Result<bool, String> {
         let watched = self.watch(self.rig.supervisor_config()).await?;
         let runs_on = watched.status.pid.is_some() && watched.status.last_exit.is_none();
-        self.tell("start", started(&watched.status));
+        let output = watched.output();
+        self.tell_with("start", started(&watched.status), output.clone());
         let said = watched.status.lines.stdout + watched.status.lines.stderr;
         let says = match said {
             0 => Verdict::Note("printed nothing: nobody can see what it does".into()),
             _ => Verdict::Ok(format!("{said} lines")),
         };
-        self.tell("output", self.flood(&watched.status).unwrap_or(says));
+        self.tell_with("output", self.flood(&watched.status).unwrap_or(says), output.clone());
+        if let Some(verdict) = golden::compare(&self.rig.file, &output) {
+            self.tell_with("golden output", verdict, output.clone());
+        }
         if runs_on {
             let busy = self.busy(&watched);
             self.tell("load", busy);
         }
         let verdict = self.stop(watched).await;
         if runs_on {
-            self.tell("stop", verdict);
+            self.tell_with("stop", verdict, output);
         }
         Ok(runs_on)
     }
@@ -146,7 +208,30 @@ impl Drills {
         }
     }
 
-    async fn misconfigured(&self, config: &str) -> Result<Verdict, String> {
+    /// A plugin that hears of more than it can read goes on, and still ends when it should.
+    async fn event_flood(&mut self) -> Result<(), String> {
+        let Ok(manifest) = Manifest::load(&self.rig.file, &self.rig.supervisor_config().defaults) else {
+            return Ok(());
+        };
+        if manifest.events.is_empty() {
+            return Ok(());
+        }
+        let mut watched = self.start(self.rig.supervisor_config()).await?;
+        events::flood(&watched.supervisor.events(), &manifest.events);
+        if let Some(status) = watch::until_or(&watched.supervisor, self.time, watch::is_over).await {
+            watched.status = status;
+        }
+        let (output, ended) = (watched.output(), watched.status.last_exit);
+        let verdict = match (ended, self.stop(watched).await) {
+            (Some(_), _) => Verdict::Failed(format!("ends with {} in a flood of events", outcome(ended))),
+            (None, failed @ Verdict::Failed(_)) => failed,
+            (None, _) => Verdict::Ok(format!("goes on through {} events", events::FLOOD)),
+        };
+        self.tell_with("event flood", verdict, output);
+        Ok(())
+    }
+
+    async fn misconfigured(&self, config: &str) -> Result<(Verdict, Vec<String>), String> {
         let mut settings = self.rig.supervisor_config();
         settings.config = config.to_owned();
         let watched = self.watch(settings).await?;
@@ -169,10 +254,12 @@ impl Drills {
             }
             (None, None, other) => Verdict::Failed(format!("ends with {}", outcome(other))),
         };
-        Ok(match self.stop(watched).await {
+        let output = watched.output();
+        let verdict = match self.stop(watched).await {
             failed @ Verdict::Failed(_) => failed,
             _ => verdict,
-        })
+        };
+        Ok((verdict, output))
     }
 
     async fn stopped_at_once(&self) -> Result<Verdict, String> {
