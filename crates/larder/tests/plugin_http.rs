@@ -192,6 +192,78 @@ fn a_changed_setting_is_in_what_starts_and_in_the_file_of_what_runs() {
 }
 
 #[test]
+fn hints_of_a_plugin_hold_while_it_lives() {
+    let place = Place::new();
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/runtime_plugins/steer_cache.py");
+    for suffix in ["", ".plugin.toml"] {
+        let name = format!("steer_cache.py{suffix}");
+        place.plugin(&name, &fs::read_to_string(format!("{example}{suffix}")).unwrap());
+    }
+    place.plugin("typo.sh", WAITER).plugin("typo.sh.plugin.toml", "control = true\nhooks = [\"evicton\"]\n");
+    place.plugin("mute.sh", WAITER).plugin("mute.sh.plugin.toml", "hooks = [\"eviction\"]\n");
+    let chunks = [format!("{:064x}", 1), format!("{:064x}", 2)];
+    let settings =
+        json!({ "plugin.steer_cache.keep_chunks": chunks, "plugin.steer_cache.bulk_salts": ["bulk"] });
+    let server = Server::start_with(&place, &["--runtime-plugin-config", &settings.to_string()], &[]);
+    server.process.line("hooks: ['admission', 'eviction']");
+    let held = || {
+        let text = server.request("GET", "/metrics", &[]).1;
+        ["protect", "evict_first", "scopes"].map(|what| {
+            let line = format!("larder_hints{{what=\"{what}\"}} ");
+            text.lines().find_map(|l| l.strip_prefix(&line)).unwrap().parse::<u64>().unwrap()
+        })
+    };
+    eventually("the hints hold", || held() == [2, 0, 2]);
+    assert_eq!(server.post("/plugins/steer_cache/stop").0, 200);
+    eventually("they are gone with it", || held() == [0, 0, 0]);
+    server.until("typo", "failed");
+    for (name, mistake) in [("typo", "asks for `evicton`"), ("mute", "has no channel for hints")] {
+        server.until(name, "failed");
+        let error = server.get(&format!("/plugins/{name}"))["last_error"].as_str().unwrap().to_owned();
+        assert!(error.contains(mistake), "{error}");
+    }
+}
+
+#[test]
+fn no_plugin_makes_the_scrape_unreadable() {
+    let place = Place::new();
+    let hostile = "printf 'up 1\\nx -nan\\ny ++5\\nz{a=\"1\",a=\"2\"} 1\\nq{plugin=\"a\",exported_plugin=\"b\"} 1\\nprocess_cpu_seconds_total 1\\n\
+        # TYPE h histogram\\nh 1\\nh_bucket{le=\"+1\"} 1\\nlmcache:x 1\\n' > \"$LMCACHE_RUNTIME_PLUGIN_METRICS_DIR/x.tmp\"\n\
+        mv \"$LMCACHE_RUNTIME_PLUGIN_METRICS_DIR/x.tmp\" \"$LMCACHE_RUNTIME_PLUGIN_METRICS_DIR/x.prom\"\n";
+    place
+        .plugin("hostile.sh", &format!("{hostile}{WAITER}"))
+        .plugin("hostile.sh.plugin.toml", "metrics = true\n");
+    let endpoint = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/metrics", endpoint.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for mut stream in endpoint.incoming().flatten() {
+            let mut request = [0; 1024];
+            _ = stream.read(&mut request);
+            _ = stream.write_all(b"HTTP/1.0 200 OK\r\n\r\n# TYPE served gauge\nserved inf\n");
+        }
+    });
+    place.plugin("serves.sh", WAITER).plugin("serves.sh.plugin.toml", &format!("metrics_url = \"{url}\"\n"));
+    let server = Server::start(&place);
+    server.process.line("hostile.sh] up");
+    let mut text = String::new();
+    eventually("the endpoint was asked", || {
+        text = server.request("GET", "/metrics", &[]).1;
+        text.contains("\nserved{plugin=\"serves\"} +Inf\n")
+    });
+    let of_plugins: String =
+        text.lines().filter(|line| !line.contains("larder_leases")).map(|line| format!("{line}\n")).collect();
+    let families = larder_testkit::exposition::parse(&of_plugins).unwrap();
+    let of = |name: &str| {
+        families.iter().filter(|family| family.name == name).flat_map(|family| &family.samples).count()
+    };
+    assert_eq!(
+        (of("x"), of("h"), of("y"), of("z"), of("q"), of("up"), of("lmcache:x")),
+        (1, 1, 0, 0, 0, 0, 0),
+        "{text}"
+    );
+}
+
+#[test]
 fn every_plugin_can_be_addressed() {
     let place = Place::new();
     place.plugin("same.py", "input()\n").plugin("same.sh", WAITER).plugin("audit.sh", WAITER);

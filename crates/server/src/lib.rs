@@ -6,6 +6,7 @@ pub mod config;
 pub mod controllers;
 pub mod engine;
 pub mod events;
+pub mod hooks;
 pub mod node;
 pub mod quotas;
 pub mod rpc;

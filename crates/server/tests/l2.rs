@@ -25,6 +25,8 @@ mod checksum;
 mod control;
 #[path = "l2/eviction.rs"]
 mod eviction;
+#[path = "l2/hints.rs"]
+mod hints;
 
 const CHUNK: u32 = 16;
 const PAGE: u64 = 4096;

@@ -44,6 +44,17 @@ pub trait ControlHost: Debug + Send + Sync {
     /// The answer to `status`: any JSON.
     fn status(&self, plugin: &str) -> Value;
 
+    /// Takes a hint of a plugin that was granted these hooks. The answer, or what is wrong with the hint.
+    fn hint(&self, plugin: &str, hooks: &[String], params: &Value) -> Result<Value, String> {
+        _ = (plugin, hooks, params);
+        Err("this server takes no hints".to_owned())
+    }
+
+    /// A run of a plugin with hooks is over: its hints hold no longer.
+    fn run_over(&self, plugin: &str) {
+        _ = plugin;
+    }
+
     /// The answer to `config`, where it is not the configuration text. Secrets in it are masked for plugins without `secrets = true`
     /// if the supervisor masks them elsewhere.
     fn config(&self, plugin: &str) -> Option<Value> {
@@ -174,6 +185,7 @@ impl Channel {
 
     /// Takes the requests that the plugin left behind and returns the alerts among them.
     pub(crate) fn close(mut self) -> Vec<Alert> {
+        self.session.run_over();
         // Past the runtime, which may not have seen yet that there is something.
         self.read(|socket, bytes| Ok(rustix::io::read(socket, bytes)?));
         let mut alerts = Vec::new();
@@ -212,6 +224,9 @@ impl Channel {
     }
 
     fn hang_up(&mut self) {
+        if self.socket.is_some() {
+            self.session.run_over();
+        }
         self.socket = None;
         self.events = None;
         self.unwritten = Vec::new();

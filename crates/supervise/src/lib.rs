@@ -64,6 +64,7 @@ mod probe;
 mod rate;
 mod regular;
 mod roster;
+mod scraper;
 mod scratch;
 mod senses;
 mod severity;

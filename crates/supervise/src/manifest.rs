@@ -49,12 +49,18 @@ pub struct Manifest {
     pub confinement: Confinement,
     /// Kinds of events it gets on standard input; `*` is all.
     pub events: Vec<String>,
+    /// Points at which it gives hints, over its control channel.
+    pub hooks: Vec<String>,
+    /// The hooks that there are, which is the host's to say; any where it says none.
+    pub known_hooks: &'static [&'static str],
     /// The kinds that there are, which is the host's to say; any where it says none.
     pub known_events: &'static [&'static str],
     /// Whether it leaves metrics in a folder of its own.
     pub metrics: bool,
     /// Whether it can write metrics to a descriptor.
     pub metrics_fd: bool,
+    /// Where it serves metrics of its own, as an `http://` address.
+    pub metrics_url: Option<String>,
     /// Whether it has a control channel; its events then come through that.
     pub control: bool,
     /// Whether it sees secrets in the configuration that are masked for others.
@@ -191,9 +197,12 @@ impl Default for Manifest {
             output: OutputLimits::default(),
             confinement: Confinement::default(),
             events: Vec::new(),
+            hooks: Vec::new(),
+            known_hooks: &[],
             known_events: &[],
             metrics: false,
             metrics_fd: false,
+            metrics_url: None,
             control: false,
             secrets: false,
             restart_on_config: false,
@@ -270,6 +279,13 @@ impl Manifest {
             return Err(mistake(
                 "events",
                 &format!("asks for `{}`, and no event is of that kind", escaped(kind)),
+                &hint,
+            ));
+        }
+        if let Some((hook, hint)) = keys.unknown_hook(bare.known_hooks) {
+            return Err(mistake(
+                "hooks",
+                &format!("asks for `{}`, and there is no such hook", escaped(hook)),
                 &hint,
             ));
         }

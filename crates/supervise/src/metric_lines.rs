@@ -44,6 +44,8 @@ struct Series {
     /// In the order in which they first came.
     values: Vec<(String, Number)>,
     index: HashMap<String, usize>,
+    /// What the plugin's own endpoint said last.
+    scraped: String,
     counts: MetricLineCounts,
 }
 
@@ -59,7 +61,12 @@ impl Board {
         for (name, value) in &series.values {
             _ = writeln!(text, "{name} {value}");
         }
-        text
+        text + &series.scraped
+    }
+
+    /// Replaces what came from the plugin's own endpoint.
+    pub(crate) fn set_scraped(&self, text: String) {
+        self.series().scraped = text;
     }
 
     pub(crate) fn counts(&self) -> MetricLineCounts {
@@ -69,7 +76,11 @@ impl Board {
     /// Forgets the values, for a new run. Counts stay.
     pub(crate) fn clear(&self) {
         let mut series = self.series();
-        *series = Series { counts: series.counts, ..Series::default() };
+        *series = Series {
+            counts: series.counts,
+            scraped: std::mem::take(&mut series.scraped),
+            ..Series::default()
+        };
     }
 
     /// Takes a line; an empty one says nothing.

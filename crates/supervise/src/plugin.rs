@@ -26,6 +26,7 @@ use crate::metric_lines::MetricLines;
 use crate::output::{Awaited, LineLog, Output};
 use crate::policy::StopSignal;
 use crate::roster::{Origin, Records};
+use crate::scraper::Scraper;
 use crate::senses::Senses;
 use crate::severity::Severity;
 use crate::spawner::{LaunchId, ProcessEvent, RunSignal, Spawner};
@@ -98,6 +99,7 @@ pub(crate) struct Plugin<S> {
     run: Option<Run>,
     senses: Option<Senses>,
     metrics: Option<MetricLines>,
+    scraper: Option<Scraper>,
     control: Option<Channel>,
     /// Standard input of the run, until it is closed.
     feed: Option<Feed>,
@@ -147,6 +149,7 @@ impl<S: Spawner> Plugin<S> {
             run: None,
             senses: None,
             metrics: None,
+            scraper: None,
             control: None,
             feed: None,
             released: false,
@@ -324,6 +327,8 @@ impl<S: Spawner> Plugin<S> {
         self.events = Some(events);
         self.senses = Some(senses);
         self.metrics = metrics;
+        let scraped = |url: String| Scraper::new(self.label.clone(), url, self.records.board.clone());
+        self.scraper = self.manifest.metrics_url.clone().map(scraped);
         self.control = control;
         self.feed = Some(feed);
         let of_group = group.iter().flat_map(|group| &group.status().notices);

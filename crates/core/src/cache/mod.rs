@@ -20,6 +20,7 @@
 
 mod abandon;
 mod adopt;
+mod advice;
 mod changes;
 mod entry;
 mod inventory;
@@ -37,6 +38,7 @@ mod tenants;
 #[cfg(test)]
 mod tests;
 
+pub use advice::{ADVISED_CHUNKS_MAX, ADVISED_SCOPES_MAX, AdviceStats, Selector, Wish};
 pub use changes::Slot;
 pub use entry::{EntryRef, ScopeId};
 pub use inventory::{Listed, NamedRemoval, ObjectName};

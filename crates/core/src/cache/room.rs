@@ -13,16 +13,28 @@ use crate::key::Scope;
 const VICTIMS_BEFORE_WINDOW: usize = 4;
 
 impl Cache {
-    /// Evicts up to `count` of the coldest objects without leases and returns how many went.
+    /// Bytes handed out and bytes that may be; cheaper than [`Self::stats`].
+    #[must_use]
+    pub fn usage(&self) -> (u64, u64) {
+        (self.arena.used_bytes(), self.arena.capacity_bytes())
+    }
+
+    /// Evicts up to `count` of the objects without leases and returns how many went: what advice says, then the coldest, and at last those of
+    /// which advice says that they should stay.
     pub fn evict(&mut self, count: usize) -> usize {
-        let entries = &self.entries;
-        let victims =
-            self.policy.victims(&mut |id| is_evictable(entries.at(id).state, entries.at(id).leases), count);
-        for &id in &victims {
-            self.remove_resident(id, Removal::Evicted);
+        let mut gone = self.evict_advised(count);
+        for spares in [true, false] {
+            // Without advice the second round would only repeat the first.
+            if gone < count && (spares || self.advice.keeps_any()) {
+                let victims = self.coldest(count - gone, spares);
+                for &id in &victims {
+                    self.remove_resident(id, Removal::Evicted);
+                }
+                self.stats.evicted_total += victims.len() as u64;
+                gone += victims.len();
+            }
         }
-        self.stats.evicted_total += victims.len() as u64;
-        victims.len()
+        gone
     }
 
     /// Finds memory for `entry`. `spare` is called before anything is evicted, to hold on to what must stay.
@@ -40,13 +52,13 @@ impl Cache {
         }
         spare(self);
         for _ in 0..VICTIMS_BEFORE_WINDOW {
-            let victim = self.coldest()?;
+            let victim = self.next_victim()?;
             self.evict_for_store(victim);
             if let Some(extent) = self.arena.alloc(bytes, entry.id) {
                 return Some(extent.offset);
             }
         }
-        let next = self.coldest()?;
+        let next = self.next_victim()?;
         let near = self.offset_of(next);
         self.evict_window(bytes, near)?;
         self.arena.alloc(bytes, entry.id).map(|extent| extent.offset)
@@ -64,10 +76,20 @@ impl Cache {
         *spared = Some(chunks);
     }
 
-    fn coldest(&mut self) -> Option<u32> {
-        let entries = &self.entries;
-        let evictable = &mut |id| is_evictable(entries.at(id).state, entries.at(id).leases);
-        self.policy.victims(evictable, 1).first().copied()
+    /// The coldest objects without leases; `spares` leaves out what advice wants to stay.
+    fn coldest(&mut self, count: usize, spares: bool) -> Vec<u32> {
+        let (entries, advice) = (&self.entries, &self.advice);
+        let evictable = &mut |id| {
+            let entry = entries.at(id);
+            is_evictable(entry.state, entry.leases) && !(spares && advice.keeps(&entry.hash))
+        };
+        self.policy.victims(evictable, count)
+    }
+
+    /// What a store that needs room evicts next.
+    fn next_victim(&mut self) -> Option<u32> {
+        let spared = self.coldest(1, true).first().copied();
+        spared.or_else(|| self.advice.keeps_any().then(|| self.coldest(1, false).first().copied())?)
     }
 
     /// The coldest evictable object of a tenant.

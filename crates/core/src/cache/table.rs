@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use hashbrown::HashTable;
 
+use super::advice::Advice;
 use super::changes::Changes;
 use super::entry::{Entries, Entry, EntryRef, ScopeId, State};
 use super::removals::Removals;
@@ -87,6 +88,7 @@ pub struct Cache {
     pub(super) stats: CacheStats,
     pub(super) removals: Removals,
     pub(super) changes: Changes,
+    pub(super) advice: Advice,
 }
 
 impl fmt::Debug for Cache {
@@ -117,6 +119,7 @@ impl Cache {
             stats: CacheStats::default(),
             removals: Removals::default(),
             changes: Changes::default(),
+            advice: Advice::default(),
         }
     }
 
@@ -325,12 +328,6 @@ impl Cache {
             }
         }
         (until < self.entries.bound()).then_some(until)
-    }
-
-    /// Bytes handed out and bytes that may be; cheaper than [`Self::stats`].
-    #[must_use]
-    pub fn usage(&self) -> (u64, u64) {
-        (self.arena.used_bytes(), self.arena.capacity_bytes())
     }
 
     /// The numbers as of now.

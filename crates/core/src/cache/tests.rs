@@ -13,6 +13,7 @@ use crate::layout::{Dtype, EngineGeometry, ObjectLayout};
 
 mod abandoned;
 mod adoption;
+mod advice;
 mod quotas;
 
 const ALIGN: u64 = 4096;

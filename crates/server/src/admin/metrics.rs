@@ -32,7 +32,31 @@ pub(super) fn scrape(admin: &Admin, plugins: &PluginSample) -> String {
     node(&mut scrape, admin);
     process::metrics(&mut scrape, admin);
     write_metrics(&mut scrape, plugins);
+    hints(&mut scrape, admin);
     scrape.finish()
+}
+
+/// What plugins advise, and what came of it.
+fn hints(scrape: &mut Scrape, admin: &Admin) {
+    let (stats, counters) = (admin.engine.hint_stats(), admin.engine.counters());
+    let held = [("protect", stats.kept_chunks), ("evict_first", stats.shed_chunks), ("scopes", stats.scopes)];
+    let mut family = scrape.family("larder_hints", Gauge, "Hints of plugins that hold, by what they name.");
+    for (what, count) in held {
+        family.sample(&[("what", what)], count);
+    }
+    let counts = [
+        ("larder_hints_taken_total", "Chunks, models and salts that hints named.", counters.hints.get()),
+        ("larder_hints_refused_total", "Those for which there was no room.", counters.refused_hints.get()),
+        ("larder_hinted_evictions_total", "Objects that left because a hint said so.", stats.shed_total),
+        (
+            "larder_hinted_l2_declines_total",
+            "Objects that hints kept out of the second tier.",
+            counters.declined_stores.get(),
+        ),
+    ];
+    for (name, help, value) in counts {
+        scrape.single(name, Counter, help, value);
+    }
 }
 
 /// What became of what the server before left in the pool.

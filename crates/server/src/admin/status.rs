@@ -4,6 +4,7 @@ use larder_supervise::ControlHost;
 use serde_json::{Value, json};
 
 use super::l2;
+use super::plugins::hints;
 use super::routes::Admin;
 use crate::controllers::l2::Phase;
 use crate::engine::{CheckPoint, ChecksumCounters, EngineStatus};
@@ -12,6 +13,14 @@ use crate::engine::{CheckPoint, ChecksumCounters, EngineStatus};
 impl ControlHost for Admin {
     fn status(&self, _plugin: &str) -> Value {
         body(self)
+    }
+
+    fn hint(&self, plugin: &str, hooks: &[String], params: &Value) -> Result<Value, String> {
+        hints::take(&self.engine, plugin, hooks, params)
+    }
+
+    fn run_over(&self, plugin: &str) {
+        self.engine.withdraw_hints(plugin);
     }
 }
 

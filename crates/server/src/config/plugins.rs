@@ -8,6 +8,7 @@ use serde_json::Value as Json;
 use super::model::PluginsConfig;
 use super::settings::Settings;
 use crate::events::Event;
+use crate::hooks::HOOKS;
 
 /// Lines a plugin may log: all of what a script prints that means it, not all of what one prints in a loop.
 const LINES: LineRate = LineRate { per_second: 20_000, burst: 250_000 };
@@ -32,7 +33,8 @@ pub(super) fn plugins(settings: &Settings) -> PluginsConfig {
 /// The bare contract with the server's limits and these keys on top.
 pub(super) fn defaults(keys: &Json) -> Result<Manifest, DefaultsError> {
     let output = OutputLimits { rate: LINES, ..OutputLimits::default() };
-    Manifest { output, known_events: Event::KINDS, ..Manifest::default() }.with_defaults(keys)
+    Manifest { output, known_events: Event::KINDS, known_hooks: HOOKS, ..Manifest::default() }
+        .with_defaults(keys)
 }
 
 /// The built-in table with these entries on top; `None` if they are no table.

@@ -60,6 +60,12 @@ pub struct LookupCounts {
 /// Counters of one engine.
 #[derive(Debug, Default)]
 pub struct Counters {
+    /// Pieces of advice taken from hints.
+    pub hints: Counter,
+    /// Those for which there was no room.
+    pub refused_hints: Counter,
+    /// Objects that hints kept out of the second tier.
+    pub declined_stores: Counter,
     /// Chunks committed by workers.
     pub written_chunks: Counter,
     /// Chunks whose retrieve was committed.

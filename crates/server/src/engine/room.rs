@@ -88,6 +88,11 @@ impl Engine {
             return 0;
         }
         self.counters.eviction_passes.add(1);
+        self.bus.publish(|| Event::Pressure {
+            used_bytes: stats.used_bytes,
+            capacity_bytes: stats.capacity_bytes,
+            objects: stats.resident_objects,
+        });
         let share = stats.resident_objects as f64 * state.limits.eviction_ratio;
         if state.limits.eviction_ratio > 0.0 { (share as usize).max(1) } else { 0 }
     }

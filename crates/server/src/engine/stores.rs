@@ -299,6 +299,10 @@ impl Engine {
         if open == 0 {
             return;
         }
+        if cache.stays_out_of_l2(scope) {
+            self.counters.declined_stores.add(stored.len() as u64);
+            return;
+        }
         let scope = Arc::new(scope.clone());
         let mut commit = VecDeque::new();
         for &entry in stored {

@@ -34,8 +34,9 @@ impl Engine {
         self.reap(&mut state, now_ms);
         self.sweep_held(&mut state, now_ms);
         self.record_removals(&mut state);
+        let is_advised = state.cache.expire_advice(now_ms);
         let instances = state.instances.len() + state.set_aside.len();
-        !state.held.is_empty() || state.sessions.len() > 0 || instances > 0
+        is_advised || !state.held.is_empty() || state.sessions.len() > 0 || instances > 0
     }
 
     fn sweep_sessions(&self, state: &mut State, now_ms: u64) {

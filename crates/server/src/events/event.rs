@@ -106,6 +106,15 @@ events! {
         /// Chunks.
         chunks: usize,
     },
+    /// Memory is above its watermark: a pass of eviction begins. It waits for nobody; hints that come meanwhile count for what is still to go.
+    "pressure" = Pressure {
+        /// Bytes in use.
+        used_bytes: u64,
+        /// Bytes there are.
+        capacity_bytes: u64,
+        /// Objects that can be read.
+        objects: u64,
+    },
     /// Objects left memory to make room.
     "evict" = Evict {
         /// How many.

@@ -28,6 +28,8 @@ pub(crate) struct Grants {
     pub(crate) plugin: String,
     /// Kinds of events it may subscribe to; `*` is all.
     pub(crate) events: Vec<String>,
+    /// Points at which it may give hints.
+    pub(crate) hooks: Vec<String>,
     /// Whether secrets are masked for it.
     pub(crate) masked: bool,
     /// The configuration text, masked where it has to be.
@@ -108,7 +110,7 @@ impl Session {
     fn call(&mut self, method: &str, params: &Value) -> Result<(Value, Option<Effect>), Refusal> {
         match method {
             "hello" => self.hello(params).map(|result| (result, None)),
-            "status" | "config" | "subscribe" | "alert" if !self.greeted => {
+            "status" | "config" | "subscribe" | "alert" | "hint" if !self.greeted => {
                 Err(refusal(HELLO_FIRST, "say `hello` first"))
             }
             "status" => match &self.grants.host {
@@ -117,6 +119,7 @@ impl Session {
             },
             "config" => Ok((self.config(), None)),
             "subscribe" => self.subscribe(params),
+            "hint" => self.hint(params).map(|result| (result, None)),
             "alert" => alert(params).map(|alert| (Value::Bool(true), Some(Effect::Alert(alert)))),
             _ => Err(refusal(NO_SUCH_METHOD, "no such method")),
         }
@@ -139,12 +142,39 @@ impl Session {
         if !self.grants.events.is_empty() {
             capabilities.push("subscribe");
         }
+        if self.takes_hints() {
+            capabilities.push("hint");
+        }
         Ok(json!({
             "version": API_VERSION,
             "plugin": self.grants.plugin,
             "capabilities": capabilities,
             "events": self.grants.events,
+            "hooks": self.grants.hooks,
         }))
+    }
+
+    fn takes_hints(&self) -> bool {
+        self.grants.host.is_some() && !self.grants.hooks.is_empty()
+    }
+
+    /// Passes a hint on. It is taken or not at once; nothing waits for one.
+    fn hint(&self, params: &Value) -> Result<Value, Refusal> {
+        let Grants { plugin, hooks, host: Some(host), .. } = &self.grants else {
+            return Err(refusal(NO_SUCH_METHOD, "this server takes no hints"));
+        };
+        if hooks.is_empty() {
+            return Err(refusal(NOT_GRANTED, "the manifest asks for no `hooks`"));
+        }
+        host.hint(plugin, hooks, params)
+            .map_err(|text| (INVALID_PARAMS, escaped(&text).into_owned(), Value::Null))
+    }
+
+    /// The plugin can give no more hints, and those it gave hold no longer.
+    pub(super) fn run_over(&self) {
+        if let (Some(host), true) = (&self.grants.host, self.takes_hints()) {
+            host.run_over(&self.grants.plugin);
+        }
     }
 
     fn config(&self) -> Value {

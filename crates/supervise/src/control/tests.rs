@@ -15,6 +15,29 @@ impl ControlHost for Server {
     fn status(&self, plugin: &str) -> Value {
         json!({"asked_by": plugin})
     }
+
+    fn hint(&self, plugin: &str, hooks: &[String], params: &Value) -> Result<Value, String> {
+        match params["wrong"].as_bool() {
+            Some(true) => Err("wrong\nparameters".into()),
+            _ => Ok(json!({"by": plugin, "hooks": hooks})),
+        }
+    }
+}
+
+#[tokio::test]
+async fn hints_are_passed_on_to_who_takes_them() {
+    let mut rig = rig(Some(Arc::new(Server)));
+    assert_eq!(rig.ask("hint", json!({})).await["error"]["code"], -32_002);
+    rig.greet().await;
+    assert_eq!(rig.ask("hint", json!({})).await["result"], json!({"by": "p", "hooks": ["eviction"]}));
+    let wrong = rig.ask("hint", json!({"wrong": true})).await;
+    assert_eq!(
+        (&wrong["error"]["code"], &wrong["error"]["message"]),
+        (&json!(-32_602), &json!("wrong\\nparameters"))
+    );
+    let mut deaf = self::rig(None);
+    deaf.greet().await;
+    assert_eq!(deaf.ask("hint", json!({})).await["error"]["code"], -32_601);
 }
 
 struct Rig {
@@ -30,6 +53,7 @@ fn rig(host: Option<Arc<dyn ControlHost>>) -> Rig {
     let grants = Grants {
         plugin: "p".into(),
         events: vec!["store".into(), "evict".into()],
+        hooks: vec!["eviction".into()],
         masked: true,
         config: "{\"a\": 1}".into(),
         host,
@@ -103,7 +127,7 @@ async fn a_handshake_comes_first_and_says_what_is_granted() {
     let result = rig.ask("hello", json!({"versions": [1, 2]})).await["result"].clone();
     assert_eq!(
         result,
-        json!({"version": 1, "plugin": "p", "capabilities": ["config", "alert", "status", "subscribe"], "events": ["store", "evict"]})
+        json!({"version": 1, "plugin": "p", "capabilities": ["config", "alert", "status", "subscribe", "hint"], "events": ["store", "evict"], "hooks": ["eviction"]})
     );
     assert_eq!(rig.ask("status", Value::Null).await["result"], json!({"asked_by": "p"}));
     assert_eq!(rig.ask("config", Value::Null).await["result"], json!({"a": 1}));
@@ -233,7 +257,7 @@ proptest! {
     #[test]
     fn any_line_is_survived(line in "[ -~]{0,60}", versions in proptest::collection::vec(any::<u64>(), 0..3)) {
         let mut session = Session::new(Grants {
-            plugin: "p".into(), events: vec!["*".into()], masked: false, config: "text".into(), host: None,
+            plugin: "p".into(), events: vec!["*".into()], hooks: vec![], masked: false, config: "text".into(), host: None,
         });
         session.take(Some(&json!({"jsonrpc": "2.0", "method": "hello", "params": {"versions": versions}}).to_string()), true);
         let reply = session.take(Some(&line), true);

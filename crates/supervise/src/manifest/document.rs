@@ -145,7 +145,17 @@ fn giving() -> Vec<Entry> {
         ("events", texts(), "Kinds of events it gets; `*` is all."),
         ("metrics", switch(false), "Whether it has a folder for metrics."),
         ("metrics_fd", switch(false), "Whether it can write metrics to a descriptor."),
+        (
+            "metrics_url",
+            text(),
+            "`http://` address at which it serves metrics of its own; asked every 15 seconds.",
+        ),
         ("control", switch(false), "Whether it has a control channel; its events then come through that."),
+        (
+            "hooks",
+            texts(),
+            "Points at which it gives hints over its control channel: `admission`, `eviction`.",
+        ),
         ("secrets", switch(false), "Whether it sees masked values of the configuration."),
         (
             "restart_on_config",

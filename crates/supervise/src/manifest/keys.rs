@@ -56,7 +56,9 @@ pub(super) struct Keys {
     events: Option<Vec<String>>,
     metrics: Option<bool>,
     metrics_fd: Option<bool>,
+    metrics_url: Option<String>,
     control: Option<bool>,
+    hooks: Option<Vec<String>>,
     secrets: Option<bool>,
     restart_on_config: Option<bool>,
     inherit: Option<Vec<String>>,
@@ -169,6 +171,16 @@ impl Keys {
                 "leave one of them out",
             ));
         }
+        if self
+            .metrics_url
+            .as_ref()
+            .is_some_and(|url| !url.starts_with("http://") || url.contains(char::is_whitespace))
+        {
+            return Err(("metrics_url", "is no `http://` address", "write `http://127.0.0.1:9100/metrics`"));
+        }
+        if self.hooks.as_ref().is_some_and(|hooks| !hooks.is_empty()) && self.control != Some(true) {
+            return Err(("hooks", "has no channel for hints", "set `control = true`"));
+        }
         if self.start_limit_burst == Some(0) {
             return Err(("start_limit_burst", "is zero, so it would never start", "use 1 or more"));
         }
@@ -239,6 +251,13 @@ impl Keys {
         }
     }
 
+    /// The first hook asked for that does not exist, and what there is instead.
+    pub(super) fn unknown_hook(&self, known: &[&str]) -> Option<(&str, String)> {
+        let unknown =
+            self.hooks.iter().flatten().find(|hook| !known.is_empty() && !known.contains(&hook.as_str()))?;
+        Some((unknown, format!("there are {}", known.join(", "))))
+    }
+
     /// The first key that says something about one plugin only, so that no default can be made of it.
     pub(super) fn of_one_plugin(&self) -> Option<&'static str> {
         let given = [
@@ -252,6 +271,8 @@ impl Keys {
             ("ready_file", self.ready_file.is_some()),
             ("watchdog_address", self.watchdog_address.is_some()),
             ("config", self.config.is_some()),
+            ("hooks", self.hooks.is_some()),
+            ("metrics_url", self.metrics_url.is_some()),
         ];
         given.into_iter().find(|(_, given)| *given).map(|(key, _)| key)
     }
@@ -342,8 +363,11 @@ impl Keys {
             output,
             confinement,
             events: self.events.unwrap_or_else(|| bare.events.clone()),
+            hooks: self.hooks.unwrap_or_default(),
+            known_hooks: bare.known_hooks,
             known_events: bare.known_events,
             metrics: self.metrics.unwrap_or(bare.metrics),
+            metrics_url: self.metrics_url,
             metrics_fd: self.metrics_fd.unwrap_or(bare.metrics_fd),
             control: self.control.unwrap_or(bare.control),
             secrets: self.secrets.unwrap_or(bare.secrets),

@@ -48,6 +48,7 @@ impl<S: Spawner> Plugin<S> {
         self.published.pid = None;
         let (phase, success) = (self.lifecycle.phase(), self.manifest.policy.is_success(outcome));
         self.records.history.end(Some(outcome.code()), why(phase, outcome, success));
+        self.scraper = None;
         let asked = matches!(phase, Phase::Stopping { next, .. } if next != Next::Itself);
         if let Some(run) = &mut self.run {
             run.unlogged_exit.get_or_insert(UnloggedExit {

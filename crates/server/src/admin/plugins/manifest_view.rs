@@ -66,10 +66,14 @@ fn keys(manifest: &Manifest) -> Value {
         "lines_per_second": output.rate.per_second,
         "lines_burst": output.rate.burst,
         "line_max_bytes": output.line_max_bytes,
+    });
+    let given = json!({
         "events": manifest.events,
         "metrics": manifest.metrics,
         "metrics_fd": manifest.metrics_fd,
+        "metrics_url": manifest.metrics_url,
         "control": manifest.control,
+        "hooks": manifest.hooks,
         "secrets": manifest.secrets,
         "config": manifest.config,
         "restart_on_config": manifest.restart_on_config,
@@ -79,9 +83,10 @@ fn keys(manifest: &Manifest) -> Value {
         "environment": manifest.environment.keys().collect::<Vec<_>>(),
     });
     // Confinement keeps the manifest's names; `cgroup_procs` belongs to one run.
-    if let (Value::Object(view), Ok(Value::Object(mut confinement))) =
-        (&mut view, serde_json::to_value(&manifest.confinement))
+    if let (Value::Object(view), Value::Object(given), Ok(Value::Object(mut confinement))) =
+        (&mut view, given, serde_json::to_value(&manifest.confinement))
     {
+        view.extend(given);
         confinement.remove("cgroup_procs");
         view.extend(confinement);
     }
