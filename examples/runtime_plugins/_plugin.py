@@ -41,6 +41,11 @@ def settings(config: dict, **defaults: object) -> dict:
     return defaults | {key: value for key, value in own.items() if key in defaults}
 
 
+def server_pid() -> int:
+    """Return the server's process. Our parent is that of other servers only: this one starts plugins through a process between."""
+    return int(os.environ.get("LMCACHE_RUNTIME_PLUGIN_SERVER_PID") or os.getppid())
+
+
 def server_url(config: dict) -> str:
     """Return the address of the server's HTTP API as seen from this machine."""
     http = config.get("http_config") or {}

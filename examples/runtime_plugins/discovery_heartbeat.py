@@ -7,7 +7,6 @@ Keys may be written with `-` for `_`, and as `plugin.frontend.*`, as LMCache's f
 """
 
 import json
-import os
 import socket
 from urllib.parse import urlencode, urlsplit
 
@@ -42,7 +41,7 @@ def beat(url: str, own: dict, config: dict) -> None:
     host = own["report_host"] or address_towards(url)
     query = {
         "api_address": f"http://{host}:{urlsplit(here).port}",
-        "pid": os.getppid(),
+        "pid": plugin.server_pid(),
         "version": version,
         "other_info": json.dumps({"is_healthy": status.get("is_healthy"), "chunk_size": status.get("chunk_size")}),
     }

@@ -20,13 +20,6 @@ def fields(pid: int) -> list[str]:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
 
 
-def server_pid() -> int:
-    """Return the server's process: our parent, or the parent of the guardian that a Larder server starts plugins with."""
-    pid = os.getppid()
-    is_guardian = Path(f"/proc/{pid}/comm").read_text().strip() == "larder-guardian"
-    return int(fields(pid)[1]) if is_guardian else pid
-
-
 def measure(pid: int, interval_s: float, earlier_ticks: int) -> tuple[dict[str, float], int]:
     """Return what the process uses now, and its processor time so far."""
     stat = fields(pid)
@@ -53,7 +46,7 @@ def alert(webhook_url: str | None, pid: int, metric: str, value: float, limit: f
 def run(config: dict) -> int:
     own = plugin.settings(config, **dict.fromkeys(LIMITS), webhook_url=None, interval=10.0, pid=None)
     limits = {metric: float(own[metric]) for metric in LIMITS if own[metric] is not None}
-    pid, interval_s = int(own["pid"] or server_pid()), float(own["interval"])
+    pid, interval_s = int(own["pid"] or plugin.server_pid()), float(own["interval"])
     plugin.say(f"watching process {pid}: {limits or 'no limits are set'}")
     firing: set[str] = set()
     _, ticks = measure(pid, interval_s, 0)

@@ -138,6 +138,16 @@ def test_a_shebang_with_arguments_is_honoured(own_server, tmp_path):
     wait_for(lambda: f"[{path}] dev {honoured}" in plain_log(server), "the plugin's output")
 
 
+def test_the_server_is_told_to_plugins(own_server, tmp_path):
+    path = script(tmp_path, "pid.sh", "echo parent $PPID server ${LMCACHE_RUNTIME_PLUGIN_SERVER_PID-none}\n")
+    server = own_server("--runtime-plugin-locations", str(tmp_path))
+    line = re.compile(re.escape(f"[{path}]") + r" parent (\d+) server (\d+|none)")
+    parent, told = wait_for(lambda: line.search(plain_log(server)), "the plugin's line").groups()
+    assert differs(server, "plugin-parent-process", peer=True, ours=False) is (told == "none")
+    if told != "none":
+        assert running(int(told)) and parent != told
+
+
 def test_secrets_of_the_environment_are_for_plugins_that_name_them(own_server, tmp_path, monkeypatch):
     monkeypatch.setenv("SOME_ACCESS_TOKEN", "t0k3n")
     monkeypatch.setenv("SOME_SETTING", "plain")
