@@ -74,14 +74,14 @@ async fn show(State(admin): State<Admin>, Path(name): Path<String>) -> Result<Js
         attached.bytes_by_salt().get(cache_salt).copied().unwrap_or_default()
     };
     let by_adapter: Map<String, Value> =
-        adapters.iter().map(|attached| (attached.id().to_owned(), gib(used(attached)).into())).collect();
+        adapters.iter().map(|attached| (attached.id().to_owned(), used_gib(used(attached)).into())).collect();
     Ok(Json(json!({
         "cache_salt": shown(cache_salt),
-        "limit_gb": gib(limit.unwrap_or_default()),
-        "current_usage_gb": gib(adapters.iter().map(|attached| used(attached)).sum()),
+        "limit_gb": limit_gib(limit.unwrap_or_default()),
+        "current_usage_gb": used_gib(adapters.iter().map(|attached| used(attached)).sum()),
         "exists": limit.is_some(),
-        "effective_limit_gb": admin.quotas.limit_for(cache_salt).map(gib),
-        "l1_usage_gb": gib(admin.engine.bytes_of_salt(cache_salt)),
+        "effective_limit_gb": admin.quotas.limit_for(cache_salt).map(limit_gib),
+        "l1_usage_gb": used_gib(admin.engine.bytes_of_salt(cache_salt)),
         "usage_gb_by_adapter": by_adapter,
     })))
 }
@@ -105,7 +105,7 @@ async fn list(State(admin): State<Admin>) -> Json<Value> {
         others.into_iter().map(|(salt, used)| (shown(&salt).to_owned(), used.shown(None))).collect();
     Json(json!({
         "users": users,
-        "default_limit_gb": quotas.default_limit().map(gib),
+        "default_limit_gb": quotas.default_limit().map(limit_gib),
         "without_quota": others,
     }))
 }
@@ -121,10 +121,10 @@ impl Used {
     fn shown(self, limit: Option<u64>) -> Value {
         let mut shown = Map::new();
         if let Some(limit) = limit {
-            shown.insert("limit_gb".into(), gib(limit).into());
+            shown.insert("limit_gb".into(), limit_gib(limit).into());
         }
-        shown.insert("current_usage_gb".into(), gib(self.l2).into());
-        shown.insert("l1_usage_gb".into(), gib(self.l1).into());
+        shown.insert("current_usage_gb".into(), used_gib(self.l2).into());
+        shown.insert("l1_usage_gb".into(), used_gib(self.l1).into());
         shown.into()
     }
 }
@@ -195,12 +195,17 @@ fn quote_constants(text: &str) -> String {
     quoted
 }
 
-/// Decimals that are enough for any number of bytes in GiB.
+/// What is used, in GiB, as the peer divides it.
+fn used_gib(bytes: u64) -> f64 {
+    bytes as f64 / GIB
+}
+
+/// Decimals that are enough for any limit in GiB.
 const DECIMALS_MAX: i32 = 12;
 
 /// The shortest number of GiB that means so many bytes: 0.05 and not 0.049999999813735485.
-fn gib(limit_bytes: u64) -> f64 {
-    let exact = limit_bytes as f64 / GIB;
+fn limit_gib(limit_bytes: u64) -> f64 {
+    let exact = used_gib(limit_bytes);
     let rounded = (0..=DECIMALS_MAX).map(|decimals| {
         let scale = 10_f64.powi(decimals);
         (exact * scale).round() / scale
@@ -250,10 +255,10 @@ mod tests {
     #[test]
     fn limits_are_shown_as_they_were_given() {
         for limit in [0.0, 0.05, 0.1, 1.5, 7.25, 1000.001] {
-            assert_eq!(gib(bytes(limit)), limit);
+            assert_eq!(limit_gib(bytes(limit)), limit);
         }
         for odd in [1, 12_345_678_901, u64::MAX] {
-            let shown = gib(odd);
+            let shown = limit_gib(odd);
             assert!(bytes(shown).abs_diff(odd) <= 1, "{odd} is shown as {shown}");
         }
     }
