@@ -9,6 +9,7 @@ import pytest
 from mpkit import wire
 from mpkit.deviation import differs
 from mpkit.engine import CHUNK, Engine, prompt, registration_record
+from test_capacity import until
 
 #: More than a message may have where chunks go through shared memory.
 TOO_MANY_BYTES = 100 << 20
@@ -42,7 +43,7 @@ def test_what_is_in_use_is_not_cleared_from_another_machine(own_server):
     with wire.Client(f"tcp://{own}:{server.port}") as client:
         client.expect(wire.FAILED, "clear", True)
         client.expect(wire.VOID, "clear", False)
-    assert "without authentication" in server.log()
+    assert until(lambda: "without authentication" in server.log()), "the log is written behind the answer"
 
 
 @pytest.mark.ours_only
@@ -60,4 +61,4 @@ def test_an_engine_that_knows_a_larger_chunk_size_is_told_to_start_again(own_ser
             scheduler.expect(CHUNK, "get_chunk_size")
             scheduler.expect(wire.VOID, "lookup", wire.key(tokens, "s"), 1)
             scheduler.expect(4, "wait_prefetch_status", "s", 10.0)
-    assert "restart it" in server.log()
+    assert until(lambda: "restart it" in server.log()), "the log is written behind the answer"
