@@ -113,8 +113,9 @@ def test_nothing_wrong_is_read_after_any_number_of_kills(own_server, tmp_path, r
         assert last.http("/leases")[0] == 200 and json.loads(last.http("/leases")[1])["leaked"] == 0
     last.http("/cache/clear", "POST", {"tier": "l1", "force": True})
     used = lambda: last.status()["storage_manager"]["l1_manager"]["memory_used_bytes"]
-    # Memory that the last victim's clients may have been writing is held for half a minute.
-    until(lambda: used() == 0, "an empty pool", limit_s=60.0)
+    # Memory that the last victim's clients may have been writing is out of use for minutes.
+    held = last.status()["larder"]["adoption"]["held_bytes"]
+    until(lambda: used() == held, f"a pool without anything but the {held} bytes that are held")
     last.stop()
     for path in pathlib.Path("/dev/shm").glob(f"*{name}*"):
         path.unlink()

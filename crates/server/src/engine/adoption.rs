@@ -35,6 +35,8 @@ pub struct AdoptionStatus {
     pub dropped: u64,
     /// Still to be looked at.
     pub waiting: u64,
+    /// Bytes that clients of the dead server may still be writing; out of use for ten minutes.
+    pub held_bytes: u64,
 }
 
 /// Objects that wait for their bytes to be looked at.
@@ -49,6 +51,7 @@ pub(super) struct Adoption {
     verified: AtomicU64,
     mismatched: AtomicU64,
     dropped: AtomicU64,
+    held_bytes: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -99,6 +102,7 @@ struct Taken {
     /// With their sequence numbers and chunks.
     unverified: Vec<(u64, ChunkHash, Unverified)>,
     held: Vec<EntryRef>,
+    held_bytes: u64,
     dropped: u64,
 }
 
@@ -122,7 +126,10 @@ impl Taken {
                 // A writer that keeps nobody else from writing the same chunk.
                 let long_ago = now_ms.wrapping_sub(STAGING_FRESH_MS);
                 match scope.and_then(|scope| cache.adopt(&scope, hash, position, offset, long_ago)) {
-                    Some(entry) => self.held.push(entry),
+                    Some(entry) => {
+                        self.held.push(entry);
+                        self.held_bytes += record.bytes;
+                    }
                     None => self.dropped += 1,
                 }
             }
@@ -202,6 +209,7 @@ impl Engine {
             taken.add(&mut state.cache, record, scope, now_ms as u32);
         }
         taken.unverified.sort_unstable_by_key(|(sequence, ..)| *sequence);
+        self.adoption.held_bytes.store(taken.held_bytes, Ordering::Relaxed);
         state.held = Held { entries: taken.held, until_ms: now_ms + HELD_MS };
         self.wake_sweep.notify_one();
         self.adoption.begin(taken.unverified, taken.dropped);
@@ -215,13 +223,14 @@ impl Engine {
     /// How far taking over is.
     pub fn adoption_status(&self) -> AdoptionStatus {
         let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        let Adoption { adopted, verified, mismatched, dropped, .. } = &self.adoption;
+        let Adoption { adopted, verified, mismatched, dropped, held_bytes, .. } = &self.adoption;
         AdoptionStatus {
             adopted: get(adopted),
             verified: get(verified),
             mismatched: get(mismatched),
             dropped: get(dropped),
             waiting: self.adoption.waiting().left as u64,
+            held_bytes: get(held_bytes),
         }
     }
 
@@ -307,6 +316,7 @@ impl Engine {
         for entry in std::mem::take(&mut state.held.entries) {
             state.cache.abort(entry);
         }
+        self.adoption.held_bytes.store(0, Ordering::Relaxed);
     }
 }
 

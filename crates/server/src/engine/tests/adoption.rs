@@ -249,6 +249,7 @@ fn memory_of_scopes_that_can_not_be_written_down_is_held_for_its_writer() {
     kill(first);
     let second = name.server(4);
     assert_eq!((used_bytes(&second), second.adoption_status().dropped), (PAGE, 0));
+    assert_eq!(second.adoption_status().held_bytes, PAGE, "what is out of use is shown");
 }
 
 #[test]
