@@ -92,7 +92,10 @@ impl Tool {
             command.args(["--test-tool", "nextest"]);
         }
         // One failure is enough, and nobody looks at its stack.
-        command.env("NEXTEST_PROFILE", "mutants").env("CARGO_PROFILE_DEV_DEBUG", "none");
+        command
+            .env("NEXTEST_PROFILE", "mutants")
+            .env("CARGO_PROFILE_DEV_DEBUG", "none")
+            .env("RUST_BACKTRACE", "0");
         let mut child = command.stdin(Stdio::null()).spawn().context("starting cargo-mutants")?;
         let deadline = minutes.map(|minutes| Instant::now() + Duration::from_secs(minutes * 60));
         let status = loop {
