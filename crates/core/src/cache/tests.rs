@@ -95,6 +95,29 @@ fn a_fresh_writer_keeps_others_away_and_a_stale_one_does_not() {
 }
 
 #[test]
+fn a_pool_grows_and_never_shrinks() {
+    let (mut cache, scope, hashes) = (cache(1), scope("", 1), prompt(1, 3));
+    assert_eq!(cache.reserve(&scope, &hashes, 0..3, 0).reserved.len(), 1);
+    cache.grow(2 * ALIGN);
+    cache.grow(ALIGN);
+    assert_eq!(cache.usage(), (ALIGN, 2 * ALIGN));
+    assert_eq!(cache.reserve(&scope, &hashes, 1..3, 0).reserved.len(), 1);
+}
+
+#[test]
+fn who_writes_a_chunk_can_be_asked_while_it_is_fresh() {
+    let (mut cache, scope, hashes) = (cache(2), scope("", 1), prompt(1, 2));
+    let entry = cache.reserve(&scope, &hashes, 0..1, 5).reserved[0].entry;
+    assert_eq!((cache.chunk(entry), cache.writer(&scope, &hashes[0], 5)), (Some(hashes[0]), Some(entry)));
+    assert_eq!(cache.writer(&scope, &hashes[1], 5), None);
+    assert_eq!(cache.writer(&scope, &hashes[0], 30_005), None, "nobody waits for it any more");
+    cache.commit(entry);
+    assert_eq!((cache.chunk(entry), cache.writer(&scope, &hashes[0], 5)), (Some(hashes[0]), None));
+    assert!(cache.remove_unleased(entry));
+    assert_eq!(cache.chunk(entry), None);
+}
+
+#[test]
 fn a_full_pool_evicts_for_a_store_but_never_what_is_leased() {
     let (mut cache, scope) = (cache(4), scope("", 1));
     let (kept, old, new) = (prompt(1, 2), prompt(2, 2), prompt(3, 2));

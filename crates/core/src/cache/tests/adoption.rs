@@ -44,6 +44,9 @@ fn adoption_beyond_a_quota_is_evicted_afterwards() {
     }
     cache.touch(&a, &hashes);
     assert_eq!((cache.evict_over_quota(64), hit(&mut cache, &a, &hashes)), (2, 2));
+    let last = cache.adopt(&a, hashes[2], 2, 7 * ALIGN, 0).expect("there is room");
+    cache.commit(last);
+    assert_eq!(cache.evict_over_quota(64), 1, "one is enough to be over it");
 }
 
 #[test]
