@@ -2,8 +2,14 @@
 
 use std::fmt::{self, Write as _};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
+
+/// Share of the mutants that have to be killed, in percent.
+const KILLED_MIN: usize = 90;
+
+/// When time allowed for fewer mutants than there are, as many must count for their share to say something.
+const SAMPLE_MIN: usize = 20;
 
 /// A change that cargo-mutants can make.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,6 +114,24 @@ impl<'a> Verdict<'a> {
         self.killed + self.survived.len()
     }
 
+    /// Fails when too many of them survived.
+    pub(super) fn judge(&self, wanted: usize) -> Result<()> {
+        if self.tried() < wanted && self.counted() < SAMPLE_MIN {
+            eprintln!("    too few were tried to judge the tests by");
+            return Ok(());
+        }
+        ensure!(
+            self.killed * 100 >= self.counted() * KILLED_MIN,
+            "less than {KILLED_MIN} % of the mutants were killed"
+        );
+        Ok(())
+    }
+
+    /// Mutants that were made at all.
+    fn tried(&self) -> usize {
+        self.counted() + self.equivalent + self.unviable
+    }
+
     /// The survivors, and the score in one line.
     pub(super) fn summary(&self, wanted: usize) -> String {
         let mut text = String::new();
@@ -116,7 +140,7 @@ impl<'a> Verdict<'a> {
         }
         let Self { killed, equivalent, unviable, .. } = self;
         let share = (killed * 100).checked_div(self.counted()).unwrap_or(100);
-        let tried = self.counted() + equivalent + unviable;
+        let tried = self.tried();
         _ = write!(
             text,
             "{killed} of {} killed ({share} %), {equivalent} equivalent, {unviable} do not compile",
@@ -166,6 +190,18 @@ mod tests {
         let verdict = Verdict::of(&outcomes, &equivalents);
         assert_eq!((verdict.counted(), verdict.equivalent), (2, 1));
         assert!(verdict.killed_after_all.is_empty(), "one is not killed, the other not of this run");
+    }
+
+    #[test]
+    fn a_share_is_judged_unless_it_is_of_a_few_out_of_many() {
+        let outcomes = outcomes();
+        let verdict = Verdict::of(&outcomes, &[]);
+        verdict.judge(4).unwrap_err();
+        verdict.judge(5).unwrap();
+        let many = vec![outcomes; 10].concat();
+        let verdict = Verdict::of(&many, &[]);
+        verdict.judge(1000).unwrap_err();
+        Verdict::of(&many, &[entry("replace f")]).judge(1000).unwrap();
     }
 
     #[test]

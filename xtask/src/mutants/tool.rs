@@ -22,6 +22,14 @@ const SCOPE: [&str; 7] = [
     "crates/supervise/src/lifecycle/**",
 ];
 
+/// Whether mutants are made of a file, named as git does.
+pub(super) fn is_in_scope(file: &str) -> bool {
+    SCOPE.iter().any(|scope| match scope.strip_suffix("**") {
+        Some(folder) => file.starts_with(folder),
+        None => file == *scope,
+    })
+}
+
 /// The release that is installed; another one that is there already is used as it is.
 const VERSION: &str = "27.1.0";
 
@@ -117,5 +125,26 @@ impl Tool {
         let path = shell::root().join(FOLDER).join("mutants.out/outcomes.json");
         let text = std::fs::read_to_string(&path).with_context(|| format!("reading `{}`", path.display()))?;
         outcomes::parse(&text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_in_scope_by_its_folder_or_its_name() {
+        assert!(is_in_scope("crates/core/src/lease.rs"));
+        assert!(is_in_scope("crates/supervise/src/lifecycle.rs"));
+        assert!(!is_in_scope("crates/core/tests/lease.rs"));
+        assert!(!is_in_scope("CHANGELOG.md"));
+    }
+
+    #[test]
+    fn every_part_of_the_scope_is_there() {
+        for scope in SCOPE {
+            let path = shell::root().join(scope.trim_end_matches("/**"));
+            assert!(path.exists(), "`{}` is gone", path.display());
+        }
     }
 }
