@@ -2,12 +2,13 @@
 
 #![no_main]
 
-use larder_storage::{FILE_NAME_BYTES_MAX, KeyDecoder, Seal};
+use larder_storage::{FILE_NAME_BYTES_MAX, KeyDecoder, Seal, conformance};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
-    if let Some(seal) = Seal::decode(data) {
-        assert_eq!(seal.encode(), data);
+    let key = conformance::object_key(0);
+    if let Some(seal) = Seal::decode(data, &key) {
+        assert_eq!(Seal::decode(&seal.encode(&key), &key), Some(seal));
     }
     let Ok(name) = std::str::from_utf8(data) else { return };
     let decoder = KeyDecoder::default();

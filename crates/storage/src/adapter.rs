@@ -129,25 +129,35 @@ pub struct Seal {
 impl Seal {
     /// Bytes of the encoded form.
     pub const ENCODED_LEN: usize = 20;
-    const MAGIC: [u8; 4] = *b"LSL1";
+    const MAGIC: [u8; 4] = *b"LSL2";
+    /// Of seals that are not bound to a key.
+    const MAGIC_UNBOUND: [u8; 4] = *b"LSL1";
 
-    /// The form backends keep: a version mark, then both numbers in little endian.
+    /// The form backends keep: a version mark, then both numbers in little endian. The checksum is bound to the key, so that bytes
+    /// which come back under another one, from files that changed places say, are not taken for its own.
     #[must_use]
-    pub fn encode(&self) -> [u8; Self::ENCODED_LEN] {
+    pub fn encode(&self, key: &Key) -> [u8; Self::ENCODED_LEN] {
         let mut bytes = [0; Self::ENCODED_LEN];
         bytes[..4].copy_from_slice(&Self::MAGIC);
-        bytes[4..12].copy_from_slice(&self.checksum.to_le_bytes());
+        bytes[4..12].copy_from_slice(&(self.checksum ^ key.fingerprint()).to_le_bytes());
         bytes[12..].copy_from_slice(&self.layout.to_le_bytes());
         bytes
     }
 
-    /// Reads the form [`encode`](Self::encode) writes; none for anything else.
+    /// Reads the form that [`encode`](Self::encode) writes, or wrote when seals were not bound to keys; none for anything else. A
+    /// seal of another key is read as one of other bytes.
     #[must_use]
-    pub fn decode(bytes: &[u8]) -> Option<Self> {
-        let rest = bytes.strip_prefix(&Self::MAGIC)?;
+    pub fn decode(bytes: &[u8], key: &Key) -> Option<Self> {
+        let (magic, rest) = bytes.split_first_chunk::<4>()?;
+        let binding = match *magic {
+            Self::MAGIC => key.fingerprint(),
+            Self::MAGIC_UNBOUND => 0,
+            _ => return None,
+        };
         let (checksum, layout) = rest.split_first_chunk::<8>()?;
         let layout: [u8; 8] = layout.try_into().ok()?;
-        Some(Self { checksum: u64::from_le_bytes(*checksum), layout: u64::from_le_bytes(layout) })
+        let checksum = u64::from_le_bytes(*checksum) ^ binding;
+        Some(Self { checksum, layout: u64::from_le_bytes(layout) })
     }
 }
 
@@ -265,6 +275,7 @@ pub(crate) fn all_failed<T>(count: usize, error: &Error) -> Vec<KeyResult<T>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::conformance::object_key;
 
     #[test]
     fn what_is_found_fits_its_length_and_the_padding_its_writer_may_have_added() {
@@ -278,13 +289,29 @@ mod tests {
 
     #[test]
     fn seals_come_back_and_nothing_else_is_one() {
+        let key = object_key(0);
         let seal = Seal { checksum: 0x0123_4567_89ab_cdef, layout: 42 };
-        let bytes = seal.encode();
-        assert_eq!(bytes[..6], *b"LSL1\xef\xcd", "little endian after the mark");
-        assert_eq!(Seal::decode(&bytes), Some(seal));
+        let bytes = seal.encode(&key);
+        assert_eq!((&bytes[..4], bytes[12]), (&b"LSL2"[..], 42), "little endian after the mark");
+        assert_eq!(Seal::decode(&bytes, &key), Some(seal));
         for len in 0..bytes.len() {
-            assert_eq!(Seal::decode(&bytes[..len]), None);
+            assert_eq!(Seal::decode(&bytes[..len], &key), None);
         }
-        assert_eq!(Seal::decode(&[0; Seal::ENCODED_LEN]), None);
+        assert_eq!(Seal::decode(&[0; Seal::ENCODED_LEN], &key), None);
+    }
+
+    #[test]
+    fn the_seal_of_one_key_vouches_for_no_bytes_of_another() {
+        let seal = Seal { checksum: 7, layout: 42 };
+        let bytes = seal.encode(&object_key(0));
+        let others = Seal::decode(&bytes, &object_key(1)).unwrap();
+        assert_eq!(others.layout, 42);
+        assert_ne!(others.checksum, 7);
+    }
+
+    #[test]
+    fn seals_from_before_they_were_bound_to_keys_are_still_read() {
+        let bytes = b"LSL1\x07\0\0\0\0\0\0\0\x2a\0\0\0\0\0\0\0";
+        assert_eq!(Seal::decode(bytes, &object_key(3)), Some(Seal { checksum: 7, layout: 42 }));
     }
 }

@@ -9,6 +9,7 @@ use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use larder_core::name::{NameError, check_cache_salt, check_model_name};
+use xxhash_rust::xxh3::xxh3_64;
 
 /// Longest file name in bytes a Linux file system takes.
 pub const FILE_NAME_BYTES_MAX: usize = 255;
@@ -107,6 +108,12 @@ impl Key {
         name.push('@');
         self.push_tail(&mut name);
         name
+    }
+
+    /// A number that hardly any other key has.
+    #[must_use]
+    pub(crate) fn fingerprint(&self) -> u64 {
+        xxh3_64(self.wire_name().as_bytes())
     }
 
     /// The chunk hash as lowercase hexadecimal.

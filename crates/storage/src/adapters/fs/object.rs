@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use super::options::{FsOptions, FsyncPolicy};
 use crate::adapter::Seal;
 use crate::buffer::LentBuffer;
+use crate::key::Key;
 
 /// The attribute a seal is kept in.
 const SEAL_XATTR: &str = "user.larder.seal";
@@ -21,6 +22,9 @@ const DIRECT_BLOCK: usize = 4096;
 
 /// Attempts to create a file that sweepers keep removing; each loses a race of microseconds.
 const CREATE_ATTEMPTS_MAX: usize = 8;
+
+/// A seal as it is kept.
+pub(super) type SealBytes = [u8; Seal::ENCODED_LEN];
 
 /// The wishes of the configuration and what the file system turned out to grant.
 #[derive(Debug)]
@@ -69,7 +73,7 @@ impl ObjectIo {
         &self,
         path: &Path,
         buffer: &dyn LentBuffer,
-        seal: Option<Seal>,
+        seal: Option<SealBytes>,
     ) -> io::Result<File> {
         let mut options = OpenOptions::new();
         options.write(true).create_new(true).mode(0o644);
@@ -110,7 +114,12 @@ impl ObjectIo {
 
     /// Opens a file for reading into `buffer`. What is no regular file is refused: it is nothing we wrote, and opening or
     /// reading it might never end.
-    pub(super) fn open_object(&self, path: &Path, buffer: &dyn LentBuffer) -> io::Result<ObjectFile> {
+    pub(super) fn open_object(
+        &self,
+        path: &Path,
+        key: &Key,
+        buffer: &dyn LentBuffer,
+    ) -> io::Result<ObjectFile> {
         let (file, is_direct) = self.open(OpenOptions::new().read(true), path, buffer)?;
         let bytes = regular_len(&file)?;
         if let Some(ahead) = self.read_ahead_bytes.filter(|_| !is_direct) {
@@ -118,14 +127,14 @@ impl ObjectIo {
             let _ =
                 rustix::fs::fadvise(&file, 0, std::num::NonZeroU64::new(ahead.min(bytes)), Advice::WillNeed);
         }
-        let seal = read_seal(&file);
+        let seal = read_seal(&file, key);
         Ok(ObjectFile { file, is_direct, bytes, seal })
     }
 
     /// What a writer kept beside an object.
-    pub(super) fn seal_of(&self, path: &Path) -> io::Result<Option<Seal>> {
+    pub(super) fn seal_of(&self, path: &Path, key: &Key) -> io::Result<Option<Seal>> {
         let file = open_regular(path)?;
-        Ok(read_seal(&file))
+        Ok(read_seal(&file, key))
     }
 
     /// Fills `buffer` from the start of a file.
@@ -188,11 +197,11 @@ impl ObjectIo {
         Ok((open_with(options, SAFE_FLAGS, path)?, false))
     }
 
-    fn attach_seal(&self, file: &File, seal: Seal) -> io::Result<()> {
+    fn attach_seal(&self, file: &File, seal: SealBytes) -> io::Result<()> {
         if self.is_seal_refused() {
             return Ok(());
         }
-        match rustix::fs::fsetxattr(file, SEAL_XATTR, &seal.encode(), XattrFlags::empty()) {
+        match rustix::fs::fsetxattr(file, SEAL_XATTR, &seal, XattrFlags::empty()) {
             Ok(()) => Ok(()),
             Err(Errno::NOTSUP) => {
                 self.is_seal_refused.store(true, Ordering::Relaxed);
@@ -242,28 +251,29 @@ fn leave_direct(file: &File) -> io::Result<()> {
     Ok(rustix::fs::fcntl_setfl(file, flags - OFlags::DIRECT)?)
 }
 
-fn read_seal(file: &File) -> Option<Seal> {
+fn read_seal(file: &File, key: &Key) -> Option<Seal> {
     let mut bytes = [0_u8; Seal::ENCODED_LEN];
     // Anything but a whole seal counts as none: the object is then simply unverified.
     let len = rustix::fs::fgetxattr(file, SEAL_XATTR, &mut bytes[..]).ok()?;
-    Seal::decode(&bytes[..len])
+    Seal::decode(&bytes[..len], key)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::buffer::HeapBuffer;
+    use crate::conformance::object_key;
 
     fn round_trip(use_odirect: bool, len: usize) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("object");
         let io = ObjectIo::new(&FsOptions { use_odirect, ..FsOptions::new(dir.path()) });
         let bytes: Vec<u8> = (0..len).map(|i| u8::try_from(i % 251).unwrap()).collect();
-        let seal = Seal { checksum: 1, layout: 2 };
+        let seal = Seal { checksum: 1, layout: 2 }.encode(&object_key(0));
         drop(io.create(&path, &*HeapBuffer::copy_of(&bytes), Some(seal)).unwrap());
         assert_eq!(std::fs::read(&path).unwrap(), bytes);
         let back = HeapBuffer::zeroed(len);
-        let object = io.open_object(&path, &*back).unwrap();
+        let object = io.open_object(&path, &object_key(0), &*back).unwrap();
         io.read(&object, &*back).unwrap();
         assert_eq!(back.to_vec(), bytes);
         assert_eq!(object.seal.is_some(), !io.is_seal_refused());
@@ -301,7 +311,7 @@ mod tests {
         // No file but a regular one may have attributes of users.
         make_fifo(&dir.path().join("fifo"));
         let fifo = OpenOptions::new().read(true).write(true).open(dir.path().join("fifo")).unwrap();
-        io.attach_seal(&fifo, Seal { checksum: 1, layout: 2 }).unwrap();
+        io.attach_seal(&fifo, Seal { checksum: 1, layout: 2 }.encode(&object_key(0))).unwrap();
         assert!(!io.is_seal_refused());
     }
 
@@ -317,10 +327,10 @@ mod tests {
         std::os::unix::fs::symlink(path("file"), path("link-to-file")).unwrap();
         std::os::unix::net::UnixListener::bind(path("socket")).unwrap();
         for name in ["directory", "fifo", "link-to-fifo", "link-to-file", "socket"] {
-            let refused = io.open_object(&path(name), &*HeapBuffer::zeroed(5)).err().unwrap();
+            let refused = io.open_object(&path(name), &object_key(0), &*HeapBuffer::zeroed(5)).err().unwrap();
             assert_eq!(refused.to_string(), "it is no regular file", "{name}");
         }
-        assert_eq!(io.open_object(&path("file"), &*HeapBuffer::zeroed(5)).unwrap().bytes, 5);
+        assert_eq!(io.open_object(&path("file"), &object_key(0), &*HeapBuffer::zeroed(5)).unwrap().bytes, 5);
     }
 
     /// Memory that can't be moved directly, as on some file systems none can, though they let files be opened for it.
@@ -375,7 +385,7 @@ mod tests {
         let (writing, reading) = (ObjectIo::new(&options), ObjectIo::new(&options));
         drop(writing.create(&path, &source, None).unwrap());
         let back = Indirect(HeapBuffer::zeroed(bytes.len()));
-        let object = reading.open_object(&path, &back).unwrap();
+        let object = reading.open_object(&path, &object_key(0), &back).unwrap();
         reading.read(&object, &back).unwrap();
         assert_eq!(back.0.to_vec(), bytes);
         assert!(writing.is_direct_refused() && reading.is_direct_refused());

@@ -145,7 +145,7 @@ impl Store {
             return Ok(false);
         }
         let path = self.files.object(key, entry.note)?;
-        match self.io.seal_of(&path) {
+        match self.io.seal_of(&path, key) {
             Ok(seal) => Ok(seal.is_none()),
             Err(error) if is_nothing_there(&error) => Ok(false),
             Err(error) => Err(Failure::io(format!("look at `{}`", path.display()), &error)),
@@ -161,7 +161,7 @@ impl Store {
         let mut publish = || -> Result<(), Failure> {
             let file = self
                 .io
-                .create(&tmp, &*item.buffer, item.seal)
+                .create(&tmp, &*item.buffer, item.seal.map(|seal| seal.encode(&item.key)))
                 .map_err(|error| Failure::io(attempt("write"), &error))?;
             let _stripe = self.stripe(&item.key);
             fs::rename(&tmp, path).map_err(|error| Failure::io(attempt("rename"), &error))?;
@@ -261,7 +261,7 @@ impl Store {
         };
         for shards in candidates {
             let path = self.files.object(&item.key, shards)?;
-            match self.io.open_object(&path, &*item.buffer) {
+            match self.io.open_object(&path, &item.key, &*item.buffer) {
                 Ok(object) => return Ok(Some(object)),
                 Err(error) if is_nothing_there(&error) => {}
                 Err(error) => {

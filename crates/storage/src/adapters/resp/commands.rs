@@ -120,7 +120,7 @@ impl Dialect {
         is_asking: bool,
     ) -> io::Result<()> {
         // Without a seal, no bytes: they decode to none.
-        let seal = item.seal.map(|seal| seal.encode().to_vec()).unwrap_or_default();
+        let seal = item.seal.map(|seal| seal.encode(&item.key).to_vec()).unwrap_or_default();
         let seal_name = self.seal_name(name);
         let args = if seal_name.is_some() { 5 } else { 3 };
         let mut head = asking(is_asking);
@@ -218,7 +218,7 @@ impl Dialect {
             }
             let fetched = connection.fetch(&*item.buffer)?;
             let seal = match is_sealed.then(|| connection.reply()).transpose()? {
-                Some(Reply::Bytes(bytes)) => Seal::decode(&bytes),
+                Some(Reply::Bytes(bytes)) => Seal::decode(&bytes, &item.key),
                 _ => None,
             };
             answers.push(Answer::Done(match fetched {

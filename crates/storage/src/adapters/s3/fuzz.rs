@@ -31,5 +31,5 @@ pub fn listing(text: &str) {
 
 /// Reads a seal as it stands in a header.
 pub fn seal(text: &str) -> Option<Seal> {
-    super::session::decode_seal(text)
+    super::session::decode_seal(text, &crate::conformance::object_key(0))
 }

@@ -120,7 +120,7 @@ impl Session {
             return Ok(Stored { bytes_written: 0 });
         }
         let part_bytes = self.shared.options.part_bytes.max(PART_BYTES_MIN).max(len.div_ceil(PARTS_MAX));
-        let seal: Vec<_> = item.seal.map(|seal| (SEAL_HEADER, hex(&seal.encode()))).into_iter().collect();
+        let seal: Vec<_> = item.seal.map(|seal| (SEAL_HEADER, hex(&seal.encode(&item.key)))).into_iter().collect();
         if len <= part_bytes {
             let request = Request { headers: seal, ..self.object("PUT", &item.key)? };
             self.ask(&request, Payload::Lent(&*item.buffer, 0..len))?;
@@ -189,7 +189,7 @@ impl Session {
             }
             let response = self.fetch(&request, item, range)?;
             if version.is_none() {
-                seal = response.header(SEAL_HEADER).and_then(decode_seal);
+                seal = response.header(SEAL_HEADER).and_then(|text| decode_seal(text, &item.key));
             }
             version = response.header("etag").map(str::to_owned);
         }
@@ -314,11 +314,11 @@ fn total(response: &Response) -> Option<u64> {
     }
 }
 
-pub(super) fn decode_seal(text: &str) -> Option<Seal> {
+pub(super) fn decode_seal(text: &str, key: &Key) -> Option<Seal> {
     let bytes: Option<Vec<u8>> = (0..text.len() / 2)
         .map(|index| text.get(index * 2..index * 2 + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok()))
         .collect();
-    Seal::decode(&bytes?)
+    Seal::decode(&bytes?, key)
 }
 
 /// A name below the prefix; a salt in front must be the key's own.
