@@ -46,16 +46,15 @@ impl Files {
     pub(super) fn open(options: &FsOptions) -> Result<Self, Failure> {
         let base = options.base_path.clone();
         let tmp_dir = match &options.relative_tmp_dir {
-            Some(relative) if !is_inside(relative) => {
-                let text = format!("temporary directory `{}` leaves the base path", relative.display());
-                return Err(Failure::permanent(FailureKind::Invalid, text));
-            }
-            Some(relative) if !relative.as_os_str().is_empty() => Some(base.join(relative)),
-            _ => None,
+            Some(relative) => below(relative)?.map(|relative| base.join(relative)),
+            None => None,
         };
         for dir in [Some(&base), tmp_dir.as_ref()].into_iter().flatten() {
             fs::create_dir_all(dir)
                 .map_err(|error| Failure::io(format!("create directory `{}`", dir.display()), &error))?;
+        }
+        if let Some(dir) = &tmp_dir {
+            check_apart(&base, dir)?;
         }
         let life = RandomState::new().hash_one(std::process::id());
         Ok(Self { base, tmp_dir, shards: options.path_shards, life, tmp_sequence: AtomicU64::new(0) })
@@ -155,8 +154,39 @@ pub(super) fn is_shard_dir(name: &OsStr) -> bool {
     name.len() == 2 && name.iter().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(byte))
 }
 
-fn is_inside(relative: &Path) -> bool {
-    relative.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
+/// The same path without what means no directory; none if nothing is left.
+fn below(relative: &Path) -> Result<Option<PathBuf>, Failure> {
+    let is_part = |part: &Component| *part != Component::CurDir;
+    let parts: PathBuf = relative.components().filter(is_part).collect();
+    if parts.components().any(|part| !matches!(part, Component::Normal(_))) {
+        return Err(unfit(relative, "leaves the base path"));
+    }
+    Ok(Some(parts).filter(|parts| !parts.as_os_str().is_empty()))
+}
+
+/// Fails for a temporary directory that objects are kept in, by whatever name: what is old in it is swept.
+fn check_apart(base: &Path, dir: &Path) -> Result<(), Failure> {
+    let real = |path: &Path| {
+        path.canonicalize()
+            .map_err(|error| Failure::io(format!("look at directory `{}`", path.display()), &error))
+    };
+    let (real_base, real_dir) = (real(base)?, real(dir)?);
+    let below = real_dir.strip_prefix(&real_base).map_err(|_| unfit(dir, "leaves the base path"))?;
+    match below.components().next() {
+        Some(first) if is_shard_dir(first.as_os_str()) || first.as_os_str() == QUARANTINE_DIR => {
+            Err(unfit(dir, "is one that objects are kept in"))
+        }
+        Some(_) => Ok(()),
+        None => Err(unfit(dir, "is the base path")),
+    }
+}
+
+fn unfit(dir: &Path, why: &str) -> Failure {
+    let text = format!(
+        "temporary directory `{}` {why}\nhint: name a directory of its own, such as `tmp`",
+        dir.display()
+    );
+    Failure::permanent(FailureKind::Invalid, text)
 }
 
 #[cfg(test)]
@@ -185,6 +215,25 @@ mod tests {
             let options = FsOptions { relative_tmp_dir: Some(outside.into()), ..FsOptions::new(dir.path()) };
             assert_eq!(Files::open(&options).unwrap_err().kind, FailureKind::Invalid, "{outside}");
         }
+    }
+
+    #[test]
+    fn no_directory_that_objects_are_in_is_taken_for_unfinished_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = |relative: &str| {
+            let options = FsOptions { relative_tmp_dir: Some(relative.into()), ..FsOptions::new(dir.path()) };
+            Files::open(&options).map(|files| files.tmp_dir().map(Path::to_owned))
+        };
+        for same in ["", ".", "./", "./."] {
+            assert_eq!(open(same).unwrap(), None, "`{same}` is where objects are");
+        }
+        assert_eq!(open("./tmp/x").unwrap(), Some(dir.path().join("tmp/x")));
+        std::os::unix::fs::symlink(".", dir.path().join("here")).unwrap();
+        std::os::unix::fs::symlink("/", dir.path().join("away")).unwrap();
+        for unfit in ["00", "ab/cd", ".quarantine", "here", "away"] {
+            assert_eq!(open(unfit).unwrap_err().kind, FailureKind::Invalid, "{unfit}");
+        }
+        assert!(open("abc").is_ok());
     }
 
     #[test]
