@@ -3,6 +3,7 @@
 pub mod fs;
 mod link;
 pub mod mock;
+mod quote;
 mod remote;
 pub mod resp;
 pub mod s3;

@@ -4,9 +4,13 @@ use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 
 use super::commands::Command;
 use super::options::{Node, RespOptions};
-use super::reply::{BulkHeader, Reply, read_array_header, read_bulk_header, read_end, read_reply};
+use super::reply::{
+    BulkHeader, LOGIN_HINT, Reply, read_array_header, read_bulk_header, read_end, read_reply,
+};
+use crate::adapters::quote::quote_without;
 use crate::adapters::stream::{Connector, Stream};
 use crate::buffer::LentBuffer;
+use crate::config::Secret;
 
 /// Bytes read ahead of a reply: enough for many small ones, little to copy of a large one.
 const READ_AHEAD_BYTES: usize = 8192;
@@ -40,11 +44,10 @@ impl Connection {
             } else {
                 Command::new("AUTH").arg(&options.username).arg(password.expose())
             };
-            connection.expect_ok("authenticate", &auth)?;
+            connection.authenticate(&auth, password)?;
         }
         if options.database != 0 {
-            connection
-                .expect_ok("select database", &Command::new("SELECT").arg(options.database.to_string()))?;
+            connection.select(options.database)?;
         }
         Ok(connection)
     }
@@ -114,18 +117,26 @@ impl Connection {
         Ok(Fetched::Filled)
     }
 
-    fn expect_ok(&mut self, attempt: &str, command: &Command) -> io::Result<()> {
-        self.send(&command.encode())?;
+    fn authenticate(&mut self, auth: &Command, password: &Secret) -> io::Result<()> {
+        self.send(&auth.encode())?;
+        let answered = match self.reply()? {
+            Reply::Text(_) => return Ok(()),
+            Reply::Error(error) => {
+                format!("server answered `{}`\nhint: {LOGIN_HINT}", quote_without(&error, password))
+            }
+            other => format!("unexpected reply `{}`", quote_without(&other.summary(), password)),
+        };
+        Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("authenticate: {answered}")))
+    }
+
+    fn select(&mut self, database: u32) -> io::Result<()> {
+        self.send(&Command::new("SELECT").arg(database.to_string()).encode())?;
         match self.reply()? {
             Reply::Text(_) => Ok(()),
-            Reply::Error(error) => Err(io::Error::new(
-                io::ErrorKind::PermissionDenied,
-                format!("{attempt}: server answered `{error}`"),
-            )),
-            other => Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                format!("{attempt}: unexpected reply `{}`", other.summary()),
-            )),
+            other => {
+                let text = format!("select database {database}: server answered `{}`", other.summary());
+                Err(io::Error::new(io::ErrorKind::PermissionDenied, text))
+            }
         }
     }
 }

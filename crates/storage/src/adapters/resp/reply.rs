@@ -3,7 +3,11 @@
 use std::io::{self, BufRead, Read};
 
 use super::options::Node;
+use crate::adapters::quote::quote;
 use crate::error::{Failure, FailureKind};
+
+/// What to do about a server that does not take us for whom we should be.
+pub(super) const LOGIN_HINT: &str = "check `username` and `password`, and what the server lets that user do";
 
 /// Longest line of a reply; errors and numbers are far shorter.
 const LINE_BYTES_MAX: u64 = 64 * 1024;
@@ -12,8 +16,6 @@ const BULK_BYTES_MAX: usize = 16 << 20;
 const REPLY_BYTES_MAX: usize = 64 << 20;
 /// Most elements of an array.
 const ARRAY_MAX: usize = 1 << 20;
-/// Characters of a line that go into a message.
-const SUMMARY_CHARS: usize = 80;
 /// Deepest nesting of arrays.
 const DEPTH_MAX: usize = 8;
 
@@ -31,10 +33,9 @@ pub(super) enum Reply {
 impl Reply {
     /// The reply in a few words, for messages: it may be large.
     pub(super) fn summary(&self) -> String {
-        let start = |text: &str| text.chars().take(SUMMARY_CHARS).collect::<String>();
         match self {
-            Self::Text(text) => start(text),
-            Self::Error(text) => format!("error {}", start(text)),
+            Self::Text(text) => quote(text),
+            Self::Error(text) => format!("error {}", quote(text)),
             Self::Integer(number) => number.to_string(),
             Self::Bytes(bytes) => format!("string of {} bytes", bytes.len()),
             Self::Nil => "nil".to_owned(),
@@ -144,10 +145,7 @@ fn length(text: &str, max: usize) -> io::Result<Option<usize>> {
 }
 
 fn protocol(what: &str, text: &str) -> io::Error {
-    io::Error::new(
-        io::ErrorKind::InvalidData,
-        format!("malformed {what} `{}`", text.chars().take(SUMMARY_CHARS).collect::<String>().escape_debug()),
-    )
+    io::Error::new(io::ErrorKind::InvalidData, format!("malformed {what} `{}`", quote(text)))
 }
 
 /// Where a cluster says a key is.
@@ -177,10 +175,12 @@ pub(super) fn redirect(error: &str, answered: &Node) -> Option<Redirect> {
 
 /// What a server's error means to a caller.
 pub(super) fn server_failure(attempt: &str, error: &str) -> Failure {
-    let text = format!("{attempt}: server answered `{error}`");
+    let text = format!("{attempt}: server answered `{}`", quote(error));
     match error.split(' ').next().unwrap_or_default() {
         "OOM" => Failure::permanent(FailureKind::Full, text),
-        "NOAUTH" | "WRONGPASS" | "NOPERM" => Failure::permanent(FailureKind::Refused, text),
+        "NOAUTH" | "WRONGPASS" | "NOPERM" => {
+            Failure::permanent(FailureKind::Refused, format!("{text}\nhint: {LOGIN_HINT}"))
+        }
         "LOADING" | "BUSY" | "TRYAGAIN" | "CLUSTERDOWN" | "MASTERDOWN" | "READONLY" | "MOVED" | "ASK" => {
             Failure::retryable(FailureKind::Unavailable, text)
         }

@@ -10,6 +10,7 @@ use super::options::Node;
 use super::reply::{Redirect, Reply};
 use crate::adapter::KeyResult;
 use crate::adapters::link::Link;
+use crate::adapters::quote::quote;
 use crate::error::{Error, Failure, FailureKind};
 use crate::key::Key;
 
@@ -160,7 +161,7 @@ impl Session {
             });
             match asked {
                 Ok(Reply::Error(error)) => {
-                    let text = format!("server `{node}` is no cluster: `{error}`");
+                    let text = format!("server `{node}` is no cluster: `{}`", quote(&error));
                     last = Failure::permanent(FailureKind::Io, text);
                 }
                 Ok(reply) => match SlotMap::read(&reply, &node) {

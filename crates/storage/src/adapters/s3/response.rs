@@ -2,6 +2,8 @@
 
 use std::io::{self, BufRead, Read as _};
 
+use crate::adapters::quote::quote;
+
 /// Longest line of a response head.
 const LINE_BYTES_MAX: u64 = 16 * 1024;
 /// Most header lines, and most lines after a chunked body.
@@ -144,15 +146,12 @@ fn read_line(source: &mut impl BufRead) -> io::Result<String> {
     let text = String::from_utf8_lossy(&line);
     match text.strip_suffix('\n') {
         Some(text) => Ok(text.strip_suffix('\r').unwrap_or(text).to_owned()),
-        None => Err(malformed("line", &text.chars().take(40).collect::<String>())),
+        None => Err(malformed("line", &text)),
     }
 }
 
 fn malformed(what: &str, text: &str) -> io::Error {
-    io::Error::new(
-        io::ErrorKind::InvalidData,
-        format!("malformed response: {what} `{}`", text.escape_debug()),
-    )
+    io::Error::new(io::ErrorKind::InvalidData, format!("malformed response: {what} `{}`", quote(text)))
 }
 
 #[cfg(test)]
