@@ -193,6 +193,43 @@ async fn all_ranges_of_an_object_are_of_one_version() {
 }
 
 #[tokio::test]
+async fn a_part_of_another_version_is_refused_even_if_the_store_does_not() {
+    let first =
+        "HTTP/1.1 206 OK\r\netag: \"v1\"\r\ncontent-range: bytes 0-3/8\r\ncontent-length: 4\r\n\r\nabcd";
+    let other =
+        "HTTP/1.1 206 OK\r\netag: \"v2\"\r\ncontent-range: bytes 4-7/8\r\ncontent-length: 4\r\n\r\nefgh";
+    let (port, serving) = scripted(vec![first, other]);
+    let options = S3Options { part_bytes: 4, workers: 1, ..options(port, "b") };
+    let loaded = S3Adapter::new(options).unwrap().load(load_items(0..1, 8).0).await;
+    assert!(failure(&loaded[0]).text.contains("replaced"), "{loaded:?}");
+    serving.join().unwrap();
+}
+
+#[tokio::test]
+async fn another_part_than_the_one_asked_for_is_not_taken_for_it() {
+    let first = "HTTP/1.1 206 OK\r\ncontent-range: bytes 0-3/8\r\ncontent-length: 4\r\n\r\nabcd";
+    let (port, serving) = scripted(vec![first, first]);
+    let options = S3Options { part_bytes: 4, workers: 1, ..options(port, "b") };
+    let loaded = S3Adapter::new(options).unwrap().load(load_items(0..1, 8).0).await;
+    assert!(failure(&loaded[0]).text.contains("another part"), "{loaded:?}");
+    serving.join().unwrap();
+}
+
+/// The answer to a `HEAD` has no body, and with some stores the status of a bad request.
+#[tokio::test]
+async fn a_lookup_with_an_expired_token_is_a_refusal_that_says_so() {
+    let head = "HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n";
+    let get =
+        "HTTP/1.1 400 Bad Request\r\ncontent-length: 40\r\n\r\n<Error><Code>ExpiredToken</Code></Error>";
+    let (port, serving) = scripted(vec![head, get]);
+    let adapter = S3Adapter::new(options(port, "b")).unwrap();
+    let found = adapter.lookup_and_lock(vec![object_key(0)]).await;
+    assert_eq!(failure(&found[0]).kind, FailureKind::Refused, "{found:?}");
+    assert!(failure(&found[0]).text.contains("`ExpiredToken`\nhint: "), "{found:?}");
+    assert!(serving.join().unwrap()[1].starts_with("get "));
+}
+
+#[tokio::test]
 async fn a_store_that_drips_holds_nobody_for_long() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();

@@ -9,6 +9,7 @@ mod adapter;
 pub mod fuzz;
 mod http;
 mod options;
+mod refusal;
 mod response;
 mod session;
 mod sign;

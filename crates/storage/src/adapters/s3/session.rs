@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use super::http::{HttpConnection, Payload};
 use super::options::{PART_BYTES_MIN, PARTS_MAX, S3Options};
+use super::refusal::{refused, unexpected};
 use super::response::{Body, Response};
 use super::sign::{Request, hex, signed_headers};
 use super::xml;
@@ -21,8 +22,6 @@ use crate::key::{Key, KeyDecoder};
 
 /// The user metadata a seal is kept in.
 const SEAL_HEADER: &str = "x-amz-meta-larder-seal";
-/// Longest error code that goes into a message.
-const CODE_CHARS_MAX: usize = 64;
 const UNSIGNED: &str = "UNSIGNED-PAYLOAD";
 /// What our page tokens start with; the rest is the store's own.
 const TOKEN_PREFIX: &str = "s3.";
@@ -110,7 +109,25 @@ impl Session {
         match response.status {
             200..300 => Ok(response.header("content-length").and_then(|len| len.parse().ok())),
             404 => Ok(None),
+            400..=499 => Err(self.refusal_of(request, &response)),
             _ => Err(refused(&request, &response, "")),
+        }
+    }
+
+    /// Why a `HEAD` was refused. Its answer has no body that could say so; that to a `GET` has.
+    fn refusal_of(&mut self, head: Request, refusal: &Response) -> Failure {
+        let headers = vec![("range", "bytes=0-0".to_owned())];
+        let get = Request { method: "GET", headers, ..head.clone() };
+        let read = |response: &Response, connection: &mut HttpConnection| {
+            if response.status < 400 {
+                connection.abandon();
+                return Ok(String::new());
+            }
+            connection.text(response.body)
+        };
+        match self.send(&get, Payload::Bytes(b""), read) {
+            Ok((response, text)) if response.status >= 400 => refused(&get, &response, &text),
+            Ok(_) | Err(_) => refused(&head, refusal, ""),
         }
     }
 
@@ -120,7 +137,8 @@ impl Session {
             return Ok(Stored { bytes_written: 0 });
         }
         let part_bytes = self.shared.options.part_bytes.max(PART_BYTES_MIN).max(len.div_ceil(PARTS_MAX));
-        let seal: Vec<_> = item.seal.map(|seal| (SEAL_HEADER, hex(&seal.encode(&item.key)))).into_iter().collect();
+        let seal: Vec<_> =
+            item.seal.map(|seal| (SEAL_HEADER, hex(&seal.encode(&item.key)))).into_iter().collect();
         if len <= part_bytes {
             let request = Request { headers: seal, ..self.object("PUT", &item.key)? };
             self.ask(&request, Payload::Lent(&*item.buffer, 0..len))?;
@@ -188,10 +206,13 @@ impl Session {
                 request.headers.push(("if-match", version.clone()));
             }
             let response = self.fetch(&request, item, range)?;
+            let tag = response.header("etag").map(str::to_owned);
             if version.is_none() {
                 seal = response.header(SEAL_HEADER).and_then(|text| decode_seal(text, &item.key));
+            } else if tag != version {
+                return Err(replaced().into());
             }
-            version = response.header("etag").map(str::to_owned);
+            version = tag;
         }
         Ok(Loaded { seal })
     }
@@ -199,8 +220,8 @@ impl Session {
     fn fetch(&mut self, request: &Request, item: &LoadItem, range: Range<usize>) -> Result<Response, Error> {
         let len = item.buffer.len() as u64;
         let read = |response: &Response, connection: &mut HttpConnection| {
-            let is_whole = total(response) == Some(len) && response.body == Body::Length(range.len() as u64);
-            if matches!(response.status, 200 | 206) && is_whole {
+            let is_asked_for = is_range(response, &range, len);
+            if matches!(response.status, 200 | 206) && is_asked_for {
                 connection.fill(&*item.buffer, range.clone())?;
                 return Ok(None);
             }
@@ -213,15 +234,18 @@ impl Session {
         let (response, text) = self.send(request, Payload::Bytes(b""), read)?;
         match (response.status, text) {
             (200 | 206, None) => Ok(response),
+            (200 | 206, Some(_)) if total(&response) == Some(len) => {
+                let text =
+                    format!("{} `{}`: server sent another part than asked for", request.method, request.path);
+                Err(Failure::permanent(FailureKind::Io, text).into())
+            }
             (200 | 206, Some(_)) => {
                 Err(length_mismatch(&item.key, total(&response).unwrap_or(0), item.buffer.len()).into())
             }
             (404, Some(text)) if xml::text(&text, "Code").as_deref() != Some("NoSuchBucket") => {
                 Err(Error::Absent)
             }
-            (412, _) => {
-                Err(Failure::retryable(FailureKind::Io, "object was replaced while it was fetched").into())
-            }
+            (412, _) => Err(replaced().into()),
             (416, _) => {
                 Err(length_mismatch(&item.key, total(&response).unwrap_or(0), item.buffer.len()).into())
             }
@@ -306,6 +330,19 @@ fn ranges(len: usize, piece: usize) -> impl Iterator<Item = Range<usize>> {
     (0..len).step_by(piece).map(move |start| start..len.min(start + piece))
 }
 
+fn replaced() -> Failure {
+    Failure::retryable(FailureKind::Io, "object was replaced while it was fetched")
+}
+
+/// Whether a response brings that range of an object of `len` bytes.
+fn is_range(response: &Response, range: &Range<usize>, len: u64) -> bool {
+    let is_right_part = match response.header("content-range") {
+        Some(said) => said == format!("bytes {}-{}/{len}", range.start, range.end - 1),
+        None => range.len() as u64 == len,
+    };
+    is_right_part && response.body == Body::Length(range.len() as u64)
+}
+
 /// The size of the whole object a response speaks of.
 fn total(response: &Response) -> Option<u64> {
     match response.header("content-range") {
@@ -329,31 +366,4 @@ fn listed_key(name: &str, is_salted: bool, decoder: &KeyDecoder) -> Option<Key> 
     }
     let unsalted = name.strip_prefix(&*key.cache_salt)?.strip_prefix('/')?;
     decoder.wire_name(unsalted)
-}
-
-fn unexpected(request: &Request, text: &str) -> Failure {
-    let text: String = text.chars().take(200).collect();
-    let text = format!("{} `{}`: unexpected answer `{}`", request.method, request.path, text.escape_debug());
-    Failure::retryable(FailureKind::Io, text)
-}
-
-/// What a status that is no success means to a caller.
-fn refused(request: &Request, response: &Response, text: &str) -> Failure {
-    let status = response.status;
-    let code: String = xml::text(text, "Code").unwrap_or_default().chars().take(CODE_CHARS_MAX).collect();
-    let text = format!("{} `{}`: server answered {status} `{code}`", request.method, request.path);
-    match (status, code.as_str()) {
-        (507, _) | (_, "QuotaExceeded" | "XMinioStorageFull" | "ServiceQuotaExceededException") => {
-            Failure::permanent(FailureKind::Full, text)
-        }
-        (429 | 502..=504, _) | (_, "SlowDown") => Failure::retryable(FailureKind::Unavailable, text),
-        (408 | 500.., _) => Failure::retryable(FailureKind::Io, text),
-        // Some refusals of us have the status of a bad request.
-        (401 | 403, _)
-        | (_, "NoSuchBucket" | "ExpiredToken" | "InvalidToken" | "AuthorizationHeaderMalformed") => {
-            Failure::permanent(FailureKind::Refused, text)
-        }
-        (400.., _) => Failure::permanent(FailureKind::Invalid, text),
-        _ => Failure::permanent(FailureKind::Io, text),
-    }
 }
