@@ -65,6 +65,14 @@ impl<T: Copy> Index<T> {
         Some(old)
     }
 
+    /// Takes out one object, whichever it is.
+    pub(crate) fn forget_one(&mut self) {
+        if let Some((key, old)) = self.entries.pop_last() {
+            self.bytes -= old.bytes;
+            self.namespaces.leave(key.namespace, old.bytes);
+        }
+    }
+
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::error::{Failure, FailureKind};
+
 /// Room taken and left.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
@@ -49,6 +51,16 @@ pub enum HealthState {
 }
 
 impl HealthState {
+    /// The state that the failure of a store shows, for as long as it stands.
+    #[must_use]
+    pub fn after(failure: &Failure) -> Self {
+        match failure.kind {
+            FailureKind::Refused => Self::Refused,
+            FailureKind::Full => Self::Full,
+            _ => Self::Unavailable,
+        }
+    }
+
     /// The word status pages use.
     #[must_use]
     pub fn label(self) -> &'static str {

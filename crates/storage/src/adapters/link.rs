@@ -13,7 +13,7 @@ pub(super) struct Link {
     /// Makes connections.
     pub(super) connector: Connector,
     last_failure: Mutex<Option<Failure>>,
-    /// Why the store takes no objects, though it answers.
+    /// Why the store takes no objects, though it answers: it refuses us, or is full.
     refusal: Mutex<Option<Failure>>,
 }
 
@@ -35,7 +35,8 @@ impl Link {
 
     /// Notes what became of objects that were to be stored.
     pub(super) fn note_stores(&self, results: &[KeyResult<Stored>]) {
-        let is_refusal = |failure: &&Failure| failure.kind == FailureKind::Refused;
+        let is_refusal =
+            |failure: &&Failure| matches!(failure.kind, FailureKind::Refused | FailureKind::Full);
         let refused = results.iter().find_map(|result| match result {
             Err(Error::Failed(failure)) => Some(failure).filter(is_refusal),
             _ => None,
@@ -51,10 +52,7 @@ impl Link {
         let last_failure = self.last_failure.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let refusal = self.refusal.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match last_failure.or(refusal) {
-            Some(failure) if failure.kind == FailureKind::Refused => {
-                Health::because(HealthState::Refused, failure.to_string())
-            }
-            Some(failure) => Health::because(HealthState::Unavailable, failure.to_string()),
+            Some(failure) => Health::because(HealthState::after(&failure), failure.to_string()),
             None => Health::ready(),
         }
     }

@@ -21,6 +21,10 @@ use crate::locks::{LockTable, StoreClaim};
 use crate::report::{Health, HealthState, Usage};
 use crate::workers::{Batch, Slot, Workers};
 
+/// Objects that are kept account of. Of more than these some are forgotten: a store that lets objects expire by itself would else be
+/// remembered with everything it ever held.
+const ACCOUNTED_MAX: u64 = 1 << 20;
+
 /// The model that objects of probes claim to be of.
 const PROBE_MODEL: &str = "larder-probe";
 
@@ -68,18 +72,20 @@ pub(super) struct Remote<S> {
 struct Accounts {
     index: Index<u64>,
     entered: u64,
-}
-
-impl Default for Accounts {
-    fn default() -> Self {
-        Self { index: Index::new(), entered: 0 }
-    }
+    objects_max: u64,
 }
 
 impl Accounts {
+    fn new(objects_max: u64) -> Self {
+        Self { index: Index::new(), entered: 0, objects_max }
+    }
+
     fn enter(&mut self, key: &Key, bytes: u64) {
         self.entered += 1;
         self.index.insert(key, bytes, self.entered);
+        if self.index.objects() > self.objects_max {
+            self.index.forget_one();
+        }
     }
 
     /// Takes out what was not found by a call that began when so many were entered; what was stored since is there.
@@ -121,7 +127,7 @@ impl<S: RemoteSession> Remote<S> {
             transfers: start("io", options.workers.max(1))?,
             control: start("ctl", options.control_threads.max(1))?,
             options,
-            accounts: Arc::default(),
+            accounts: Arc::new(Mutex::new(Accounts::new(ACCOUNTED_MAX))),
             locks: Arc::default(),
             is_closed: AtomicBool::new(false),
         })
@@ -182,6 +188,7 @@ impl<S: RemoteSession> Remote<S> {
         }
         let (answers, slots) = Batch::new(keys.len());
         let mut slots = slots.into_iter();
+        let began = lock(&self.accounts).entered;
         for keys in keys.chunks(self.options.keys_per_group) {
             let keys = keys.to_vec();
             self.control.submit_for(slots.by_ref().take(keys.len()).collect(), move |session, slots| {
@@ -195,6 +202,9 @@ impl<S: RemoteSession> Remote<S> {
         // No await from here on: a future dropped earlier has locked nothing.
         let mut accounts = lock(&self.accounts);
         let hold = |(key, found): (&Key, KeyResult<Found>)| {
+            if found == Err(Error::Absent) {
+                accounts.remove_older(key, began);
+            }
             let found = found?;
             if !self.locks.lock(key) {
                 return Err(Error::Absent);
@@ -415,7 +425,7 @@ mod tests {
 
     #[test]
     fn what_was_stored_while_it_was_not_found_keeps_its_account() {
-        let mut accounts = Accounts::default();
+        let mut accounts = Accounts::new(ACCOUNTED_MAX);
         accounts.enter(&object_key(0), 10);
         let began = accounts.entered;
         accounts.enter(&object_key(1), 10);
@@ -423,5 +433,18 @@ mod tests {
         accounts.remove_older(&object_key(1), began);
         accounts.remove_older(&object_key(2), began);
         assert_eq!((accounts.index.objects(), accounts.index.get(&object_key(0)).is_some()), (1, false));
+    }
+
+    #[test]
+    fn accounts_are_bounded_and_stay_exact_for_what_is_in_them() {
+        let mut accounts = Accounts::new(3);
+        for index in 0..10 {
+            accounts.enter(&object_key(index), 10);
+            accounts.enter(&object_key(index), 20);
+        }
+        assert_eq!((accounts.index.objects(), accounts.index.bytes()), (3, 60));
+        (0..10).for_each(|index| accounts.remove_older(&object_key(index), u64::MAX));
+        assert_eq!((accounts.index.objects(), accounts.index.bytes()), (0, 0));
+        assert!(accounts.index.bytes_by_salt().is_empty());
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use larder_storage::{Failure, FailureKind, Health, HealthState};
+use larder_storage::{Failure, Health, HealthState};
 use tokio::sync::watch;
 
 use super::roster::Attached;
@@ -27,10 +27,7 @@ impl Attached {
         let (state, reason) = match &*self.probe().borrow() {
             Some(Ok(())) => return health,
             None => (HealthState::Degraded, "nothing was stored yet to see whether that works".to_owned()),
-            Some(Err(failure)) if failure.kind == FailureKind::Refused => {
-                (HealthState::Refused, failure.to_string())
-            }
-            Some(Err(failure)) => (HealthState::Unavailable, failure.to_string()),
+            Some(Err(failure)) => (HealthState::after(failure), failure.to_string()),
         };
         if matches!(health.state, HealthState::Ready | HealthState::Degraded) {
             (health.state, health.reason) = (state, Some(reason));
