@@ -15,15 +15,19 @@ use super::*;
 const SOON: Duration = Duration::from_secs(8);
 
 pub(super) fn tier_of(engine: &Arc<Engine>, patience: Duration, store_policy: StorePolicy) -> Tier {
-    let config = TierConfig {
+    let config = config_of(patience, store_policy);
+    Tier::start(&config, Arc::clone(engine), &Tasks::default()).unwrap()
+}
+
+fn config_of(patience: Duration, store_policy: StorePolicy) -> TierConfig {
+    TierConfig {
         adapters: Vec::new(),
         store_policy,
         prefetches_max: 4,
         prefetch_bytes_max: 1 << 30,
         patience,
         quotas: Arc::default(),
-    };
-    Tier::start(&config, Arc::clone(engine), &Tasks::default()).unwrap()
+    }
 }
 
 /// Attaches an adapter and waits until it was tried.
@@ -333,6 +337,36 @@ async fn what_an_adapter_brings_late_is_there_for_the_next_lookup() {
         assert_eq!(read_back(&engine, seed, 3).await, 3);
     }
     soon(|| engine.status().cache.staging_objects + slow.usage().objects_locked == 0).await;
+    tier.stop();
+}
+
+#[tokio::test]
+async fn a_tier_that_hangs_takes_no_room_from_what_others_load() {
+    let (stuck, healthy) = (FailingAdapter::new(), FailingAdapter::new());
+    holding(1..4, std::slice::from_ref(&stuck)).await;
+    let engine = holding(4..9, std::slice::from_ref(&healthy)).await;
+    let config = TierConfig {
+        prefetch_bytes_max: 6 * PAGE,
+        ..config_of(Duration::from_millis(50), StorePolicy::Default)
+    };
+    let tier = Tier::start(&config, Arc::clone(&engine), &Tasks::default()).unwrap();
+    attach(&tier, stuck.clone()).await;
+    attach(&tier, healthy).await;
+    stuck.hang(Op::Load, true);
+    assert_eq!(read_back(&engine, 1, 3).await, 0);
+    assert_eq!(engine.status().cache.staging_objects, 3, "the adapter may still write there");
+    for seed in 4..6 {
+        assert_eq!(read_back(&engine, seed, 6).await, 3);
+    }
+    for seed in 1..4 {
+        assert_eq!(read_back(&engine, seed, 3).await, 0);
+        assert!(engine.status().cache.staging_objects <= 4, "one that is late is tried with a single chunk");
+    }
+    for seed in 6..9 {
+        assert_eq!(read_back(&engine, seed, 6).await, 3);
+    }
+    stuck.hang(Op::Load, false);
+    soon(|| engine.status().cache.staging_objects == 0 && tier.prefetch_memory().bytes_taken == 0).await;
     tier.stop();
 }
 

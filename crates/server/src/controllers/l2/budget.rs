@@ -13,6 +13,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// For how long a lookup that does not fit is passed by smaller ones that do. After that they wait behind it.
 const YIELD_TIME: Duration = Duration::from_secs(1);
 
+/// Share of the budget that loads which nobody waits for any more may hold beside it. What is beyond counts as loading still.
+const ASIDE_SHARE: u64 = 2;
+
 /// Bytes that may be loading. Who asks first comes first, but what is small need not wait behind what is large for a while.
 #[derive(Debug)]
 pub(super) struct Budget {
@@ -24,6 +27,8 @@ pub(super) struct Budget {
 #[derive(Debug, Default)]
 struct State {
     taken: u64,
+    /// Held by loads that were given up.
+    aside: u64,
     waiting: VecDeque<Waiting>,
     asked_total: u64,
     shortened_chunks: u64,
@@ -40,13 +45,34 @@ struct Waiting {
 pub(super) struct Grant<'b> {
     pub(super) chunks: usize,
     bytes: u64,
+    aside: u64,
     budget: &'b Budget,
+}
+
+impl Grant<'_> {
+    /// Makes way for others: `arrived` bytes are not loading any more, and the rest is not waited for. Its memory is in use until the
+    /// adapter lets go of it, which one that hangs does not soon.
+    pub(super) fn give_up(&mut self, arrived: u64) {
+        let mut state = self.budget.state();
+        let room = (self.budget.bytes_max / ASIDE_SHARE).saturating_sub(state.aside);
+        let arrived = arrived.min(self.bytes);
+        let aside = (self.bytes - arrived).min(room);
+        state.taken -= arrived + aside;
+        state.aside += aside;
+        self.bytes -= arrived + aside;
+        self.aside += aside;
+        drop(state);
+        self.budget.changed.notify_waiters();
+    }
 }
 
 impl Drop for Grant<'_> {
     fn drop(&mut self) {
-        if self.bytes > 0 {
-            self.budget.state().taken -= self.bytes;
+        if self.bytes + self.aside > 0 {
+            let mut state = self.budget.state();
+            state.taken -= self.bytes;
+            state.aside -= self.aside;
+            drop(state);
             self.budget.changed.notify_waiters();
         }
     }
@@ -85,7 +111,7 @@ impl Budget {
             }
         };
         state.shortened_chunks += (chunk_bytes.len() - chunks) as u64;
-        Grant { chunks, bytes, budget: self }
+        Grant { chunks, bytes, aside: 0, budget: self }
     }
 
     /// Waits until so many bytes are free and nobody has waited too long before, and takes them.
@@ -124,9 +150,10 @@ impl Budget {
         self.bytes_max
     }
 
-    /// What is loading.
+    /// What is loading, waited for or not.
     pub(super) fn bytes_taken(&self) -> u64 {
-        self.state().taken
+        let state = self.state();
+        state.taken + state.aside
     }
 
     /// Chunks that lookups did without, because there was no room to load them.
@@ -201,6 +228,23 @@ mod tests {
         assert_eq!((none.chunks, budget.shortened_chunks()), (0, 2));
         drop((held, late, none));
         assert_eq!(budget.bytes_taken(), 0);
+    }
+
+    #[tokio::test]
+    async fn loads_that_were_given_up_make_way_for_others_up_to_a_limit() {
+        let budget = Budget::new(4 * UNIT);
+        let mut stuck = budget.take(&[UNIT; 4]).await;
+        stuck.give_up(UNIT);
+        assert_eq!(budget.bytes_taken(), 3 * UNIT, "one of them arrived");
+        let other = at_once!(budget.take(&[UNIT; 3])).expect("two are set aside");
+        assert_eq!((other.chunks, budget.bytes_taken()), (3, 6 * UNIT));
+        drop(other);
+        let mut second = at_once!(budget.take(&[UNIT; 3])).unwrap();
+        second.give_up(0);
+        assert!(at_once!(budget.take(&[UNIT])).is_err(), "no more is set aside");
+        drop((stuck, second));
+        assert_eq!(budget.bytes_taken(), 0);
+        assert_eq!(at_once!(budget.take(&[UNIT; 4])).unwrap().chunks, 4);
     }
 
     #[tokio::test]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use larder_core::cache::EntryRef;
-use larder_storage::{DeleteMode, Key};
+use larder_storage::{DeleteMode, Key, LentBuffer as _};
 use tokio::time::Instant;
 
 use super::buffer::{PoolBuffer, Purpose};
@@ -133,7 +133,7 @@ impl Prefetch {
     async fn bring(&mut self) {
         let sizes = self.missing_bytes();
         let shared = Arc::clone(&self.shared);
-        let grant = shared.budget.take(&sizes).await;
+        let mut grant = shared.budget.take(&sizes).await;
         self.end = self.end.max(grant.chunks);
         let slots = self.reserve(grant.chunks, sizes[..grant.chunks].iter().sum()).await;
         if let Some(row) = self.wanted.work.rows.first() {
@@ -145,29 +145,39 @@ impl Prefetch {
         while let Some(delivery) = loads.next_awaited().await {
             self.take_in(&mut loads, delivery);
         }
+        let mut given_up = None;
         if !loads.is_empty() {
             self.abandon();
+            grant.give_up(self.arrived.iter().map(|arrived| arrived.buffer.len() as u64).sum());
+            given_up = Some(grant);
+        } else {
+            // Before the answer, so that whoever has it finds the budget free.
+            drop(grant);
         }
-        // Before the answer, so that whoever has it finds the budget free.
-        let _grant = (!loads.is_empty()).then_some(grant);
         self.give_answer().await;
         while let Some(delivery) = loads.next().await {
             self.take_in(&mut loads, delivery);
             self.publish_late();
         }
+        drop(given_up);
         self.put_aside().await;
     }
 
-    /// Bytes to load for each of the first missing chunks, as far as every row can be served from memory or from an adapter.
+    /// Bytes to load for each of the first missing chunks, as far as every row can be served from memory or from an adapter. One that
+    /// is late is asked for no more than a chunk: that shows whether it still is, and takes little memory if so.
     fn missing_bytes(&self) -> Vec<u64> {
         let Wanted { work, .. } = &*self.wanted;
         let resident = self.shared.engine.resident(&work.rows, &work.hashes, work.from);
+        let mut is_cut = false;
         let bytes = |chunk: usize| {
+            if is_cut {
+                return None;
+            }
             let mut bytes = 0;
             for (row, here) in resident.iter().enumerate().filter(|(_, here)| !here[chunk]) {
                 debug_assert_eq!(here.len(), self.wanted.chunks());
                 let at = self.wanted.at(row, chunk);
-                self.holder(at)?;
+                is_cut |= self.is_late(self.holder(at)?);
                 bytes += self.wanted.bytes(at);
             }
             Some(bytes)
@@ -178,8 +188,11 @@ impl Prefetch {
     /// The adapter to load an object from: one that is waited for rather than one that is late, then the one of highest priority.
     fn holder(&self, at: usize) -> Option<usize> {
         let holders = (0..self.holdings.len()).filter(|&holder| self.holdings[holder].has(at));
-        holders
-            .min_by_key(|&holder| self.holdings[holder].adapter.attached().pulse().is_late(Promptness::Load))
+        holders.min_by_key(|&holder| self.is_late(holder))
+    }
+
+    fn is_late(&self, holder: usize) -> bool {
+        self.holdings[holder].adapter.attached().pulse().is_late(Promptness::Load)
     }
 
     /// Memory for the chunks that are not there. Right after a start it waits for the pool rather than cut the prompt.
