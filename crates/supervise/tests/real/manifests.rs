@@ -327,16 +327,16 @@ fn silence_can_make_a_plugin_degraded_until_it_speaks_again() {
 
 #[test]
 fn a_pause_of_the_server_is_not_a_plugin_s_silence() {
-    let plugins = with("while :; do echo tick; sleep 0.2; done\n", "watchdog = \"output\"\nwatchdog_s = 1\n");
+    let plugins = with("while :; do echo tick; sleep 0.2; done\n", "watchdog = \"output\"\nwatchdog_s = 4\n");
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     plugins.add("probed.sh", "read line\n").add(
         "probed.sh.plugin.toml",
-        &format!("watchdog = \"socket\"\nwatchdog_s = 1\nwatchdog_address = \"{address}\"\n"),
+        &format!("watchdog = \"socket\"\nwatchdog_s = 4\nwatchdog_address = \"{address}\"\n"),
     );
     let mut host = plugins.host().start();
     host.wait_for("tick");
-    host.pause(std::time::Duration::from_secs(3));
+    host.pause(std::time::Duration::from_secs(6));
     let before = host.log.len();
     for _ in 0..10 {
         host.wait_for("tick");
