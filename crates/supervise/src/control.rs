@@ -203,7 +203,9 @@ impl Channel {
         match read(socket, &mut bytes) {
             Ok(count @ 1..) => self.splitter.push(&bytes[..count], |line| {
                 let whole = line.dropped == 0;
-                waiting.push_back(whole.then(|| String::from_utf8_lossy(line.bytes).into_owned()));
+                if !whole || !line.bytes.trim_ascii().is_empty() {
+                    waiting.push_back(whole.then(|| String::from_utf8_lossy(line.bytes).into_owned()));
+                }
             }),
             Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
             _ => self.hang_up(),
@@ -234,9 +236,6 @@ impl Channel {
 
     fn answer_next(&mut self) -> Option<Alert> {
         let line = self.waiting.pop_front()?;
-        if line.as_ref().is_some_and(|line| line.trim().is_empty()) {
-            return None;
-        }
         let allowed = self.bucket.take(self.begun.elapsed());
         let reply = self.session.take(line.as_deref(), allowed);
         self.record.count(|c| match reply.malformed {

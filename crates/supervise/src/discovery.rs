@@ -70,6 +70,9 @@ pub enum SkipReason {
     /// The name begins with an underscore: `__init__.py`, `__pycache__` or a helper module.
     #[error("name begins with an underscore")]
     Underscore,
+    /// The name ends as editors and downloads name what is not the file itself: `~`, `.bak`, `.orig`, `.tmp`, `.part`, `.swp`.
+    #[error("a backup or a file in the making")]
+    Backup,
     /// A line of the folder's `.pluginignore` matches.
     #[error("excluded by `.pluginignore`")]
     Ignored,
@@ -120,7 +123,7 @@ pub enum SkipReason {
 impl SkipReason {
     /// Whether an operator would have expected the file to run, so that the log should mention it.
     pub fn is_notable(&self) -> bool {
-        !matches!(self, Self::NotAProgram | Self::Hidden | Self::More { .. })
+        !matches!(self, Self::NotAProgram | Self::Hidden | Self::Backup | Self::More { .. })
     }
 }
 
@@ -443,6 +446,7 @@ pub(crate) fn name_matters(name: &Path, interpreters: &Interpreters) -> Option<b
     }
     match bytes.first() {
         Some(b'.' | b'_') => Some(false),
+        _ if is_backup(bytes) => Some(false),
         _ if interpreters.for_path(name).is_some() => Some(true),
         _ => None,
     }
@@ -453,9 +457,16 @@ fn excluded_by_name(name: &[u8], ignore: &IgnoreList) -> Option<SkipReason> {
         Some(b'.') => Some(SkipReason::Hidden),
         Some(b'_') => Some(SkipReason::Underscore),
         _ if name.ends_with(MANIFEST_SUFFIX.as_bytes()) => Some(SkipReason::NotAProgram),
+        _ if is_backup(name) => Some(SkipReason::Backup),
         _ if ignore.matches(name) => Some(SkipReason::Ignored),
         _ => None,
     }
+}
+
+/// Such a file has the permissions and the `#!` line of the plugin that it stands beside.
+fn is_backup(name: &[u8]) -> bool {
+    const ENDS: [&str; 6] = ["~", ".bak", ".orig", ".tmp", ".part", ".swp"];
+    ENDS.iter().any(|end| name.ends_with(end.as_bytes()))
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> SkipReason {

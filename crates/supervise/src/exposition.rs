@@ -14,6 +14,8 @@ use self::sample::{Place, Sample, is_metric_name, push_escaped, push_label, unes
 
 /// Series taken from one plugin.
 pub const SERIES_MAX: usize = 1_000;
+/// Bytes of lines taken from one plugin.
+const TEXT_MAX_BYTES: usize = 512 * 1024;
 /// Bytes of one sample line.
 pub(crate) const LINE_MAX_BYTES: usize = 4_096;
 
@@ -82,16 +84,28 @@ impl Kind {
     }
 }
 
-/// Merges the texts of plugins, given with their names. A name in `reserved` is the server's, one that ends in `*` stands for all that begin so.
-pub fn merge(sources: &[(String, String)], reserved: &[&str]) -> Merged {
+/// What one plugin offers.
+#[derive(Debug, Default)]
+pub struct Offer {
+    /// The plugin's name.
+    pub plugin: String,
+    /// All it has written.
+    pub text: String,
+    /// What was left out of that already.
+    pub left_out: u64,
+}
+
+/// Merges what plugins offer, one after the other. A name in `reserved` is the server's, one that ends in `*` stands for all that begin so.
+pub fn merge(offers: impl IntoIterator<Item = Offer>, reserved: &[&str]) -> Merged {
     let mut families = Families::default();
     let mut dropped: BTreeMap<String, u64> = BTreeMap::new();
-    for (plugin, text) in sources {
-        let mut source = Source { plugin, reserved, declared: BTreeMap::new(), series: HashSet::new() };
+    for Offer { plugin, text, left_out } in offers {
+        let mut source =
+            Source { plugin: &plugin, reserved, declared: BTreeMap::new(), series: HashSet::new(), bytes: 0 };
         let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-        let lost = lines.filter(|line| source.take(line, &mut families).is_none()).count();
+        let lost = left_out + lines.filter(|line| source.take(line, &mut families).is_none()).count() as u64;
         if lost > 0 {
-            *dropped.entry(plugin.clone()).or_default() += lost as u64;
+            *dropped.entry(plugin).or_default() += lost;
         }
     }
     Merged { text: families.text(), dropped }
@@ -145,14 +159,18 @@ struct Source<'a> {
     /// Types this plugin has declared.
     declared: BTreeMap<String, Kind>,
     series: HashSet<String>,
+    /// Length of what was taken.
+    bytes: usize,
 }
 
 impl Source<'_> {
     /// Takes one line; `None` if it is left out.
     fn take(&mut self, line: &str, families: &mut Families) -> Option<()> {
-        if line.len() > LINE_MAX_BYTES || line.contains(|c: char| c.is_control() && c != '\t') {
+        let is_text = !line.contains(|c: char| c.is_control() && c != '\t');
+        if line.len() > LINE_MAX_BYTES || self.bytes + line.len() > TEXT_MAX_BYTES || !is_text {
             return None;
         }
+        self.bytes += line.len();
         match line.strip_prefix('#') {
             Some(comment) => self.comment(comment.trim_start(), families),
             None => self.sample(Sample::read(line)?, families),
@@ -235,8 +253,12 @@ mod tests {
     use proptest::prelude::*;
 
     fn merged(sources: &[(&str, &str)]) -> Merged {
-        let sources: Vec<_> = sources.iter().map(|(p, t)| ((*p).to_owned(), (*t).to_owned())).collect();
-        merge(&sources, &["lmcache_*", "larder_*", "up"])
+        let offer = |(plugin, text): &(&str, &str)| Offer {
+            plugin: (*plugin).to_owned(),
+            text: (*text).to_owned(),
+            left_out: 0,
+        };
+        merge(sources.iter().map(offer), &["lmcache_*", "larder_*", "up"])
     }
 
     #[test]
@@ -294,6 +316,11 @@ mod tests {
         let result = merged(&[("greedy", &many), ("modest", "y 1\n")]);
         assert_eq!(result.text.lines().count(), SERIES_MAX + 1);
         assert_eq!(result.dropped["greedy"], 7);
+        let padding = "y".repeat(LINE_MAX_BYTES - 100);
+        let long: String = (0..SERIES_MAX).map(|i| format!("x{{i=\"{i}{padding}\"}} 1\n")).collect();
+        let result = merged(&[("wordy", &long), ("modest", "y 1\n")]);
+        assert!(result.text.len() < TEXT_MAX_BYTES + LINE_MAX_BYTES && result.text.contains("modest"));
+        assert!(result.dropped["wordy"] > 0);
     }
 
     #[test]

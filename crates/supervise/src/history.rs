@@ -110,7 +110,7 @@ impl History {
 /// Why a run ended that ended in this phase.
 pub(crate) fn why(phase: Phase, outcome: Outcome, is_success: bool) -> String {
     let asked = match phase {
-        _ if outcome == Outcome::Lost => Some("the guardian died"),
+        _ if outcome == Outcome::Lost => Some("nobody saw its end"),
         Phase::Stopping { next: Next::Stopped, .. } => Some("stopped"),
         Phase::Stopping { next: Next::Disabled, .. } => Some("disabled"),
         Phase::Stopping { next: Next::Run, .. } => Some("restarted"),

@@ -25,6 +25,7 @@ use crate::interpreter::{self, Interpreters, Invocation};
 use crate::manifest::{Manifest, Readiness};
 use crate::metric_lines::{METRICS_FD, MetricLines};
 use crate::output::Output;
+use crate::pace::Shares;
 use crate::probe::{self, Stamp};
 use crate::roster::{Origin, Records};
 use crate::schema;
@@ -60,6 +61,8 @@ pub(crate) struct Shared<S> {
     pub(crate) writable_by_others: WritableByOthers,
     /// Who answers on control channels.
     pub(crate) control: Option<Arc<dyn ControlHost>>,
+    /// How much of the thread plugins' input may take.
+    pub(crate) shares: Shares,
     /// Local time.
     pub(crate) clock: Arc<dyn Clock>,
 }
@@ -118,6 +121,7 @@ fn read_program<S>(
     manifest: &Manifest,
 ) -> Result<Program, SuperviseError> {
     let Origin { name, path, .. } = origin;
+    shared.telling.restore()?;
     let mut environment = environment_for(shared, manifest);
     if let Some(settings) = settings(shared, name, manifest)? {
         set(&mut environment, schema::SETTINGS, &settings);
@@ -135,12 +139,12 @@ fn read_program<S>(
         let own = shared.telling.scratch_for(account)?;
         for scratch in shared.telling.scratches() {
             // Of a run as another user; that of this one is made anew below, and failures show there.
-            _ = std::fs::remove_dir_all(collect::folder(scratch.path(), name));
+            _ = collect::discard(&collect::folder(scratch.path(), name));
         }
         let folder = collect::folder(own.path(), name);
         let given = |Account { user, group }| chown(&folder, Some(user), Some(group));
         let prepared = collect::prepare(&folder).and_then(|()| account.map_or(Ok(()), given));
-        prepared.map_err(|source| failed(&chosen, source))?;
+        prepared.map_err(|source| SuperviseError::RuntimeDir { path: folder.clone(), source })?;
         set(&mut environment, collect::METRICS_DIR, folder.to_string_lossy().as_ref());
     }
     let ready_file = match &manifest.readiness {
@@ -190,7 +194,9 @@ pub(crate) async fn launch<S: Spawner>(
     let id = LaunchId(shared.launches.fetch_add(1, Ordering::Relaxed));
     let socket = shared.telling.scratch_for(account)?.path().join(format!("{}.notify", id.0));
     let probe = probe::of(&manifest.readiness, &origin.location, ready_file);
-    let senses = Senses::new(&manifest.readiness, &manifest.watchdog, probe, socket).map_err(failed)?;
+    let unbound = |source| SuperviseError::RuntimeDir { path: socket.clone(), source };
+    let senses =
+        Senses::new(&manifest.readiness, &manifest.watchdog, probe, socket.clone()).map_err(unbound)?;
     if let Some(account) = account {
         senses.give_to(account).map_err(failed)?;
     }

@@ -13,7 +13,8 @@
 //!
 //! Files of plugins are read by one reader per [`location`], away from the thread that supervises.
 //!
-//! Output is read by the plugin's task in bounded turns: lines are cut, counted, rate-limited and escaped on their way to the log.
+//! What comes from a plugin, by whichever channel, is read by its task in short turns with rests between (`pace`), so that all plugins together
+//! have but a part of the thread. Lines are cut, counted, rate-limited and escaped on their way to the log.
 //!
 //! # Invariants
 //!
@@ -59,10 +60,12 @@ mod location;
 mod metric_lines;
 mod notify;
 mod output;
+mod pace;
 mod plugin;
 mod probe;
 mod rate;
 mod regular;
+mod removal;
 mod roster;
 mod scraper;
 mod scratch;

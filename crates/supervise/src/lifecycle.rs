@@ -406,10 +406,12 @@ impl Lifecycle {
 
     fn gone(&mut self, now: Duration) -> Vec<Action> {
         self.occupied = false;
-        self.leader_gone = true;
+        if !std::mem::replace(&mut self.leader_gone, true) {
+            self.last_exit = Some(Outcome::Lost);
+        }
         match self.phase {
             Phase::Stopping { next, .. } => self.go_on(next, now),
-            // The report of the exit was lost on the way; the run is over all the same.
+            // Nobody saw its exit; the run is over all the same.
             Phase::Starting { .. } | Phase::Ready { .. } | Phase::Degraded { .. } => {
                 self.judge(false, None, now);
                 Vec::new()
@@ -418,8 +420,9 @@ impl Lifecycle {
         }
     }
 
-    /// The plugin is not to blame, so it runs again whatever its policy; the start limit still holds.
+    /// The plugin is not to blame, so it runs again whatever its policy, and the start does not count; only the pauses grow.
     fn lost(&mut self, now: Duration) -> Vec<Action> {
+        self.recent.pop_back();
         self.occupied = false;
         self.leader_gone = true;
         match self.phase {

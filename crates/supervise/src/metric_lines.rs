@@ -15,14 +15,15 @@ use tokio::time::Instant;
 
 use crate::exposition::{LINE_MAX_BYTES, Number, SERIES_MAX, series_and_value};
 use crate::line::{Line, LineSplitter};
+use crate::pace::SLICE;
 use crate::rate::{LineRate, TokenBucket};
 
 /// Names the descriptor.
 pub(crate) const METRICS_FD: &str = "LMCACHE_RUNTIME_PLUGIN_METRICS_FD";
 /// Bytes read at once.
-const READ_BYTES: usize = 16 * 1024;
-/// Rest after a read in which lines were left out.
-const FLOOD_PAUSE: Duration = Duration::from_millis(4);
+const READ_BYTES: usize = 4 * 1024;
+/// Reads in one turn, unless its time is over earlier. A pipe holds no more.
+const TURN_READS: usize = 16;
 
 /// Lines that a plugin has written to its metrics descriptor.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -141,7 +142,6 @@ pub(crate) struct MetricLines {
     splitter: LineSplitter,
     bucket: TokenBucket,
     begun: Instant,
-    rest_until: Option<Instant>,
     board: Arc<Board>,
 }
 
@@ -154,49 +154,53 @@ impl MetricLines {
             splitter: LineSplitter::new(LINE_MAX_BYTES),
             bucket: TokenBucket::new(LineRate::default(), Duration::ZERO),
             begun: Instant::now(),
-            rest_until: None,
             board,
         })
     }
 
     /// Waits for lines and takes some. Never returns once the plugin has closed its end. May be dropped at any time.
     pub(crate) async fn turn(&mut self) {
-        if let Some(until) = self.rest_until {
-            tokio::time::sleep_until(until).await;
-            self.rest_until = None;
-        }
         let Some(pipe) = &self.pipe else { return std::future::pending().await };
         // An error shows again when reading.
         _ = pipe.readable().await;
-        let before = self.board.counts().dropped;
-        self.read(pipe::Receiver::try_read);
-        if self.board.counts().dropped > before {
-            self.rest_until = Some(Instant::now() + FLOOD_PAUSE);
+        let begun = Instant::now();
+        for _ in 0..TURN_READS {
+            if !self.read(pipe::Receiver::try_read) || begun.elapsed() >= SLICE {
+                return;
+            }
         }
     }
 
-    /// Takes what the pipe still holds, up to what a pipe can hold.
+    /// Takes what the pipe still holds.
     pub(crate) fn close(mut self) {
-        for _ in 0..5 {
-            // Past the runtime, which may not have seen yet that there is something.
-            self.read(|pipe, bytes| Ok(rustix::io::read(pipe, bytes)?));
+        // Past the runtime, which may not have seen yet that there is something.
+        let read = |pipe: &pipe::Receiver, bytes: &mut [u8]| Ok(rustix::io::read(pipe, bytes)?);
+        for _ in 0..=TURN_READS {
+            if !self.read(read) {
+                return;
+            }
         }
     }
 
-    fn read(&mut self, read: impl FnOnce(&pipe::Receiver, &mut [u8]) -> io::Result<usize>) {
-        let Some(pipe) = &self.pipe else { return };
+    /// Takes some; whether there may be more.
+    fn read(&mut self, read: impl FnOnce(&pipe::Receiver, &mut [u8]) -> io::Result<usize>) -> bool {
+        let Some(pipe) = &self.pipe else { return false };
         let mut bytes = [0; READ_BYTES];
         let now = self.begun.elapsed();
         let (board, bucket) = (&self.board, &mut self.bucket);
         let mut take = |line: Line<'_>| board.take(&line, bucket.take(now));
         match read(pipe, &mut bytes) {
-            Ok(count @ 1..) => self.splitter.push(&bytes[..count], take),
+            Ok(count @ 1..) => {
+                self.splitter.push(&bytes[..count], take);
+                return true;
+            }
             Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
             _ => {
                 self.splitter.finish(&mut take);
                 self.pipe = None;
             }
         }
+        false
     }
 }
 
@@ -246,7 +250,6 @@ mod tests {
         }
         write.write_all(&[b'y'; LINE_MAX_BYTES + 1]).unwrap();
         write.write_all(b" 1\n").unwrap();
-        lines.turn().await;
         lines.turn().await;
         assert_eq!(board.counts(), MetricLineCounts { taken: SERIES_MAX as u64, dropped: 2 });
         for _ in 0..20 {

@@ -14,16 +14,15 @@ use tokio::time::Instant;
 use crate::ignore::glob;
 use crate::journal::{Journal, Stream};
 use crate::line::{Line, LineSplitter};
+use crate::pace::SLICE;
 use crate::rate::{LineRate, TokenBucket};
 use crate::severity::{Severity, classify};
 use crate::text::escaped;
 
 /// Bytes read at once.
-const READ_BYTES: usize = 16 * 1024;
-/// Bytes taken from one pipe before everything else gets a turn.
+const READ_BYTES: usize = 4 * 1024;
+/// Bytes taken from one pipe before everything else gets a turn, unless its time is over earlier.
 const TURN_BYTES: usize = 256 * 1024;
-/// Rest after a turn that was full and in which lines were suppressed: a flood costs at most 256 KiB every 4 ms.
-const FLOOD_PAUSE: Duration = Duration::from_millis(4);
 /// How long suppressed lines go unmentioned.
 const SUPPRESSED_NOTICE_AFTER: Duration = Duration::from_secs(1);
 
@@ -50,8 +49,6 @@ impl Default for OutputLimits {
 pub(crate) struct Output {
     stdout: Option<Source>,
     stderr: Option<Source>,
-    /// No reading before this time.
-    rest_until: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -68,11 +65,7 @@ impl Output {
             let pipe = pipe::Receiver::from_owned_fd(fd)?;
             Ok(Some(Source { pipe, splitter: LineSplitter::new(limits.line_max_bytes), stream }))
         };
-        Ok(Self {
-            stdout: source(stdout, Stream::Stdout)?,
-            stderr: source(stderr, Stream::Stderr)?,
-            rest_until: None,
-        })
+        Ok(Self { stdout: source(stdout, Stream::Stdout)?, stderr: source(stderr, Stream::Stderr)? })
     }
 
     /// Whether both pipes have reached their end.
@@ -82,10 +75,6 @@ impl Output {
 
     /// Waits for output and relays some. Never returns once both pipes have ended. May be dropped at any time.
     pub(crate) async fn turn(&mut self, log: &mut LineLog) {
-        if let Some(until) = self.rest_until {
-            tokio::time::sleep_until(until).await;
-            self.rest_until = None;
-        }
         let notice_at = log.notice_at;
         let notice = async {
             match notice_at {
@@ -99,14 +88,8 @@ impl Output {
             () = notice => return log.mention_suppressed(),
         };
         let Some(source) = slot else { return };
-        let suppressed_before = log.suppressed;
-        match source.relay(log) {
-            Relayed::All => {}
-            Relayed::More if log.suppressed > suppressed_before => {
-                self.rest_until = Some(Instant::now() + FLOOD_PAUSE)
-            }
-            Relayed::More => {}
-            Relayed::End => *slot = None,
+        if source.relay(log, SLICE) {
+            *slot = None;
         }
         if self.ended() {
             log.mention_suppressed();
@@ -117,7 +100,7 @@ impl Output {
     pub(crate) fn close(&mut self, log: &mut LineLog) {
         for mut source in [self.stdout.take(), self.stderr.take()].into_iter().flatten() {
             let stream = source.stream;
-            source.relay(log);
+            source.relay(log, Duration::MAX);
             source.splitter.finish(|line| log.line(stream, line));
         }
         log.mention_suppressed();
@@ -132,34 +115,29 @@ async fn readable(source: &Option<Source>) {
     }
 }
 
-enum Relayed {
-    All,
-    More,
-    End,
-}
-
 impl Source {
-    fn relay(&mut self, log: &mut LineLog) -> Relayed {
+    /// One turn of so much time; whether the pipe has reached its end.
+    fn relay(&mut self, log: &mut LineLog, time: Duration) -> bool {
         let mut buffer = [0; READ_BYTES];
-        let mut taken = 0;
+        let (mut taken, begun) = (0, Instant::now());
         let stream = self.stream;
-        while taken < TURN_BYTES {
+        while taken < TURN_BYTES && begun.elapsed() < time {
             match self.pipe.try_read(&mut buffer) {
                 Ok(0) => {
                     self.splitter.finish(|line| log.line(stream, line));
-                    return Relayed::End;
+                    return true;
                 }
                 Ok(count) => {
                     taken += count;
                     log.journal.count(|c| c.bytes += count as u64);
                     self.splitter.push(&buffer[..count], |line| log.line(stream, line));
                 }
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Relayed::All,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return false,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return Relayed::End,
+                Err(_) => return true,
             }
         }
-        Relayed::More
+        false
     }
 }
 

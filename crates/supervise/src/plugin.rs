@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::alarm::{Alarm, CLOCK_CHECK_AFTER};
 use crate::cgroup::{CgroupStatus, RunGroup};
-use crate::control::Channel;
+use crate::control::{Alert, Channel};
 use crate::error::SuperviseError;
 use crate::feed::Feed;
 use crate::launch::{Launched, Shared, launch, read_files};
@@ -23,7 +23,9 @@ use crate::lifecycle::{Action, Event, Lifecycle, Phase};
 use crate::location::Progress;
 use crate::manifest::{Manifest, Readiness};
 use crate::metric_lines::MetricLines;
+use crate::notify::Notice;
 use crate::output::{Awaited, LineLog, Output};
+use crate::pace::Pace;
 use crate::policy::StopSignal;
 use crate::roster::{Origin, Records};
 use crate::scraper::Scraper;
@@ -103,10 +105,19 @@ pub(crate) struct Plugin<S> {
     control: Option<Channel>,
     /// Standard input of the run, until it is closed.
     feed: Option<Feed>,
+    pace: Pace,
     /// Whether the supervisor has let go of it.
     released: bool,
     /// Whether what drove it failed, so that it is not known what its run has been through.
     unsupervised: bool,
+}
+
+/// What has come from the plugin.
+enum Input {
+    Notice(Notice),
+    Metrics,
+    Control(Option<Alert>),
+    Output,
 }
 
 /// The current or latest run.
@@ -152,6 +163,7 @@ impl<S: Spawner> Plugin<S> {
             scraper: None,
             control: None,
             feed: None,
+            pace: Pace::default(),
             released: false,
             unsupervised: false,
         }
@@ -194,21 +206,35 @@ impl<S: Spawner> Plugin<S> {
                     })
                 }
                 () = at(deadline) => self.judge_deadline(deadline).await,
-                notice = next_notice(&mut self.senses) => self.take_notice(notice),
                 () = at(watchdog) => self.judge_silence(watchdog).await,
-                () = metrics_turn(&mut self.metrics) => None,
-                alert = control_turn(&mut self.control) => {
-                    self.log_alert(alert);
-                    None
-                }
                 () = feed_turn(&mut self.feed) => None,
-                () = output_turn(&mut self.run, &mut self.log) => self.hear_output(),
+                input = self.pace.keep(&self.shared.shares, async {
+                    // None of them first, so that a flood through one does not silence the others.
+                    tokio::select! {
+                        notice = next_notice(&mut self.senses) => Input::Notice(notice),
+                        () = metrics_turn(&mut self.metrics) => Input::Metrics,
+                        alert = control_turn(&mut self.control) => Input::Control(alert),
+                        () = output_turn(&mut self.run, &mut self.log) => Input::Output,
+                    }
+                }) => self.take_input(input),
             };
             self.log_exit_if_due();
             if let Some(event) = event {
                 self.apply(event).await;
                 self.publish();
             }
+        }
+    }
+
+    fn take_input(&mut self, input: Input) -> Option<Event> {
+        match input {
+            Input::Notice(notice) => self.take_notice(notice),
+            Input::Metrics => None,
+            Input::Control(alert) => {
+                self.log_alert(alert);
+                None
+            }
+            Input::Output => self.hear_output(),
         }
     }
 

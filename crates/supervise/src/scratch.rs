@@ -4,20 +4,26 @@
 
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 
 use crate::confinement::Account;
 use crate::error::SuperviseError;
+use crate::removal::{REMOVAL_MAX, remove_tree};
+use crate::text::shown;
 
 /// How the directory's name begins; nothing else is ever removed.
 pub(crate) const PREFIX: &str = "larder-plugins-";
 
+/// Permissions of the directory: nobody else's.
+const OWN_MODE: u32 = 0o700;
+/// And where other users have files in it.
+const OPEN_MODE: u32 = 0o711;
 /// Bytes of the longest name in it, below which sockets have theirs.
 const NAME_MAX_BYTES: usize = 32;
 /// Bytes of the longest path of a socket.
@@ -30,7 +36,9 @@ const UNOWNED_MIN: Duration = Duration::from_secs(60);
 pub(crate) struct Scratch {
     path: PathBuf,
     /// Locked for as long as the directory is in use.
-    _owned: File,
+    owned: Mutex<File>,
+    /// Permissions of the directory.
+    mode: AtomicU32,
 }
 
 impl Scratch {
@@ -58,11 +66,10 @@ impl Scratch {
             let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
             let path = parent.join(format!("{PREFIX}{}-{serial}", std::process::id()));
             let failed = |source| SuperviseError::RuntimeDir { path: path.clone(), source };
-            match DirBuilder::new().mode(0o700).create(&path) {
+            match DirBuilder::new().mode(OWN_MODE).create(&path) {
                 Ok(()) => {
-                    let owned = File::open(&path).map_err(failed)?;
-                    flock(&owned, FlockOperation::NonBlockingLockShared).map_err(|e| failed(e.into()))?;
-                    return Ok(Self { path, _owned: owned });
+                    let owned = Mutex::new(own(&path).map_err(failed)?);
+                    return Ok(Self { path, owned, mode: AtomicU32::new(OWN_MODE) });
                 }
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => last = e,
                 Err(source) => return Err(failed(source)),
@@ -73,6 +80,24 @@ impl Scratch {
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Makes the directory anew if somebody has removed it; whether that was so.
+    pub(crate) fn restore(&self) -> Result<bool, SuperviseError> {
+        let failed = |source| SuperviseError::RuntimeDir { path: self.path.clone(), source };
+        let mut owned = self.owned.lock().unwrap_or_else(PoisonError::into_inner);
+        match (fs::symlink_metadata(&self.path), owned.metadata()) {
+            (Ok(there), Ok(own)) if (there.dev(), there.ino()) == (own.dev(), own.ino()) => return Ok(false),
+            (Err(error), _) if error.kind() == io::ErrorKind::NotFound => {}
+            (Err(source), _) | (_, Err(source)) => return Err(failed(source)),
+            // Whoever made it could read what is written there.
+            (Ok(_), Ok(_)) => return Err(failed(io::Error::other("it was replaced; remove it"))),
+        }
+        DirBuilder::new().mode(OWN_MODE).create(&self.path).map_err(failed)?;
+        let mode = Permissions::from_mode(self.mode.load(Ordering::Relaxed));
+        fs::set_permissions(&self.path, mode).map_err(failed)?;
+        *owned = own(&self.path).map_err(failed)?;
+        Ok(true)
     }
 
     /// A directory in which other users can reach the files that are theirs, and cannot list the others: this one where its place allows
@@ -86,7 +111,8 @@ impl Scratch {
                 Arc::new(Self::create_in(&parents.collect::<Vec<_>>())?)
             }
         };
-        let opened = fs::set_permissions(&scratch.path, Permissions::from_mode(0o711));
+        scratch.mode.store(OPEN_MODE, Ordering::Relaxed);
+        let opened = fs::set_permissions(&scratch.path, Permissions::from_mode(OPEN_MODE));
         opened.map_err(|source| SuperviseError::RuntimeDir { path: scratch.path.clone(), source })?;
         Ok(scratch)
     }
@@ -120,10 +146,18 @@ impl Scratch {
     }
 }
 
+fn own(path: &Path) -> io::Result<File> {
+    let owned = File::open(path)?;
+    flock(&owned, FlockOperation::NonBlockingLockShared)?;
+    Ok(owned)
+}
+
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // The directory is below a temporary one; a failure has no further consequence.
-        _ = fs::remove_dir_all(&self.path);
+        // The directory is below a temporary one; what is left the next server sweeps.
+        if let Err(error) = remove_tree(&self.path, REMOVAL_MAX) {
+            tracing::warn!(target: "larder_supervise", "cannot remove `{}`: {error}", shown(&self.path));
+        }
     }
 }
 
@@ -143,12 +177,13 @@ fn lets_others_through(folder: &Path) -> bool {
     folder.ancestors().filter(|path| !path.as_os_str().is_empty()).all(passes)
 }
 
-/// Removes what servers have left that were killed together with their guardians.
+/// Removes what servers have left that were killed together with their guardians, as far as that is quick.
 fn sweep(parent: &Path) {
+    let begun = Instant::now();
     for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
         if entry.file_name().to_string_lossy().starts_with(PREFIX) && is_unowned(&entry.path()) {
             // Another user's cannot be removed, and is not ours to remove.
-            _ = fs::remove_dir_all(entry.path());
+            _ = remove_tree(&entry.path(), REMOVAL_MAX.saturating_sub(begun.elapsed()));
         }
     }
 }

@@ -20,13 +20,14 @@ use crate::eligibility::Host;
 use crate::environment;
 use crate::error::SuperviseError;
 use crate::event_log::EventLog;
-use crate::exposition::{self, Merged};
+use crate::exposition::{self, Merged, Offer};
 use crate::journal::LogLine;
 use crate::launch::Shared;
 use crate::lifecycle::{Event, Phase};
 use crate::location::{Location, Progress};
 use crate::manifest::{EffectiveManifest, Manifest};
 use crate::os::{GuardianSpawner, Watcher};
+use crate::pace::Shares;
 use crate::plugin::Published;
 use crate::roster::{Handle, Roster};
 use crate::scratch::{self, Scratch};
@@ -99,6 +100,7 @@ impl<S: Spawner> Supervisor<S> {
             redact_secrets: config.redact_secrets,
             writable_by_others: config.writable_by_others,
             control: config.control,
+            shares: Shares::default(),
             clock: config.clock,
         });
         let supervisor = Self {
@@ -148,13 +150,17 @@ impl<S: Spawner> Supervisor<S> {
     pub fn plugin_metrics(&self, reserved: &[&str]) -> Merged {
         let plugins = self.roster().plugins.clone();
         let scratches = self.shared.telling.scratches();
-        let text = |plugin: &Handle| {
-            let folders = scratches.iter().map(|scratch| collect::folder(scratch.path(), &plugin.name));
-            let files: String = folders.map(|folder| collect::read(&folder)).collect();
-            files + &plugin.records.board.text()
+        let offer = |plugin: Arc<Handle>| {
+            let mut offer = Offer { plugin: plugin.name.clone(), ..Offer::default() };
+            for scratch in &scratches {
+                let (text, left_out) = collect::read(&collect::folder(scratch.path(), &plugin.name));
+                offer.text.push_str(&text);
+                offer.left_out += left_out;
+            }
+            offer.text.push_str(&plugin.records.board.text());
+            offer
         };
-        let texts: Vec<_> = plugins.iter().map(|p| (p.name.clone(), text(p))).collect();
-        exposition::merge(&texts, reserved)
+        exposition::merge(plugins.into_iter().map(offer), reserved)
     }
 
     /// What a plugin would be started with now. Reads the manifest.

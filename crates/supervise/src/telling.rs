@@ -17,9 +17,15 @@ use crate::environment::{self, Briefing};
 use crate::error::SuperviseError;
 use crate::redaction::redacted;
 use crate::scratch::Scratch;
+use crate::text::shown;
 
 /// Members of a configuration that hold the extra configuration, with and without roles.
 const EXTRA_MEMBERS: [&str; 2] = ["runtime_plugin_extra_config", "extra_config"];
+
+/// The file of the whole configuration.
+const WHOLE: &str = "config.json";
+/// And of the one without secrets.
+const MASKED: &str = "config-masked.json";
 
 /// One form: for plugins that see secrets, or for the others.
 #[derive(Debug, Clone)]
@@ -88,11 +94,11 @@ impl Telling {
 
     /// Renders another configuration. Writes files; each is replaced as a whole, so that no reader sees a half of it.
     pub(crate) fn change(&self, config: &str, extra: Option<&str>) -> Result<(), SuperviseError> {
-        let whole = self.told(config, extra, "config.json")?;
+        let whole = self.told(config, extra, WHOLE)?;
         let (clean, clean_extra) = (redacted(config), extra.map(redacted));
         let is_secret = matches!(clean, Cow::Owned(_)) || matches!(clean_extra, Some(Cow::Owned(_)));
         let masked = match self.masks && is_secret {
-            true => self.told(&clean, clean_extra.as_deref(), "config-masked.json")?,
+            true => self.told(&clean, clean_extra.as_deref(), MASKED)?,
             false => whole.clone(),
         };
         *self.now.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(Forms { whole, masked });
@@ -123,6 +129,29 @@ impl Telling {
         let reader = Reader { account, sees_secrets };
         self.readers.lock().unwrap_or_else(PoisonError::into_inner).insert(reader);
         self.write_for(reader)
+    }
+
+    /// Makes anew what somebody has removed from the private directory. Writes files.
+    pub(crate) fn restore(&self) -> Result<(), SuperviseError> {
+        let mut is_whole = true;
+        for scratch in self.scratches() {
+            is_whole &= !scratch.restore()?;
+        }
+        let forms = self.now();
+        for (name, form) in [(WHOLE, &forms.whole), (MASKED, &forms.masked)] {
+            let is_written = name == WHOLE || !Arc::ptr_eq(&form.config, &forms.whole.config);
+            if is_written && !self.scratch.path().join(name).exists() {
+                is_whole = false;
+                self.scratch.write(name, &form.config)?;
+            }
+        }
+        if !is_whole {
+            tracing::warn!(target: "larder_supervise",
+                "the plugins' private directory `{}` was emptied by somebody; it is made anew\n\
+                 hint: keep whatever cleans up temporary files from it",
+                shown(self.scratch.path()));
+        }
+        Ok(())
     }
 
     fn write_for(&self, Reader { account, sees_secrets }: Reader) -> Result<PathBuf, SuperviseError> {

@@ -105,9 +105,13 @@ fn any_program_runs_and_executable_data_does_not() {
     tree.file_with("tool", "\x7fELF", 0o755);
     tree.file_with("data.csv", "1,2,3\n", 0o755);
     tree.file_with("later.rb", "#!/usr/bin/env ruby\n", 0o644);
+    for copy in ["report.pl~", "report.pl.bak", "report.pl.tmp"] {
+        tree.file_with(copy, "#!/usr/bin/env perl\n", 0o755);
+    }
     let found = tree.scan();
     assert_eq!(tree.names(&found), ["report.pl", "tool"]);
     assert_eq!(tree.reason(&found, "data.csv"), SkipReason::NotAProgram);
+    assert_eq!(tree.reason(&found, "report.pl~"), SkipReason::Backup);
     assert_eq!(tree.reason(&found, "later.rb"), SkipReason::NotAProgram);
 }
 

@@ -18,12 +18,13 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, recvmsg, send};
-use rustix::process::{Signal, set_child_subreaper};
+use rustix::process::{Signal, set_child_subreaper, set_parent_process_death_signal};
 
 use self::children::Children;
 pub(super) use self::warden::WARDEN_NAME;
 use super::packet::{PACKET_MAX_BYTES, Report, Request};
 use super::raw;
+use crate::removal::{REMOVAL_MAX, remove_tree};
 use crate::spawner::{EXTRA_FDS_MAX, FIRST_EXTRA_FD};
 
 /// First argument with which the binary becomes the guardian.
@@ -73,7 +74,7 @@ pub fn guardian_main(scratch: Option<PathBuf>) -> ! {
 fn remove_scratch(path: &Path) {
     if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(crate::scratch::PREFIX)) {
         // Nothing is left to report a failure to.
-        _ = std::fs::remove_dir_all(path);
+        _ = remove_tree(path, REMOVAL_MAX);
     }
 }
 
@@ -97,6 +98,8 @@ impl Guardian {
         // Fails only for a group leader, which then has no terminal to protect plugins from.
         _ = rustix::process::setsid();
         set_child_subreaper(Some(rustix::process::getpid()))?;
+        // Whoever was stopped could not see that the server is gone.
+        set_parent_process_death_signal(Some(Signal::CONT))?;
         let name = CString::new("larder-guardian").unwrap_or_default();
         _ = rustix::thread::set_name(&name);
         let mut reserved = vec![OwnedFd::from(null)];

@@ -42,7 +42,11 @@ impl<S: Spawner> Plugin<S> {
                 if let Some(run) = &mut self.run {
                     run.group = None;
                 }
-                return;
+                if self.published.pid.is_none() {
+                    return;
+                }
+                // Whoever would have told how its first process ended was killed.
+                (Outcome::Lost, LAST_OUTPUT_WAIT)
             }
         };
         self.published.pid = None;

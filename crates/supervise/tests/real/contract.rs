@@ -164,3 +164,19 @@ fn secrets_are_for_those_who_were_granted_them() {
     assert_eq!((seen("bare.sh]", "hush"), seen("bare.sh]", "<redacted>")), (0, 2), "{log:?}");
     assert_eq!((seen("trusted.sh]", "hush"), seen("trusted.sh]", "<redacted>")), (2, 0), "{log:?}");
 }
+
+#[test]
+fn a_private_directory_that_was_removed_is_made_anew() {
+    let plugins = Plugins::new();
+    plugins.add("x.sh", "echo \"has $(cat $LMCACHE_RUNTIME_PLUGIN_CONFIG_FILE)\"\nread line\n");
+    plugins.add("x.sh.plugin.toml", "metrics = true\nwatchdog = \"notify\"\nwatchdog_s = 60\n");
+    let mut host = plugins.host().start();
+    let before = host.wait_for("has {");
+    for entry in std::fs::read_dir(host.runtime.path()).unwrap() {
+        std::fs::remove_dir_all(entry.unwrap().path()).unwrap();
+    }
+    assert_eq!(host.ask("restart x")["state"], "ready");
+    assert_eq!(host.wait_for("has {"), before);
+    host.wait_for_all(&["was emptied by somebody"]);
+    host.end();
+}

@@ -2,18 +2,18 @@
 
 use crate::support::{Plugins, status_field_kib};
 
-/// One gigabyte in lines of one kilobyte, as fast as the pipe takes it.
+/// 64 MiB in lines of one kilobyte, as fast as the pipe takes it.
 const FLOOD: &str = "import os\n\
     block = (b'x' * 1023 + b'\\n') * 256\n\
-    left = 4096\n\
+    left = 256\n\
     while left:\n\
     \x20   view = memoryview(block)\n\
     \x20   while view: view = view[os.write(1, view):]\n\
     \x20   left -= 1\n";
-const FLOOD_LINES: u64 = 4096 * 256;
+const FLOOD_LINES: u64 = 256 * 256;
 
 #[test]
-fn a_gigabyte_costs_bounded_memory_and_no_line_is_lost() {
+fn a_flood_costs_bounded_memory_and_no_line_is_lost() {
     let plugins = Plugins::new();
     plugins.add("flood.py", FLOOD);
     let mut host = plugins.host().start();
@@ -84,4 +84,43 @@ fn many_plugins_start_and_stop_together() {
     assert_eq!(report["stopped"].as_array().unwrap().len(), 100);
     assert_eq!(report["killed"], serde_json::json!([]));
     assert!(idle < 20 * 1024, "{idle} KiB");
+}
+
+/// Sends to a channel without end, while another plugin and the host's commands go on.
+fn assert_nobody_waits_for(manifest: &str, channel: &str) {
+    let plugins = Plugins::new();
+    let script = format!("import os, socket\n{channel}print('floods', flush=True)\nwhile True: send()\n");
+    plugins.add("flood.py", &script).add("flood.py.plugin.toml", manifest);
+    plugins.add("calm.sh", "while read line; do echo $line; done\nwhile :; do echo tick; sleep 0.1; done\n");
+    let mut host = plugins.host().start();
+    host.wait_for("floods");
+    for _ in 0..10 {
+        host.status("flood");
+    }
+    assert_eq!(host.ask("stop calm")["state"], "stopped");
+    assert_eq!(host.ask("stop flood")["state"], "stopped");
+    host.end();
+}
+
+#[test]
+fn nobody_waits_for_a_plugin_that_floods_its_control_channel() {
+    for line in ["\\n", "x\\n", r#"{\"jsonrpc\":\"2.0\",\"method\":\"x\"}\n"#] {
+        let channel = format!(
+            "fd = int(os.environ['LMCACHE_RUNTIME_PLUGIN_CONTROL_FD'])\n\
+             def send(): os.write(fd, b'{line}' * 4096)\n"
+        );
+        assert_nobody_waits_for("control = true\n", &channel);
+    }
+}
+
+#[test]
+fn nobody_waits_for_a_plugin_that_floods_other_channels() {
+    let notify = "s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)\n\
+        s.connect(os.environ['NOTIFY_SOCKET'])\n\
+        def send(): s.send(b'STATUS=busy\\nWATCHDOG=1')\n";
+    assert_nobody_waits_for("watchdog = \"notify\"\nwatchdog_s = 60\n", notify);
+    let metrics = "fd = int(os.environ['LMCACHE_RUNTIME_PLUGIN_METRICS_FD'])\n\
+        def send(): os.write(fd, b'\\n' * 65536)\n";
+    assert_nobody_waits_for("metrics_fd = true\n", metrics);
+    assert_nobody_waits_for("", "def send(): os.write(1, b'x' * 65536)\n");
 }

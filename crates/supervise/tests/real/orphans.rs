@@ -1,6 +1,10 @@
 //! Nothing outlives the server: stops and hard deaths with children that resist.
 
+use std::collections::HashSet;
 use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::Value;
 
 use crate::support::{Host, Plugins, wait_gone};
 
@@ -238,4 +242,68 @@ fn server_and_guardian_killed_at_once() {
     Host::signal_process(host.pid(), rustix::process::Signal::KILL);
     Host::kill_process(guardian);
     wait_gone(&family, HARD_DEATH_MAX);
+}
+
+#[test]
+fn a_guardian_that_is_frozen_goes_on_when_the_server_is_killed() {
+    let (_plugins, mut host) = stubborn();
+    let family = host.wait_for_family(5);
+    Host::signal_process(host.guardian(), Signal::STOP);
+    for warden in host.wardens() {
+        Host::signal_process(warden, Signal::STOP);
+    }
+    host.kill(HARD_DEATH_MAX);
+    wait_gone(&family, HARD_DEATH_MAX);
+}
+
+#[test]
+fn a_plugin_that_freezes_its_warden_hides_nothing() {
+    let plugins = Plugins::new();
+    plugins.add("x.sh", "kill -STOP $PPID\nexit 3\n");
+    let mut host = plugins.host().start();
+    let status = host.wait_until("x", |status| status["state"] == "failed");
+    assert_eq!((&status["last_exit"]["number"], &status["lingering"]), (&3.into(), &false.into()));
+    host.end();
+}
+
+#[test]
+fn a_plugin_that_kills_its_warden_is_told_of_as_ended() {
+    let plugins = Plugins::new();
+    plugins.add("x.sh", "setsid sleep 1000 &\necho up\nread line\nkill -9 $PPID\nsleep 1000\n");
+    plugins.add(
+        "x.sh.plugin.toml",
+        "restart = \"on-failure\"\nrestart_delay_ms = 600000\nevents = [\"test\"]\n",
+    );
+    let mut host = plugins.host().start();
+    host.wait_for("up");
+    let family = host.wait_for_family(2);
+    let guardian = host.guardian();
+    host.ask("publish {}");
+    let status = host.wait_until("x", |status| status["state"] == "backoff");
+    assert_eq!((&status["pid"], &status["uptime_ms"]), (&Value::Null, &Value::Null));
+    assert_eq!(
+        (&status["last_exit"]["kind"], &status["runs"][0]["why"]),
+        (&"lost".into(), &"nobody saw its end".into())
+    );
+    let left: HashSet<i32> = family.into_iter().filter(|pid| *pid != guardian).collect();
+    wait_gone(&left, HARD_DEATH_MAX);
+    host.wait_for("x.sh exited with code -9");
+    host.end();
+}
+
+#[test]
+fn a_guardian_that_is_killed_again_and_again_costs_no_plugin_its_life() {
+    let plugins = Plugins::new();
+    plugins.add("x.sh", "echo up\nread line\n");
+    plugins.add(
+        "x.sh.plugin.toml",
+        "restart = \"on-failure\"\nrestart_delay_ms = 1\nrestart_delay_max_ms = 1\nstart_limit_burst = 2\n",
+    );
+    let mut host = plugins.host().start();
+    for _ in 0..5 {
+        host.wait_for("] up");
+        Host::kill_process(host.guardian());
+    }
+    host.wait_for("] up");
+    host.end();
 }

@@ -118,7 +118,11 @@ impl Children {
         let mut ended = Vec::new();
         let any =
             loop {
-                match wait(WaitOptions::NOHANG) {
+                match wait(WaitOptions::NOHANG | WaitOptions::UNTRACED) {
+                    // A warden that is stopped sees nothing of its run.
+                    Ok(Some((pid, status))) if status.stopped() => {
+                        _ = rustix::process::kill_process(pid, Signal::CONT);
+                    }
                     Ok(Some((pid, status))) => {
                         ended.extend(self.runs.iter().position(|run| run.warden == pid).map(|index| {
                             (self.runs.swap_remove(index), status.terminating_signal().is_some())

@@ -61,6 +61,8 @@ impl<'a> Warden<'a> {
         kept.push(reports.as_raw_fd());
         raw::close_descriptors_but(FIRST_EXTRA_FD + EXTRA_FDS_MAX as i32, kept);
         set_child_subreaper(Some(getpid()))?;
+        // Whoever was stopped could not see that the guardian is gone.
+        set_parent_process_death_signal(Some(Signal::CONT))?;
         _ = rustix::thread::set_name(&std::ffi::CString::new(WARDEN_NAME).unwrap_or_default());
         Ok(Self { id: charge.id, reports, child_ended: raw::block_all_and_watch_children()?.into() })
     }
