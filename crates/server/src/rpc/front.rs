@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use larder_core::hash::ChunkHasher;
@@ -28,8 +28,8 @@ const ROOM_PATIENCE: Duration = Duration::from_secs(2);
 /// Longest a client may wait for a lookup in one request.
 const WAIT_MAX: Duration = Duration::from_secs(600);
 
-/// Requests of one connection that are served after a wait before others get their turn.
-const TURN_REQUESTS_MAX: usize = 16;
+/// How long requests of one connection are served after a wait before others get their turn.
+const TURN_MAX: Duration = Duration::from_micros(500);
 
 /// What the front tells clients about the server.
 #[derive(Clone, Debug)]
@@ -306,14 +306,16 @@ impl Front {
     /// Serves what a connection sent while it waited, until it has to wait again: for one of these, or because it does not
     /// read its answers.
     async fn resume(&self, peer: &Peer) {
-        for turn in 1_usize.. {
+        let mut turn = Instant::now();
+        loop {
             if !peer.has_room() && peer.room().await.is_err() {
                 return;
             }
             let Some(message) = self.lanes.borrow_mut().next(peer.id()) else { return };
             self.serve(peer, message);
-            if turn.is_multiple_of(TURN_REQUESTS_MAX) {
+            if turn.elapsed() >= TURN_MAX {
                 tokio::task::yield_now().await;
+                turn = Instant::now();
             }
         }
     }

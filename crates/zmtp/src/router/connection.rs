@@ -1,7 +1,9 @@
 //! One connection as one future: read, decode, hand over, write.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -13,9 +15,11 @@ use crate::codec::{Command, Decoder, Event, Handshake, Ready, SocketType};
 use crate::error::{Error, Result};
 use crate::net::{SCRATCH_BYTES, Scratch, Stream};
 
-/// Reads of one connection, and bytes of them, before the others get their turn.
+/// Reads of one connection, bytes of them, and time spent on its messages, before the others get their turn. A message of a few
+/// bytes may take a hundred times as long as another.
 const ROUNDS_MAX: usize = 8;
 const TURN_BYTES_MAX: usize = 512 << 10;
+const TURN_TIME_MAX: Duration = Duration::from_micros(500);
 
 /// Frames lacking at least this much are read into place, smaller rests through the scratch buffer.
 const IN_PLACE_BYTES_MIN: usize = SCRATCH_BYTES / 4;
@@ -57,7 +61,7 @@ pub(super) struct Connection<H: Handler> {
     /// `None` when the handshake is over.
     handshake: Option<Handshake>,
     decoder: Decoder,
-    /// Bytes read and, from `carry_start`, not decoded, because the budget ran out between two messages.
+    /// Bytes read and, from `carry_start`, not decoded, because the budget or the turn ran out between two messages.
     carry: Vec<u8>,
     carry_start: usize,
     /// For the message being received.
@@ -66,9 +70,24 @@ pub(super) struct Connection<H: Handler> {
     outgoing: Outgoing,
     deadlines: Deadlines,
     blocked: bool,
-    /// Bytes read in this turn.
-    turn_bytes: usize,
+    turn: Turn,
     ended: Disconnect,
+}
+
+/// What a connection may do before the others get their turn.
+struct Turn {
+    bytes: usize,
+    began: Instant,
+}
+
+impl Turn {
+    fn new() -> Turn {
+        Turn { bytes: 0, began: Instant::now() }
+    }
+
+    fn is_over(&self) -> bool {
+        self.bytes > TURN_BYTES_MAX || self.began.elapsed() > TURN_TIME_MAX
+    }
 }
 
 /// What came of an attempt to receive.
@@ -99,16 +118,16 @@ impl<H: Handler> Connection<H> {
             outgoing,
             deadlines: Deadlines::new(&shared.limits),
             blocked: false,
-            turn_bytes: 0,
+            turn: Turn::new(),
             ended: Disconnect::Shutdown,
             shared,
         }
     }
 
     fn drive(&mut self, cx: &mut Context<'_>) -> Poll<Disconnect> {
-        self.turn_bytes = 0;
-        for _ in 0..ROUNDS_MAX {
-            if self.turn_bytes > TURN_BYTES_MAX {
+        self.turn = Turn::new();
+        for round in 0..ROUNDS_MAX {
+            if round > 0 && self.turn.is_over() {
                 break;
             }
             if let Err(error) = self.flush(cx) {
@@ -144,7 +163,8 @@ impl<H: Handler> Connection<H> {
             }
             return self.poll_deadlines(cx).map(Disconnect::Failed);
         }
-        cx.waker().wake_by_ref();
+        // Waking itself, it would run again before the runtime looks at what the others have sent.
+        _ = pin!(tokio::task::yield_now()).poll(cx);
         Poll::Pending
     }
 
@@ -237,14 +257,14 @@ impl<H: Handler> Connection<H> {
             Poll::Ready(read) => {
                 let read = read?;
                 self.deadlines.read.moved(read);
-                self.turn_bytes += read;
+                self.turn.bytes += read;
                 self.shared.stats.bytes_in(read);
                 Ok(Some(read))
             }
         }
     }
 
-    /// Decodes `input` and hands every message over; stops between two messages when the budget is used up.
+    /// Decodes `input` and hands every message over; stops between two messages when the budget is used up or the turn is over.
     /// Returns how many bytes at the end of `input` are left.
     fn process(&mut self, mut input: &[u8]) -> Result<usize> {
         if self.handshake.is_some() && !self.shake_hands(&mut input)? {
@@ -257,7 +277,7 @@ impl<H: Handler> Connection<H> {
                     self.message(parts, cost_bytes, dropped_bytes);
                 }
             }
-            if !input.is_empty() && !self.may_receive() {
+            if !input.is_empty() && (self.turn.is_over() || !self.may_receive()) {
                 return Ok(input.len());
             }
         }

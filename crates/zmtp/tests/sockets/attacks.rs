@@ -1,9 +1,10 @@
 //! Hostile peers. After each attack (and during it, where it lasts) a healthy client is served.
 
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use larder_zmtp::codec::{Command, Decoder, Event, GREETING};
-use larder_zmtp::{LimitKind, Limits};
+use larder_zmtp::{Handler, LimitKind, Limits, Message, Peer};
 
 use crate::common::{Echo, Raw, Server, eventually, handshake, message, random_bytes, resident_bytes};
 
@@ -222,4 +223,50 @@ fn reconnect_storms_leave_nothing_behind() {
     server
         .wait_for("all are gone", |stats| stats.connections_accepted == 2000 && stats.connections_open == 0);
     server.probe();
+}
+
+/// Has the other client speak while the first of many slow messages is served, and counts how many are before it has its turn.
+struct Slow {
+    other: Mutex<Option<Raw>>,
+    served_before: Mutex<(usize, Option<usize>)>,
+}
+
+struct Shared(Arc<Slow>);
+
+impl Handler for Shared {
+    fn message(&self, _: &Peer, message: Message) {
+        self.0.message(message);
+    }
+}
+
+impl Slow {
+    fn message(&self, message: Message) {
+        let mut served = self.served_before.lock().unwrap();
+        if message.parts[0] == "other" {
+            served.1 = Some(served.0);
+            return;
+        }
+        served.0 += 1;
+        if let Some(mut other) = self.other.lock().unwrap().take() {
+            other.send(&crate::common::message(b"other"));
+        }
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_micros(200) {
+            std::hint::spin_loop();
+        }
+    }
+}
+
+#[test]
+fn many_messages_that_take_long_hold_up_nobody_for_longer_than_a_few_of_them() {
+    const MESSAGES: usize = 2000;
+    let handler = Arc::new(Slow { other: Mutex::default(), served_before: Mutex::default() });
+    let server = Server::start(Limits::default(), Shared(Arc::clone(&handler)));
+    *handler.other.lock().unwrap() = Some(server.raw().shake_hands(b""));
+    let mut attacker = server.raw().shake_hands(b"");
+    attacker.send(&message(b"slow").repeat(MESSAGES));
+    eventually("all are served", || handler.served_before.lock().unwrap().0 == MESSAGES);
+    eventually("the other one is served", || handler.served_before.lock().unwrap().1.is_some());
+    let before = handler.served_before.lock().unwrap().1.unwrap();
+    assert!(before < MESSAGES / 20, "{before} of {MESSAGES} slow messages came first");
 }
