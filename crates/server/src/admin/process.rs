@@ -72,9 +72,9 @@ fn connections(scrape: &mut Scrape, admin: &Admin) {
         .sample(&from("elsewhere"), REMOTE_CONNECTIONS_MAX);
     let counts = [
         (
-            "larder_http_refused_connections_total",
-            "Connections closed at once because there were too many.",
-            admin.http.refused(),
+            "larder_http_displaced_connections_total",
+            "Connections that made way for newer ones because there were too many.",
+            admin.http.displaced(),
         ),
         (
             "larder_http_timed_out_connections_total",

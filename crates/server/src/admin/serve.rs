@@ -1,25 +1,28 @@
 //! The HTTP connections: how many there may be, and how long a request may take to come.
 
+use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request};
+use hashbrown::HashMap;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::AbortHandle;
 use tower_service::Service as _;
 
 use crate::telemetry::Throttle;
 
-/// Connections from this machine. They have places of their own, so that nobody outside can keep its probes and operators out.
+/// Connections from this machine at a time. They have places of their own, so that nobody outside can keep its probes and operators out.
 pub const LOCAL_CONNECTIONS_MAX: usize = 256;
 
 /// Connections from elsewhere, all together.
@@ -32,35 +35,23 @@ const HEAD_PATIENCE: Duration = Duration::from_secs(30);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What became of connections.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct HttpStats {
-    local: Arc<Semaphore>,
-    remote: Arc<Semaphore>,
-    refused: AtomicU64,
+    local: AtomicUsize,
+    remote: AtomicUsize,
+    displaced: AtomicU64,
     timed_out: AtomicU64,
-}
-
-impl Default for HttpStats {
-    fn default() -> Self {
-        Self {
-            local: Arc::new(Semaphore::new(LOCAL_CONNECTIONS_MAX)),
-            remote: Arc::new(Semaphore::new(REMOTE_CONNECTIONS_MAX)),
-            refused: AtomicU64::new(0),
-            timed_out: AtomicU64::new(0),
-        }
-    }
 }
 
 impl HttpStats {
     /// Connections now: from this machine, and from elsewhere.
     pub fn connections(&self) -> (usize, usize) {
-        let local = LOCAL_CONNECTIONS_MAX.saturating_sub(self.local.available_permits());
-        (local, REMOTE_CONNECTIONS_MAX.saturating_sub(self.remote.available_permits()))
+        (self.local.load(Ordering::Relaxed), self.remote.load(Ordering::Relaxed))
     }
 
-    /// Connections closed at once because there were too many.
-    pub fn refused(&self) -> u64 {
-        self.refused.load(Ordering::Relaxed)
+    /// Connections that made way for newer ones because there were too many.
+    pub fn displaced(&self) -> u64 {
+        self.displaced.load(Ordering::Relaxed)
     }
 
     /// Connections closed because the head of a request did not come.
@@ -68,20 +59,68 @@ impl HttpStats {
         self.timed_out.load(Ordering::Relaxed)
     }
 
-    fn place(&self, caller: SocketAddr) -> Option<OwnedSemaphorePermit> {
-        let places = if caller.ip().to_canonical().is_loopback() { &self.local } else { &self.remote };
-        let place = Arc::clone(places).try_acquire_owned().ok();
-        if place.is_none() {
-            self.refused.fetch_add(1, Ordering::Relaxed);
-        }
-        place
+    fn open(&self, is_local: bool) -> &AtomicUsize {
+        if is_local { &self.local } else { &self.remote }
+    }
+}
+
+/// The connections of one kind of caller. One too many takes the place of the one that has asked for nothing for longest, so that
+/// whoever opens many, or takes no answers, keeps nobody out.
+#[derive(Debug)]
+struct Places {
+    max: usize,
+    taken: RefCell<HashMap<u64, Taken>>,
+}
+
+#[derive(Debug)]
+struct Taken {
+    asked: Rc<Cell<Instant>>,
+    task: AbortHandle,
+}
+
+impl Places {
+    fn new(max: usize) -> Rc<Self> {
+        Rc::new(Self { max, taken: RefCell::default() })
+    }
+
+    /// Makes room for one more; true if another connection had to go.
+    fn make_room(&self) -> bool {
+        let gone = {
+            let mut taken = self.taken.borrow_mut();
+            let idlest = taken.iter().min_by_key(|(_, place)| place.asked.get()).map(|(&number, _)| number);
+            idlest.filter(|_| taken.len() >= self.max).and_then(|number| taken.remove(&number))
+        };
+        gone.inspect(|gone| gone.task.abort()).is_some()
+    }
+}
+
+/// A connection's place, given back when it ends.
+struct Place {
+    places: Rc<Places>,
+    number: u64,
+    stats: Arc<HttpStats>,
+    is_local: bool,
+}
+
+impl Place {
+    fn new(places: &Rc<Places>, number: u64, stats: &Arc<HttpStats>, is_local: bool) -> Self {
+        stats.open(is_local).fetch_add(1, Ordering::Relaxed);
+        Self { places: Rc::clone(places), number, stats: Arc::clone(stats), is_local }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.stats.open(self.is_local).fetch_sub(1, Ordering::Relaxed);
+        self.places.taken.borrow_mut().remove(&self.number);
     }
 }
 
 /// Answers requests, for ever. Runs in a [`tokio::task::LocalSet`].
 pub async fn serve(listener: TcpListener, router: Router, stats: Arc<HttpStats>) {
     let (full, failing) = (Throttle::default(), Throttle::default());
-    loop {
+    let (local, remote) = (Places::new(LOCAL_CONNECTIONS_MAX), Places::new(REMOTE_CONNECTIONS_MAX));
+    for number in 0.. {
         let (stream, caller) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -92,24 +131,38 @@ pub async fn serve(listener: TcpListener, router: Router, stats: Arc<HttpStats>)
                 continue;
             }
         };
-        let Some(place) = stats.place(caller) else {
+        let is_local = caller.ip().to_canonical().is_loopback();
+        let places = if is_local { &local } else { &remote };
+        if places.make_room() {
+            stats.displaced.fetch_add(1, Ordering::Relaxed);
             if let Some(kept_back) = full.pass() {
-                tracing::warn!("HTTP: too many connections, one from {caller} is refused{kept_back}");
+                tracing::warn!(
+                    "HTTP: too many connections, the one that was idle for longest makes way for {caller}{kept_back}"
+                );
             }
-            continue;
-        };
-        let connection = connection(stream, caller, router.clone(), Arc::clone(&stats));
-        tokio::task::spawn_local(async move {
+        }
+        let asked = Rc::new(Cell::new(Instant::now()));
+        let connection = connection(stream, caller, router.clone(), Arc::clone(&stats), Rc::clone(&asked));
+        let place = Place::new(places, number, &stats, is_local);
+        let task = tokio::task::spawn_local(async move {
             connection.await;
             drop(place);
         });
+        places.taken.borrow_mut().insert(number, Taken { asked, task: task.abort_handle() });
     }
 }
 
-async fn connection(stream: TcpStream, caller: SocketAddr, router: Router, stats: Arc<HttpStats>) {
+async fn connection(
+    stream: TcpStream,
+    caller: SocketAddr,
+    router: Router,
+    stats: Arc<HttpStats>,
+    asked: Rc<Cell<Instant>>,
+) {
     // Without it an answer in two parts waits for the other side; what can't have it is only slower.
     _ = stream.set_nodelay(true);
     let service = service_fn(move |request: Request<Incoming>| {
+        asked.set(Instant::now());
         let mut router = router.clone();
         async move {
             let mut request = request.map(Body::new);
