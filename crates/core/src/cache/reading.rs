@@ -2,7 +2,6 @@
 
 use super::entry::{EntryRef, State};
 use super::table::Cache;
-use crate::eviction::Policy;
 use crate::hash::ChunkHash;
 use crate::key::Scope;
 
@@ -49,20 +48,22 @@ impl Cache {
 
     /// Counts a use of the resident chunks of a prompt, the first chunk as the most recent.
     pub fn touch(&mut self, scope: &Scope, prefix: &[ChunkHash]) {
-        self.for_resident(scope, prefix, |policy, id| policy.touch(id));
-    }
-
-    /// Marks the resident chunks of a prompt as still in use by the same request, the first chunk as the most recent.
-    pub fn refresh(&mut self, scope: &Scope, prefix: &[ChunkHash]) {
-        self.for_resident(scope, prefix, |policy, id| policy.refresh(id));
-    }
-
-    fn for_resident(&mut self, scope: &Scope, prefix: &[ChunkHash], act: impl Fn(&mut dyn Policy, u32)) {
         let Some(scope) = self.scopes.find(scope) else { return };
         for hash in prefix.iter().rev() {
             if let Some(id) = self.find_resident(scope, hash) {
-                act(&mut *self.policy, id);
+                self.policy.touch(id);
             }
+        }
+    }
+
+    /// Marks the chunks of a prompt that are resident from its start as still in use by the same request, the first chunk as the most
+    /// recent. What follows a chunk that is not there is of no use without it, and is not looked for.
+    pub fn refresh(&mut self, scope: &Scope, prefix: &[ChunkHash]) {
+        let Some(scope) = self.scopes.find(scope) else { return };
+        let resident = prefix.iter().map_while(|hash| self.find_resident(scope, hash));
+        let resident: Vec<u32> = resident.collect();
+        for id in resident.into_iter().rev() {
+            self.policy.refresh(id);
         }
     }
 }

@@ -116,11 +116,14 @@ impl Prompts {
     pub(super) fn has(&self, frame: &[u8]) -> bool {
         self.known.iter().any(|Known { head, prompt, .. }| {
             let Some(room) = frame.len().checked_sub(prompt.raw.len()) else { return false };
-            room <= KEY_REST_BYTES_MAX
-                && frame[..room + HEAD_BYTES]
-                    .windows(HEAD_BYTES)
-                    .enumerate()
-                    .any(|(at, window)| window == head && frame[at..].starts_with(&prompt.raw))
+            if room > KEY_REST_BYTES_MAX {
+                return false;
+            }
+            // Only the first place is looked at as a whole: a frame can have thousands where almost all of the prompt agrees.
+            let [_, _, count @ ..] = prompt.count.to_be_bytes();
+            let begins = |(at, window): (usize, &[u8])| window == head && frame[..at].ends_with(&count);
+            let first = frame[..room + HEAD_BYTES].windows(HEAD_BYTES).enumerate().position(begins);
+            first.is_some_and(|at| frame[at..].starts_with(&prompt.raw))
         })
     }
 
@@ -259,6 +262,21 @@ mod tests {
             assert_eq!(prompts.has(&stuffed), stuffing == 0, "{stuffing}");
         }
         assert!(!prompts.has(b"short"));
+    }
+
+    /// All but the last of its places agree with a known prompt but for its last token. Looking at each of them as a whole would
+    /// compare eight gigabytes.
+    #[test]
+    fn a_key_that_almost_agrees_in_many_places_costs_one_comparison() {
+        let mut prompts = Prompts::default();
+        let mut ids = vec![0; 1 << 20];
+        *ids.last_mut().unwrap() = 1;
+        let known = add(&mut prompts, &ids, "r");
+        assert!(prompts.has(&known));
+        let hostile = frame(&vec![0; (1 << 20) + 4096], "r");
+        for _ in 0..1000 {
+            assert!(!prompts.has(&hostile));
+        }
     }
 
     #[test]
