@@ -34,6 +34,18 @@ pub enum EngineError {
         max = super::instances::CONNECTIONS_PER_INSTANCE_MAX
     )]
     TooManyConnections(i64),
+    /// Engines of the model are of too many kinds.
+    #[error(
+        "instance `{0}` can't be registered: there are too many layouts of the objects of this model and world size already; \
+         hint: unregister engines that are gone"
+    )]
+    TooManyLayouts(i64),
+    /// The connection has unfinished transfers of too many registrations.
+    #[error(
+        "instance `{0}` can't be registered: too many registrations of this connection are over and have unfinished transfers; \
+         hint: commit them, or connect again"
+    )]
+    TooManyLeftovers(i64),
     /// The key's tokens were not hashed as far as its range.
     #[error("the range ends beyond the tokens that were hashed")]
     MissingHashes,

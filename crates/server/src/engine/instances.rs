@@ -9,8 +9,11 @@ use hashbrown::{HashMap, HashSet};
 use larder_core::layout::ObjectLayout;
 
 use super::ConnectionId;
+use super::error::EngineError;
 use super::layouts::Layouts;
 use super::pending::Pending;
+use super::set_aside::Orphaned;
+use super::sweep::ORPHAN_GRACE_MS;
 
 /// Most registered instances; a fleet's node has tens. When there are as many, those that are gone make room for new ones.
 pub(super) const INSTANCES_MAX: usize = 16_384;
@@ -53,8 +56,8 @@ pub(super) struct Instance {
     pub transferred_ms: u64,
     /// Whether it ever pinged: it is reaped by the short timeout then.
     pub pinged: bool,
-    /// When its last connection went away, if none is left.
-    pub orphaned_ms: Option<u64>,
+    /// That its last connection went away, if none is left.
+    pub orphaned: Option<Orphaned>,
     /// Transfers between prepare and commit.
     pub pending: Pending,
 }
@@ -69,24 +72,9 @@ impl Instance {
             seen_ms: now_ms,
             transferred_ms: now_ms,
             pinged: false,
-            orphaned_ms: None,
+            orphaned: None,
             pending: Pending::default(),
         }
-    }
-
-    /// Notes that the worker spoke, on `connection` if that is still open. False if it speaks on more than it may: on those it
-    /// is not to be given anything, because its end could not be seen.
-    pub(super) fn heard(&mut self, connection: Option<ConnectionId>, now_ms: u64) -> bool {
-        self.seen_ms = now_ms;
-        let Some(connection) = connection else { return true };
-        if !self.connections.contains(&connection) {
-            if self.connections.len() == CONNECTIONS_PER_INSTANCE_MAX {
-                return false;
-            }
-            self.connections.push_back(connection);
-        }
-        self.orphaned_ms = None;
-        true
     }
 }
 
@@ -94,6 +82,7 @@ impl Instance {
 #[derive(Debug, Default)]
 pub(super) struct Instances {
     by_id: HashMap<i64, Instance>,
+    by_connection: HashMap<ConnectionId, HashSet<i64>>,
     /// What their objects look like.
     pub(super) layouts: Layouts,
     told_unknown: HashSet<i64>,
@@ -114,35 +103,75 @@ pub(super) enum Registered {
 
 impl Instances {
     /// Adds or refreshes a worker.
+    ///
+    /// # Errors
+    /// [`EngineError::TooManyLayouts`], and as for [`Self::heard`].
     pub(super) fn register(
         &mut self,
         instance_id: i64,
         registration: Registration,
         connection: Option<ConnectionId>,
         now_ms: u64,
-    ) -> Registered {
+    ) -> Result<Registered, EngineError> {
         self.told_unknown.remove(&instance_id);
-        if let Some(known) = self.by_id.get_mut(&instance_id)
-            && known.registration == registration
-        {
-            known.heard(connection, now_ms);
-            return Registered::Refreshed;
+        if self.by_id.get(&instance_id).is_some_and(|known| known.registration == registration) {
+            self.heard(instance_id, connection, now_ms)?;
+            return Ok(Registered::Refreshed);
+        }
+        if !self.layouts.has_room(&registration) {
+            return Err(EngineError::TooManyLayouts(instance_id));
         }
         let before = self.unregister(instance_id);
         if before.is_none() && !self.has_room(connection) {
-            return Registered::Refused;
+            return Ok(Registered::Refused);
         }
         self.layouts.add(&registration);
-        let mut instance = Instance::new(registration, now_ms);
-        instance.heard(connection, now_ms);
-        self.by_id.insert(instance_id, instance);
-        before.map_or(Registered::New, |before| Registered::Replaced(Box::new(before)))
+        self.by_id.insert(instance_id, Instance::new(registration, now_ms));
+        self.heard(instance_id, connection, now_ms)?;
+        Ok(before.map_or(Registered::New, |before| Registered::Replaced(Box::new(before))))
+    }
+
+    /// Notes that a worker spoke, on `connection` if that is still open.
+    ///
+    /// # Errors
+    /// [`EngineError::UnknownInstance`], and [`EngineError::TooManyConnections`] for a worker that speaks on more than it may: on
+    /// those it is not to be given anything, because its end could not be seen.
+    pub(super) fn heard(
+        &mut self,
+        instance_id: i64,
+        connection: Option<ConnectionId>,
+        now_ms: u64,
+    ) -> Result<&mut Instance, EngineError> {
+        let unknown = EngineError::UnknownInstance(instance_id);
+        let instance = self.by_id.get_mut(&instance_id).ok_or(unknown)?;
+        instance.seen_ms = now_ms;
+        let Some(connection) = connection else {
+            if instance.connections.is_empty() {
+                let left = Orphaned { since_ms: now_ms, grace_ms: ORPHAN_GRACE_MS };
+                instance.orphaned.get_or_insert(left);
+            }
+            return Ok(instance);
+        };
+        if !instance.connections.contains(&connection) {
+            if instance.connections.len() == CONNECTIONS_PER_INSTANCE_MAX {
+                return Err(EngineError::TooManyConnections(instance_id));
+            }
+            instance.connections.push_back(connection);
+            self.by_connection.entry(connection).or_default().insert(instance_id);
+        }
+        instance.orphaned = None;
+        Ok(instance)
     }
 
     /// Removes a worker and hands it over; what it was copying is the caller's to clean up.
     #[must_use = "what a worker leaves behind pins memory"]
     pub(super) fn unregister(&mut self, instance_id: i64) -> Option<Instance> {
         let instance = self.by_id.remove(&instance_id)?;
+        for connection in &instance.connections {
+            if let Some(own) = self.by_connection.get_mut(connection) {
+                own.remove(&instance_id);
+            }
+        }
         self.layouts.remove(&instance.registration, instance.rank);
         Some(instance)
     }
@@ -178,13 +207,13 @@ impl Instances {
     }
 
     /// Notes that a connection is gone.
-    pub(super) fn disconnected(&mut self, connection: ConnectionId, now_ms: u64) {
+    pub(super) fn disconnected(&mut self, connection: ConnectionId, orphaned: Orphaned) {
         self.layouts.forget(connection);
-        for instance in self.by_id.values_mut() {
-            let before = instance.connections.len();
+        for instance_id in self.by_connection.remove(&connection).unwrap_or_default() {
+            let Some(instance) = self.by_id.get_mut(&instance_id) else { continue };
             instance.connections.retain(|&other| other != connection);
-            if before > 0 && instance.connections.is_empty() {
-                instance.orphaned_ms = Some(now_ms);
+            if instance.connections.is_empty() {
+                instance.orphaned = Some(orphaned);
             }
         }
     }
@@ -206,11 +235,9 @@ impl Instances {
 
     /// Whether one more fits, after one that is gone and holds nothing made room for it if it has to.
     fn has_room(&mut self, connection: Option<ConnectionId>) -> bool {
-        if let Some(connection) = connection.filter(|_| self.by_id.len() >= INSTANCES_PER_CONNECTION_MAX) {
-            let own = self.by_id.values().filter(|instance| instance.connections.contains(&connection));
-            if own.count() >= INSTANCES_PER_CONNECTION_MAX {
-                return false;
-            }
+        let own = connection.and_then(|connection| self.by_connection.get(&connection));
+        if own.is_some_and(|own| own.len() >= INSTANCES_PER_CONNECTION_MAX) {
+            return false;
         }
         if self.by_id.len() < INSTANCES_MAX {
             return true;

@@ -17,6 +17,12 @@ use super::instances::Registration;
 /// Most kinds of engine that one lookup of an unknown scheduler is tried for, the latest first.
 const KINDS_TRIED_MAX: usize = 4;
 
+/// Most kinds of engine of one model and world size; a lookup may look at each.
+const KINDS_MAX: usize = 64;
+
+/// Most layouts of one kind of engine beside one for each rank; a lookup looks at each.
+const SPARE_LAYOUTS_MAX: usize = 64;
+
 /// Most models remembered per scheduler; one engine has one.
 const MODELS_PER_SCHEDULER_MAX: usize = 8;
 
@@ -69,6 +75,11 @@ struct Kind {
 impl Kind {
     fn includes(&self, layout: &ObjectLayout) -> bool {
         self.workers.first().is_some_and(|workers| workers.layout.is_stage_of(layout))
+    }
+
+    /// Whether a worker without a rank has this layout.
+    fn knows(&self, layout: &ObjectLayout) -> bool {
+        self.workers.iter().any(|workers| workers.rank.is_none() && *workers.layout == *layout)
     }
 
     fn layouts(&self, world: &World) -> Option<EngineLayouts> {
@@ -139,6 +150,16 @@ pub(super) struct Layouts {
 }
 
 impl Layouts {
+    /// Whether one more worker can be counted.
+    pub(super) fn has_room(&self, registration: &Registration) -> bool {
+        let Registration { model_name, world_size, layout, .. } = registration;
+        let Some(world) = self.world(model_name, *world_size) else { return true };
+        match world.kinds.iter().find(|kind| kind.includes(layout)) {
+            Some(kind) => kind.workers.len() < *world_size as usize + SPARE_LAYOUTS_MAX || kind.knows(layout),
+            None => world.kinds.len() < KINDS_MAX,
+        }
+    }
+
     /// Counts a worker whose rank is not known.
     pub(super) fn add(&mut self, registration: &Registration) {
         let Registration { model_name, world_size, layout, .. } = registration;

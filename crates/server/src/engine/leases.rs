@@ -76,7 +76,7 @@ impl Engine {
                 cache_salt: (*session.cache_salt).into(),
                 leases: held,
                 idle_ms: now_ms.saturating_sub(session.used_ms),
-                is_orphaned: session.orphaned_ms.is_some(),
+                is_orphaned: state.sessions.is_orphaned(session),
             })
         });
         let workers = state.instances.iter().filter(|(_, instance)| instance.pending.reading() > 0);
@@ -86,7 +86,7 @@ impl Engine {
             cache_salt: "".into(),
             leases: instance.pending.reading(),
             idle_ms: now_ms.saturating_sub(instance.seen_ms),
-            is_orphaned: instance.orphaned_ms.is_some(),
+            is_orphaned: instance.orphaned.is_some(),
         });
         let mut holders: Vec<LeaseHolder> = requests.chain(workers).collect();
         drop(state);

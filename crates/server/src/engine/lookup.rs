@@ -88,6 +88,10 @@ impl Engine {
             counts.hit_l1_keys += answer.hit_chunks as u64 * u64::from(key.world_size);
         });
         let (superseded, given_up) = state.sessions.open(key, connection, now_ms, found);
+        if state.heard.at_ms(connection).is_none() {
+            // It was closed while its prompt was hashed.
+            state.sessions.orphan(connection, now_ms);
+        }
         self.counters.evicted_sessions.add(given_up.len() as u64);
         for session in superseded.into_iter().chain(given_up) {
             self.close(&mut state, session);

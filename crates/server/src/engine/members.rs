@@ -9,6 +9,8 @@ use super::core::{ConnectionId, Engine, State};
 use super::error::EngineError;
 use super::instances::{Instance, Registered, Registration};
 use super::pending::Abandoned;
+use super::set_aside::Orphaned;
+use super::sweep::{EXPELLED_GRACE_MS, ORPHAN_GRACE_MS};
 use super::transfer::{abort_all, release_all};
 use crate::events::Event;
 
@@ -60,7 +62,8 @@ impl Engine {
     ///
     /// # Errors
     /// [`EngineError::Key`] and [`EngineError::Layout`] for a registration that can't
-    /// describe objects, [`EngineError::TooManyInstances`] when the table is full.
+    /// describe objects, [`EngineError::TooManyInstances`], [`EngineError::TooManyLayouts`] and [`EngineError::TooManyLeftovers`] when a
+    /// table is full.
     pub fn register(
         &self,
         instance_id: i64,
@@ -80,8 +83,11 @@ impl Engine {
         };
         let now_ms = self.now_ms();
         let mut state = self.state();
+        if !state.set_aside.has_room(connection) {
+            return Err(EngineError::TooManyLeftovers(instance_id));
+        }
         let connection = state.heard.note(connection, now_ms).then_some(connection);
-        match state.instances.register(instance_id, registration, connection, now_ms) {
+        match state.instances.register(instance_id, registration, connection, now_ms)? {
             Registered::New => {
                 self.bus.publish(|| Event::Instance { instance_id, change: "registered", model_name });
                 tracing::info!(
@@ -101,8 +107,12 @@ impl Engine {
 
     /// Removes a worker. What it was writing is never published, and stays its own until its connections are gone: the real client
     /// unregisters before its copies have ended.
-    pub fn unregister(&self, instance_id: i64) {
+    pub fn unregister(&self, instance_id: i64, connection: ConnectionId) {
+        let now_ms = self.now_ms();
         let mut state = self.state();
+        let connection = state.heard.note(connection, now_ms).then_some(connection);
+        // It may have connected again without a word until now.
+        _ = state.instances.heard(instance_id, connection, now_ms);
         if let Some(mut instance) = state.instances.unregister(instance_id) {
             retire(&mut state, instance_id, &mut instance);
             self.wake_sweep.notify_one();
@@ -118,13 +128,13 @@ impl Engine {
         let mut state = self.state();
         let connection = state.heard.note(connection, now_ms).then_some(connection);
         let Some(instance_id) = instance_id else { return true };
-        match state.instances.get_mut(instance_id) {
-            Some(instance) => {
+        match state.instances.heard(instance_id, connection, now_ms) {
+            Ok(instance) => {
                 instance.pinged = true;
-                instance.heard(connection, now_ms);
                 true
             }
-            None => !state.instances.tell_unknown(instance_id),
+            Err(EngineError::UnknownInstance(_)) => !state.instances.tell_unknown(instance_id),
+            Err(_) => true,
         }
     }
 
@@ -134,13 +144,23 @@ impl Engine {
         self.state().heard.open(connection, now_ms);
     }
 
-    /// Notes that a connection is gone. What it held is given back after a grace, unless its client reconnects.
+    /// Notes that a client has closed its connection. What it held is given back after a grace, unless the client reconnects.
     pub fn disconnected(&self, connection: ConnectionId) {
+        self.end(connection, ORPHAN_GRACE_MS);
+    }
+
+    /// Notes that the server has closed a connection, whose client lives on: its worker may be in the middle of a copy.
+    pub fn expelled(&self, connection: ConnectionId) {
+        self.end(connection, EXPELLED_GRACE_MS);
+    }
+
+    fn end(&self, connection: ConnectionId, grace_ms: u64) {
         let now_ms = self.now_ms();
         let mut state = self.state();
         if state.heard.forget(connection) {
-            state.instances.disconnected(connection, now_ms);
-            state.set_aside.disconnected(connection, now_ms);
+            let orphaned = Orphaned { since_ms: now_ms, grace_ms };
+            state.instances.disconnected(connection, orphaned);
+            state.set_aside.disconnected(connection, orphaned);
             state.sessions.orphan(connection, now_ms);
             self.wake_sweep.notify_one();
         }
@@ -159,11 +179,9 @@ impl Engine {
     }
 }
 
-/// Takes back what a worker whose registration is over can't touch any more, and sets the rest aside.
+/// Sets aside what a worker whose registration is over may still touch.
 pub(super) fn retire(state: &mut State, instance_id: i64, instance: &mut Instance) {
-    if let Some(untouched) = state.set_aside.add(instance_id, instance) {
-        clean_up(state, untouched);
-    }
+    state.set_aside.add(instance_id, instance);
 }
 
 /// Takes back what a worker left behind.

@@ -4,6 +4,7 @@
 //! A session is what one connection looked up, for one model, world size and salt, under one id. What carries only an id means the
 //! sessions of its own connection, or those of a connection that is gone, whose client may have connected again.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
@@ -15,18 +16,25 @@ use larder_core::lease::LeaseSet;
 use super::ConnectionId;
 use super::key::PromptKey;
 
-/// Most sessions at a time. Beyond it, the connection that has most of them loses its longest idle ones.
+/// Most sessions at a time. Beyond it, the connection that has most of them loses its oldest ones.
 pub(super) const SESSIONS_MAX: usize = 65_536;
 
 /// Most sessions of one connection; beyond it, it loses its own.
 pub(super) const SESSIONS_PER_CONNECTION_MAX: usize = 16_384;
 
+/// Most sessions under one request id; beyond it, the connection that has most of them loses its oldest one there. A node has tens of
+/// engines that may choose the same id.
+pub(super) const SESSIONS_PER_REQUEST_MAX: usize = 256;
+
 /// Most bytes that sessions take together, and those of one connection.
 const SESSION_BYTES_MAX: usize = 1 << 30;
 const SESSION_BYTES_PER_CONNECTION_MAX: usize = 512 << 20;
 
-/// Share of a connection's sessions given up at once when there are too many, so that the search for them is rare.
+/// Share of a connection's sessions given up at once when there are too many.
 const GIVE_UP_SHARE: usize = 16;
+
+/// What the books about one session take, roughly.
+const BOOKS_BYTES: usize = 128;
 
 /// What a lookup left behind for the rest of its request.
 #[derive(Debug)]
@@ -80,10 +88,10 @@ pub(super) struct Session {
     pub found: Found,
     /// The connection that looked up, and so holds the leases.
     pub owner: ConnectionId,
-    /// When the owner's connection went away, if it did.
-    pub orphaned_ms: Option<u64>,
     /// When the request was last heard of.
     pub used_ms: u64,
+    /// Its place in the order of all lookups.
+    number: u64,
     size_bytes: usize,
 }
 
@@ -95,25 +103,63 @@ impl Session {
     }
 }
 
-/// Which of the sessions under one id are the connection's to speak for: its own, or else those whose connection is gone.
-fn speaks_for(sessions: &[Session], connection: ConnectionId) -> impl Fn(&Session) -> bool + use<> {
-    let owns = sessions.iter().any(|session| session.owner == connection);
-    move |session| if owns { session.owner == connection } else { session.orphaned_ms.is_some() }
-}
-
-/// What the sessions of a connection take.
-#[derive(Clone, Copy, Debug, Default)]
-struct Usage {
-    count: usize,
+/// A connection that has sessions.
+#[derive(Debug, Default)]
+struct Owner {
+    /// The ids of their requests, oldest lookup first.
+    sessions: BTreeMap<u64, Arc<str>>,
     bytes: usize,
+    /// When the connection went away, if it did.
+    gone_ms: Option<u64>,
 }
 
-/// Sessions by request id. Those under one id are in the order of their lookups.
+/// The connections that have sessions.
+#[derive(Debug, Default)]
+struct Owners(HashMap<ConnectionId, Owner>);
+
+impl Owners {
+    fn gone_ms(&self, connection: ConnectionId) -> Option<u64> {
+        self.0.get(&connection)?.gone_ms
+    }
+
+    fn add(&mut self, request_id: &Arc<str>, session: &Session) {
+        let owner = self.0.entry(session.owner).or_default();
+        owner.sessions.insert(session.number, Arc::clone(request_id));
+        owner.bytes += session.size_bytes;
+    }
+
+    fn remove(&mut self, session: &Session) {
+        let Some(owner) = self.0.get_mut(&session.owner) else { return };
+        owner.sessions.remove(&session.number);
+        owner.bytes -= session.size_bytes;
+        if owner.sessions.is_empty() {
+            self.0.remove(&session.owner);
+        }
+    }
+
+    /// Which of the sessions under one id are the connection's to speak for: its own, or else those whose connection is gone.
+    fn speaks_for(
+        &self,
+        sessions: &[Session],
+        connection: ConnectionId,
+    ) -> impl Fn(&Session) -> bool + use<'_> {
+        let owns = sessions.iter().any(|session| session.owner == connection);
+        move |session| match owns {
+            true => session.owner == connection,
+            false => self.gone_ms(session.owner).is_some(),
+        }
+    }
+}
+
+/// Sessions by request id. Those under one id are in the order of their lookups. No operation but those over all of them takes longer
+/// the more there are.
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
-    by_request: HashMap<Box<str>, Vec<Session>>,
-    by_owner: HashMap<ConnectionId, Usage>,
-    total: Usage,
+    by_request: HashMap<Arc<str>, Vec<Session>>,
+    owners: Owners,
+    opened_total: u64,
+    count: usize,
+    bytes: usize,
 }
 
 impl Sessions {
@@ -128,22 +174,27 @@ impl Sessions {
         found: Found,
     ) -> (Option<Session>, Vec<Session>) {
         let superseded = self.close(key, owner);
-        let size_bytes = size_of::<Session>() + key.request_id.len() + found.size_bytes();
-        let given_up = self.make_room(owner, size_bytes);
+        let size_bytes = size_of::<Session>() + BOOKS_BYTES + key.request_id.len() + found.size_bytes();
+        let given_up = self.make_room(key.request_id, owner, size_bytes);
         let scope = found.rows.first().map(|row| &row.scope);
         let name = |name: Option<&Arc<str>>, or: &str| name.map_or_else(|| or.into(), Arc::clone);
+        self.opened_total += 1;
         let session = Session {
             model_name: name(scope.map(|scope| &scope.model_name), key.model_name),
             world_size: key.world_size,
             cache_salt: name(scope.map(|scope| &scope.cache_salt), key.cache_salt),
             found,
             owner,
-            orphaned_ms: None,
             used_ms: now_ms,
+            number: self.opened_total,
             size_bytes,
         };
-        self.count(&session);
-        self.by_request.entry(key.request_id.into()).or_default().push(session);
+        self.count += 1;
+        self.bytes += size_bytes;
+        let known = self.by_request.get_key_value(key.request_id);
+        let request_id = known.map_or_else(|| key.request_id.into(), |(known, _)| Arc::clone(known));
+        self.owners.add(&request_id, &session);
+        self.by_request.entry(request_id).or_default().push(session);
         (superseded, given_up)
     }
 
@@ -203,16 +254,17 @@ impl Sessions {
         ended
     }
 
-    /// Removes the sessions for which `expired` says so and hands them over.
+    /// Removes the sessions for which `expired` says so and hands them over. It is told of each when its connection went away, if it did.
     #[must_use = "their leases are to be released"]
     pub(super) fn take_expired(
         &mut self,
-        mut expired: impl FnMut(&Session) -> bool,
-    ) -> Vec<(Box<str>, Session)> {
+        mut expired: impl FnMut(&Session, Option<u64>) -> bool,
+    ) -> Vec<(Arc<str>, Session)> {
         let mut taken = Vec::new();
-        self.by_request.retain(|request_id, sessions| {
-            let over = sessions.extract_if(.., |session| expired(session));
-            taken.extend(over.map(|session| (request_id.clone(), session)));
+        let Self { by_request, owners, .. } = self;
+        by_request.retain(|request_id, sessions| {
+            let over = sessions.extract_if(.., |session| expired(session, owners.gone_ms(session.owner)));
+            taken.extend(over.map(|session| (Arc::clone(request_id), session)));
             !sessions.is_empty()
         });
         for (_, session) in &taken {
@@ -221,15 +273,16 @@ impl Sessions {
         taken
     }
 
-    /// Notes that a connection is gone: what it owned becomes an orphan.
+    /// Notes that a connection is gone: what it owns is an orphan from now on.
     pub(super) fn orphan(&mut self, connection: ConnectionId, now_ms: u64) {
-        if !self.by_owner.contains_key(&connection) {
-            return;
+        if let Some(owner) = self.owners.0.get_mut(&connection) {
+            owner.gone_ms = Some(now_ms);
         }
-        let sessions = self.by_request.values_mut().flatten();
-        for session in sessions.filter(|session| session.owner == connection) {
-            session.orphaned_ms = Some(now_ms);
-        }
+    }
+
+    /// Whether the connection that holds a session's leases is gone.
+    pub(super) fn is_orphaned(&self, session: &Session) -> bool {
+        self.owners.gone_ms(session.owner).is_some()
     }
 
     /// All sessions.
@@ -241,12 +294,12 @@ impl Sessions {
 
     /// Number of sessions.
     pub(super) fn len(&self) -> usize {
-        self.total.count
+        self.count
     }
 
     /// Bytes that sessions take.
     pub(super) fn size_bytes(&self) -> usize {
-        self.total.bytes
+        self.bytes
     }
 
     /// Leases held by all sessions together.
@@ -256,18 +309,19 @@ impl Sessions {
 
     /// Makes the sessions under an id whose connection is gone those of `connection`, and marks all that are its as used.
     fn claim(&mut self, request_id: &str, connection: ConnectionId, now_ms: u64) {
-        let Some(sessions) = self.by_request.get_mut(request_id) else { return };
-        let its = speaks_for(sessions, connection);
-        for session in sessions.iter_mut().filter(|session| its(session)) {
-            session.used_ms = now_ms;
-            if session.orphaned_ms.take().is_some() && session.owner != connection {
-                let size = Usage { count: 1, bytes: session.size_bytes };
-                let before = std::mem::replace(&mut session.owner, connection);
-                subtract(&mut self.by_owner, before, size);
-                let usage = self.by_owner.entry(connection).or_default();
-                usage.count += size.count;
-                usage.bytes += size.bytes;
+        let Self { by_request, owners, .. } = self;
+        let Some((request_id, sessions)) = by_request.get_key_value_mut(request_id) else { return };
+        let owns = sessions.iter().any(|session| session.owner == connection);
+        for session in sessions {
+            if session.owner != connection {
+                if owns || owners.gone_ms(session.owner).is_none() {
+                    continue;
+                }
+                owners.remove(session);
+                session.owner = connection;
+                owners.add(request_id, session);
             }
+            session.used_ms = now_ms;
         }
     }
 
@@ -277,11 +331,14 @@ impl Sessions {
         connection: ConnectionId,
         over: impl Fn(&Session) -> bool,
     ) -> Vec<Session> {
-        let Some(sessions) = self.by_request.get_mut(request_id) else { return Vec::new() };
-        let its = speaks_for(sessions, connection);
-        let taken: Vec<Session> = sessions.extract_if(.., |session| its(session) && over(session)).collect();
+        let Self { by_request, owners, .. } = self;
+        let Some(sessions) = by_request.get_mut(request_id) else { return Vec::new() };
+        let taken: Vec<Session> = {
+            let its = owners.speaks_for(sessions, connection);
+            sessions.extract_if(.., |session| its(session) && over(session)).collect()
+        };
         if sessions.is_empty() {
-            self.by_request.remove(request_id);
+            by_request.remove(request_id);
         }
         for session in &taken {
             self.discount(session);
@@ -289,60 +346,62 @@ impl Sessions {
         taken
     }
 
-    fn count(&mut self, session: &Session) {
-        for usage in [self.by_owner.entry(session.owner).or_default(), &mut self.total] {
-            usage.count += 1;
-            usage.bytes += session.size_bytes;
+    fn take_numbered(&mut self, request_id: &str, number: u64) -> Option<Session> {
+        let sessions = self.by_request.get_mut(request_id)?;
+        let index = sessions.iter().position(|session| session.number == number)?;
+        let session = sessions.remove(index);
+        if sessions.is_empty() {
+            self.by_request.remove(request_id);
         }
+        self.discount(&session);
+        Some(session)
     }
 
     fn discount(&mut self, session: &Session) {
-        let size = Usage { count: 1, bytes: session.size_bytes };
-        self.total.count -= size.count;
-        self.total.bytes -= size.bytes;
-        subtract(&mut self.by_owner, session.owner, size);
+        self.count -= 1;
+        self.bytes -= session.size_bytes;
+        self.owners.remove(session);
     }
 
     /// Gives sessions up so that one more of `bytes` fits: the connection's own if it has its share, else those of whoever has most.
-    fn make_room(&mut self, owner: ConnectionId, bytes: usize) -> Vec<Session> {
-        let own = self.by_owner.get(&owner).copied().unwrap_or_default();
-        let own_bytes_max = SESSION_BYTES_PER_CONNECTION_MAX;
-        if own.count >= SESSIONS_PER_CONNECTION_MAX || own.bytes + bytes > own_bytes_max {
-            return self.give_up_longest_idle(owner);
-        }
-        let largest = if self.total.count >= SESSIONS_MAX {
-            self.by_owner.iter().max_by_key(|(_, usage)| usage.count)
-        } else if self.total.bytes + bytes > SESSION_BYTES_MAX {
-            self.by_owner.iter().max_by_key(|(_, usage)| usage.bytes)
+    fn make_room(&mut self, request_id: &str, owner: ConnectionId, bytes: usize) -> Vec<Session> {
+        let mut given_up: Vec<Session> = self.give_up_namesake(request_id).into_iter().collect();
+        let (own_count, own_bytes) =
+            self.owners.0.get(&owner).map_or((0, 0), |own| (own.sessions.len(), own.bytes));
+        let owners = self.owners.0.iter();
+        let largest = if own_count >= SESSIONS_PER_CONNECTION_MAX
+            || own_bytes + bytes > SESSION_BYTES_PER_CONNECTION_MAX
+        {
+            Some(owner)
+        } else if self.count >= SESSIONS_MAX {
+            owners.max_by_key(|(_, owner)| owner.sessions.len()).map(|(&owner, _)| owner)
+        } else if self.bytes + bytes > SESSION_BYTES_MAX {
+            owners.max_by_key(|(_, owner)| owner.bytes).map(|(&owner, _)| owner)
         } else {
             None
         };
-        let largest = largest.map(|(&owner, _)| owner);
-        largest.map_or_else(Vec::new, |largest| self.give_up_longest_idle(largest))
+        given_up.extend(largest.into_iter().flat_map(|largest| self.give_up_oldest(largest)));
+        given_up
     }
 
-    fn give_up_longest_idle(&mut self, owner: ConnectionId) -> Vec<Session> {
-        let own = self.iter().filter(|(_, session)| session.owner == owner);
-        let mut used: Vec<u64> = own.map(|(_, session)| session.used_ms).collect();
-        if used.is_empty() {
-            return Vec::new();
+    /// Gives a session up if there are too many under one id.
+    fn give_up_namesake(&mut self, request_id: &str) -> Option<Session> {
+        let sessions = self.by_request.get(request_id)?;
+        if sessions.len() < SESSIONS_PER_REQUEST_MAX {
+            return None;
         }
-        let mut excess = used.len().div_ceil(GIVE_UP_SHARE);
-        let (_, &mut limit, _) = used.select_nth_unstable(excess - 1);
-        let idle = self.take_expired(|session| {
-            let taken = excess > 0 && session.owner == owner && session.used_ms <= limit;
-            excess -= usize::from(taken);
-            taken
-        });
-        idle.into_iter().map(|(_, session)| session).collect()
+        let mut counts: HashMap<ConnectionId, usize> = HashMap::new();
+        sessions.iter().for_each(|session| *counts.entry(session.owner).or_default() += 1);
+        let oldest_of_largest = sessions.iter().rev().max_by_key(|session| counts.get(&session.owner));
+        let number = oldest_of_largest?.number;
+        self.take_numbered(request_id, number)
     }
-}
 
-fn subtract(by_owner: &mut HashMap<ConnectionId, Usage>, owner: ConnectionId, size: Usage) {
-    let Some(usage) = by_owner.get_mut(&owner) else { return };
-    usage.count -= size.count;
-    usage.bytes -= size.bytes;
-    if usage.count == 0 {
-        by_owner.remove(&owner);
+    fn give_up_oldest(&mut self, owner: ConnectionId) -> Vec<Session> {
+        let Some(own) = self.owners.0.get(&owner) else { return Vec::new() };
+        let excess = own.sessions.len().div_ceil(GIVE_UP_SHARE);
+        let oldest = own.sessions.iter().take(excess);
+        let oldest: Vec<(u64, Arc<str>)> = oldest.map(|(&number, id)| (number, Arc::clone(id))).collect();
+        oldest.iter().filter_map(|(number, id)| self.take_numbered(id, *number)).collect()
     }
 }

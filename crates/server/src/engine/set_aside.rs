@@ -13,13 +13,34 @@ use super::pending::{Abandoned, Pending, PendingStore, TransferKey};
 /// Share of the pool that one worker may have reserved and not committed, what is set aside for it included.
 pub(super) const RESERVED_SHARE: u64 = 2;
 
+/// Most registrations that leave something behind, and most of one connection; beyond it, that connection registers nothing more.
+const LEFTOVERS_MAX: usize = 16_384;
+const LEFTOVERS_PER_CONNECTION_MAX: usize = 256;
+
+/// That the last connection of a worker is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Orphaned {
+    /// Since when.
+    pub since_ms: u64,
+    /// How long it keeps what it may still touch.
+    pub grace_ms: u64,
+}
+
+impl Orphaned {
+    /// Whether it can't touch anything any more.
+    pub(super) fn is_over(self, now_ms: u64) -> bool {
+        now_ms.saturating_sub(self.since_ms) > self.grace_ms
+    }
+}
+
 /// What one registration left behind.
 #[derive(Debug)]
 struct Leftover {
     instance_id: i64,
     what: Pending,
+    staged_bytes: u64,
     connections: Vec<ConnectionId>,
-    orphaned_ms: Option<u64>,
+    orphaned: Option<Orphaned>,
 }
 
 /// What is set aside for workers whose registration is over.
@@ -29,16 +50,21 @@ pub(super) struct SetAside {
 }
 
 impl SetAside {
-    /// Sets aside what a worker may still touch. What nobody can touch any more is returned, to be given back at once.
-    #[must_use = "what is not set aside is to be given back"]
-    pub(super) fn add(&mut self, instance_id: i64, instance: &mut Instance) -> Option<Abandoned> {
+    /// Whether a connection may leave one more registration behind.
+    pub(super) fn has_room(&self, connection: ConnectionId) -> bool {
+        let its = |leftover: &&Leftover| leftover.connections.contains(&connection);
+        let own = self.leftovers.iter().filter(its).count();
+        own < LEFTOVERS_PER_CONNECTION_MAX && (own == 0 || self.leftovers.len() < LEFTOVERS_MAX)
+    }
+
+    /// Sets aside what a worker may still touch, until the connections it speaks on are gone.
+    pub(super) fn add(&mut self, instance_id: i64, instance: &mut Instance) {
         let what = std::mem::take(&mut instance.pending);
-        if what.count() == 0 || instance.connections.is_empty() {
-            return Some(what.abandon());
+        if what.count() > 0 {
+            let connections = instance.connections.iter().copied().collect();
+            let (staged_bytes, orphaned) = (what.staged_bytes(), instance.orphaned);
+            self.leftovers.push(Leftover { instance_id, what, staged_bytes, connections, orphaned });
         }
-        let connections = instance.connections.iter().copied().collect();
-        self.leftovers.push(Leftover { instance_id, what, connections, orphaned_ms: None });
-        None
     }
 
     /// Commits of this name that may still come for what a worker prepared under earlier registrations.
@@ -52,11 +78,13 @@ impl SetAside {
     #[must_use = "it is to be given back"]
     pub(super) fn commit(&mut self, instance_id: i64, key: &TransferKey) -> Vec<EntryRef> {
         let its = self.leftovers.iter_mut().filter(|leftover| leftover.instance_id == instance_id);
-        for stores in its.map(|leftover| &mut leftover.what.stores) {
+        for Leftover { what: Pending { stores, .. }, staged_bytes, .. } in its {
             if let Some(pending) = stores.get_mut(key) {
                 pending.committed += 1;
                 if pending.outstanding() == 0 {
-                    return stores.remove(key).unwrap_or_default().into_entries();
+                    let written = stores.remove(key).unwrap_or_default();
+                    *staged_bytes -= written.staged_bytes;
+                    return written.into_entries();
                 }
                 break;
             }
@@ -65,21 +93,20 @@ impl SetAside {
     }
 
     /// Notes that a connection is gone.
-    pub(super) fn disconnected(&mut self, connection: ConnectionId, now_ms: u64) {
+    pub(super) fn disconnected(&mut self, connection: ConnectionId, orphaned: Orphaned) {
         for leftover in &mut self.leftovers {
             leftover.connections.retain(|&other| other != connection);
             if leftover.connections.is_empty() {
-                leftover.orphaned_ms.get_or_insert(now_ms);
+                leftover.orphaned.get_or_insert(orphaned);
             }
         }
     }
 
-    /// Takes what nobody can touch any more: its worker has been gone for `grace_ms`.
+    /// Takes what nobody can touch any more: its worker has been gone for long enough.
     #[must_use = "it is to be given back"]
-    pub(super) fn take_over(&mut self, now_ms: u64, grace_ms: u64) -> Vec<Abandoned> {
-        let gone = |leftover: &mut Leftover| {
-            leftover.orphaned_ms.is_some_and(|since| now_ms.saturating_sub(since) > grace_ms)
-        };
+    pub(super) fn take_over(&mut self, now_ms: u64) -> Vec<Abandoned> {
+        let gone =
+            |leftover: &mut Leftover| leftover.orphaned.is_some_and(|orphaned| orphaned.is_over(now_ms));
         self.leftovers.extract_if(.., gone).map(|leftover| leftover.what.abandon()).collect()
     }
 
@@ -93,12 +120,12 @@ impl SetAside {
     /// Bytes that a worker may still write.
     pub(super) fn staged_bytes_of(&self, instance_id: i64) -> u64 {
         let its = self.leftovers.iter().filter(|leftover| leftover.instance_id == instance_id);
-        its.map(|leftover| leftover.what.staged_bytes()).sum()
+        its.map(|leftover| leftover.staged_bytes).sum()
     }
 
     /// Bytes that workers may still write.
     pub(super) fn staged_bytes(&self) -> u64 {
-        self.leftovers.iter().map(|leftover| leftover.what.staged_bytes()).sum()
+        self.leftovers.iter().map(|leftover| leftover.staged_bytes).sum()
     }
 
     /// Leases that workers may still read under.

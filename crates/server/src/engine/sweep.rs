@@ -5,6 +5,7 @@
 
 use larder_core::cache::EntryRef;
 
+use super::adoption::HELD_MS;
 use super::core::{Engine, Limits, State};
 use super::instances::Instance;
 use super::members::{Heard, clean_up, retire};
@@ -14,7 +15,11 @@ use super::transfer::release_all;
 use crate::events::Event;
 
 /// How long what a closed connection held is kept for a client that reconnects.
-const ORPHAN_GRACE_MS: u64 = 2_000;
+pub(super) const ORPHAN_GRACE_MS: u64 = 2_000;
+
+/// The same for what a worker may still touch whose connection the server closed: its process lives, and its socket connects again,
+/// but it may say nothing before its copy is done.
+pub(super) const EXPELLED_GRACE_MS: u64 = HELD_MS;
 
 /// Longest a request of a living client may stay idle; beyond it the client has forgotten it.
 const SESSION_IDLE_MAX_MS: u64 = 3_600_000;
@@ -41,7 +46,8 @@ impl Engine {
 
     fn sweep_sessions(&self, state: &mut State, now_ms: u64) {
         let State { sessions, heard, limits, .. } = &mut *state;
-        let expired = sessions.take_expired(|session| session_is_over(session, heard, limits, now_ms));
+        let expired = sessions
+            .take_expired(|session, gone_ms| session_is_over(session, gone_ms, heard, limits, now_ms));
         for (request_id, session) in expired {
             let held = session.found.leases.held();
             if held > 0 {
@@ -56,10 +62,10 @@ impl Engine {
 
     fn sweep_transfers(&self, state: &mut State, now_ms: u64) {
         let mut unread: Vec<EntryRef> = Vec::new();
-        let mut abandoned = state.set_aside.take_over(now_ms, ORPHAN_GRACE_MS);
+        let mut abandoned = state.set_aside.take_over(now_ms);
         let Limits { write_ttl_ms, read_ttl_ms, .. } = state.limits;
         for (id, instance) in state.instances.iter_mut() {
-            if instance.orphaned_ms.is_some_and(|since| now_ms.saturating_sub(since) > ORPHAN_GRACE_MS) {
+            if instance.orphaned.is_some_and(|orphaned| orphaned.is_over(now_ms)) {
                 let pending = std::mem::take(&mut instance.pending);
                 if pending.count() > 0 {
                     tracing::info!(
@@ -106,8 +112,14 @@ impl Engine {
     }
 }
 
-fn session_is_over(session: &Session, heard: &Heard, limits: &Limits, now_ms: u64) -> bool {
-    if session.orphaned_ms.is_some_and(|since| now_ms.saturating_sub(since) > ORPHAN_GRACE_MS) {
+fn session_is_over(
+    session: &Session,
+    gone_ms: Option<u64>,
+    heard: &Heard,
+    limits: &Limits,
+    now_ms: u64,
+) -> bool {
+    if gone_ms.is_some_and(|since| now_ms.saturating_sub(since) > ORPHAN_GRACE_MS) {
         return true;
     }
     let idle_ms = now_ms.saturating_sub(session.used_ms);

@@ -128,7 +128,7 @@ fn a_worker_that_leaves_between_prepare_and_commit_publishes_nothing() {
     let tokens = prompt(1, 2);
     let key = key("r", &tokens, Some(0));
     assert_eq!(engine.prepare_store(&key, WORKER, 1).unwrap().slots.len(), 2);
-    engine.unregister(WORKER);
+    engine.unregister(WORKER, 1);
     engine.register(WORKER, "m", 1, geometry(1), 1).unwrap();
     assert_eq!(look_up(&engine, "l", &tokens), 0);
     assert!(!engine.commit_store(&key, WORKER, 1, None).unwrap());
@@ -444,12 +444,12 @@ mod sweeping {
 
     #[test]
     fn a_vanished_writer_gives_its_memory_back() {
-        let engine = aged(8);
+        let mut engine = aged(8);
         engine.prepare_store(&key("r", &prompt(1, 4), Some(0)), WORKER, 1).unwrap();
         engine.disconnected(1);
         engine.sweep();
         assert_eq!(engine.status().cache.staging_objects, 4, "it may come back on another connection");
-        engine.state().instances.get_mut(WORKER).unwrap().orphaned_ms = Some(0);
+        engine.age_by(GRACE);
         engine.sweep();
         let cache = engine.status().cache;
         assert_eq!((cache.used_bytes, cache.resident_objects), (0, 0));
@@ -466,6 +466,51 @@ mod sweeping {
         assert!(engine.ping(Some(WORKER), 2));
         engine.sweep();
         assert!(engine.commit_store(&worker, WORKER, 2, None).unwrap());
+    }
+
+    #[test]
+    fn a_writer_whose_connection_the_server_closed_keeps_its_memory_for_as_long_as_it_may_copy() {
+        let mut engine = aged(4);
+        engine.prepare_store(&key("r", &prompt(1, 2), Some(0)), WORKER, 1).unwrap();
+        engine.expelled(1);
+        engine.age_by(std::time::Duration::from_secs(500));
+        engine.sweep();
+        assert_eq!(engine.status().cache.used_bytes, 2 * PAGE, "silent beyond the reap timeout, and alive");
+        engine.age_by(std::time::Duration::from_secs(200));
+        engine.sweep();
+        assert_eq!(engine.status().cache.used_bytes, 0);
+    }
+
+    #[test]
+    fn a_writer_that_unregisters_as_its_first_word_on_a_new_connection_keeps_its_memory() {
+        let mut engine = aged(4);
+        engine.prepare_store(&key("r", &prompt(1, 2), Some(0)), WORKER, 1).unwrap();
+        engine.disconnected(1);
+        engine.connected(2);
+        engine.unregister(WORKER, 2);
+        engine.age_by(GRACE);
+        engine.sweep();
+        assert_eq!(engine.status().cache.used_bytes, 2 * PAGE, "one of its threads may be in its copy");
+        engine.disconnected(2);
+        engine.age_by(GRACE);
+        engine.sweep();
+        assert_eq!(engine.status().cache.used_bytes, 0);
+    }
+
+    /// A long request is handled while its connection may end.
+    #[test]
+    fn what_is_asked_on_a_connection_that_has_ended_is_given_back_like_what_was_asked_before() {
+        let mut engine = aged(8);
+        let tokens = prompt(1, 2);
+        store(&engine, "s", &tokens);
+        engine.disconnected(1);
+        engine.lookup(&key("r", &tokens, None), 1).unwrap();
+        engine.register(8, "m", 1, geometry(1), 1).unwrap();
+        engine.prepare_store(&key("r", &prompt(2, 2), Some(0)), 8, 1).unwrap();
+        engine.age_by(GRACE);
+        engine.sweep();
+        let cache = engine.status().cache;
+        assert_eq!((cache.leases, cache.staging_objects), (0, 0));
     }
 
     #[test]
@@ -574,7 +619,7 @@ mod sweeping {
         let engine = engine(8);
         let worker = key("r", &prompt(1, 2), Some(0));
         engine.prepare_store(&worker, WORKER, 1).unwrap();
-        engine.unregister(WORKER);
+        engine.unregister(WORKER, 1);
         engine.register(WORKER, "m", 1, geometry(1), 1).unwrap();
         assert_eq!(engine.status().cache.used_bytes, 2 * PAGE);
         assert!(!engine.commit_store(&worker, WORKER, 1, None).unwrap());
@@ -587,7 +632,7 @@ mod sweeping {
         let first = key("r", &prompt(1, 3), Some(0));
         let second = key("r", &prompt(2, 3), Some(0));
         assert_eq!(engine.prepare_store(&first, WORKER, 1).unwrap().slots.len(), 3);
-        engine.unregister(WORKER);
+        engine.unregister(WORKER, 1);
         engine.register(WORKER, "m", 1, geometry(1), 1).unwrap();
         assert_eq!(engine.prepare_store(&second, WORKER, 1).unwrap().slots.len(), 1);
         assert_eq!(engine.counters().refused_chunks.get(), 2);

@@ -309,10 +309,7 @@ impl Engine {
         now_ms: u64,
     ) -> Result<Transfer, EngineError> {
         let connection = state.heard.note(connection, now_ms).then_some(connection);
-        let instance = registered(state, instance_id)?;
-        if !instance.heard(connection, now_ms) {
-            return Err(EngineError::TooManyConnections(instance_id));
-        }
+        let instance = state.instances.heard(instance_id, connection, now_ms)?;
         instance.transferred_ms = now_ms;
         let chunks = key.chunks(self.config.chunk_size)?;
         let rank = key.worker()?;

@@ -333,10 +333,13 @@ impl Handler for Front {
         }
     }
 
-    fn disconnected(&self, peer: &Peer, _reason: &Disconnect) {
+    fn disconnected(&self, peer: &Peer, reason: &Disconnect) {
         self.lanes.borrow_mut().forget(peer.id());
         self.operations.chunk_sizes.forget(peer.id().0);
         self.streams.borrow_mut().forget(&self.operations.engine, peer.id());
-        self.operations.engine.disconnected(peer.id().0);
+        match reason.is_by_peer() {
+            true => self.operations.engine.disconnected(peer.id().0),
+            false => self.operations.engine.expelled(peer.id().0),
+        }
     }
 }

@@ -180,7 +180,7 @@ impl Operations {
                 now(&self.register(&context, connection)?)?
             }
             Request::UnregisterKvCacheEngineDrivenContext { instance_id } => {
-                engine.unregister(instance_id);
+                engine.unregister(instance_id, connection);
                 DONE
             }
             Request::Lookup { key, .. } => {

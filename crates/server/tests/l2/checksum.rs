@@ -261,7 +261,7 @@ fn a_changed_object_in_use_goes_when_its_readers_let_go() {
             .is_none_or(|plan| !engine.verify_retrieve(&plan))
     );
     engine.end_session("holder", 1);
-    engine.unregister(WORKER);
+    engine.unregister(WORKER, 1);
     let status = engine.status().cache;
     assert_eq!((status.condemned_objects, status.used_bytes), (0, 0));
 }

@@ -40,6 +40,14 @@ pub enum Disconnect {
     Shutdown,
 }
 
+impl Disconnect {
+    /// Whether it was the peer that ended the connection, or its host that was lost; else its process lives on and may not know yet.
+    #[must_use]
+    pub fn is_by_peer(&self) -> bool {
+        matches!(self, Disconnect::Closed | Disconnect::Failed(Error::Io(_) | Error::Closed { .. }))
+    }
+}
+
 impl std::fmt::Display for Disconnect {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {

@@ -139,9 +139,9 @@ fn engines_of_one_model_with_other_layouts_each_have_their_hits() {
     assert_eq!((first.look_up(&engine, "d", &tokens), other.look_up(&engine, "e", &tokens)), (2, 2));
     assert_eq!(first.retrieve(&engine, "d", &tokens).unwrap().layout.bytes(), PAGE);
     assert_eq!(other.retrieve(&engine, "e", &tokens).unwrap().layout.bytes(), 2 * PAGE);
-    engine.unregister(other.instance);
+    engine.unregister(other.instance, other.connection);
     assert_eq!(first.look_up(&engine, "f", &tokens), 2, "an engine that goes leaves nothing");
-    engine.unregister(first.instance);
+    engine.unregister(first.instance, first.connection);
     assert_eq!(first.look_up(&engine, "g", &tokens), 0);
 }
 
@@ -235,4 +235,55 @@ fn a_worker_with_many_connections_lives_as_long_as_any_of_them() {
     engine.age_by(std::time::Duration::from_secs(3));
     engine.sweep();
     assert!(engine.commit_store(&worker, WORKER, 1, None).unwrap());
+}
+
+/// A lookup looks at each kind of engine of its model, and at each layout of a kind.
+#[test]
+fn engines_of_one_model_are_of_a_bounded_number_of_kinds() {
+    let engine = engine(8);
+    let register = |id: i64, layers, hidden| {
+        let geometry = Geometry { hidden_dim_size: hidden, ..geometry(layers) };
+        engine.register(id, "m", 1, geometry, 1)
+    };
+    let refused: Vec<i64> = (0..100).filter(|&id| register(id + 10, 1, 1000 + id as u32).is_err()).collect();
+    assert_eq!(refused.first(), Some(&63), "with the one that was there");
+    let refused: Vec<i64> = (0..100).filter(|&id| register(id + 200, 2 + id as u32, 256).is_err()).collect();
+    assert_eq!(refused.first(), Some(&64), "stages of one pipeline");
+    assert!(register(500, 1, 256).is_ok(), "one that looks like another");
+    for connection in [1, 2] {
+        engine.connected(connection);
+    }
+    assert!(matches!(register(501, 1, 7777), Err(EngineError::TooManyLayouts(501))));
+}
+
+#[test]
+fn a_connection_that_leaves_transfers_behind_without_end_registers_no_more() {
+    let engine = engine(2048);
+    let leave_behind = |id: i64, connection| {
+        engine.register(id, "m", 1, geometry(1), connection)?;
+        engine.prepare_store(&key("r", &prompt(id as u32, 1), Some(0)), id, connection)?;
+        engine.unregister(id, connection);
+        Ok::<_, EngineError>(())
+    };
+    engine.connected(2);
+    let refused = (100..1000).find(|&id| leave_behind(id, 2).is_err());
+    assert_eq!(refused, Some(100 + 256));
+    engine.connected(3);
+    assert!(leave_behind(1000, 3).is_ok(), "others are not kept from it");
+}
+
+/// A lookup under an id looks at all sessions of that id.
+#[test]
+fn whoever_looks_up_most_under_one_id_loses_its_oldest_session_there() {
+    let engine = engine(8);
+    let tokens = prompt(1, 1);
+    store(&engine, "s", &tokens);
+    look_up(&engine, "r", &tokens);
+    engine.connected(2);
+    for salt in 0..300 {
+        let salt = salt.to_string();
+        engine.lookup(&PromptKey { cache_salt: &salt, ..key("r", &tokens, None) }, 2).unwrap();
+    }
+    assert_eq!(engine.status().sessions, 256);
+    assert_eq!(retrieve(&engine, "r", &tokens), Some(1));
 }

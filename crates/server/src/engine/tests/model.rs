@@ -12,6 +12,7 @@ use larder_core::key::Scope;
 use proptest::prelude::*;
 
 use super::*;
+use crate::engine::sweep::EXPELLED_GRACE_MS;
 
 const PAGES: u64 = 20;
 const REQUESTS: [&str; 2] = ["x", "y"];
@@ -48,6 +49,7 @@ enum Step {
     EndLoad,
     Register { worker: usize },
     Unregister { worker: usize },
+    Expel { worker: usize },
     Vanish { worker: usize },
     Evict,
     Clear { force: bool },
@@ -77,6 +79,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Step::EndLoad),
         1 => worker().prop_map(|worker| Step::Register { worker }),
         1 => worker().prop_map(|worker| Step::Unregister { worker }),
+        1 => worker().prop_map(|worker| Step::Expel { worker }),
         1 => worker().prop_map(|worker| Step::Vanish { worker }),
         1 => Just(Step::Evict),
         1 => any::<bool>().prop_map(|force| Step::Clear { force }),
@@ -320,7 +323,10 @@ impl World {
             Step::BeginLoad => self.begin_load()?,
             Step::EndLoad => self.end_load()?,
             Step::Register { worker } => self.register(worker),
-            Step::Unregister { worker } => self.engine.unregister(instance(worker)),
+            Step::Unregister { worker } => {
+                self.engine.unregister(instance(worker), self.worker_connection(worker));
+            }
+            Step::Expel { worker } => self.expel(worker),
             Step::Vanish { worker } => self.vanish(worker),
             Step::Evict => _ = self.engine.evict_step(3),
             Step::Clear { force } => self.engine.clear(force),
@@ -471,6 +477,18 @@ impl World {
         self.register(worker);
     }
 
+    /// The server closes a worker's connection, whose process lives on and connects again without a word.
+    fn expel(&mut self, worker: usize) {
+        let gone = self.worker_connection(worker);
+        let connection = self.connect();
+        self.connections[KINDS.len() + worker] = connection;
+        let transfers = self.stores.iter_mut().chain(&mut self.retrieves);
+        transfers
+            .filter(|transfer| transfer.connection == gone)
+            .for_each(|transfer| transfer.connection = connection);
+        self.engine.expelled(gone);
+    }
+
     fn wait(&mut self, seconds: u64, pinging: bool) {
         self.engine.age_by(std::time::Duration::from_secs(seconds));
         if pinging {
@@ -510,7 +528,7 @@ proptest! {
         for connection in world.connections.clone() {
             world.engine.disconnected(connection);
         }
-        world.engine.age_by(std::time::Duration::from_secs(3));
+        world.engine.age_by(std::time::Duration::from_millis(EXPELLED_GRACE_MS + 1));
         world.engine.sweep();
         world.engine.clear(false);
         let cache = world.engine.status().cache;
