@@ -31,8 +31,8 @@ pub(crate) fn run(matches: &ArgMatches) -> ExitCode {
             return ExitCode::from(exit::FAILED);
         }
     };
-    for notice in &notices {
-        tracing::info!("{notice}");
+    for line in notices.iter().flat_map(|notice| notice.lines()) {
+        tracing::warn!("{line}");
     }
     serve(live, log.handle().clone())
 }

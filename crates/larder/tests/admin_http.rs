@@ -49,6 +49,19 @@ fn status(answer: &str) -> &str {
 }
 
 #[test]
+fn an_address_that_others_reach_is_told_once_and_with_what_to_do() {
+    let (server, _) = server(&["--host", "0.0.0.0", "--http-host", "0.0.0.0", "--http-allowed-hosts", "*"]);
+    server.line(" serves: pool ");
+    let log = server.log();
+    let told =
+        |what: &str| log.lines().filter(|line| line.contains("WARNING") && line.contains(what)).count();
+    let about = |what: &str| log.lines().filter(|line| line.contains(what)).count();
+    assert_eq!((told("engines are served on `0.0.0.0`"), about("without authentication")), (1, 1), "{log}");
+    assert_eq!((told("hint: use --host 127.0.0.1"), told("hint: keep it on a trusted")), (1, 1), "{log}");
+    assert_eq!((told("HTTP server on `0.0.0.0`"), about("has no authentication")), (1, 1), "{log}");
+}
+
+#[test]
 fn a_page_that_gives_its_name_this_servers_address_reads_nothing() {
     let (_server, address) = server(&["--http-allowed-hosts", "larder.svc"]);
     for route in ["/config", "/status", "/cache/objects", "/metrics", "/plugins", "/no-such-route"] {

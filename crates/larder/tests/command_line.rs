@@ -200,6 +200,33 @@ fn a_taken_port_is_found_before_the_pool_is_made() {
 }
 
 #[test]
+fn a_start_that_fails_says_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let adapter = format!(r#"{{"type": "fs", "base_path": "{}"}}"#, file.display());
+    for (flags, code, told, hint) in [
+        (
+            ["--host", "no.such.host.invalid"],
+            3,
+            "RPC: bind",
+            "hint: --host takes an address or name of this machine",
+        ),
+        (["--http-host", "192.0.2.1"], 3, "HTTP: can't listen", "hint: --http-host takes an address"),
+        (
+            ["--l2-adapter", &adapter],
+            1,
+            "L2: adapter 0: create directory",
+            "hint: `larder config check --environment`",
+        ),
+    ] {
+        let output = larder(&[&["server"], &SMALL[..], &flags[..]].concat(), &[]);
+        assert_eq!(output.status.code(), Some(code), "{}", stderr(&output));
+        assert!(stderr(&output).contains(told) && stderr(&output).contains(hint), "{}", stderr(&output));
+    }
+}
+
+#[test]
 fn the_version_names_its_commit() {
     let text = stdout(&larder(&["version"], &[]));
     let commit = text.strip_prefix("larder 0.1.0 (").and_then(|rest| rest.strip_suffix(")\n"));

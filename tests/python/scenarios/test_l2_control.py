@@ -200,6 +200,6 @@ def test_the_command_line_does_the_same(own_server, tmp_path):
     assert larder("resume", "1") == "fs-0: active, ready\n"
     assert larder("reset", "fs-1") == "fs-1: active, ready\n"
     assert larder("detach", "fs-1", "--timeout", "5") == "fs-1: detached\n"
-    assert larder("detach", "fs-1") == "1: error: no adapter is called `fs-1`\n"
+    assert larder("detach", "fs-1") == "1: error: no adapter is called `fs-1`\nhint: `larder adapters ls` lists them\n"
     assert larder("attach", '{"type": "fs"}').startswith("1: error: `base_path`")
     assert ids(server) == ["fs-0"]

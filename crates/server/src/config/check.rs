@@ -172,13 +172,14 @@ fn check_ports(settings: &Settings, mistakes: &mut Vec<Mistake>, notices: &mut V
     if !is_loopback(&host) {
         notices.push(format!(
             "engines are served on `{}` without authentication: whoever reaches the port can read, write and clear \
-             the cache",
+             the cache\nhint: use --host 127.0.0.1 for engines of this machine, else keep the port in a network of engines only",
             quoted(&host)
         ));
     }
     if !is_loopback(&http_host) {
         notices.push(format!(
-            "the admin HTTP server on `{}` has no authentication; keep it on a trusted network",
+            "the admin HTTP server on `{}` has no authentication, and only callers on this machine may change anything\n\
+             hint: keep it on a trusted network",
             quoted(&http_host)
         ));
     }

@@ -84,10 +84,18 @@ fn line_of(text: &str, offset: usize) -> usize {
 pub(super) fn unknown_key(key: &str, source: Source) -> Mistake {
     let mistake = Mistake::new(quoted(key), source, "no setting has this name");
     let spelt = key.replace('-', "_").to_ascii_lowercase();
-    match flags::all().map(|flag| flag.key()).min_by_key(|known| distance(known, &spelt)) {
-        Some(known) if distance(&known, &spelt) <= 3 => mistake.hint(format!("did you mean `{known}`?")),
-        _ => mistake.hint("`larder config show` lists every setting"),
+    match meant(&spelt, flags::all().map(|flag| flag.key())) {
+        Some(known) => mistake.hint(format!("did you mean `{known}`?")),
+        None => mistake.hint("`larder config show` lists every setting"),
     }
+}
+
+/// The known name that an unknown one probably stands for: it has a slip of the pen, or only the beginning (`l1_size`).
+pub(super) fn meant(given: &str, known: impl Iterator<Item = String>) -> Option<String> {
+    let is_meant = |known: &String| {
+        distance(given, known) <= 3 || known.strip_prefix(given).is_some_and(|rest| rest.starts_with('_'))
+    };
+    known.filter(is_meant).min_by_key(|known| distance(given, known))
 }
 
 /// Number of single-character edits between two short names.
@@ -175,6 +183,8 @@ mod tests {
                 .any(|text| text.starts_with("port (file larder.toml:1): `\"5555\"` has the wrong type"))
         );
         assert!(mistakes.iter().any(|text| text.contains("did you mean `chunk_size`?")));
+        let beginning = unknown_key("l1-size", Source::Default).to_string();
+        assert!(beginning.contains("did you mean `l1_size_gb`?"), "{beginning}");
         assert!(
             mistakes
                 .iter()

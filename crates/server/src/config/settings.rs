@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::flag::Flag;
 use super::mistake::Mistake;
 use super::value::{self, Unfit, Value};
-use super::{flags, quoted};
+use super::{file, flags, quoted};
 
 /// Where a value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -211,7 +211,10 @@ pub(crate) fn read_environment(
         }
     }
     for name in environment.keys().filter(|name| is_unknown_variable(name)) {
-        notices.push(format!("environment variable `{}` is not a setting and is ignored", quoted(name)));
+        let meant = file::meant(name, flags::all().map(Flag::variable))
+            .map_or_else(String::new, |known| format!("\nhint: did you mean `{known}`?"));
+        notices
+            .push(format!("environment variable `{}` is not a setting and is ignored{meant}", quoted(name)));
     }
 }
 
@@ -220,8 +223,12 @@ fn is_service_link(text: &str) -> bool {
     ["tcp://", "udp://", "sctp://"].iter().any(|scheme| text.starts_with(scheme))
 }
 
+/// For `larder plugin` and its like: where a server is.
+const CLIENT_VARIABLE: &str = "LARDER_URL";
+
 fn is_unknown_variable(name: &str) -> bool {
     name.starts_with("LARDER_")
+        && name != CLIENT_VARIABLE
         && !name.contains("_SERVICE_")
         && !name.contains("_PORT_")
         && !flags::all().any(|flag| flag.variable() == name)
@@ -261,7 +268,17 @@ mod tests {
     #[test]
     fn an_unknown_variable_is_mentioned() {
         let (_, _, notices) = read(&[("LARDER_CHUNKSIZE", "16")]);
-        assert!(notices[0].contains("LARDER_CHUNKSIZE"));
+        assert!(
+            notices[0].contains("LARDER_CHUNKSIZE")
+                && notices[0].contains("did you mean `LARDER_CHUNK_SIZE`?")
+        );
+        assert!(read(&[("LARDER_L1_SIZE", "4")]).2[0].contains("did you mean `LARDER_L1_SIZE_GB`?"));
+        assert!(!read(&[("LARDER_NONSENSE", "4")]).2[0].contains("did you mean"));
+    }
+
+    #[test]
+    fn the_variable_of_commands_is_not_complained_of() {
+        assert!(read(&[("LARDER_URL", "http://127.0.0.1:8080")]).2.is_empty());
     }
 
     #[test]

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use larder_pool::Size;
+
 use crate::engine::Engine;
 
 /// Bytes prepared at a time: what a stop may have to wait for, and how soon the first stores find room.
@@ -50,7 +52,7 @@ pub fn prepare(engine: &Engine, progress: &Arc<Preparation>, eager_bytes: u64) {
         let end = (done + SLICE_BYTES).min(total);
         if let Err(error) = engine.pool().prepare(done..end) {
             progress.failed.store(true, Ordering::Relaxed);
-            tracing::error!("the pool stays at {done} of {total} bytes: {error}");
+            tracing::error!("the pool stays at {} of {}: {error}", Size(done), Size(total));
             break;
         }
         done = end;
@@ -58,7 +60,7 @@ pub fn prepare(engine: &Engine, progress: &Arc<Preparation>, eager_bytes: u64) {
         engine.grow(done);
     }
     engine.stop_growing();
-    tracing::info!("prepared {done} of {total} bytes of the pool");
+    tracing::info!("prepared {} of {} of the pool", Size(done), Size(total));
     if engine.has_tier() {
         map_ahead(engine, progress, done);
     }

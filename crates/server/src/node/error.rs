@@ -1,5 +1,6 @@
 //! Why a server does not start.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 
 use larder_core::hash::UnknownAlgorithm;
@@ -21,7 +22,8 @@ pub enum StartError {
     Rpc(#[from] larder_zmtp::Error),
     /// The HTTP port can't be bound.
     #[error(
-        "HTTP: can't listen on `{address}`: {source}\nhint: choose another with --http-host and --http-port"
+        "HTTP: can't listen on `{address}`: {source}{hint}",
+        hint = hint(source, "--http-host", "--http-port")
     )]
     Http {
         /// Host and port as configured.
@@ -41,15 +43,33 @@ pub enum StartError {
     #[error("the RPC thread ended during start")]
     RpcThread,
     /// An adapter of the second tier can't work as configured.
-    #[error("L2: {0}")]
+    #[error("L2: {0}{hint}", hint = tier_hint(.0))]
     Tier(#[from] TierError),
 }
 
-/// What to do about a port that is taken.
-fn rpc_hint(error: &larder_zmtp::Error) -> &'static str {
+fn rpc_hint(error: &larder_zmtp::Error) -> String {
     match error {
-        larder_zmtp::Error::Bind { source, .. } if source.kind() == std::io::ErrorKind::AddrInUse => {
-            "\nhint: choose another with --port; is another server running? (`ss -ltnp` shows who listens)"
+        larder_zmtp::Error::Bind { source, .. } => hint(source, "--host", "--port"),
+        _ => String::new(),
+    }
+}
+
+/// What to do about an address that can't be listened on.
+fn hint(error: &std::io::Error, host: &str, port: &str) -> String {
+    match error.kind() {
+        ErrorKind::AddrInUse => format!(
+            "\nhint: choose another with {port}; is another server running? (`ss -ltnp` shows who listens)"
+        ),
+        ErrorKind::PermissionDenied => format!("\nhint: choose a port from 1024 on with {port}"),
+        _ => format!("\nhint: {host} takes an address or name of this machine, or `0.0.0.0` for all of them"),
+    }
+}
+
+/// Adapters are built by the first who asks for them; what is wrong with one shows where it is configured.
+fn tier_hint(error: &TierError) -> &'static str {
+    match error {
+        TierError::At { source, .. } if matches!(**source, TierError::Adapter(_)) => {
+            "\nhint: `larder config check --environment` with the same flags tries what a start needs of this machine"
         }
         _ => "",
     }

@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use super::announce::{self, Running};
 use super::error::{StartError, http_url};
 use super::pool;
-use super::serve::{RpcServer, Service, bind_rpc, warn_of_open_port};
+use super::serve::{RpcServer, Service, bind_rpc};
 use super::shutdown::Shutdown;
 use crate::admin::{self, Admin, Plugins};
 use crate::build_info::BuildInfo;
@@ -113,7 +113,6 @@ impl Node {
         for endpoint in &endpoints {
             tracing::info!("LMCache ZMQ cache server is running on {endpoint}");
         }
-        warn_of_open_port(rpc.endpoints());
         let rpc = rpc.serve(Service {
             engine: Arc::clone(&engine),
             hasher: hasher.clone(),
@@ -276,11 +275,6 @@ async fn listen_http(config: &ServerConfig) -> Result<(TcpListener, String), Sta
     let failed = |source| StartError::Http { address: format!("{host}:{port}"), source };
     let listener = TcpListener::bind((host, port)).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
-    if !address.ip().is_loopback() {
-        tracing::warn!(
-            "HTTP listens on {address} without authentication; only this machine may change state"
-        );
-    }
     Ok((listener, http_url(address)))
 }
 

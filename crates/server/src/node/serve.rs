@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use larder_core::hash::ChunkHasher;
-use larder_zmtp::{Endpoint, Host, Limits, Router};
+use larder_zmtp::{Endpoint, Limits, Router};
 use tokio::sync::oneshot;
 
 use super::error::StartError;
@@ -114,17 +114,6 @@ pub(super) fn bind_rpc(address: &str) -> Result<BoundRpc, StartError> {
         .map_err(|source| StartError::System { what: "RPC thread", source })?;
     let endpoints = is_bound.recv().map_err(|_| StartError::RpcThread)??;
     Ok(BoundRpc { endpoints, start, stop, thread })
-}
-
-/// Engines do not authenticate, so whoever reaches their port may do what they may.
-pub(super) fn warn_of_open_port(endpoints: &[Endpoint]) {
-    let is_open = |endpoint: &&Endpoint| matches!(endpoint, Endpoint::Tcp { host: Host::Ip(ip), .. } if !ip.is_loopback());
-    if let Some(endpoint) = endpoints.iter().find(is_open) {
-        tracing::warn!(
-            "engines are served on {endpoint} without authentication: whoever reaches it can read and store what is cached\n\
-             hint: use --host 127.0.0.1 for engines of this machine, else keep the port in a network of engines only"
-        );
-    }
 }
 
 /// What clients may hold: much less where no payload travels in a message.

@@ -18,8 +18,14 @@ const WORKERS_MAX: u64 = 1024;
 
 /// `fs` and `fs_native`: the same adapter here; both take the keys of either, and ours.
 pub(super) fn fs(fields: &mut Fields<'_>, common: &CommonConfig) -> FsOptions {
-    let mut options =
-        FsOptions::new(fields.required_string("base_path", "the directory that keeps the objects"));
+    let base_path = fields.required_string("base_path", "the directory that keeps the objects");
+    if !base_path.is_empty() && !base_path.starts_with('/') {
+        let path = fields.path_of("base_path");
+        fields.warnings.push(format!(
+            "`{path}` `{base_path}` is relative: it is looked for below the directory that the server is started in"
+        ));
+    }
+    let mut options = FsOptions::new(base_path);
     options.relative_tmp_dir =
         fields.string("relative_tmp_dir").filter(|dir| !dir.is_empty()).map(Into::into);
     options.workers = workers(fields, 4);

@@ -11,13 +11,22 @@ pub(super) struct Fields<'a> {
     path: String,
     object: &'a Map<String, Value>,
     asked: BTreeSet<String>,
+    /// Required keys that are missing, each with the place of its problem.
+    missing: Vec<(usize, String)>,
     pub(super) problems: Vec<ConfigProblem>,
     pub(super) warnings: Vec<String>,
 }
 
 impl<'a> Fields<'a> {
     pub(super) fn new(path: String, object: &'a Map<String, Value>) -> Self {
-        Self { path, object, asked: BTreeSet::new(), problems: Vec::new(), warnings: Vec::new() }
+        Self {
+            path,
+            object,
+            asked: BTreeSet::new(),
+            missing: Vec::new(),
+            problems: Vec::new(),
+            warnings: Vec::new(),
+        }
     }
 
     pub(super) fn path_of(&self, key: &str) -> String {
@@ -43,6 +52,7 @@ impl<'a> Fields<'a> {
     }
 
     pub(super) fn required(&mut self, key: &str, what: &str) {
+        self.missing.push((self.problems.len(), key.to_owned()));
         self.problem(key, "required key is missing", Some(format!("give {what}")));
     }
 
@@ -177,12 +187,19 @@ impl<'a> Fields<'a> {
         self.warnings.extend(warnings);
     }
 
-    /// Ends reading: whatever was not asked for becomes a warning, with the nearest known key.
+    /// Ends reading: whatever was not asked for becomes a warning, with the nearest known key, or the hint of the required key
+    /// that it was to be.
     pub(super) fn finish(mut self) -> (Vec<ConfigProblem>, Vec<String>) {
-        for key in self.object.keys().filter(|key| !self.asked.contains(*key)) {
+        let unknown: Vec<&String> = self.object.keys().filter(|key| !self.asked.contains(*key)).collect();
+        for (place, key) in &self.missing {
+            if let Some(given) = unknown.iter().find(|given| is_meant(given, key)) {
+                self.problems[*place].hint = Some(format!("`{given}` is not known: did you mean `{key}`?"));
+            }
+        }
+        for key in unknown {
             let path = self.path_of(key);
-            let nearest = self.asked.iter().min_by_key(|known| distance(key, known));
-            let warning = match nearest.filter(|known| distance(key, known) <= 2) {
+            let meant = self.asked.iter().filter(|known| is_meant(key, known));
+            let warning = match meant.min_by_key(|known| distance(key, known)) {
                 Some(known) => format!("key `{path}` is not known and ignored: did you mean `{known}`?"),
                 None => format!("key `{path}` is not known and ignored"),
             };
@@ -195,6 +212,11 @@ impl<'a> Fields<'a> {
 /// Whether a value under this key may stand in a message: who may log in is nobody else's business.
 fn is_told(key: &str) -> bool {
     !["password", "secret", "token", "access_key"].iter().any(|part| key.contains(part))
+}
+
+/// Whether an unknown key is probably a known one with a slip of the pen, or its beginning (`trigger` for `trigger_watermark`).
+fn is_meant(given: &str, known: &str) -> bool {
+    distance(given, known) <= 2 || known.strip_prefix(given).is_some_and(|rest| rest.starts_with('_'))
 }
 
 /// Edits that turn one word into another.

@@ -27,6 +27,15 @@ pub fn known_kinds() -> &'static [&'static str] {
     &BUILT
 }
 
+/// The type that goes by another name elsewhere.
+pub(super) fn alias(kind: &str) -> Option<&'static str> {
+    match kind.to_ascii_lowercase().as_str() {
+        "redis" => Some("resp"),
+        "disk" | "file" | "filesystem" | "local" => Some("fs"),
+        _ => known_kinds().iter().copied().find(|known| known.eq_ignore_ascii_case(kind)),
+    }
+}
+
 /// What to use instead of a type of the peer that is not built.
 pub(super) fn refusal(kind: &str) -> Option<&'static str> {
     REFUSED.iter().find(|(name, _)| *name == kind).map(|(_, hint)| *hint)

@@ -70,7 +70,10 @@ fn kind(fields: &mut Fields<'_>) -> Option<String> {
                         Some(instead.to_owned()),
                     );
                 }
-                None => fields.problem("type", format!("adapter `{kind}` is not known"), Some(known())),
+                None => {
+                    let hint = kinds::alias(kind).map_or_else(known, |kind| format!("use `{kind}`"));
+                    fields.problem("type", format!("adapter `{kind}` is not known"), Some(hint));
+                }
             }
             None
         }
@@ -217,13 +220,32 @@ mod tests {
     }
 
     #[test]
+    fn a_misspelt_key_is_named_where_the_key_it_stands_for_is_missing() {
+        let found = problems(r#"{"type": "fs", "base_pth": "/x"}"#);
+        assert!(found[0].contains("`base_pth` is not known: did you mean `base_path`?"), "{found:?}");
+        let json = r#"{"type": "fs", "base_path": "/x", "max_capacity_gb": 1,
+                       "eviction": {"eviction_policy": "LRU", "trigger": 0.5}}"#;
+        let warnings = parse(json).unwrap().warnings;
+        let told = "key `eviction.trigger` is not known and ignored: did you mean `trigger_watermark`?";
+        assert_eq!(warnings, [told]);
+    }
+
+    #[test]
+    fn a_directory_that_depends_on_where_the_server_is_started_is_warned_of() {
+        let warnings = parse(r#"{"type": "fs", "base_path": "kv"}"#).unwrap().warnings;
+        assert!(warnings.len() == 1 && warnings[0].contains("`kv` is relative"), "{warnings:?}");
+    }
+
+    #[test]
     fn types_of_the_peer_that_are_not_built_name_an_alternative() {
         for kind in ["nixl_store", "dax", "plugin", "sagemaker-hyperpod", "p2p"] {
             let found = problems(&format!(r#"{{"type": "{kind}"}}"#));
             assert!(found[0].contains("is not supported") && found[0].contains("hint: use"), "{found:?}");
         }
         let found = problems(r#"{"type": "disk", "path": "/x"}"#);
-        assert!(found[0].contains("`disk` is not known") && found[0].contains("`fs_native`"), "{found:?}");
+        assert!(found[0].contains("`disk` is not known") && found[0].contains("use `fs`"), "{found:?}");
+        let found = problems(r#"{"type": "redis", "host": "h"}"#);
+        assert!(found[0].contains("`redis` is not known") && found[0].contains("use `resp`"), "{found:?}");
         for json in ["", "[]", "1", "{}", r#"{"type": 1}"#] {
             assert_eq!(problems(json).len(), 1, "{json}");
         }

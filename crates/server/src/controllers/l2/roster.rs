@@ -192,7 +192,7 @@ impl Drop for InUse {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RosterError {
     /// No adapter is called so.
-    #[error("no adapter is called `{0}`")]
+    #[error("no adapter is called `{0}`\nhint: `larder adapters ls` lists them")]
     Unknown(String),
     /// It is being detached.
     #[error("adapter `{0}` is being detached")]
