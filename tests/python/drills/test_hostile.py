@@ -20,6 +20,7 @@ from mpkit import wire
 from mpkit.engine import Engine, content, prompt
 from mpkit.fuzz import GREETING, READY
 from mpkit.process import Server
+from mpkit.wait import until
 
 TESTS = pathlib.Path(__file__).resolve().parent.parent
 MODEL = "good"
@@ -159,13 +160,6 @@ def metric(server: Server, name: str) -> float:
     return float(found[1])
 
 
-def wait_until(what: str, condition) -> None:
-    deadline = time.monotonic() + wire.ANSWER_S
-    while not condition():
-        assert time.monotonic() < deadline, f"never came true: {what}"
-        time.sleep(0.02)
-
-
 @contextlib.contextmanager
 def watched(server: Server, most_mb: float) -> Iterator[None]:
     """A good client works all the while, and the server never takes more than `most_mb` beside what it had."""
@@ -208,7 +202,7 @@ def test_a_message_that_trickles_holds_up_nobody(own_server):
     server = own_server()
     with watched(server, ONE_CLIENT_MB), raw_connection(server) as trickler:
         trickler.sendall(frame_header(90 << 20) + bytes(80 << 20))
-        wait_until("it has arrived", lambda: metric(server, "larder_rpc_received_unanswered_bytes") >= 80 << 20)
+        until(lambda: metric(server, "larder_rpc_received_unanswered_bytes") >= 80 << 20, "it has arrived")
         for _ in range(20):
             trickler.sendall(b"\0")
             time.sleep(0.05)
@@ -271,7 +265,7 @@ def test_a_pickle_client_that_never_reads_costs_a_bounded_amount(own_server):
             payloads = wire.encode(key), wire.encode(7)
             request = message(b"\x01", wire.operation("prepare_retrieve"), *payloads)
             deaf.sendall(request * 128)
-            wait_until("answers wait", lambda: metric(server, "larder_rpc_outgoing_bytes") >= 32 << 20)
+            until(lambda: metric(server, "larder_rpc_outgoing_bytes") >= 32 << 20, "answers wait")
             time.sleep(1.0)
 
 

@@ -9,23 +9,15 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
 
 from mpkit.engine import Engine, content, prompt
 from mpkit.process import SHM, StartFailed
+from mpkit.wait import until
 
 TESTS = pathlib.Path(__file__).resolve().parent.parent
 MODEL = "drill"
-
-
-def until(condition, what: str, limit_s: float = 20.0) -> None:
-    deadline = time.monotonic() + limit_s
-    while not condition():
-        if time.monotonic() > deadline:
-            pytest.fail(f"never seen: {what}")
-        time.sleep(0.02)
 
 
 def l1(server) -> dict[str, int]:

@@ -9,11 +9,11 @@ import pathlib
 import shutil
 import socket
 import threading
-import time
 
 import pytest
 
 from mpkit.engine import OBJECT_BYTES, content, prompt
+from mpkit.wait import until
 
 pytestmark = pytest.mark.ours_only
 
@@ -29,14 +29,6 @@ def fs(folder: pathlib.Path, **keys: object) -> list[str]:
 
 def files(folder: pathlib.Path) -> list[pathlib.Path]:
     return sorted(folder.rglob("*.data"))
-
-
-def until(condition, what: str, limit_s: float = 30.0) -> None:
-    deadline = time.monotonic() + limit_s
-    while not condition():
-        if time.monotonic() > deadline:
-            pytest.fail(f"never seen: {what}")
-        time.sleep(0.02)
 
 
 def clear(server) -> None:

@@ -7,11 +7,11 @@ import os
 import pathlib
 import random
 import threading
-import time
 
 import pytest
 
 from mpkit.engine import Engine, content, prompt
+from mpkit.wait import until
 
 MODEL = "torture"
 CHUNKS = 4
@@ -20,13 +20,6 @@ POOL_GB = str(4 / 1024)
 
 #: Prompts of earlier rounds that each round asks for.
 RECHECKED = 12
-
-
-def until(condition, what: str, limit_s: float = 20.0) -> None:
-    deadline = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < deadline, f"never seen: {what}"
-        time.sleep(0.02)
 
 
 class Client(threading.Thread):

@@ -10,25 +10,10 @@ import re
 import signal
 import stat
 import threading
-import time
 import urllib.parse
-from collections.abc import Callable
 from typing import Any
 
-import pytest
-
-WAIT_S = 30.0
-
-
-def wait_for(condition: Callable[[], Any], what: str, limit_s: float = WAIT_S) -> Any:
-    """The first true value of `condition`; fails the test if there is none in time."""
-    deadline = time.monotonic() + limit_s
-    while time.monotonic() < deadline:
-        value = condition()
-        if value:
-            return value
-        time.sleep(0.02)
-    pytest.fail(f"never seen: {what}")
+from .wait import until
 
 
 def plain_log(server: Any) -> str:
@@ -37,7 +22,7 @@ def plain_log(server: Any) -> str:
 
 
 def wait_for_line(server: Any, text: str) -> None:
-    wait_for(lambda: text in plain_log(server), f"`{text}` in the log")
+    until(lambda: text in plain_log(server), f"`{text}` in the log")
 
 
 def running(pid: int) -> bool:

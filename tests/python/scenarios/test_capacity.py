@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-import time
-
 from mpkit.deviation import differs
 from mpkit.engine import CHUNK, OBJECT_BYTES, content, prompt
+from mpkit.wait import becomes, until
 
 #: 1 MiB: 128 objects of the tests' layout.
 SMALL_GB = str(1 / 1024)
 CAPACITY = (1 << 20) // OBJECT_BYTES
-
-
-def until(condition, limit_s: float = 10.0) -> bool:
-    """Whether `condition` becomes true; it is polled, never slept for."""
-    deadline = time.monotonic() + limit_s
-    while time.monotonic() < deadline:
-        if condition():
-            return True
-        time.sleep(0.02)
-    return bool(condition())
 
 
 def objects(server) -> dict[str, int]:
@@ -106,7 +95,7 @@ def test_an_abandoned_prepare_gives_its_memory_back(own_server, engines, model):
         # The reference server holds the slots for the write ttl, ten minutes.
         assert writer.store(tokens, "w") == 0
         return
-    assert until(lambda: writer.store(tokens, "w") == 2)
+    until(lambda: writer.store(tokens, "w") == 2, "the slots coming back")
     assert writer.fetch(tokens, 2) == [content(tokens, index) for index in range(2)]
 
 
@@ -122,7 +111,7 @@ def test_what_a_worker_reserved_stays_its_own_when_it_unregisters(own_server, en
     if server.is_ours:
         assert server.status()["larder"]["set_aside"]["reserved_bytes"] == 8 * OBJECT_BYTES
         leaver.close()
-        assert until(lambda: server.status()["larder"]["set_aside"]["registrations"] == 0)
+        until(lambda: server.status()["larder"]["set_aside"]["registrations"] == 0, "the end of what was set aside")
         assert objects(server)["staging_object_count"] == len(handed_out)
 
 
@@ -140,7 +129,7 @@ def test_a_vanished_reader_gives_its_leases_back(own_server, engines, model):
         return objects(server)["total_object_count"] == 0
 
     if differs(server, "vanished-reader-pins", peer=False, ours=True):
-        assert until(gone)
+        until(gone, "the leases coming back")
     else:
         assert not gone()
 
@@ -176,7 +165,7 @@ def test_eviction_starts_above_the_watermark(own_server, engines, model):
     tokens = [prompt((model, index), 16) for index in range(5)]
     for each in tokens:
         engine.store(each)
-    assert until(lambda: objects(server)["total_object_count"] <= CAPACITY // 2)
+    until(lambda: objects(server)["total_object_count"] <= CAPACITY // 2, "an eviction")
     assert engine.hits(tokens[-1]) == 16
     assert engine.hits(tokens[0]) < 16
 
@@ -186,7 +175,7 @@ def test_later_chunks_of_a_prompt_go_first(own_server, engines, model):
     engine = engines(server)
     tokens = prompt(model, 80)
     engine.store(tokens)
-    assert until(lambda: objects(server)["total_object_count"] <= CAPACITY // 2)
+    until(lambda: objects(server)["total_object_count"] <= CAPACITY // 2, "an eviction")
     left = objects(server)["total_object_count"]
     assert engine.hits(tokens) == left
 
@@ -198,7 +187,7 @@ def test_eviction_per_salt_in_memory(own_server, engines, model):
     )
     engine = engines(server)
     assert engine.store(prompt(model, 80)) == 80
-    evicts = until(lambda: objects(server)["total_object_count"] <= CAPACITY // 2, limit_s=5)
+    evicts = becomes(lambda: objects(server)["total_object_count"] <= CAPACITY // 2, limit_s=5)
     assert differs(server, "isolated-lru-on-l1", peer=False, ours=True) is bool(evicts)
 
 

@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from mpkit.engine import Engine, prompt
-from mpkit.plugins import Sink, plain_log, wait_for, wait_for_line
+from mpkit.plugins import Sink, plain_log, wait_for_line
 from mpkit.process import Server
+from mpkit.wait import until
 
 EXAMPLES = pathlib.Path(__file__).resolve().parents[3] / "examples" / "runtime_plugins"
 
@@ -63,7 +64,7 @@ def plugin(server: Server, name: str) -> dict[str, object]:
 @pytest.mark.parametrize("manifest", [True, False])
 def test_metric_push(beside: Start, sink: Sink, manifest: bool):
     server = beside("metric_push.py", manifest, url=sink.url, interval=0.2, job="a/b", instance="n1")
-    wait_for(lambda: len(sink.requests) >= 2, "two pushes")
+    until(lambda: len(sink.requests) >= 2, "two pushes")
     pushed = sink.requests[0]
     assert (pushed["method"], pushed["path"]) == ("PUT", "/metrics/job/a%2Fb/instance/n1")
     assert "lmcache_mp_l1_usage_ratio" in pushed["body"]
@@ -89,18 +90,18 @@ def test_log_forward(beside: Start, sink: Sink, tmp_path: pathlib.Path):
     with open(log, "a") as file:
         file.write("one\n")
     server.http("/cache/clear", "POST", {})
-    wait_for(lambda: {"one"} <= {r.get("line") for r in sink.records()}, "the line of the file")
-    wait_for(lambda: "clear" in {r.get("kind") for r in sink.records()}, "the event")
+    until(lambda: {"one"} <= {r.get("line") for r in sink.records()}, "the line of the file")
+    until(lambda: "clear" in {r.get("kind") for r in sink.records()}, "the event")
     # Rotated: the rest of the old file is not sent again, the new one is read from its beginning.
     log.rename(tmp_path / "node.log.1")
     log.write_text("two\n")
-    wait_for(lambda: "two" in {r.get("line") for r in sink.records()}, "the line of the new file")
+    until(lambda: "two" in {r.get("line") for r in sink.records()}, "the line of the new file")
     sink.status = 500
     with open(log, "a") as file:
         file.write("three\n")
     wait_for_line(server, "1 records wait: HTTP Error 500")
     sink.status = 200
-    wait_for(lambda: "three" in {r.get("line") for r in sink.records()}, "what had to wait")
+    until(lambda: "three" in {r.get("line") for r in sink.records()}, "what had to wait")
     lines = [r["line"] for r in sink.records() if "line" in r]
     assert lines == ["one", "two", "three"]
     stops_by_itself(server)
@@ -108,7 +109,7 @@ def test_log_forward(beside: Start, sink: Sink, tmp_path: pathlib.Path):
 
 def test_process_alert(beside: Start, sink: Sink):
     server = beside("process_alert.py", webhook_url=sink.url, interval=0.1, open_files=1, threads=100_000)
-    alert = wait_for(lambda: sink.requests, "an alert")[0]
+    alert = until(lambda: sink.requests, "an alert")[0]
     body = json.loads(alert["body"])
     assert (body["alert"], body["firing"], body["limit"], body["pid"]) == ("open_files", True, 1, server.pid)
     assert body["value"] == pytest.approx(len(os.listdir(f"/proc/{server.pid}/fd")), abs=20)
@@ -127,10 +128,10 @@ def test_health_check(beside: Start, tmp_path: pathlib.Path):
     # A server that hangs answers nothing, while its plugins run on.
     os.kill(server.pid, signal.SIGSTOP)
     try:
-        wait_for(lambda: state.read_text() == "unhealthy\n", "the change of the state")
+        until(lambda: state.read_text() == "unhealthy\n", "the change of the state")
     finally:
         os.kill(server.pid, signal.SIGCONT)
-    wait_for(lambda: state.read_text() == "healthy\n", "the way back")
+    until(lambda: state.read_text() == "healthy\n", "the way back")
     wait_for_line(server, "healthy -> unhealthy: no answer")
     stops_by_itself(server)
     assert state.read_text() == "stopped\n"
@@ -140,7 +141,7 @@ def test_health_check(beside: Start, tmp_path: pathlib.Path):
                                  "plugin.frontend.heartbeat-url"])
 def test_discovery_heartbeat(beside: Start, sink: Sink, key: str):
     server = beside("discovery_heartbeat.py", heartbeat_interval=0.1, extra={key: f"{sink.url}/lmcache_heartbeat"})
-    wait_for(lambda: len(sink.requests) >= 2, "two heartbeats")
+    until(lambda: len(sink.requests) >= 2, "two heartbeats")
     beat = sink.requests[0]
     assert (beat["method"], beat["path"]) == ("GET", "/lmcache_heartbeat")
     assert beat["query"]["api_address"] == f"http://127.0.0.1:{server.http_port}"
@@ -193,15 +194,15 @@ def test_external_system(beside: Start, engines, tmp_path: pathlib.Path):
             found = database.execute("SELECT body FROM events WHERE kind = ? ORDER BY seq", (kind,)).fetchall()
         return [json.loads(body) for (body,) in found]
 
-    wait_for(lambda: rows("store"), "the store in the database")
+    until(lambda: rows("store"), "the store in the database")
     assert rows("store")[0]["chunks"] == 2
     # Restarted, it goes on where it was: what happened meanwhile is not lost, nothing is there twice.
     server.http("/plugins/external_system/stop", "POST")
     server.http("/plugins/external_system/start", "POST")
     wait_for_line(server, f"writing to {path} from position 2")
-    wait_for(lambda: plain_log(server).count("following the events") == 2, "the second connection")
+    until(lambda: plain_log(server).count("following the events") == 2, "the second connection")
     server.http("/cache/clear", "POST", {})
-    wait_for(lambda: rows("clear"), "the clearing in the database")
+    until(lambda: rows("clear"), "the clearing in the database")
     assert (len(rows("store")), len(rows("clear"))) == (1, 1)
     stops_by_itself(server)
 
@@ -215,12 +216,12 @@ def test_chunk_hash_upload(beside: Start, engines, sink: Sink):
     def uploaded(key: str) -> set[str]:
         return {digest for record in sink.records() for digest in record[key]}
 
-    wait_for(lambda: len(uploaded("added")) == 3, "three new hashes")
+    until(lambda: len(uploaded("added")) == 3, "three new hashes")
     listed = json.loads(server.http("/cache/objects?tier=l1")[1])["entries"]
     assert uploaded("added") == {entry["key"]["chunk_hash_hex"] for entry in listed}
     assert not uploaded("removed") and all(len(digest) == 64 for digest in uploaded("added"))
     server.http("/cache/clear", "POST", {})
-    wait_for(lambda: uploaded("removed") == uploaded("added"), "the same hashes as gone")
+    until(lambda: uploaded("removed") == uploaded("added"), "the same hashes as gone")
     stops_by_itself(server)
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from mpkit.deviation import differs
 from mpkit.engine import OBJECT_BYTES, prompt
+from mpkit.wait import until
 
 #: Metrics that exist after one lookup, store and retrieve (spec/vectors/metrics_sample.txt).
 METRICS = {
@@ -99,9 +100,7 @@ def test_status_keys(server, engine):
 
 def test_the_whole_pool_is_there_in_the_end(server):
     """A server may answer while it still prepares its memory."""
-    deadline = time.monotonic() + 20
-    while body(server, "/status")["storage_manager"]["l1_usage"][1] < 1 << 28 and time.monotonic() < deadline:
-        time.sleep(0.02)
+    until(lambda: body(server, "/status")["storage_manager"]["l1_usage"][1] >= 1 << 28, "the whole pool")
     storage = body(server, "/status")["storage_manager"]
     assert storage["l1_usage"][1] == storage["l1_manager"]["memory_total_bytes"] == 1 << 28
     assert storage["l1_manager"]["memory_configured_bytes"] == 1 << 28

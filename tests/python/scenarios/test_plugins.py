@@ -10,7 +10,8 @@ import re
 import pytest
 
 from mpkit.deviation import differs
-from mpkit.plugins import plain_log, running, script, wait_for
+from mpkit.plugins import plain_log, running, script
+from mpkit.wait import until
 
 EXAMPLES = pathlib.Path(__file__).resolve().parents[3] / "examples" / "mp_runtime_plugins"
 
@@ -50,7 +51,7 @@ def reported(own_server, tmp_path):
     path = script(tmp_path, "reporter.py", REPORTER)
     extra = {"plugin.frontend.heartbeat_url": "http://127.0.0.1:5000/hb", "n": 3, "text": "grün"}
     server = own_server("--runtime-plugin-locations", str(tmp_path), "--runtime-plugin-config", json.dumps(extra))
-    wait_for((tmp_path / "seen.json").exists, "the plugin's report")
+    until((tmp_path / "seen.json").exists, "the plugin's report")
     return server, path, extra, json.loads((tmp_path / "seen.json").read_text())
 
 
@@ -102,20 +103,20 @@ def test_output_and_exit_are_logged(reported):
     server, path, _, _ = reported
     for line in (f"Launched runtime plugin: {path} with ", f"[{path}] to stdout", f"[{path}] to stderr",
                  f"Runtime plugin {path} exited with code 3"):
-        wait_for(lambda line=line: line in plain_log(server), line)
+        until(lambda line=line: line in plain_log(server), line)
 
 
 def test_log_lines_have_the_usual_shape(reported):
     server, path, _, _ = reported
     line = re.compile(r"\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}\] LMCache INFO: ?\[" + re.escape(str(path)) + r"\] to stdout")
-    wait_for(lambda: line.search(plain_log(server)), "a line of the usual shape")
+    until(lambda: line.search(plain_log(server)), "a line of the usual shape")
 
 
 def test_missing_and_unfit_locations_do_not_matter(own_server, tmp_path):
     script(tmp_path, "fine.sh", "echo fine\n")
     (tmp_path / "readme.txt").write_text("no plugin")
     server = own_server("--runtime-plugin-locations", "/nowhere/at/all", str(tmp_path))
-    wait_for(lambda: f"[{tmp_path / 'fine.sh'}] fine" in plain_log(server), "the good plugin's output")
+    until(lambda: f"[{tmp_path / 'fine.sh'}] fine" in plain_log(server), "the good plugin's output")
     assert "/nowhere/at/all" in plain_log(server)
     assert server.alive()
 
@@ -125,24 +126,24 @@ def test_bytes_that_are_no_text_lose_nothing_else(own_server, tmp_path):
     server = own_server("--runtime-plugin-locations", str(tmp_path))
     ended = f"Runtime plugin {path} exited with code 0"
     if differs(server, "plugin-output-not-utf8", peer=False, ours=True):
-        wait_for(lambda: f"[{path}] after" in plain_log(server), "the line after the bad one")
-        wait_for(lambda: ended in plain_log(server), ended)
+        until(lambda: f"[{path}] after" in plain_log(server), "the line after the bad one")
+        until(lambda: ended in plain_log(server), ended)
     else:
-        wait_for(lambda: "Error capturing output" in plain_log(server), "the reader's end")
+        until(lambda: "Error capturing output" in plain_log(server), "the reader's end")
 
 
 def test_a_shebang_with_arguments_is_honoured(own_server, tmp_path):
     path = script(tmp_path, "env.py", "#!/usr/bin/env -S python3 -X dev\nimport sys\nprint('dev', sys.flags.dev_mode)\n")
     server = own_server("--runtime-plugin-locations", str(tmp_path))
     honoured = differs(server, "plugin-shebang-arguments", peer=False, ours=True)
-    wait_for(lambda: f"[{path}] dev {honoured}" in plain_log(server), "the plugin's output")
+    until(lambda: f"[{path}] dev {honoured}" in plain_log(server), "the plugin's output")
 
 
 def test_the_server_is_told_to_plugins(own_server, tmp_path):
     path = script(tmp_path, "pid.sh", "echo parent $PPID server ${LMCACHE_RUNTIME_PLUGIN_SERVER_PID-none}\n")
     server = own_server("--runtime-plugin-locations", str(tmp_path))
     line = re.compile(re.escape(f"[{path}]") + r" parent (\d+) server (\d+|none)")
-    parent, told = wait_for(lambda: line.search(plain_log(server)), "the plugin's line").groups()
+    parent, told = until(lambda: line.search(plain_log(server)), "the plugin's line").groups()
     assert differs(server, "plugin-parent-process", peer=True, ours=False) is (told == "none")
     if told != "none":
         assert running(int(told)) and parent != told
@@ -157,8 +158,8 @@ def test_secrets_of_the_environment_are_for_plugins_that_name_them(own_server, t
     (tmp_path / "granted.sh.plugin.toml").write_text('inherit_secrets = ["SOME_ACCESS_TOKEN"]\n')
     server = own_server("--runtime-plugin-locations", str(tmp_path))
     seen = differs(server, "plugin-secrets-in-environment", peer="t0k3n socket", ours="none")
-    wait_for(lambda: f"[{bare}] got plain {seen}" in plain_log(server), "the plugin without a manifest")
-    wait_for(lambda: f"[{granted}] got plain t0k3n" in plain_log(server), "the plugin with one")
+    until(lambda: f"[{bare}] got plain {seen}" in plain_log(server), "the plugin without a manifest")
+    until(lambda: f"[{granted}] got plain t0k3n" in plain_log(server), "the plugin with one")
 
 
 def test_the_server_comes_up_with_every_plugin_broken(own_server, tmp_path):
@@ -168,14 +169,14 @@ def test_the_server_comes_up_with_every_plugin_broken(own_server, tmp_path):
     server = own_server("--runtime-plugin-locations", str(tmp_path))
     assert server.alive()
     for line in ("exited with code 1", "exited with code 7"):
-        wait_for(lambda line=line: line in plain_log(server), line)
+        until(lambda line=line: line in plain_log(server), line)
 
 
 @pytest.mark.parametrize("ending", ["SIGTERM", "SIGKILL"])
 def test_nothing_outlives_the_server(own_server, tmp_path, ending):
     script(tmp_path, "stubborn.sh", STUBBORN)
     server = own_server("--runtime-plugin-locations", str(tmp_path))
-    wait_for((tmp_path / "pids").exists, "the plugin's process ids")
+    until((tmp_path / "pids").exists, "the plugin's process ids")
     pids = [int(text) for text in (tmp_path / "pids").read_text().split()]
     server.stop() if ending == "SIGTERM" else server.kill()
     try:
@@ -183,7 +184,7 @@ def test_nothing_outlives_the_server(own_server, tmp_path, ending):
         if orphans:
             assert any(running(pid) for pid in pids)
         else:
-            wait_for(lambda: not any(running(pid) for pid in pids), "the end of every plugin process")
+            until(lambda: not any(running(pid) for pid in pids), "the end of every plugin process")
     finally:
         for pid in filter(running, pids):
             os.kill(pid, 9)
@@ -192,7 +193,7 @@ def test_nothing_outlives_the_server(own_server, tmp_path, ending):
 def test_a_plugin_that_ignores_sigterm_is_ended(own_server, tmp_path):
     script(tmp_path, "deaf.sh", 'trap "" TERM\n' + STUBBORN.replace("wait\n", "while :; do sleep 1; done\n"))
     server = own_server("--runtime-plugin-locations", str(tmp_path))
-    wait_for((tmp_path / "pids").exists, "the plugin's process ids")
+    until((tmp_path / "pids").exists, "the plugin's process ids")
     pids = [int(text) for text in (tmp_path / "pids").read_text().split()]
     server.stop()
     try:
@@ -216,4 +217,4 @@ def test_example_plugins(own_server, server_name):
         "[mp_heartbeat] heartbeat #0",
     ]
     for line in expected:
-        wait_for(lambda line=line: line in plain_log(server), line)
+        until(lambda line=line: line in plain_log(server), line)

@@ -13,8 +13,9 @@ import sys
 import pytest
 
 from mpkit.deviation import differs
-from mpkit.plugins import plain_log, script, wait_for, wait_for_line
+from mpkit.plugins import plain_log, script, wait_for_line
 from mpkit.process import Server, free_port
+from mpkit.wait import until
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 REPORT = '#!/bin/bash\necho "$0 ran"\n'
@@ -44,7 +45,7 @@ def test_the_documented_command_starts_plugins(server_name: str, request: pytest
         process = subprocess.Popen([*command, *shlex.split(flags), *extra], cwd=ROOT, stdout=file, stderr=file,
                                    stdin=subprocess.DEVNULL, env=os.environ | {"LMCACHE_TRACK_USAGE": "false"})
     try:
-        wait_for(lambda: "is running" in log.read_text(), "the server", 120)
+        until(lambda: "is running" in log.read_text(), "the server", 120)
         server = Server(server_name, "", tmp_path, [])
         if differs(server, "plugin-entry-points", peer=False, ours=True):
             # Word for word as the examples' documentation prints it, relative paths included.
@@ -55,7 +56,7 @@ def test_the_documented_command_starts_plugins(server_name: str, request: pytest
                 "[mp_plugin] Storage: L1=0.1GB eviction=LRU watermark=0.8",
                 "[examples/mp_runtime_plugins/mp_heartbeat.sh] [mp_heartbeat] heartbeat #0",
             ):
-                wait_for(lambda line=line: line in log.read_text(), line)
+                until(lambda line=line: line in log.read_text(), line)
     finally:
         process.terminate()
         process.wait(60)
@@ -121,7 +122,7 @@ def test_standard_error_is_told_from_standard_output(own_server, tmp_path: pathl
     levels = {}
     for text in ("out", "err"):
         pattern = re.compile(rf"LMCache (\w+): ?\[{re.escape(str(path))}\] {text}")
-        levels[text] = wait_for(lambda pattern=pattern: pattern.search(plain_log(server)), text).group(1)
+        levels[text] = until(lambda pattern=pattern: pattern.search(plain_log(server)), text).group(1)
     assert levels == {"out": "INFO", "err": differs(server, "plugin-stderr", peer="INFO", ours="WARNING")}
 
 

@@ -18,8 +18,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from mpkit.plugins import Sink, wait_for, wait_for_line
+from mpkit.plugins import Sink, wait_for_line
 from mpkit.process import free_port, http
+from mpkit.wait import until
 
 FRONTEND = "lmcache_frontend==0.1.12"
 #: It imports pkg_resources, which later releases no longer have.
@@ -123,7 +124,7 @@ def test_the_published_frontend_serves_beside_a_scheduler(host, sink: Sink):
     # Its own reader of the configuration takes ours.
     wait_for_line(running, "Config: {'chunk_size': 128, 'local_cpu': True,")
     assert "Error parsing" not in running.log()
-    beat = wait_for(lambda: sink.requests, "a heartbeat")[0]
+    beat = until(lambda: sink.requests, "a heartbeat")[0]
     assert (beat["path"], beat["query"]["api_address"].rsplit(":", 1)[1]) == ("/lmcache_heartbeat", str(port))
     assert http(port, "/health") == (200, '{"status":"healthy","service":"lmcache-monitor"}')
     assert "<html" in http(port, "/")[1]
@@ -160,7 +161,7 @@ def test_the_server_s_frontend_plugin_reports_the_server(own_server, sink: Sink,
     wait_for_line(server, "[mp_frontend] config keys: ['mp_config', 'storage_manager_config', 'obs_config', 'http_config', "
                           "'runtime_plugin_extra_config']")
     wait_for_line(server, f"[mp_frontend] extra_cfg: {json.dumps(extra)}")
-    beat = wait_for(lambda: sink.requests, "a heartbeat")[0]
+    beat = until(lambda: sink.requests, "a heartbeat")[0]
     assert beat["path"] == "/lmcache_heartbeat"
     assert beat["query"]["api_address"] == f"http://127.0.0.1:{server.http_port}"
     server.stop()
