@@ -7,6 +7,7 @@ import itertools
 import os
 import pathlib
 import re
+import shlex
 
 import pytest
 
@@ -106,6 +107,12 @@ def _checked(server: Server):
     assert server.running(), f"the server ended\n{server.log()[-4000:]}"
     assert server.alive(), "the server no longer answers a new client"
     assert "panicked at" not in server.log()
+
+
+@pytest.fixture
+def server_program(request: pytest.FixtureRequest, server_name: str) -> str:
+    """The program behind the server under test, for tests that have a command line of their own."""
+    return shlex.split(commands(request.config)[server_name])[0]
 
 
 @pytest.fixture

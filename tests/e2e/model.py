@@ -1,11 +1,14 @@
 """A small random Llama on disk, with attention sharp enough that a wrong KV cache changes the output.
 
+    python tests/e2e/model.py FOLDER
+
 vLLM's own dummy weights are of the order 1e-3: the output then hardly depends on the cache and corruption stays unseen.
 """
 
 from __future__ import annotations
 
 import pathlib
+import sys
 
 VOCABULARY = 2048
 LAYERS = 4
@@ -30,3 +33,7 @@ def write(folder: pathlib.Path) -> None:
                 sharper = 1.6 if name.endswith(("q_proj.weight", "k_proj.weight")) else 1.0
                 weight.normal_(0.0, 0.09 * sharper)
     model.save_pretrained(folder)
+
+
+if __name__ == "__main__":
+    write(pathlib.Path(sys.argv[1]))

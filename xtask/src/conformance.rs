@@ -12,7 +12,11 @@ use crate::peer_env::PeerEnv;
 use crate::shell::{self, Steps};
 
 /// The stages in the order they run: cheap and telling first.
-const STAGES: [&str; 6] = ["scenarios", "replay", "bench-server", "drills", "mutants", "smoke"];
+const STAGES: [&str; 7] =
+    ["scenarios", "replay", "bench-server", "drills", "mutants", "smoke", "quick-start"];
+
+/// The stages that run vLLM.
+const VLLM_STAGES: [&str; 2] = ["smoke", "quick-start"];
 
 /// How long mutants of the files that changed are tried.
 const MUTANTS_MINUTES: &str = "20";
@@ -53,7 +57,7 @@ impl Options {
     fn runs(&self, stage: &str) -> bool {
         match &self.only {
             Some(only) => only == stage,
-            None => self.vllm || stage != "smoke",
+            None => self.vllm || !VLLM_STAGES.contains(&stage),
         }
     }
 }
@@ -65,7 +69,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         shell::run(shell::cargo().args(["build", "--release", "--package", "larder"]))?;
     }
     let ours = binary()?;
-    let peer = PeerEnv::ready(options.runs("smoke"))?;
+    let peer = PeerEnv::ready(VLLM_STAGES.iter().any(|stage| options.runs(stage)))?;
     let mut steps = Steps::default();
     if options.runs("scenarios") {
         steps.step("scenarios", || {
@@ -94,7 +98,12 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         steps.step("mutants of what changed", || mutants::run(&args));
     }
     if options.runs("smoke") {
-        steps.step("vLLM smoke run", || shell::run(pytest(&peer, &ours).arg("tests/e2e")));
+        steps.step("vLLM smoke run", || shell::run(pytest(&peer, &ours).arg("tests/e2e/test_vllm.py")));
+    }
+    if options.runs("quick-start") {
+        steps.step("quick start without a GPU", || {
+            shell::run(pytest(&peer, &ours).arg("tests/e2e/test_quickstart.py"))
+        });
     }
     steps.finish()
 }
