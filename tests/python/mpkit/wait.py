@@ -19,7 +19,8 @@ def becomes(condition: Callable[[], Any], limit_s: float) -> Any:
     return value
 
 
-def until(condition: Callable[[], Any], what: str | Callable[[], str], limit_s: float = WAIT_S) -> Any:
+def until(condition: Callable[[], Any], what: str | Callable[[], str] = "what is waited for",
+          limit_s: float = WAIT_S) -> Any:
     """The first true value of `condition`; fails the test if there is none in time, and says `what` never came."""
     if value := becomes(condition, limit_s):
         return value

@@ -7,8 +7,7 @@ import json
 import pytest
 
 from mpkit.engine import OBJECT_BYTES, content, prompt
-
-from test_capacity import until
+from mpkit.wait import until
 
 
 def call(server, path: str, method: str = "GET", body: object = None, status: int = 200) -> object:

@@ -8,8 +8,8 @@ import re
 import pytest
 
 from mpkit.engine import CHUNK, content, prompt
+from mpkit.wait import until
 
-from test_capacity import until
 
 #: The reference server has no checksums.
 pytestmark = pytest.mark.ours_only

@@ -9,9 +9,9 @@ import pytest
 
 from mpkit.engine import OBJECT_BYTES, content, prompt
 from mpkit.process import StartFailed
+from mpkit.wait import until
 
 from test_cache_control import call, fs, l2_files
-from test_capacity import until
 
 pytestmark = pytest.mark.ours_only
 

@@ -8,8 +8,8 @@ import pytest
 
 from conftest import commands
 from mpkit.engine import content, prompt
+from mpkit.wait import until
 
-from test_capacity import until
 
 BOTH_WAYS = [("larder", "peer"), ("peer", "larder")]
 

@@ -9,7 +9,7 @@ import pytest
 from mpkit import wire
 from mpkit.deviation import differs
 from mpkit.engine import CHUNK, Engine, prompt, registration_record
-from test_capacity import until
+from mpkit.wait import until
 
 #: More than a message may have where chunks go through shared memory.
 TOO_MANY_BYTES = 100 << 20

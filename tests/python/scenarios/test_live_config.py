@@ -7,8 +7,9 @@ import json
 import pytest
 
 from mpkit.engine import OBJECT_BYTES, prompt
+from mpkit.wait import until
 
-from test_capacity import CAPACITY, SMALL_GB, until
+from test_capacity import CAPACITY, SMALL_GB
 from test_cache_control import call, fs, l2_files
 
 pytestmark = pytest.mark.ours_only

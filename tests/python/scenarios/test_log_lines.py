@@ -6,7 +6,7 @@ import re
 
 import pytest
 from mpkit.engine import CHUNK, prompt
-from test_capacity import until
+from mpkit.wait import until
 
 STORED = r"Stored (\d+) tokens in \d+\.\d{3} seconds"
 RETRIEVED = r"Retrieved (\d+) tokens in \d+\.\d{3} seconds"

@@ -11,9 +11,10 @@ import pytest
 from mpkit.deviation import differs
 from mpkit.engine import OBJECT_BYTES, prompt
 from mpkit.process import StartFailed
+from mpkit.wait import becomes, until
 
 from test_cache_control import call, fs
-from test_capacity import CAPACITY, SMALL_GB, objects, until
+from test_capacity import CAPACITY, SMALL_GB, objects
 
 GIB = 1 << 30
 
@@ -93,8 +94,8 @@ def test_a_salt_without_a_quota(own_server, engines, model):
         engine.store(prompt(model, 4), cache_salt=salt)
     used = lambda salt: call(server, f"/quota/{salt}")["current_usage_gb"]
     assert until(lambda: used("alice") > 0)
-    until(lambda: used("bob") > 0, limit_s=2.0)  # it may be gone before it is seen
-    is_deleted = until(lambda: used("bob") == 0, limit_s=3.0)
+    becomes(lambda: used("bob") > 0, limit_s=2.0)  # it may be gone before it is seen
+    is_deleted = becomes(lambda: used("bob") == 0, limit_s=3.0)
     assert is_deleted is differs(server, "salt-without-quota", peer=True, ours=False)
     assert used("alice") > 0
 
