@@ -217,6 +217,19 @@ def test_metrics_move(server, engine, model):
     assert moved == wanted
 
 
+@pytest.mark.parametrize("path", ["/env", "/threads", "/loglevel", "/docs", "/openapi.json"])
+def test_routes_of_a_python_process(server, path):
+    assert server.http(path)[0] == differs(server, "routes-of-a-python-process", peer=200, ours=404)
+
+
+@pytest.mark.parametrize(("method", "path", "peer"), [
+    ("POST", "/cache/checksums", 422), ("GET", "/reconfigure/dax/l2/status", 200), ("GET", "/periodic-threads-health", 200),
+    ("POST", "/metrics/reset", 200),
+])
+def test_routes_of_parts_that_are_not_there(server, method, path, peer):
+    assert server.http(path, method)[0] == differs(server, "routes-of-other-parts", peer=peer, ours=404)
+
+
 def test_the_admin_port_is_loopback_by_default(server):
     import socket
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 
 import pytest
@@ -63,6 +64,18 @@ def test_an_adapter_comes_and_goes_while_the_server_runs(own_server, engines, mo
     attach(server, tmp_path)
     assert ids(server) == ["fs-1"], "an id is not given twice"
     assert engine.hits(other) == 4
+
+
+def test_the_shown_configuration_has_the_adapters_that_are_there(own_server, tmp_path):
+    server = own_server("--l2-adapter", fs(tmp_path / "a"))
+
+    def shown() -> list[str]:
+        return re.findall(r'"base_path": ?"([^"]*)"', server.http("/config")[1])
+
+    attach(server, tmp_path / "b")
+    assert set(shown()) == {str(tmp_path / "a"), str(tmp_path / "b")}
+    call(server, f"{ADAPTERS}/fs-0", "DELETE")
+    assert set(shown()) == {str(tmp_path / "b")}
 
 
 def test_the_order_of_the_list_is_the_order_of_preference(own_server, engines, model, tmp_path):
