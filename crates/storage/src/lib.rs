@@ -28,7 +28,7 @@ pub use adapter::{
 pub use buffer::{HeapBuffer, Lent, LentBuffer, SharedLocation};
 pub use config::{
     AdapterConfig, AdmissionConfig, Backend, BreakerConfig, CommonConfig, ConfigError, ConfigProblem,
-    EvictionConfig, LimitsConfig, REDACTED, RetryConfig, Secret, TimeoutConfig, is_shown, known_kinds,
+    EvictionConfig, LimitsConfig, RetryConfig, Secret, TimeoutConfig, known_kinds,
 };
 pub use error::{Busy, Error, Failure, FailureKind};
 pub use factory::{Built, build};

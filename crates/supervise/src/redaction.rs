@@ -99,6 +99,16 @@ pub fn redact(value: &mut Value) -> bool {
     }
 }
 
+/// Whether secrets were taken out of this value: what logs in with it would do so with their replacement.
+pub fn is_redacted(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains(REDACTED),
+        Value::Array(items) => items.iter().any(is_redacted),
+        Value::Object(entries) => entries.values().any(is_redacted),
+        _ => false,
+    }
+}
+
 /// Whether there is something to hide in the value of a secret name: emptiness and switches say nothing.
 fn tells(name: &str, value: &Value) -> bool {
     match value {

@@ -1,9 +1,9 @@
 //! Rules between flags and about what this build can do. Every rule is checked, none stops the others.
 
 use larder_core::eviction;
-use larder_storage::{REDACTED, is_shown};
 
 use super::flag::{Group, Support};
+use super::json::{REDACTED, is_redacted};
 use super::mistake::Mistake;
 use super::settings::{Settings, Source, default_value};
 use super::{build, flags, plugins, quotas, quoted};
@@ -28,9 +28,8 @@ fn at(settings: &Settings, name: &str, problem: impl Into<String>) -> Mistake {
 
 /// `config show` leaves credentials out; what it printed would log in with their replacement.
 fn check_redacted(settings: &Settings, mistakes: &mut Vec<Mistake>) {
-    // Adapters tell it by themselves, by whatever way they come.
-    for flag in flags::all().filter(|flag| flag.name != "l2-adapter") {
-        if is_shown(&settings.get(flag.name).value.to_json()) {
+    for flag in flags::all() {
+        if is_redacted(&settings.get(flag.name).value.to_json()) {
             mistakes.push(
                 at(settings, flag.name, format!("`{REDACTED}` stands for a credential that was left out"))
                     .hint("write the credential itself; `larder config show --show-secrets` prints it"),
@@ -214,15 +213,5 @@ fn check_plugins(settings: &Settings, mistakes: &mut Vec<Mistake>) {
             at(settings, name, "is no table of programs")
                 .accepted("a JSON object of extensions and programs, such as `{\"rb\": [\"ruby\"]}`"),
         );
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_refused_is_what_is_shown() {
-        assert_eq!(REDACTED, crate::config::json::REDACTED);
     }
 }

@@ -9,11 +9,9 @@ mod credentials;
 mod fields;
 mod kinds;
 mod parse;
-mod shown;
 mod types;
 
 pub use kinds::known_kinds;
-pub use shown::{REDACTED, is_shown};
 pub use types::{
     AdapterConfig, AdmissionConfig, Backend, BreakerConfig, CommonConfig, ConfigError, ConfigProblem,
     EvictionConfig, LimitsConfig, RetryConfig, Secret, TimeoutConfig,

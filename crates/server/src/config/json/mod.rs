@@ -9,4 +9,4 @@ pub use documents::{
     Resolved, http_config_json, plugin_config, plugin_config_json, plugin_extra_config_json,
 };
 pub use python::{Layout, to_python_json};
-pub use redact::{REDACTED, is_secret, redact, redacted};
+pub use redact::{REDACTED, is_redacted, is_secret, redact, redacted};

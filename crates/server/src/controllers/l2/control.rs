@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use larder_core::eviction::by_name;
 use larder_storage::decorators::{Observer, Observing};
-use larder_storage::{AdapterConfig, Backend, Built, EvictionConfig, build};
+use larder_storage::{AdapterConfig, Backend, Built, ConfigError, ConfigProblem, EvictionConfig, build};
 use serde_json::Value as Json;
 
 use super::eviction::Evictor;
 use super::roster::{Attached, New, Phase, RosterError};
 use super::tier::{CLOSE_PATIENCE, Tier, TierError};
-use crate::config::json::redact;
+use crate::config::json::{REDACTED, is_redacted, redact};
 use crate::engine::ChecksumMode;
 use crate::events::Event;
 
@@ -36,6 +36,9 @@ impl Tier {
         let _place = self.changes.try_acquire().map_err(|_| TierError::Busy)?;
         let roster = &self.shared.roster;
         roster.check_place(index)?;
+        if is_redacted(config) {
+            return Err(what_is_shown_is_no_credential().into());
+        }
         let mut parsed = AdapterConfig::from_value(config, &|name| std::env::var(name).ok())?;
         parsed.common.checksum &= self.shared.engine.checksum_mode() != ChecksumMode::Off;
         self.check_eviction(&parsed)?;
@@ -191,4 +194,10 @@ impl From<RosterError> for TierError {
     fn from(error: RosterError) -> Self {
         Self::Roster(error)
     }
+}
+
+fn what_is_shown_is_no_credential() -> ConfigError {
+    let text = format!("`{REDACTED}` stands for a credential that was left out");
+    let hint = Some("write the credential itself, or name a file with `password_file`".to_owned());
+    ConfigError { problems: vec![ConfigProblem { path: String::new(), text, hint }] }
 }
