@@ -191,6 +191,45 @@ fn a_changed_setting_is_in_what_starts_and_in_the_file_of_what_runs() {
     server.process.line("/a.sh] start 0.55 0.55");
 }
 
+/// Says what its control channel tells of the plugins' own configuration.
+const LISTENER: &str = "import json, os, socket\n\
+    channel = socket.socket(fileno=int(os.environ['LMCACHE_RUNTIME_PLUGIN_CONTROL_FD']))\n\
+    def send(**request): channel.sendall(json.dumps({'jsonrpc': '2.0', 'id': 1, **request}).encode() + b'\\n')\n\
+    send(method='hello', params={'versions': [1]})\n\
+    for line in channel.makefile():\n\
+    \x20   message = json.loads(line)\n\
+    \x20   if message.get('method') == 'config':\n\
+    \x20       print('told', message['params']['config']['runtime_plugin_extra_config'], flush=True)\n\
+    \x20       send(method='config')\n\
+    \x20   elif 'runtime_plugin_extra_config' in message.get('result', {}):\n\
+    \x20       print('has', message['result']['runtime_plugin_extra_config'], flush=True)\n\
+    \x20   else: print('greeted', flush=True)\n";
+
+#[test]
+fn the_configuration_file_is_read_again_on_sighup_and_plugins_are_told() {
+    let place = Place::new();
+    place.plugin("a.py", LISTENER).plugin("a.py.plugin.toml", "control = true\n");
+    let file = place.path("larder.toml");
+    fs::write(&file, "[runtime_plugin_config]\nstep = 1\n").unwrap();
+    let flags = ["--config", file.to_str().unwrap(), "--runtime-plugin-redact-secrets"];
+    let server = Server::start_with(&place, &flags, &[]);
+    server.process.line("a.py] greeted");
+    fs::write(&file, "l1_read_ttl_seconds = 5\nl1_align_bytes = 8192\n[runtime_plugin_config]\nstep = 2\ntoken = \"t0k3n\"\n").unwrap();
+    server.process.signal("HUP");
+    server.process.line("a.py] told {'step': 2, 'token': '<redacted>'}");
+    server.process.line("a.py] has {'step': 2, 'token': '<redacted>'}");
+    server
+        .process
+        .line("`l1_align_bytes` of the configuration file take effect when the server starts again");
+    let live = server.get("/config/live");
+    assert_eq!(live["settings"]["l1_read_ttl_seconds"]["value"], 5);
+    assert_eq!(live["history"][1]["caller"], "SIGHUP");
+    assert!(!(live.to_string() + &server.process.log()).contains("t0k3n"));
+    fs::write(&file, "l1_read_ttl_seconds = \"x\"\n").unwrap();
+    server.process.signal("HUP");
+    server.process.line("SIGHUP: the configuration stays as it is");
+}
+
 #[test]
 fn hints_of_a_plugin_hold_while_it_lives() {
     let place = Place::new();
@@ -250,9 +289,7 @@ fn no_plugin_makes_the_scrape_unreadable() {
         text = server.request("GET", "/metrics", &[]).1;
         text.contains("\nserved{plugin=\"serves\"} +Inf\n")
     });
-    let of_plugins: String =
-        text.lines().filter(|line| !line.contains("larder_leases")).map(|line| format!("{line}\n")).collect();
-    let families = larder_testkit::exposition::parse(&of_plugins).unwrap();
+    let families = larder_testkit::exposition::parse(&text).unwrap();
     let of = |name: &str| {
         families.iter().filter(|family| family.name == name).flat_map(|family| &family.samples).count()
     };

@@ -54,13 +54,6 @@ pub trait ControlHost: Debug + Send + Sync {
     fn run_over(&self, plugin: &str) {
         _ = plugin;
     }
-
-    /// The answer to `config`, where it is not the configuration text. Secrets in it are masked for plugins without `secrets = true`
-    /// if the supervisor masks them elsewhere.
-    fn config(&self, plugin: &str) -> Option<Value> {
-        _ = plugin;
-        None
-    }
 }
 
 /// Something a plugin wants an operator to know.
@@ -178,6 +171,7 @@ impl Channel {
             // An error shows again when writing or reading.
             _ = socket.writable(), if !self.unwritten.is_empty() => self.write(),
             _ = socket.readable(), if self.waiting.is_empty() => self.read(UnixStream::try_read),
+            config = self.session.reconfigured(), if roomy => self.send_config(&config),
             event = next_event(&mut self.events), if roomy => self.send_event(event),
         }
         None
@@ -260,6 +254,10 @@ impl Channel {
                 Some(alert)
             }
         }
+    }
+
+    fn send_config(&mut self, config: &Value) {
+        self.send(&format!(r#"{{"jsonrpc":"2.0","method":"config","params":{{"config":{config}}}}}"#));
     }
 
     fn send_event(&mut self, heard: Heard) {

@@ -308,8 +308,7 @@ fn grants<S>(shared: &Shared<S>, name: &str, manifest: &Manifest) -> Grants {
         plugin: name.to_owned(),
         events: manifest.events.clone(),
         hooks: manifest.hooks.clone(),
-        masked: shared.redact_secrets && !manifest.secrets,
-        config: shared.told(manifest).config,
+        config: shared.telling.text(manifest.secrets),
         host: shared.control.clone(),
     }
 }

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::Value;
+use tokio::sync::watch;
 
 use crate::config::SupervisorConfig;
 use crate::confinement::Account;
@@ -47,6 +48,29 @@ pub(crate) struct Forms {
     pub(crate) masked: Told,
 }
 
+/// The text of one form, now and later.
+#[derive(Debug, Clone)]
+pub(crate) struct ConfigText {
+    forms: watch::Receiver<Arc<Forms>>,
+    sees_secrets: bool,
+}
+
+impl ConfigText {
+    /// The configuration now.
+    pub(crate) fn now(&self) -> Arc<str> {
+        let forms = self.forms.borrow();
+        let form = if self.sees_secrets { &forms.whole } else { &forms.masked };
+        form.config.clone()
+    }
+
+    /// Returns after the next change. May be dropped at any time.
+    pub(crate) async fn changed(&mut self) {
+        if self.forms.changed().await.is_err() {
+            std::future::pending().await
+        }
+    }
+}
+
 /// What does not change, and the forms as they are now.
 #[derive(Debug)]
 pub(crate) struct Telling {
@@ -55,7 +79,7 @@ pub(crate) struct Telling {
     worker_count: u32,
     environment: Vec<(OsString, OsString)>,
     masks: bool,
-    now: Mutex<Arc<Forms>>,
+    now: watch::Sender<Arc<Forms>>,
     /// Other users with files of their own.
     readers: Mutex<BTreeSet<Reader>>,
     /// Where those are, once there are any.
@@ -79,7 +103,7 @@ impl Telling {
             worker_count: config.worker_count,
             environment: config.environment.clone(),
             masks: config.redact_secrets,
-            now: Mutex::new(Arc::new(Forms { whole: unset(), masked: unset() })),
+            now: watch::Sender::new(Arc::new(Forms { whole: unset(), masked: unset() })),
             readers: Mutex::default(),
             for_others: Mutex::default(),
         };
@@ -89,7 +113,12 @@ impl Telling {
 
     /// The forms now.
     pub(crate) fn now(&self) -> Arc<Forms> {
-        self.now.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.now.borrow().clone()
+    }
+
+    /// The configuration as a plugin that sees secrets, or none, may know it, now and later.
+    pub(crate) fn text(&self, sees_secrets: bool) -> ConfigText {
+        ConfigText { forms: self.now.subscribe(), sees_secrets }
     }
 
     /// Renders another configuration. Writes files; each is replaced as a whole, so that no reader sees a half of it.
@@ -101,7 +130,7 @@ impl Telling {
             true => self.told(&clean, clean_extra.as_deref(), MASKED)?,
             false => whole.clone(),
         };
-        *self.now.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(Forms { whole, masked });
+        self.now.send_replace(Arc::new(Forms { whole, masked }));
         let readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner).clone();
         readers.into_iter().try_for_each(|reader| self.write_for(reader).map(|_| ()))
     }

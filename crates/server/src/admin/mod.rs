@@ -8,6 +8,7 @@ mod adapters;
 mod bodies;
 mod cache;
 mod events;
+mod hangup;
 mod l2;
 mod l2_flow;
 mod metrics;
@@ -21,6 +22,7 @@ mod settings;
 mod status;
 mod text;
 
-pub use plugins::{Plugins, follow_locations, reload_on_hangup};
+pub use hangup::follow_hangups;
+pub use plugins::{Plugins, follow_locations};
 pub use routes::{Admin, router};
 pub use serve::{HttpStats, LOCAL_CONNECTIONS_MAX, REMOTE_CONNECTIONS_MAX, serve};

@@ -15,8 +15,8 @@ use serde_json::{Map, Value, json};
 use super::access;
 use super::reply::{Refusal, blocking, read};
 use super::routes::Admin;
-use crate::config::json::http_config_json;
-use crate::config::live::{Change, ChangeError, Origin, Proposal, Version};
+use crate::config::json::{http_config_json, redact};
+use crate::config::live::{Change, ChangeError, Origin, Proposal, Reread, Version};
 
 /// Characters of a reason that are kept.
 const REASON_CHARS_MAX: usize = 200;
@@ -42,7 +42,7 @@ async fn config(State(admin): State<Admin>) -> Response {
 async fn show(State(admin): State<Admin>) -> Json<Value> {
     let settings = admin.live.settings().into_iter().map(|(flag, value, source)| {
         let shown = json!({
-            "value": value,
+            "value": without_secrets(value),
             "source": source.to_string(),
             "accepted": flag.kind.accepted(),
             "help": flag.help,
@@ -67,8 +67,16 @@ fn shown(version: &Version) -> Value {
 }
 
 fn changes(changes: &[Change]) -> Map<String, Value> {
-    let change = |change: &Change| (change.key.clone(), json!({ "from": change.from, "to": change.to }));
+    let change = |change: &Change| {
+        let (from, to) = (without_secrets(change.from.clone()), without_secrets(change.to.clone()));
+        (change.key.clone(), json!({ "from": from, "to": to }))
+    };
     changes.iter().map(change).collect()
+}
+
+fn without_secrets(mut value: Value) -> Value {
+    redact(&mut value);
+    value
 }
 
 #[derive(Debug, Deserialize)]
@@ -131,20 +139,43 @@ async fn carry_out(
         caller: caller.to_string(),
         reason: reason.escape_debug().take(REASON_CHARS_MAX).collect(),
     };
-    let told = Value::Object(changed.clone());
-    let made = blocking(move || {
-        let why = if origin.reason.is_empty() { String::new() } else { format!(" ({})", origin.reason) };
-        let told = format!("changing the configuration for {}{why}: {told}", origin.caller);
-        let version =
-            admin.live.commit(proposal, origin, |before, after| admin.effects.apply(before, after))?;
-        tracing::info!("{told}: version {version}");
-        // Before the event: who hears of it finds the new one.
-        admin.plugins.configure(&admin.config(), &admin.resolved);
-        admin.engine.bus().publish(|| crate::events::Event::Config { version });
-        Ok::<u64, ChangeError>(version)
-    });
-    let version = made.await??;
+    let version = blocking(move || make(&admin, proposal, origin)).await??;
     Ok(Json(json!({ "version": version, "changes": changed, "applied": true })))
+}
+
+/// Makes a change and tells whom it concerns. Blocks.
+fn make(admin: &Admin, proposal: Proposal, origin: Origin) -> Result<u64, ChangeError> {
+    let why = if origin.reason.is_empty() { String::new() } else { format!(" ({})", origin.reason) };
+    let told = Value::Object(changes(&proposal.changes));
+    let told = format!("changing the configuration for {}{why}: {told}", origin.caller);
+    let version = admin.live.commit(proposal, origin, |before, after| admin.effects.apply(before, after))?;
+    tracing::info!("{told}: version {version}");
+    // Before the event: who hears of it finds the new one.
+    admin.plugins.configure(&admin.config(), &admin.resolved);
+    admin.engine.bus().publish(|| crate::events::Event::Config { version });
+    Ok(version)
+}
+
+/// Makes of the configuration file, read again, what can be made of it while the server runs.
+pub(super) async fn reread_file(admin: Admin) {
+    let reread = blocking(move || {
+        let Some(Reread { proposal, later }) = admin.live.propose_file()? else { return Ok(()) };
+        if !later.is_empty() {
+            tracing::warn!(
+                "`{}` of the configuration file take effect when the server starts again",
+                later.join("`, `")
+            );
+        }
+        if proposal.changes.is_empty() {
+            return Ok(());
+        }
+        let reason = "the configuration file".to_owned();
+        let origin = Origin { time: Timestamp::now().to_string(), caller: "SIGHUP".to_owned(), reason };
+        make(&admin, proposal, origin).map(|_| ())
+    });
+    if let Ok(Err(error)) = reread.await {
+        tracing::error!("SIGHUP: the configuration stays as it is: {error}");
+    }
 }
 
 impl From<ChangeError> for Refusal {

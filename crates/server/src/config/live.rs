@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Map, Value as Json};
 
-use super::file::unknown_key;
+use super::file::{self, unknown_key};
 use super::flag::Flag;
 use super::mistake::{InvalidConfig, Mistake};
 use super::model::ServerConfig;
@@ -78,6 +78,15 @@ pub struct Proposal {
     pub config: ServerConfig,
     /// What it changes.
     pub changes: Vec<Change>,
+}
+
+/// What the configuration file says by now.
+#[derive(Debug)]
+pub struct Reread {
+    /// What of it can be changed while the server runs.
+    pub proposal: Proposal,
+    /// Keys of what else it says otherwise than the server has it.
+    pub later: Vec<String>,
 }
 
 /// Why a change is not made.
@@ -171,6 +180,34 @@ impl Live {
             }
         }
         self.check(base, &before, settings, mistakes)
+    }
+
+    /// Reads the configuration file again, where there is one. The command line, the environment and changes while the server ran go before
+    /// it. Blocks.
+    ///
+    /// # Errors
+    /// [`ChangeError::Invalid`] with every mistake in the file.
+    pub fn propose_file(&self) -> Result<Option<Reread>, ChangeError> {
+        let (base, before) = self.base(None)?;
+        let Some(path) = before.text("config").filter(|path| !path.is_empty()) else { return Ok(None) };
+        let (mut said, mut mistakes) = (Settings::defaults(), Vec::new());
+        file::read_file(path, &before.get("config").source, &mut said, &mut mistakes);
+        let (mut settings, mut later) = (before.clone(), Vec::new());
+        for flag in flags::all() {
+            let (now, then) = (before.get(flag.name), said.get(flag.name));
+            let is_the_file_s = matches!(now.source, Source::File { .. })
+                || now.source == Source::Default && then.source != Source::Default;
+            if !is_the_file_s || now.value == then.value {
+                continue;
+            }
+            if flag.is_hot {
+                settings.replace(flag, then.clone());
+            } else {
+                later.push(flag.key());
+            }
+        }
+        let proposal = self.check(base, &before, settings, mistakes)?;
+        Ok(Some(Reread { proposal, later }))
     }
 
     /// As [`Self::propose`], with the values of an earlier version.
@@ -323,6 +360,36 @@ mod tests {
         assert_eq!(told.len(), 4, "{told:?}");
         assert!(told.iter().any(|text| text.contains("cannot be changed while the server runs")), "{told:?}");
         assert_eq!(live.version(), 1);
+    }
+
+    #[test]
+    fn the_file_is_read_again_and_goes_before_nothing_but_itself() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("larder.toml");
+        let write = |text: &str| std::fs::write(&path, text).unwrap();
+        write("eviction_trigger_watermark = 0.7\nl1_read_ttl_seconds = 5\n");
+        let command = with_server_flags(clap::Command::new("server"));
+        let line =
+            ["server", "--l1-size-gb", "1", "--eviction-policy", "LRU", "--config", path.to_str().unwrap()];
+        let loaded = load(&command.try_get_matches_from(line).unwrap(), &Environment::new());
+        let live = Live::start(loaded, Environment::new()).unwrap();
+        set(&live, json!({ "l1_read_ttl_seconds": 9 })).unwrap();
+        write(
+            "eviction_policy = \"ARC\"\nl1_read_ttl_seconds = 6\nport = 1\n[runtime_plugin_config]\na = 1\n",
+        );
+        let Reread { proposal, later } = live.propose_file().unwrap().unwrap();
+        let keys: Vec<&str> = proposal.changes.iter().map(|change| change.key.as_str()).collect();
+        assert_eq!(
+            (keys, later),
+            (vec!["runtime_plugin_config", "eviction_trigger_watermark"], vec!["port".to_owned()])
+        );
+        live.commit(proposal, Origin::default(), |_, _| {}).unwrap();
+        let config = live.config();
+        assert_eq!((config.eviction.trigger_watermark, config.l1.read_ttl_seconds), (0.8, 9));
+        assert_eq!(config.plugins.extra_config, json!({ "a": 1 }));
+        write("eviction_trigger_watermark = 7\n");
+        assert!(matches!(live.propose_file(), Err(ChangeError::Invalid(_))));
+        assert!(self::live().propose_file().unwrap().is_none(), "there is no file");
     }
 
     #[test]

@@ -97,6 +97,11 @@ impl Settings {
         }
     }
 
+    /// Replaces the setting of a flag.
+    pub(crate) fn replace(&mut self, flag: &'static Flag, setting: Setting) {
+        self.by_name.insert(flag.name, setting);
+    }
+
     /// Fixes a value that the server chose for itself.
     pub(crate) fn pin(&mut self, name: &'static str, value: Value) {
         self.by_name.insert(name, Setting { value, source: Source::Default });

@@ -175,9 +175,10 @@ impl Node {
         tracing::info!("LMCache cache server is running... (HTTP on {url})");
         self.announce(&config, &url);
         let connections = Arc::clone(&admin.http);
+        let hangups_of = admin.clone();
         let http = tokio::task::spawn_local(admin::serve(listener, admin::router(admin), connections));
         if let Some(hangups) = shutdown.take_hangups() {
-            tokio::task::spawn_local(admin::reload_on_hangup(control.clone(), hangups));
+            tokio::task::spawn_local(admin::follow_hangups(hangups_of, hangups));
         }
         let mut plugins = None;
         let serving = async {

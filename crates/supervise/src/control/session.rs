@@ -5,8 +5,8 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::{API_VERSION, Alert, ControlHost};
-use crate::redaction::redact;
 use crate::severity::Severity;
+use crate::telling::ConfigText;
 use crate::text::escaped;
 
 /// Characters of an alert; the rest is cut off.
@@ -30,10 +30,8 @@ pub(crate) struct Grants {
     pub(crate) events: Vec<String>,
     /// Points at which it may give hints.
     pub(crate) hooks: Vec<String>,
-    /// Whether secrets are masked for it.
-    pub(crate) masked: bool,
-    /// The configuration text, masked where it has to be.
-    pub(crate) config: Arc<str>,
+    /// The configuration, masked where it has to be.
+    pub(crate) config: ConfigText,
     /// Who knows more.
     pub(crate) host: Option<Arc<dyn ControlHost>>,
 }
@@ -178,18 +176,18 @@ impl Session {
     }
 
     fn config(&self) -> Value {
-        let given = self.grants.host.as_ref().and_then(|host| host.config(&self.grants.plugin));
-        let Some(given) = given else {
-            // A text that is no JSON is told as it is.
-            return serde_json::from_str(&self.grants.config)
-                .unwrap_or_else(|_| Value::from(self.grants.config.as_ref()));
-        };
-        if !self.grants.masked {
-            return given;
+        let text = self.grants.config.now();
+        // A text that is no JSON is told as it is.
+        serde_json::from_str(&text).unwrap_or_else(|_| Value::from(text.as_ref()))
+    }
+
+    /// The configuration after its next change, for a plugin that has said `hello`. May be dropped at any time.
+    pub(super) async fn reconfigured(&mut self) -> Value {
+        if !self.greeted {
+            return std::future::pending().await;
         }
-        let mut masked = given;
-        redact(&mut masked);
-        masked
+        self.grants.config.changed().await;
+        self.config()
     }
 
     fn subscribe(&self, params: &Value) -> Result<(Value, Option<Effect>), Refusal> {

@@ -4,7 +4,10 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream as Plugin;
 
 use super::*;
+use crate::config::SupervisorConfig;
 use crate::event_log::{EventLog, LINES_MAX};
+use crate::scratch::Scratch;
+use crate::telling::Telling;
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -40,6 +43,38 @@ async fn hints_are_passed_on_to_who_takes_them() {
     assert_eq!(deaf.ask("hint", json!({})).await["error"]["code"], -32_601);
 }
 
+/// What plugins without a right to secrets are told.
+fn told() -> Telling {
+    let scratch = Scratch::create_in(&[std::env::temp_dir()]).unwrap();
+    let mut config = SupervisorConfig::new(Vec::new(), r#"{"a": 1}"#);
+    config.redact_secrets = true;
+    Telling::new(&config, Arc::new(scratch)).unwrap()
+}
+
+#[tokio::test]
+async fn another_configuration_is_sent_to_who_has_said_hello() {
+    let telling = told();
+    let mut rig = rig(None);
+    rig.channel.session = Session::new(Grants {
+        plugin: "p".into(),
+        events: vec![],
+        hooks: vec![],
+        config: telling.text(false),
+        host: None,
+    });
+    telling.change(r#"{"a": 2}"#, None).unwrap();
+    rig.settle().await;
+    assert_eq!(rig.lines(), Vec::<Value>::new());
+    rig.write("{\"jsonrpc\":\"2.0\",\"method\":\"hello\",\"params\":{\"versions\":[1]}}\n");
+    rig.settle().await;
+    rig.lines();
+    telling.change(r#"{"a": 3, "token": "t0k3n"}"#, None).unwrap();
+    rig.settle().await;
+    let expected = json!({"a": 3, "token": "<redacted>"});
+    assert_eq!(rig.lines(), [json!({"jsonrpc": "2.0", "method": "config", "params": {"config": expected}})]);
+    assert_eq!(rig.ask("config", Value::Null).await["result"], expected);
+}
+
 struct Rig {
     channel: Channel,
     plugin: BufReader<Plugin>,
@@ -54,8 +89,7 @@ fn rig(host: Option<Arc<dyn ControlHost>>) -> Rig {
         plugin: "p".into(),
         events: vec!["store".into(), "evict".into()],
         hooks: vec!["eviction".into()],
-        masked: true,
-        config: "{\"a\": 1}".into(),
+        config: told().text(false),
         host,
     };
     let log = EventLog::default();
@@ -257,7 +291,7 @@ proptest! {
     #[test]
     fn any_line_is_survived(line in "[ -~]{0,60}", versions in proptest::collection::vec(any::<u64>(), 0..3)) {
         let mut session = Session::new(Grants {
-            plugin: "p".into(), events: vec!["*".into()], hooks: vec![], masked: false, config: "text".into(), host: None,
+            plugin: "p".into(), events: vec!["*".into()], hooks: vec![], config: told().text(false), host: None,
         });
         session.take(Some(&json!({"jsonrpc": "2.0", "method": "hello", "params": {"versions": versions}}).to_string()), true);
         let reply = session.take(Some(&line), true);

@@ -18,4 +18,4 @@ pub use control::Plugins;
 pub(super) use follow::Chunks;
 pub(super) use metrics::{PluginSample, write_metrics};
 pub(super) use routes::router;
-pub use watch::{follow_locations, reload_on_hangup};
+pub use watch::follow_locations;

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use larder_supervise::Supervisor;
-use tokio::signal::unix::Signal;
 
 use super::control::{Plugins, Refusal};
 
@@ -12,11 +11,11 @@ pub async fn follow_locations(plugins: Plugins, supervisor: Arc<Supervisor>) {
     supervisor.watch(|report| plugins.note_changes(report)).await;
 }
 
-/// Reloads plugins on every SIGHUP, for as long as it is polled. A server without plugins has nothing to reload, and says so: the signal is
-/// what log rotation and closing terminals send.
-pub async fn reload_on_hangup(plugins: Plugins, mut hangups: Signal) {
-    while hangups.recv().await.is_some() {
-        match plugins.reload("SIGHUP".into()).await {
+impl Plugins {
+    /// Looks through the locations again because of a SIGHUP. A server without plugins has nothing to reload, and says so: the signal is what log
+    /// rotation and closing terminals send.
+    pub(in crate::admin) async fn reload_on_hangup(&self) {
+        match self.reload("SIGHUP".into()).await {
             Ok(_) => {}
             Err(Refusal::NoPlugins) => tracing::info!("SIGHUP: there are no plugins to reload"),
             Err(refusal) => tracing::warn!("plugins were not reloaded: {refusal}"),

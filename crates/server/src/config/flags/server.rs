@@ -181,7 +181,8 @@ pub(super) const FLAGS: &[Flag] = &[
         "Settings handed to every plugin as they are, in LMCACHE_RUNTIME_PLUGIN_EXTRA_CONFIG and inside the \
          configuration document.",
     )
-    .default("{}"),
+    .default("{}")
+    .hot(),
     Flag::new(
         "runtime-plugin-defaults",
         Group::Plugins,
