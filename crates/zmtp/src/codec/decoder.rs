@@ -9,6 +9,10 @@ use crate::error::{Error, LimitKind, Result};
 /// Memory taken for a frame whose payload has not arrived yet; doubled as it arrives.
 const PAYLOAD_START_BYTES: usize = 64 << 10;
 
+/// Of a frame that has so much, all of the rest is reserved at once: what is not written to is address space, not memory, and
+/// a buffer that keeps growing is copied from one place to the next by the thread that serves others.
+const PAYLOAD_GROWN_BYTES: usize = 1 << 20;
+
 /// Most bytes read into place at a time: a large message must not hold up the thread that serves others.
 const READ_BYTES_MAX: usize = 256 << 10;
 
@@ -42,7 +46,7 @@ pub enum Event {
     Command(Bytes),
 }
 
-/// An incremental decoder. It owns the unfinished message and never takes more memory than twice what arrived (and
+/// An incremental decoder. It owns the unfinished message and never writes to more memory than twice what arrived (and
 /// 64 KiB), whatever a header declares. After an error the stream is lost and the decoder must not be used again.
 #[derive(Debug)]
 pub struct Decoder {
@@ -72,11 +76,15 @@ impl Body {
         self.header.len as usize - self.payload.len()
     }
 
-    /// Makes room for a part of what is missing, in proportion to what has arrived, and exactly at the end.
+    /// Makes room in proportion to what has arrived, and exactly for the rest once that is much.
     fn grow(&mut self) {
-        if self.payload.len() == self.payload.capacity() {
-            let step = self.payload.len().max(PAYLOAD_START_BYTES).min(self.missing());
-            self.payload.reserve_exact(step);
+        let (len, missing) = (self.payload.len(), self.missing());
+        if len < self.payload.capacity() {
+            return;
+        }
+        // Where address space is limited, the rest may not be had at once.
+        if len < PAYLOAD_GROWN_BYTES || self.payload.try_reserve_exact(missing).is_err() {
+            self.payload.reserve_exact(len.max(PAYLOAD_START_BYTES).min(missing));
         }
     }
 }
@@ -205,6 +213,20 @@ impl Decoder {
 
     /// Checks what a header declares, and whether the frame is kept or read past: once one is not, none after it is.
     fn keeps(&mut self, header: FrameHeader) -> Result<bool> {
+        let limits = &self.limits;
+        let message_bytes = self.message_bytes.saturating_add(header.len);
+        let fits = header.len <= limits.frame_bytes_max && message_bytes <= limits.message_bytes_max;
+        let is_usual = fits && !header.command && self.dropped_bytes == 0;
+        if is_usual && self.parts.len() < limits.parts_max {
+            self.message_bytes = message_bytes;
+            return Ok(true);
+        }
+        self.keeps_unusual(header)
+    }
+
+    /// The same for commands, and for what is at a limit or beyond.
+    #[cold]
+    fn keeps_unusual(&mut self, header: FrameHeader) -> Result<bool> {
         let within = |limit, value, max| {
             if value > max { Err(Error::Limit { limit, value, max }) } else { Ok(()) }
         };
@@ -216,12 +238,6 @@ impl Decoder {
         within(LimitKind::Parts, self.parts.len() as u64 + 1, limits.parts_max as u64)?;
         let most = |kept: u64| kept.max(limits.dropped_bytes_max);
         within(LimitKind::FrameBytes, header.len, most(limits.frame_bytes_max))?;
-        let message_bytes = self.message_bytes.saturating_add(header.len);
-        let fits = header.len <= limits.frame_bytes_max && message_bytes <= limits.message_bytes_max;
-        if fits && self.dropped_bytes == 0 {
-            self.message_bytes = message_bytes;
-            return Ok(true);
-        }
         // A part without bytes counts as one, so that their number is bounded as well.
         self.dropped_bytes = self.dropped_bytes.saturating_add(header.len.max(1));
         let whole = self.message_bytes.saturating_add(self.dropped_bytes);

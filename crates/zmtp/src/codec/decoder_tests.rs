@@ -235,6 +235,23 @@ fn a_claim_takes_no_memory() {
 }
 
 #[test]
+fn a_frame_of_which_much_has_come_is_not_moved_again() {
+    let len = 64 << 20;
+    let limits = FrameLimits { frame_bytes_max: 1 << 30, message_bytes_max: 1 << 30, ..LIMITS };
+    let mut decoder = Decoder::new(limits);
+    assert_eq!(decoder.decode(&mut &long_header(2, len)[..]).unwrap(), None);
+    let (step, mut places) = (vec![7; 128 << 10], Vec::new());
+    while decoder.missing_bytes() > 0 {
+        if decoder.pending_bytes() > 2 << 20 {
+            places.push(decoder.payload_mut().unwrap().get_ref().as_ptr());
+        }
+        assert_eq!(decoder.decode(&mut &step[..]).unwrap().is_some(), decoder.missing_bytes() == 0);
+    }
+    places.dedup();
+    assert_eq!(places.len(), 1);
+}
+
+#[test]
 fn a_large_frame_ends_in_exactly_its_own_memory() {
     let len = 200_001;
     let mut stream = long_header(2, len as u64);

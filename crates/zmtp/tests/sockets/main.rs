@@ -9,3 +9,4 @@ mod endpoints;
 mod lifecycle;
 mod patience;
 mod processes;
+mod turns;
