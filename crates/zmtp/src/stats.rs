@@ -126,7 +126,9 @@ impl Stats {
 
     pub(crate) fn message_in(&self, dropped_bytes: u64) {
         self.messages_in.fetch_add(1, Relaxed);
-        self.messages_cut.fetch_add(u64::from(dropped_bytes > 0), Relaxed);
+        if dropped_bytes > 0 {
+            self.messages_cut.fetch_add(1, Relaxed);
+        }
     }
 
     pub(crate) fn message_out(&self) {

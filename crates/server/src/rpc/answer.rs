@@ -18,7 +18,8 @@ pub(super) enum Answer {
 impl Answer {
     /// The answer with this result.
     pub(super) fn encode(response: &Response<'_>) -> Result<Self, WireError> {
-        Ok(response.encode()?.map_or(Self::Done, |body| Self::Body(body.into())))
+        // Exactly as long as it is, a buffer needs no count of who else has it.
+        Ok(response.encode()?.map_or(Self::Done, |body| Self::Body(body.into_boxed_slice().into())))
     }
 
     /// The same where failing to encode is just another refusal.

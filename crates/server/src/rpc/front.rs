@@ -95,14 +95,13 @@ impl Front {
     }
 
     fn serve(&self, peer: &Peer, message: Message) {
-        let Message { parts, permit, dropped_bytes, .. } = message;
-        let mut parts = parts.into_iter();
-        let (Some(uid), Some(operation)) = (parts.next(), parts.next()) else {
+        let Message { parts: mut payloads, permit, dropped_bytes, .. } = message;
+        let Some([uid, operation]) = payloads.first_chunk_mut().map(std::mem::take::<[Bytes; 2]>) else {
             self.stats.count_malformed();
             tracing::debug!("dropped a message of one frame from {:?}", peer.address());
             return;
         };
-        let payloads: Vec<Bytes> = parts.collect();
+        payloads.drain(..2);
         if operation.is_empty() {
             self.streams.borrow_mut().control(&self.operations.engine, peer.id(), &uid, &payloads);
             return;
@@ -121,7 +120,7 @@ impl Front {
             let answer = self.too_large(peer, operation, dropped_bytes);
             return self.finish(ticket, permit, answer);
         }
-        let request = EncodedRequest { operation, payloads: payloads.into(), origin: Origin::of(peer) };
+        let request = EncodedRequest { operation, payloads, origin: Origin::of(peer) };
         self.answer(peer, Call { request, ticket, permit });
     }
 

@@ -1,7 +1,5 @@
 //! A request as it came, before anybody has looked into it.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use larder_wire::Operation;
 use larder_zmtp::{Peer, PeerAddress};
@@ -35,13 +33,13 @@ impl Origin {
     }
 }
 
-/// An operation and its encoded arguments. Cheap to clone.
+/// An operation and its encoded arguments. Cloning copies no bytes.
 #[derive(Clone, Debug)]
 pub(super) struct EncodedRequest {
     /// What is asked.
     pub(super) operation: Operation,
     /// Its payload frames, whatever their number.
-    pub(super) payloads: Arc<[Bytes]>,
+    pub(super) payloads: Vec<Bytes>,
     /// Who asks.
     pub(super) origin: Origin,
 }

@@ -95,7 +95,9 @@ impl RpcStats {
 
     pub(super) fn count_request(&self, refused: bool) {
         self.requests.fetch_add(1, Ordering::Relaxed);
-        self.refused.fetch_add(u64::from(refused), Ordering::Relaxed);
+        if refused {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     pub(super) fn count_malformed(&self) {

@@ -292,6 +292,6 @@ fn only_what_takes_long_to_decode_goes_to_another_thread() {
     let commit = Request::CommitStore { key: key(&ids, "r"), instance_id: 1, data: &data };
     assert!(!encoded(&commit, tcp("::1")).is_long(|_| false));
     let mut padded = lookup(&ids);
-    padded.payloads = [&padded.payloads[..], &[Bytes::from(data)]].concat().into();
+    padded.payloads = [&padded.payloads[..], &[Bytes::from(data)]].concat();
     assert!(padded.is_long(|_| true));
 }

@@ -161,7 +161,7 @@ impl OutgoingBudget {
     /// Takes bytes of `peer` off, which has nothing left to take if it `is_empty`.
     pub(super) fn release(&self, peer: PeerId, bytes: usize, is_empty: bool) {
         self.used.fetch_sub(bytes, SeqCst);
-        if is_empty {
+        if is_empty && self.overdraft.load(SeqCst) == peer.0 {
             _ = self.overdraft.compare_exchange(peer.0, 0, SeqCst, SeqCst);
         }
         if self.waiting.load(SeqCst) > 0 {

@@ -280,7 +280,7 @@ impl Peer {
 
     /// Wakes the task if it waits for a charge to be released.
     pub(super) fn unblock(&self) {
-        if self.0.blocked.swap(false, SeqCst) {
+        if self.0.blocked.load(SeqCst) && self.0.blocked.swap(false, SeqCst) {
             self.wake();
         }
     }
