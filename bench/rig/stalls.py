@@ -1,5 +1,6 @@
 """What many requests in flight with long prompts cost everybody else: round trips of a noop beside them, and the CPU time of a sweep,
-which a busy machine does not blur.
+which a busy machine does not blur. A sweep comes once a second, so the longest noop of each second tells of it: the stall is the
+median of these beside the sessions less the same without them, which leaves out what came up in a few seconds only.
 
     python bench/rig/stalls.py target/release/larder [SESSIONS [CHUNKS]]
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import statistics
 import sys
 import tempfile
 import time
@@ -27,14 +29,14 @@ REGISTRATION = {"model": "m", "num_layers": 1, "hidden_dim_size": 64}
 SECONDS = 10
 
 
-def round_trips(client) -> list[float]:
-    """Milliseconds of noops, one after the other."""
-    taken = []
-    until = time.monotonic() + SECONDS
-    while (started := time.monotonic()) < until:
+def round_trips(client) -> list[list[float]]:
+    """Milliseconds of noops, one after the other, by the second they began in."""
+    taken: list[list[float]] = [[] for _ in range(SECONDS)]
+    begin = time.monotonic()
+    while (second := int((started := time.monotonic()) - begin)) < SECONDS:
         client.call("noop")
-        taken.append((time.monotonic() - started) * 1e3)
-    return sorted(taken)
+        taken[second].append((time.monotonic() - started) * 1e3)
+    return taken
 
 
 def quiet_ms(server: Server) -> float:
@@ -49,12 +51,15 @@ def quiet_ms(server: Server) -> float:
     return (spent() - before) / SECONDS / 1e6
 
 
-def report(what: str, taken: list[float]) -> None:
+def report(what: str, by_second: list[list[float]]) -> float:
+    """Prints them; the median of the longest of each second, in milliseconds."""
+    taken = sorted(ms for second in by_second for ms in second)
     at = {name: taken[min(len(taken) - 1, int(len(taken) * share))] for name, share in
           (("median", 0.5), ("p99", 0.99), ("p99.9", 0.999))}
-    worst = " ".join(f"{ms:.2f}" for ms in reversed(taken[-SECONDS:]))
+    longest = [max(second) for second in by_second if second]
     print(f"{what}: {len(taken)} noops, " + ", ".join(f"{name} {ms:.3f} ms" for name, ms in at.items()) +
-          f"; the {SECONDS} longest: {worst} ms", flush=True)
+          "; the longest of each second: " + " ".join(f"{ms:.2f}" for ms in longest) + " ms", flush=True)
+    return statistics.median(longest)
 
 
 def main() -> None:
@@ -62,7 +67,7 @@ def main() -> None:
     name, folder = f"stalls_{os.getpid()}", pathlib.Path(tempfile.mkdtemp())
     server = Server("larder", f"{sys.argv[1]} server", folder, FLAGS, shm_name=name).start()
     with Engine(server, 1 << 40, **REGISTRATION) as engine, server.client() as client:
-        report("idle", round_trips(client))
+        without = report("no sessions", round_trips(client))
         print(f"RPC thread, nobody asks: {quiet_ms(server):.2f} ms of CPU a second", flush=True)
         tokens = prompt("long", chunks)
         for slot in engine.prepare_store(tokens, "store")["slots"]:
@@ -70,8 +75,9 @@ def main() -> None:
         assert engine.commit_store(tokens, "store")
         for number in range(sessions):
             assert engine.lookup(tokens, f"reader-{number}") == chunks
-        report(f"{sessions} sessions of {chunks} chunks", round_trips(client))
+        beside = report(f"{sessions} sessions of {chunks} chunks", round_trips(client))
         print(f"RPC thread, nobody asks: {quiet_ms(server):.2f} ms of CPU a second", flush=True)
+        print(f"noop stalls: {beside - without:.2f} ms each second ({beside:.2f} ms, {without:.2f} ms without sessions)", flush=True)
     server.stop()
 
 
