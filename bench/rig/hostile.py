@@ -10,7 +10,8 @@ Each shape runs for some seconds in a process of its own, beside one client that
     deaf_pickle  where chunks travel in messages: 128 retrieves of 32 MiB asked for, no answer read
 
 noop_p99_ms and noop_max_ms are the other client's, noop_lost the noops without an answer for 5 s; memory_mb is what the server
-took at most beside what it had before.
+took at most beside what it had before. bare_p99_ms is what the same client sees, in turn with the noops, of a process that only
+sends back what it reads: what the machine can do while the hostile client, the server and whatever else runs share its cores.
 """
 import multiprocessing, pickle, sys, threading, time
 sys.path.insert(0, __file__.rsplit("/", 1)[0])
@@ -104,6 +105,20 @@ def anonymous_mb(pid):
     return 0.0
 
 
+def bare_echo(listener):
+    c, _ = listener.accept()
+    while data := c.recv(4096):
+        c.sendall(data)
+
+
+def bare():
+    """A process that sends back what it reads, and a connection to it."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    process = multiprocessing.Process(target=bare_echo, args=(listener,), daemon=True)
+    process.start()
+    return process, socket.create_connection(listener.getsockname())
+
+
 def watch(srv, attack, seconds, quick):
     before = anonymous_mb(srv.pid)
     peak, over = [before], threading.Event()
@@ -119,6 +134,9 @@ def watch(srv, attack, seconds, quick):
         attacker = multiprocessing.Process(target=attack, args=(srv.port, seconds, quick))
         attacker.start()
     lat, lost, c = [], 0, srv.client(GIVE_UP_S)
+    echo, link = bare()
+    link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    bare_lat = []
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         t = time.perf_counter()
@@ -131,15 +149,20 @@ def watch(srv, attack, seconds, quick):
             with contextlib.suppress(OSError, RpcTimeout):
                 c.close()
                 c = srv.client(GIVE_UP_S)
-        time.sleep(0.003)
-    if attacker:
-        attacker.kill()
-        attacker.join()
+        time.sleep(0.0015)
+        t = time.perf_counter()
+        link.sendall(b"noop")
+        link.recv(4096)
+        bare_lat.append((time.perf_counter() - t) * 1e3)
+        time.sleep(0.0015)
+    for process in filter(None, (attacker, echo)):
+        process.kill()
+        process.join()
     over.set()
     watcher.join()
     return {"noop_p50_ms": round(pct(lat, 50), 3), "noop_p99_ms": round(pct(lat, 99), 3),
             "noop_max_ms": round(max(lat), 2), "noop_lost": lost, "noops": len(lat),
-            "memory_mb": round(peak[0] - before)}
+            "memory_mb": round(peak[0] - before), "bare_p99_ms": round(pct(bare_lat, 99), 3)}
 
 
 def one(label, template, rnd):
