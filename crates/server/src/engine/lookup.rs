@@ -115,7 +115,7 @@ impl Engine {
     /// Ends what the request looked up before, because there is nothing that it could find now.
     fn close_session(&self, key: &PromptKey<'_>, connection: ConnectionId) {
         let mut state = self.state();
-        if let Some(session) = state.sessions.close(key, connection) {
+        for session in state.sessions.close(key, connection) {
             self.close(&mut state, session);
         }
     }

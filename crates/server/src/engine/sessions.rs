@@ -163,8 +163,8 @@ pub(super) struct Sessions {
 }
 
 impl Sessions {
-    /// Notes what a lookup found. Also returns the sessions that are over by that, whose leases the caller must release: the request's
-    /// lookup before, and what had to be given up for lack of room.
+    /// Notes what a lookup found. Also returns the sessions that are over by that, whose leases the caller must release: what the request
+    /// looked up before, and what had to be given up for lack of room.
     #[must_use = "the leases of what is over are to be released"]
     pub(super) fn open(
         &mut self,
@@ -172,7 +172,7 @@ impl Sessions {
         owner: ConnectionId,
         now_ms: u64,
         found: Found,
-    ) -> (Option<Session>, Vec<Session>) {
+    ) -> (Vec<Session>, Vec<Session>) {
         let superseded = self.close(key, owner);
         let size_bytes = size_of::<Session>() + BOOKS_BYTES + key.request_id.len() + found.size_bytes();
         let given_up = self.make_room(key.request_id, owner, size_bytes);
@@ -198,10 +198,10 @@ impl Sessions {
         (superseded, given_up)
     }
 
-    /// Ends what a connection looked up by this key's names before.
-    #[must_use = "its leases are to be released"]
-    pub(super) fn close(&mut self, key: &PromptKey<'_>, connection: ConnectionId) -> Option<Session> {
-        self.take(key.request_id, connection, |session| session.is_of(key)).pop()
+    /// Ends what a connection looked up by this key's names before: several sessions, if it speaks for several that are gone.
+    #[must_use = "their leases are to be released"]
+    pub(super) fn close(&mut self, key: &PromptKey<'_>, connection: ConnectionId) -> Vec<Session> {
+        self.take(key.request_id, connection, |session| session.is_of(key))
     }
 
     /// The session that this key names on this connection, marked as used. Of a connection that is gone, it is the caller's from now on.
@@ -305,6 +305,22 @@ impl Sessions {
     /// Leases held by all sessions together.
     pub(super) fn leases(&self) -> u64 {
         self.iter().map(|(_, session)| session.found.leases.held()).sum()
+    }
+
+    /// Whether what is counted for each connection and for all is what the sessions take.
+    #[cfg(test)]
+    pub(super) fn is_balanced(&self) -> bool {
+        let mut counted: HashMap<ConnectionId, (usize, usize)> = HashMap::new();
+        for (_, session) in self.iter() {
+            let (count, bytes) = counted.entry(session.owner).or_default();
+            *count += 1;
+            *bytes += session.size_bytes;
+        }
+        let (count, bytes) = counted.values().fold((0, 0), |sum, own| (sum.0 + own.0, sum.1 + own.1));
+        let kept = |(id, owner): (&ConnectionId, &Owner)| (*id, (owner.sessions.len(), owner.bytes));
+        (count, bytes) == (self.count, self.bytes)
+            && counted == self.owners.0.iter().map(kept).collect::<HashMap<_, _>>()
+            && self.by_request.values().all(|sessions| !sessions.is_empty())
     }
 
     /// Makes the sessions under an id whose connection is gone those of `connection`, and marks all that are its as used.

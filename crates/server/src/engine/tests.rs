@@ -13,6 +13,7 @@ use super::*;
 mod adoption;
 mod engines;
 mod model;
+mod sessions;
 mod transfers;
 
 const CHUNK: u32 = 16;

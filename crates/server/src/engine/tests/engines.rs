@@ -111,6 +111,29 @@ fn a_scheduler_that_connects_again_speaks_for_its_requests() {
 }
 
 #[test]
+fn one_that_speaks_for_several_that_are_gone_gives_back_what_all_of_them_held() {
+    for looks_again in [true, false] {
+        let engine = engine(16);
+        let tokens = prompt(1, 2);
+        let first = BASE.join(&engine);
+        let replica = Theirs { instance: 40, connection: 40, ..BASE }.join(&engine);
+        first.store(&engine, "s", &tokens);
+        assert_eq!((first.look_up(&engine, "x", &tokens), replica.look_up(&engine, "x", &tokens)), (2, 2));
+        engine.disconnected(first.connection);
+        engine.disconnected(replica.connection);
+        engine.connected(90);
+        if looks_again {
+            engine.lookup(&first.key("x", &tokens, None), 90).unwrap();
+            assert_eq!(engine.status().cache.leases, 2);
+        } else {
+            engine.lookup(&first.key("x", &[], None), 90).unwrap();
+        }
+        engine.end_session("x", 90);
+        assert_eq!((engine.lease_totals().leaked(), engine.status().cache.leases), (0, 0));
+    }
+}
+
+#[test]
 fn workers_of_two_engines_share_the_leases_of_one_id_without_loss() {
     let engine = engine(16);
     let tokens = prompt(1, 3);
