@@ -327,11 +327,14 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 proptest! {
     /// Whatever happens in whatever order: nobody shares memory, leased memory does not move, what was evicted or cleared
-    /// is not found, and when everybody has let go nothing is left.
+    /// is not found, what is counted is what happened, and when everybody has let go nothing is left.
     #[test]
     fn memory_has_one_owner_and_accounts_balance(steps in steps()) {
         let mut cache = cache(16);
-        let mut writing: Vec<(Reserved, u64)> = Vec::new();
+        cache.record_removed(true);
+        // With the bytes, and whether it was cleared meanwhile.
+        let mut writing: Vec<(Reserved, u64, bool)> = Vec::new();
+        let (mut told, mut left) = (CacheStats::default(), 0);
         let mut reading: Vec<(crate::lease::LeaseSet, Vec<(EntryRef, u64)>)> = Vec::new();
         for step in steps {
             match step {
@@ -347,11 +350,21 @@ proptest! {
                     prop_assert_eq!(
                         answer.reserved.len() + answer.resident + answer.busy + answer.refused, chunks
                     );
-                    writing.extend(answer.reserved.into_iter().map(|r| (r, pages * ALIGN)));
+                    told.refused_total += answer.refused as u64;
+                    told.refused_by_quota_total += answer.refused_by_quota as u64;
+                    writing.extend(answer.reserved.into_iter().map(|r| (r, pages * ALIGN, false)));
                 }
                 Step::Finish { pick, commit } if !writing.is_empty() => {
-                    let (reserved, _) = writing.swap_remove(pick % writing.len());
-                    if commit { cache.commit(reserved.entry); } else { cache.abort(reserved.entry); }
+                    let (reserved, _, cleared) = writing.swap_remove(pick % writing.len());
+                    if commit {
+                        let committed = cache.commit(reserved.entry);
+                        prop_assert_eq!(committed == Commit::Gone, cleared);
+                        told.stored_total += u64::from(committed == Commit::Stored);
+                        told.duplicates_total += u64::from(committed == Commit::Duplicate);
+                    } else {
+                        cache.abort(reserved.entry);
+                        told.aborted_total += 1;
+                    }
                     prop_assert_eq!(cache.commit(reserved.entry), Commit::Gone);
                 }
                 Step::Lookup { salt, seed, chunks, pages } => {
@@ -369,8 +382,11 @@ proptest! {
                     let (leases, _) = reading.swap_remove(pick % reading.len());
                     cache.release_all(leases);
                 }
-                Step::Evict { count } => { cache.evict(count); }
-                Step::Clear { force } => prop_assert_eq!(cache.clear_step(force, 0, u32::MAX), None),
+                Step::Evict { count } => told.evicted_total += cache.evict(count) as u64,
+                Step::Clear { force } => {
+                    prop_assert_eq!(cache.clear_step(force, 0, u32::MAX), None);
+                    writing.iter_mut().for_each(|(.., cleared)| *cleared |= force);
+                }
                 Step::Quota { salt: true, pages: None } => { cache.remove_quota("s"); }
                 Step::Quota { salt: true, pages: Some(pages) } => { cache.set_quota("s", pages * ALIGN); }
                 Step::Quota { salt: false, pages } => cache.set_default_quota(pages.map(|pages| pages * ALIGN)),
@@ -395,7 +411,28 @@ proptest! {
                     prop_assert_eq!(cache.offset(entry), Some(offset));
                 }
             }
-            let mut spans: Vec<(u64, u64)> = writing.iter().map(|(r, bytes)| (r.offset, *bytes)).collect();
+            let stats = cache.stats();
+            left += cache.take_removed().0.len() as u64;
+            prop_assert_eq!(stats.stored_total, stats.resident_objects + left);
+            let staging = || writing.iter().filter(|(.., cleared)| !cleared);
+            prop_assert_eq!(
+                stats,
+                CacheStats {
+                    capacity_bytes: 16 * ALIGN,
+                    staging_objects: staging().count() as u64,
+                    staging_bytes: staging().map(|(_, bytes, _)| bytes).sum(),
+                    stored_total: told.stored_total,
+                    duplicates_total: told.duplicates_total,
+                    aborted_total: told.aborted_total,
+                    refused_total: told.refused_total,
+                    refused_by_quota_total: told.refused_by_quota_total,
+                    evicted_total: told.evicted_total
+                        + stats.evicted_for_store_total
+                        + stats.evicted_for_quota_total,
+                    ..stats
+                }
+            );
+            let mut spans: Vec<(u64, u64)> = writing.iter().map(|(r, bytes, _)| (r.offset, *bytes)).collect();
             spans.sort_unstable();
             prop_assert!(spans.windows(2).all(|pair| pair[0].0 + pair[0].1 <= pair[1].0));
             let held: u64 = reading.iter().map(|(leases, _)| leases.held()).sum();
@@ -403,7 +440,7 @@ proptest! {
             let by_salt: u64 = cache.usage_by_salt().map(|(_, bytes)| bytes).sum();
             prop_assert_eq!(by_salt, cache.stats().used_bytes);
         }
-        for (reserved, _) in writing {
+        for (reserved, ..) in writing {
             cache.abort(reserved.entry);
         }
         for (leases, _) in reading {
