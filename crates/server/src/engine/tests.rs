@@ -10,8 +10,10 @@ use larder_pool::{Segment, SegmentOptions};
 
 use super::*;
 
+mod accounts;
 mod adoption;
 mod engines;
+mod lanes;
 mod model;
 mod sessions;
 mod transfers;

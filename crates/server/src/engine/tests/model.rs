@@ -269,6 +269,19 @@ impl World {
         Ok(())
     }
 
+    /// Every lease has an owner, and what is counted as held by somebody is held.
+    fn check_accounts(&self) -> Result<(), TestCaseError> {
+        let totals = self.engine.lease_totals();
+        prop_assert_eq!(totals.total, totals.requests + totals.retrieves + totals.l2_stores);
+        let status = self.engine.status();
+        let state = self.engine.state();
+        prop_assert!(state.sessions.is_balanced());
+        prop_assert_eq!(status.sessions, state.sessions.iter().count());
+        drop(state);
+        prop_assert_eq!(status.prefetching, self.loads.len() + self.engine.tier_backlog().1);
+        Ok(())
+    }
+
     /// What is read has the bytes that were committed, as long as it is read.
     fn check_content(&mut self, transfer: &Transfer) -> Result<(), TestCaseError> {
         let scope = Self::scope(transfer.worker);
@@ -515,9 +528,8 @@ proptest! {
         let mut world = World::new();
         for step in &steps {
             world.take(step)?;
+            world.check_accounts()?;
         }
-        let totals = world.engine.lease_totals();
-        prop_assert_eq!(totals.leaked(), 0);
         // When everybody has gone, nothing is left.
         while !world.loads.is_empty() {
             world.end_load()?;
