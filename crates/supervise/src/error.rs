@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::manifest::ManifestError;
 use crate::schema::Misfit;
@@ -54,6 +55,18 @@ pub enum SuperviseError {
         program: PathBuf,
         /// The cause.
         source: io::Error,
+    },
+    /// The system has not started a program in time.
+    #[error(
+        "`{}` was not started within {} s\nhint: do the file system it lies on, and whatever knows the user it runs as, answer?",
+        shown(program),
+        limit.as_secs()
+    )]
+    Stalled {
+        /// The program.
+        program: PathBuf,
+        /// How long it was waited for.
+        limit: Duration,
     },
     /// A step on the way to the program failed: what its manifest asks for cannot be had.
     #[error("cannot run `{}`: {step}{}", shown(program), source.as_ref().map(|e| format!(": {e}")).unwrap_or_default())]

@@ -223,9 +223,9 @@ pub(crate) async fn launch<S: Spawner>(
         LaunchSpec { program: chosen.program.clone(), argv: chosen.argv.clone(), environment, confinement };
     let (sender, events) = mpsc::channel(EVENTS_MAX);
     let launching = shared.spawner.launch(id, spec, stdio, sender);
-    let pid = timeout(LAUNCH_TIMEOUT, launching)
-        .await
-        .unwrap_or_else(|_| Err(SuperviseError::Guardian(std::io::ErrorKind::TimedOut.into())))?;
+    let pid = timeout(LAUNCH_TIMEOUT, launching).await.unwrap_or_else(|_| {
+        Err(SuperviseError::Stalled { program: chosen.program.clone(), limit: LAUNCH_TIMEOUT })
+    })?;
     Ok(Launched {
         id,
         pid,

@@ -145,7 +145,12 @@ async fn refused_launches_are_tried_again() {
 async fn a_stalled_launch_is_given_up() {
     let rig = rig(Script { stall: true.into(), ..Script::default() }, Policy::default()).await;
     rig.until(|p| matches!(p, Phase::Failed { .. })).await;
-    assert!(rig.supervisor.snapshot()[0].last_error.as_deref().is_some_and(|e| e.contains("timed out")));
+    assert!(
+        rig.supervisor.snapshot()[0]
+            .last_error
+            .as_deref()
+            .is_some_and(|e| e.contains("was not started within 10 s"))
+    );
 }
 
 #[tokio::test(start_paused = true)]
