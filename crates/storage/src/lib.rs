@@ -19,6 +19,7 @@ mod index;
 mod key;
 mod locks;
 mod report;
+mod within;
 mod workers;
 
 pub use adapter::{
@@ -34,3 +35,4 @@ pub use error::{Busy, Error, Failure, FailureKind};
 pub use factory::{Built, build};
 pub use key::{FILE_NAME_BYTES_MAX, FILE_SUFFIX, Key, KeyDecoder, KeyError, KeyFields};
 pub use report::{Health, HealthState, Usage};
+pub use within::within;

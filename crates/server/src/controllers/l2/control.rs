@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use larder_core::eviction::by_name;
 use larder_storage::decorators::{Observer, Observing};
-use larder_storage::{AdapterConfig, Backend, Built, ConfigError, ConfigProblem, EvictionConfig, build};
+use larder_storage::{
+    AdapterConfig, Backend, Built, ConfigError, ConfigProblem, EvictionConfig, build, within,
+};
 use serde_json::Value as Json;
 
 use super::eviction::Evictor;
@@ -15,6 +17,9 @@ use super::tier::{CLOSE_PATIENCE, Tier, TierError};
 use crate::config::json::{REDACTED, is_redacted, redact};
 use crate::engine::ChecksumMode;
 use crate::events::Event;
+
+/// Longest wait for the name of a directory.
+const DIRECTORY_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How a detachment ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,14 +47,15 @@ impl Tier {
         let mut parsed = AdapterConfig::from_value(config, &|name| std::env::var(name).ok())?;
         parsed.common.checksum &= self.shared.engine.checksum_mode() != ChecksumMode::Off;
         self.check_eviction(&parsed)?;
-        roster.check_directory(directory(&parsed.backend).as_deref())?;
+        let known = directory(&parsed.backend);
+        roster.check_directory(known.as_deref())?;
         let built = build(&parsed)?;
         for warning in &parsed.warnings {
             tracing::warn!("adapter `{}`: {warning}", parsed.kind);
         }
         let mut shown = config.clone();
         redact(&mut shown);
-        let directory = directory(&parsed.backend);
+        let directory = known.or_else(|| directory(&parsed.backend));
         self.add(self.with_eviction(built, parsed.common.eviction, shown, directory), index)
     }
 
@@ -169,10 +175,15 @@ impl Tier {
     }
 }
 
-/// Where a backend keeps its objects, if that is a directory that exists, by the one name that it has.
+/// Where a backend keeps its objects, if that is a directory that exists, by the one name that it has. One that does not answer is
+/// known by the name it was given.
 fn directory(backend: &Backend) -> Option<PathBuf> {
     match backend {
-        Backend::Fs(options) => options.base_path.canonicalize().ok(),
+        Backend::Fs(options) => {
+            let path = options.base_path.clone();
+            let real = within(DIRECTORY_PATIENCE, "l2-open", move || path.canonicalize());
+            real.map_or_else(|| Some(options.base_path.clone()), Result::ok)
+        }
         Backend::FaultInject { inner, .. } => directory(&inner.backend),
         Backend::Mock(_) | Backend::Resp(_) | Backend::S3(_) => None,
     }

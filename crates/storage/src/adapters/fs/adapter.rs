@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
 use super::options::FsOptions;
 use super::store::{PADDING_BYTES_MAX, Store};
@@ -15,6 +16,9 @@ use crate::error::{Error, Failure, FailureKind};
 use crate::key::Key;
 use crate::report::{Health, HealthState, Usage};
 use crate::workers::{Batch, Slot, Workers};
+
+/// Longest that an opening waits for the directory to answer.
+const OPEN_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Keys one thread looks up or deletes at a stretch.
 const KEYS_PER_JOB: usize = 64;
@@ -32,10 +36,18 @@ pub struct FsAdapter {
 }
 
 impl FsAdapter {
-    /// Opens a directory and starts learning what it holds; serves at once.
+    /// Opens a directory and starts learning what it holds; serves at once. One that does not answer is opened when it does.
     pub fn open(options: FsOptions) -> Result<Self, Failure> {
+        Self::open_with(options, OPEN_PATIENCE, |store| store.files.prepare())
+    }
+
+    fn open_with(
+        options: FsOptions,
+        patience: Duration,
+        prepare: impl Fn(&Store) -> Result<(), Failure> + Send + 'static,
+    ) -> Result<Self, Failure> {
         let (workers, queued_jobs_max) = (options.workers.max(1), options.queued_jobs_max);
-        let store = Arc::new(Store::open(options)?);
+        let store = Arc::new(Store::new(options)?);
         let start = |name, threads| {
             Workers::start(name, queued_jobs_max, threads, || ())
                 .map_err(|error| Failure::io(format!("start threads `{name}`"), &error))
@@ -43,12 +55,29 @@ impl FsAdapter {
         let transfers = start("l2-fs-io", workers)?;
         let directory = start("l2-fs-dir", workers)?;
         let background = start("l2-fs-scan", 2)?;
-        for task in [Store::keep_watched, Store::keep_scanned] {
-            let store = store.clone();
-            let submitted = background.submit(Box::new(move |()| task(&store)), Box::new(|| true));
+        let (opening, opened) = mpsc::channel();
+        let (watched, scanned) = (store.clone(), store.clone());
+        // An error means that nobody waits any more.
+        let tell = move |outcome| _ = opening.send(outcome);
+        for task in [
+            Box::new(move |(): &mut ()| watched.keep_watched(prepare, tell))
+                as Box<dyn FnOnce(&mut ()) + Send>,
+            Box::new(move |()| scanned.keep_scanned()),
+        ] {
+            let submitted = background.submit(task, Box::new(|| true));
             submitted.map_err(|error| Failure::permanent(FailureKind::Invalid, error.to_string()))?;
         }
-        Ok(Self { store, transfers, directory, background })
+        let adapter = Self { store, transfers, directory, background };
+        match opened.recv_timeout(patience) {
+            Ok(outcome) => outcome?,
+            Err(_) => {
+                let base = adapter.store.files.base().display();
+                let text = format!("directory `{base}` does not answer: it is opened when it does");
+                tracing::warn!("{text}");
+                adapter.store.disk.note_unopened(Failure::retryable(FailureKind::Timeout, text));
+            }
+        }
+        Ok(adapter)
     }
 
     /// Fails while the directory is gone or does not answer: what the index remembers is then of no use. Says whether the disk
@@ -99,6 +128,13 @@ impl FsAdapter {
             };
         }
         asked
+    }
+}
+
+/// An adapter that is dropped without being closed leaves no thread behind.
+impl Drop for FsAdapter {
+    fn drop(&mut self) {
+        self.store.close();
     }
 }
 
@@ -278,10 +314,57 @@ impl Adapter for FsAdapter {
 
     fn close(&self) -> AdapterFuture<'_, ()> {
         Box::pin(async move {
-            self.store.is_closed.store(true, Ordering::Release);
-            self.store.is_ready_to_store.send_replace(true);
-            self.store.scan.close();
+            self.store.close();
             tokio::join!(self.transfers.close(), self.directory.close(), self.background.close());
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conformance::{object_key, store_items};
+
+    fn health_is(adapter: &FsAdapter, state: HealthState) -> bool {
+        adapter.health().state == state
+    }
+
+    /// As on a dead mount: the directory can't be opened until somebody lets it.
+    #[tokio::test]
+    async fn a_directory_that_does_not_answer_holds_up_no_start_and_is_opened_when_it_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = FsOptions { capacity_bytes: Some(1 << 20), ..FsOptions::new(dir.path().join("base")) };
+        let (answer, answered) = mpsc::channel::<()>();
+        let adapter = FsAdapter::open_with(options, Duration::from_millis(1), move |store| {
+            let _ = answered.recv();
+            store.files.prepare()
+        });
+        let adapter = adapter.unwrap();
+        assert!(health_is(&adapter, HealthState::Unavailable));
+        assert!(adapter.lookup_and_lock(vec![object_key(0)]).await[0].is_err());
+        let stored = adapter.store(store_items(0..1, 10)).await;
+        assert!(matches!(&stored[0], Err(Error::Failed(failure)) if failure.kind == FailureKind::Timeout));
+        assert!(adapter.probe().await.is_err());
+        drop(answer);
+        let opens = async {
+            while !health_is(&adapter, HealthState::Ready) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            adapter.ready_to_store().await;
+        };
+        tokio::time::timeout(Duration::from_secs(60), opens).await.unwrap();
+        assert!(adapter.store(store_items(0..1, 10)).await[0].is_ok());
+        adapter.close().await;
+    }
+
+    #[tokio::test]
+    async fn an_adapter_that_is_closed_before_its_directory_answers_closes() {
+        let dir = tempfile::tempdir().unwrap();
+        let fails = |_: &Store| Err(Failure::retryable(FailureKind::Io, "not yet"));
+        assert!(FsAdapter::open_with(FsOptions::new(dir.path()), OPEN_PATIENCE, fails).is_err());
+        let adapter = FsAdapter::open_with(FsOptions::new(dir.path()), Duration::ZERO, fails);
+        if let Ok(adapter) = adapter {
+            tokio::time::timeout(Duration::from_secs(60), adapter.close()).await.unwrap();
+        }
     }
 }

@@ -87,6 +87,11 @@ impl Disk {
         }
     }
 
+    /// Notes that it could not be opened, and why, until a look finds it.
+    pub(super) fn note_unopened(&self, failure: Failure) {
+        self.state().gone = Some(failure);
+    }
+
     /// Why the directory can't be used; none if it answered as it should when last looked at.
     pub(super) fn trouble(&self, now: Instant) -> Option<Failure> {
         let state = self.state();

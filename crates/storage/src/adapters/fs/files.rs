@@ -42,22 +42,24 @@ pub(super) enum FileName {
 }
 
 impl Files {
-    /// Creates the directories.
-    pub(super) fn open(options: &FsOptions) -> Result<Self, Failure> {
+    /// Where everything is to be. Looks at nothing yet.
+    pub(super) fn new(options: &FsOptions) -> Result<Self, Failure> {
         let base = options.base_path.clone();
         let tmp_dir = match &options.relative_tmp_dir {
             Some(relative) => below(relative)?.map(|relative| base.join(relative)),
             None => None,
         };
-        for dir in [Some(&base), tmp_dir.as_ref()].into_iter().flatten() {
+        let life = RandomState::new().hash_one(std::process::id());
+        Ok(Self { base, tmp_dir, shards: options.path_shards, life, tmp_sequence: AtomicU64::new(0) })
+    }
+
+    /// Creates the directories. Blocks for as long as that takes, which on a dead mount is for ever.
+    pub(super) fn prepare(&self) -> Result<(), Failure> {
+        for dir in [Some(&self.base), self.tmp_dir.as_ref()].into_iter().flatten() {
             fs::create_dir_all(dir)
                 .map_err(|error| Failure::io(format!("create directory `{}`", dir.display()), &error))?;
         }
-        if let Some(dir) = &tmp_dir {
-            check_apart(&base, dir)?;
-        }
-        let life = RandomState::new().hash_one(std::process::id());
-        Ok(Self { base, tmp_dir, shards: options.path_shards, life, tmp_sequence: AtomicU64::new(0) })
+        self.tmp_dir.as_ref().map_or(Ok(()), |dir| check_apart(&self.base, dir))
     }
 
     pub(super) fn base(&self) -> &Path {
@@ -193,6 +195,12 @@ fn unfit(dir: &Path, why: &str) -> Failure {
 mod tests {
     use super::*;
 
+    fn open(options: &FsOptions) -> Result<Files, Failure> {
+        let files = Files::new(options)?;
+        files.prepare()?;
+        Ok(files)
+    }
+
     #[test]
     fn names_are_told_apart() {
         let decoder = KeyDecoder::default();
@@ -213,7 +221,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         for outside in ["/tmp", "../x", "a/../../x"] {
             let options = FsOptions { relative_tmp_dir: Some(outside.into()), ..FsOptions::new(dir.path()) };
-            assert_eq!(Files::open(&options).unwrap_err().kind, FailureKind::Invalid, "{outside}");
+            assert_eq!(open(&options).unwrap_err().kind, FailureKind::Invalid, "{outside}");
         }
     }
 
@@ -222,7 +230,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let open = |relative: &str| {
             let options = FsOptions { relative_tmp_dir: Some(relative.into()), ..FsOptions::new(dir.path()) };
-            Files::open(&options).map(|files| files.tmp_dir().map(Path::to_owned))
+            super::tests::open(&options).map(|files| files.tmp_dir().map(Path::to_owned))
         };
         for same in ["", ".", "./", "./."] {
             assert_eq!(open(same).unwrap(), None, "`{same}` is where objects are");
@@ -240,7 +248,7 @@ mod tests {
     fn shards_follow_the_hash_and_the_present_setting_is_tried_first() {
         let dir = tempfile::tempdir().unwrap();
         let options = FsOptions { path_shards: PathShards::Two, ..FsOptions::new(dir.path()) };
-        let files = Files::open(&options).unwrap();
+        let files = open(&options).unwrap();
         let key = Key::new([0xa7; 32], "m", 1, 0, "").unwrap();
         assert!(files.object(&key, PathShards::Two).unwrap().starts_with(dir.path().join("a7/a7")));
         assert_eq!(files.candidate_shards()[0], PathShards::Two);
@@ -254,7 +262,7 @@ mod tests {
     #[test]
     fn unfinished_files_of_two_servers_never_share_a_name() {
         let dir = tempfile::tempdir().unwrap();
-        let [first, second] = [(); 2].map(|()| Files::open(&FsOptions::new(dir.path())).unwrap());
+        let [first, second] = [(); 2].map(|()| open(&FsOptions::new(dir.path())).unwrap());
         assert_ne!(first.tmp(dir.path()), second.tmp(dir.path()));
         assert_ne!(first.tmp(dir.path()), first.tmp(dir.path()));
     }

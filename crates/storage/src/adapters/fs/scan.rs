@@ -40,6 +40,7 @@ pub(super) struct ScanState {
 
 #[derive(Debug, Default)]
 struct Wishes {
+    is_opened: bool,
     is_wished: bool,
     is_closed: bool,
     /// What could not be read of the directory last.
@@ -51,6 +52,19 @@ impl ScanState {
     pub(super) fn wish(&self) {
         self.wishes().is_wished = true;
         self.changed.notify_all();
+    }
+
+    /// Lets scans begin: the directory is the one to look through.
+    fn open(&self) {
+        self.wishes().is_opened = true;
+        self.changed.notify_all();
+    }
+
+    /// Waits until scans may begin. False when all ends.
+    fn opened(&self) -> bool {
+        let is_waiting = |wishes: &mut Wishes| !(wishes.is_opened || wishes.is_closed);
+        let wishes = self.changed.wait_while(self.wishes(), is_waiting);
+        !wishes.unwrap_or_else(PoisonError::into_inner).is_closed
     }
 
     /// Ends what runs in the background.
@@ -94,8 +108,22 @@ impl ScanState {
 }
 
 impl Store {
-    /// Looks whether the directory is there, until the adapter is closed. Blocks for as long.
-    pub(super) fn keep_watched(&self) {
+    /// Opens the directory, tells `tell` how that went the first time and, unless nobody listens to a failure, looks whether it is there
+    /// until the adapter is closed. Blocks for as long.
+    pub(super) fn keep_watched(
+        &self,
+        prepare: impl Fn(&Self) -> Result<(), Failure>,
+        tell: impl Fn(Result<(), Failure>),
+    ) {
+        while let Err(failure) = prepare(self) {
+            self.disk.note_unopened(failure.clone());
+            tell(Err(failure));
+            if !self.scan.pause(LOOK_PAUSE) {
+                return;
+            }
+        }
+        self.scan.open();
+        tell(Ok(()));
         loop {
             if self.disk.look(self.files.base()) == Look::Another {
                 self.scan.wish();
@@ -110,6 +138,9 @@ impl Store {
     /// Blocks for as long.
     pub(super) fn keep_scanned(&self) {
         let mut retry_pause = RETRY_PAUSE_MIN;
+        if !self.scan.opened() {
+            return;
+        }
         loop {
             let start = Instant::now();
             let trouble = self.scan();

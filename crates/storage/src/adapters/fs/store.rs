@@ -79,10 +79,10 @@ impl Drop for Reservation<'_> {
 }
 
 impl Store {
-    pub(super) fn open(options: FsOptions) -> Result<Self, Failure> {
+    pub(super) fn new(options: FsOptions) -> Result<Self, Failure> {
         let space = Space::new(options.capacity_bytes, Duration::from_millis(options.full_probe_ms));
         Ok(Self {
-            files: Files::open(&options)?,
+            files: Files::new(&options)?,
             io: ObjectIo::new(&options),
             options,
             locks: Arc::default(),
@@ -99,6 +99,13 @@ impl Store {
         })
     }
 
+    /// Refuses further work and ends what runs in the background.
+    pub(super) fn close(&self) {
+        self.is_closed.store(true, Ordering::Release);
+        self.is_ready_to_store.send_replace(true);
+        self.scan.close();
+    }
+
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -109,6 +116,7 @@ impl Store {
 
     pub(super) fn store(&self, item: &StoreItem) -> KeyResult<Stored> {
         self.check_open()?;
+        self.check_answers()?;
         let len = item.buffer.len() as u64;
         let path = self.files.object(&item.key, self.files.shards())?;
         if self.is_held(&item.key, len)? {
@@ -225,6 +233,7 @@ impl Store {
 
     /// Writes a file of our own and removes it.
     pub(super) fn probe(&self) -> Result<(), Failure> {
+        self.check_answers()?;
         let path = self.files.tmp(self.files.base());
         let created = self.io.create(&path, &*HeapBuffer::zeroed(1), None);
         if created.is_ok() {
@@ -366,6 +375,12 @@ impl Store {
             None => _ = state.index.remove(key),
         }
         Ok(())
+    }
+
+    /// Fails if the directory is known not to answer: a call that never returns costs a thread.
+    fn check_answers(&self) -> Result<(), Failure> {
+        let trouble = self.disk.trouble(Instant::now());
+        trouble.filter(|trouble| trouble.kind == FailureKind::Timeout).map_or(Ok(()), Err)
     }
 
     /// Fails if the base directory is gone.
