@@ -182,7 +182,7 @@ fn lanes(scrape: &mut Scrape, admin: &Admin) {
         (
             "larder_l2_adapter_put_back_objects_total",
             Kind::Counter,
-            "Times an object waited again because an adapter was busy.",
+            "Times an object waited again because an adapter was busy or down.",
             |report| report.put_back_objects,
         ),
     ];

@@ -4,6 +4,7 @@ use std::sync::Mutex;
 
 use larder_server::controllers::l2::Promptness;
 use larder_storage::conformance::FailingAdapter;
+use larder_storage::decorators::{Breaker, BreakerPolicy};
 use larder_storage::{
     Adapter, AdapterFuture, Built, Busy, DeleteMode, Deleted, Error, Failure, FailureKind, Found, Health,
     HealthState, Key, KeyResult, Lent, ListPage, ListRequest, LoadItem, Loaded, Op, StoreItem, Stored, Usage,
@@ -249,6 +250,37 @@ async fn a_busy_tier_is_asked_again_and_gets_everything() {
     store(&engine, 9, 3);
     soon(|| engine.status().cache.leases == 0).await;
     assert_eq!(objects(&busy), 13, "what a rule keeps out is not asked for again");
+    tier.stop();
+}
+
+#[tokio::test]
+async fn what_is_committed_while_a_tier_is_down_reaches_it_when_it_is_back() {
+    let double = FailingAdapter::new();
+    let policy = BreakerPolicy { failures_max: 1, open_min_ms: 20, open_max_ms: 100 };
+    let breaker = Arc::new(Breaker::new(double.clone(), policy));
+    let engine = engine(64);
+    let tier = tier_of(&engine, PATIENCE, StorePolicy::Default);
+    let built = Built {
+        adapter: breaker.clone(),
+        is_shared: false,
+        counters: Arc::default(),
+        breaker: Some(breaker.clone()),
+        checksum: None,
+    };
+    tier.attach_built(built, None, json!({}), None).unwrap().probed().await;
+    let down: Error = Failure::retryable(FailureKind::Unavailable, "refused").into();
+    double.fail_next(Op::Store, u32::MAX, down.clone());
+    for seed in 1..=10 {
+        store(&engine, seed, 3);
+    }
+    soon(|| tier.lanes()[0].1.put_back_objects > 0).await;
+    assert_eq!(breaker.openings(), 1);
+    double.fail_next(Op::Store, 0, down);
+    soon(|| objects(&double) == 30 && engine.status().cache.leases == 0).await;
+    double.fail_next(Op::Store, 1, Failure::permanent(FailureKind::Full, "full").into());
+    store(&engine, 11, 3);
+    soon(|| engine.status().cache.leases == 0).await;
+    assert_eq!(objects(&double), 32, "what is no fault of the backend's is not tried again");
     tier.stop();
 }
 

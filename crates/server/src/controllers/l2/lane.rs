@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use larder_storage::decorators::BreakerState;
 use larder_storage::{
     Busy, Error, FailureKind, Key, KeyResult, Lent, LentBuffer as _, Op, Seal, StoreItem, Stored,
 };
@@ -15,6 +16,7 @@ use tokio::time::Instant;
 
 use super::buffer::{PoolBuffer, Purpose};
 use super::eviction::Evictor;
+use super::outage::Outage;
 use super::probe::probe;
 use super::roster::{Attached, InUse, Phase};
 use super::tier::{Shared, StorePolicy};
@@ -50,6 +52,7 @@ pub(super) struct Lane {
     batches: AtomicUsize,
     settled: Notify,
     put_back_total: AtomicU64,
+    outage: Outage,
 }
 
 /// What a lane has to do, and did.
@@ -61,7 +64,7 @@ pub struct LaneReport {
     pub in_flight_bytes: u64,
     /// Objects it never got, because it could not keep up and others needed the memory.
     pub shed_objects: u64,
-    /// Times an object was put back because the adapter was busy.
+    /// Times an object was put back because the adapter was busy or down.
     pub put_back_objects: u64,
 }
 
@@ -88,6 +91,7 @@ impl Lane {
             batches: AtomicUsize::new(0),
             settled: Notify::new(),
             put_back_total: AtomicU64::new(0),
+            outage: Outage::default(),
         })
     }
 
@@ -111,14 +115,38 @@ impl Lane {
         }
     }
 
-    /// Resolves when nothing waits and nothing is under way.
+    /// Resolves when nothing is under way, and nothing waits but for an adapter that is down.
     pub(super) async fn settled(&self) {
         loop {
             let settled = self.settled.notified();
-            if self.batches.load(Ordering::Relaxed) == 0 && self.queue.backlog() == Backlog::default() {
+            let is_done = self.queue.backlog() == Backlog::default() || self.is_down();
+            if self.batches.load(Ordering::Relaxed) == 0 && is_done {
                 return;
             }
             settled.await;
+        }
+    }
+
+    /// What the breaker makes of stores; without one they are always tried.
+    fn circuit(&self) -> BreakerState {
+        let breaker = self.attached.built().breaker.as_ref();
+        breaker.map_or(BreakerState::Closed, |breaker| breaker.state_of(Op::Store))
+    }
+
+    /// Whether the adapter takes nothing now, and what is to be stored waits for it.
+    fn is_down(&self) -> bool {
+        let circuit = self.circuit();
+        self.outage.is_waited_out(circuit, Instant::now()) && circuit == BreakerState::Open
+    }
+
+    /// Whether an object that was not stored is to wait for the adapter.
+    fn is_put_back(&self, error: &Error) -> bool {
+        match error {
+            Error::Busy(busy) => !matches!(busy, Busy::Declined(_)),
+            Error::Failed(failure) if failure.kind.blames_backend() => {
+                self.outage.is_waited_out(self.circuit(), Instant::now())
+            }
+            Error::Absent | Error::Failed(_) => false,
         }
     }
 
@@ -130,6 +158,10 @@ impl Lane {
     /// Waits for objects, and for room in the flight. Nothing is taken by a call that is dropped.
     async fn next_batch(&self) -> (Vec<Arc<StoreWork>>, OwnedSemaphorePermit) {
         loop {
+            if self.is_down() {
+                tokio::time::sleep(BUSY_PAUSE_MIN).await;
+                continue;
+            }
             let Some(next_bytes) = self.queue.next_bytes() else {
                 self.queue.due().await;
                 continue;
@@ -267,7 +299,7 @@ fn settle(shared: &Shared, lane: &Lane, items: Vec<Outgoing>, outcomes: Vec<KeyR
     let mut back = Vec::new();
     for (Outgoing { work, buffer, .. }, outcome) in items.into_iter().zip(outcomes) {
         match outcome {
-            Err(Error::Busy(busy)) if !matches!(busy, Busy::Declined(_)) => back.push((work, buffer)),
+            Err(error) if lane.is_put_back(&error) => back.push((work, buffer)),
             outcome => {
                 drop(buffer);
                 let is_everywhere = work.finish(outcome.is_ok());

@@ -11,6 +11,7 @@ mod flow;
 mod holding;
 mod lane;
 mod load;
+mod outage;
 mod places;
 mod prefetch;
 mod probe;

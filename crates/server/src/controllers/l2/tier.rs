@@ -341,14 +341,13 @@ async fn run(
     }));
     // An error means that the sender is gone, which is how a stop is told.
     _ = stopped.await;
-    if tokio::time::timeout(FLUSH_PATIENCE, all(shared.lanes(), async |lane| lane.settled().await))
-        .await
-        .is_err()
-    {
-        for lane in shared.lanes() {
-            let Backlog { objects, .. } = lane.report().waiting;
+    // What was not stored by then is told of below.
+    _ = tokio::time::timeout(FLUSH_PATIENCE, all(shared.lanes(), async |lane| lane.settled().await)).await;
+    for lane in shared.lanes() {
+        let LaneReport { waiting: Backlog { objects, .. }, in_flight_bytes, .. } = lane.report();
+        if objects > 0 || in_flight_bytes > 0 {
             tracing::warn!(
-                "not stored in `{}`: no time left, {objects} objects waited",
+                "not all was stored in `{}` before the stop: {objects} objects waited, {in_flight_bytes} bytes were under way",
                 lane.attached().id()
             );
         }
