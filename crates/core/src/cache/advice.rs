@@ -19,8 +19,9 @@ pub const ADVISED_CHUNKS_MAX: usize = 4_096;
 /// Most pieces of advice about models and salts.
 pub const ADVISED_SCOPES_MAX: usize = 64;
 
-/// Object records walked in one eviction step in search of what should leave first.
-const WALK: u32 = 4_096;
+/// Object records walked in one eviction step in search of what should leave first. Each is compared with all advice about scopes, under
+/// the lock of whoever calls.
+const WALK: u32 = 512;
 
 /// Objects of a model, of a salt, or of both.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
