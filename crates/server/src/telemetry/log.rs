@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Zoned;
 use tracing::level_filters::LevelFilter;
@@ -12,6 +12,7 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::{Registry, reload};
 
+use super::flood::Flood;
 use super::line::{Place, Record, Style};
 use super::writer::{LineQueue, QUEUE_BYTES_MAX};
 use crate::config::{LogConfig, LogFormat};
@@ -94,7 +95,7 @@ pub fn new_log(
     let queue = LineQueue::start(output, Box::new(move |count| drop_report(count, style)))
         .map_err(LogError::Start)?;
     let (filter, reload) = reload::Layer::new(Targets::new().with_default(level));
-    let layer = LogLayer { queue: queue.clone(), style }.with_filter(filter);
+    let layer = LogLayer { queue: queue.clone(), style, flood: Flood::default() }.with_filter(filter);
     let levels = Arc::new(Mutex::new(Levels { default: level, loggers: BTreeMap::new() }));
     Ok((Dispatch::new(Registry::default().with(layer)), LogHandle { queue, reload, levels }))
 }
@@ -115,11 +116,17 @@ fn drop_report(count: u64, style: Style) -> String {
 struct LogLayer {
     queue: LineQueue,
     style: Style,
+    flood: Flood,
 }
 
 impl<S: Subscriber> Layer<S> for LogLayer {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        self.queue.push(&Record::of(event).to_line(self.style));
+        let Some(left_out) = self.flood.pass(event.metadata(), Instant::now()) else { return };
+        let mut record = Record::of(event);
+        if left_out > 0 {
+            record.message += &format!(" ({left_out} lines like this were left out before it)");
+        }
+        self.queue.push(&record.to_line(self.style));
     }
 }
 
@@ -245,6 +252,27 @@ mod tests {
         assert_eq!(messages, ["INFO: listening port=5555", "DEBUG: shown", "ERROR: shown from elsewhere"]);
         assert_eq!(handle.logger_levels(), [(module_path!().to_owned(), LevelFilter::OFF)]);
         assert_eq!(handle.level(), LevelFilter::DEBUG);
+    }
+
+    #[test]
+    fn clients_fill_no_log_and_nobody_elses_lines_are_left_out() {
+        let kept = Kept::default();
+        let (dispatch, handle) =
+            new_log(LogFormat::Text, false, LevelFilter::INFO, Box::new(kept.clone())).unwrap();
+        tracing::dispatcher::with_default(&dispatch, || {
+            for _ in 0..20_000 {
+                tracing::info!(target: "larder_server::engine::members", "registered");
+            }
+            for _ in 0..500 {
+                tracing::info!(target: "plugin", "output");
+            }
+            tracing::info!(target: "larder_server::engine::members", "another line");
+        });
+        assert!(handle.flush(Duration::from_secs(60)));
+        let text = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
+        let count = |what: &str| text.matches(what).count();
+        assert!((200..10_000).contains(&count("registered")), "{}", count("registered"));
+        assert_eq!((count("output"), count("another line")), (500, 1));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What the server tells about itself: the log, and parts of its metrics.
 
+mod flood;
 mod histogram;
 mod line;
 mod log;
