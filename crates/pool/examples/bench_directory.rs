@@ -22,6 +22,7 @@ fn main() -> Result<(), PoolError> {
         position: 0,
         seal: Some(u64::from(sequence)),
         is_being_written: false,
+        left_at_s: None,
     };
     timed("put, first time", |slot| _ = black_box(directory.put(slot, &record(slot))));
     timed("put, again", |slot| _ = black_box(directory.put(slot, &record(slot))));

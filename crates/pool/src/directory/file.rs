@@ -85,6 +85,8 @@ pub struct Contents {
     pub records: Vec<SlotRecord>,
     /// Records that were neither empty nor whole.
     pub torn: usize,
+    /// When it was read, in seconds since the boot.
+    pub read_at_s: u64,
 }
 
 impl Directory {
@@ -215,7 +217,9 @@ impl Contents {
         if head[..8] != MAGIC || head[8..16] != stamp.to_le_bytes() || incomplete {
             return Ok(None);
         }
-        let mut contents = Self { scopes: scopes(&head), ..Self::default() };
+        let read_at_s = u64::try_from(rustix::time::clock_gettime(rustix::time::ClockId::Boottime).tv_sec);
+        let mut contents =
+            Self { scopes: scopes(&head), read_at_s: read_at_s.unwrap_or_default(), ..Self::default() };
         // What was never written is a hole, and reads as zeros up to the end: the records end with the last page of data.
         let end =
             (u64::try_from(stat.st_blocks).unwrap_or_default() * 512).next_multiple_of(BACKING_STEP_BYTES);
@@ -315,6 +319,7 @@ mod tests {
             position: 2,
             seal: Some(sequence),
             is_being_written: false,
+            left_at_s: None,
         }
     }
 

@@ -33,6 +33,9 @@ pub struct SlotRecord {
     pub seal: Option<u64>,
     /// Whether somebody may be writing there.
     pub is_being_written: bool,
+    /// When the server was found dead whose client may be writing there, in seconds since the boot; none for a client of the
+    /// server that wrote the record. Never 0.
+    pub left_at_s: Option<u64>,
 }
 
 impl SlotRecord {
@@ -47,6 +50,7 @@ impl SlotRecord {
         bytes[76..78].copy_from_slice(&self.position.to_le_bytes());
         let sealed = if self.seal.is_some() { SEALED } else { 0 };
         bytes[78] = sealed | if self.is_being_written { BEING_WRITTEN } else { 0 };
+        bytes[80..88].copy_from_slice(&self.left_at_s.unwrap_or_default().to_le_bytes());
         let check = xxh3_64(&bytes[CHECK_BYTES..]);
         bytes[..CHECK_BYTES].copy_from_slice(&check.to_le_bytes());
         bytes
@@ -67,6 +71,7 @@ impl SlotRecord {
             position: u16::from_le_bytes(bytes[76..78].try_into().expect("2 bytes")),
             seal: (bytes[78] & SEALED != 0).then(|| number(64)),
             is_being_written: bytes[78] & BEING_WRITTEN != 0,
+            left_at_s: Some(number(80)).filter(|&at| at != 0),
         })
     }
 }
@@ -86,6 +91,7 @@ mod tests {
             position: 9,
             seal: Some(u64::MAX),
             is_being_written: false,
+            left_at_s: Some(5),
         };
         let bytes = record.encode();
         assert_eq!(SlotRecord::decode(&bytes), Some(record));

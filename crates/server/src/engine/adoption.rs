@@ -101,16 +101,23 @@ impl Waiting {
 struct Taken {
     /// With their sequence numbers and chunks.
     unverified: Vec<(u64, ChunkHash, Unverified)>,
-    held: Vec<EntryRef>,
-    held_bytes: u64,
+    held: Vec<HeldMemory>,
     dropped: u64,
+}
+
+/// The two clocks of taking over: the engine's own, and that of all processes of this machine.
+#[derive(Clone, Copy, Debug)]
+struct Now {
+    ms: u64,
+    boot_s: u64,
 }
 
 impl Taken {
     /// Takes the memory of one record over, if it is of use to anybody. `scope` is its scope, if that is known and fits.
-    fn add(&mut self, cache: &mut Cache, record: &SlotRecord, scope: Option<&Arc<Scope>>, now_ms: u32) {
+    fn add(&mut self, cache: &mut Cache, record: &SlotRecord, scope: Option<&Arc<Scope>>, now: Now) {
         let &SlotRecord { sequence, offset, .. } = record;
         let (hash, position) = (ChunkHash(record.hash), usize::from(record.position));
+        let now_ms = now.ms as u32;
         match (scope, record.seal) {
             (Some(scope), Some(seal)) => {
                 let Some(entry) = cache.adopt(scope, hash, position, offset, now_ms) else {
@@ -122,13 +129,25 @@ impl Taken {
                 self.unverified.push((sequence, hash, Unverified { entry, scope, offset, seal }));
             }
             (scope, _) if record.is_being_written => {
+                // The time of its hold does not begin anew with every server that dies meanwhile.
+                let left_at_s = record.left_at_s.filter(|&at| at <= now.boot_s).unwrap_or(now.boot_s);
+                let held_ms = (now.boot_s - left_at_s).saturating_mul(1_000);
+                if held_ms >= HELD_MS {
+                    return;
+                }
+                let until_ms = now.ms + HELD_MS - held_ms;
                 let scope = scope.map(|scope| Scope::clone(scope)).or_else(|| nobodys(record.bytes));
                 // A writer that keeps nobody else from writing the same chunk.
                 let long_ago = now_ms.wrapping_sub(STAGING_FRESH_MS);
                 match scope.and_then(|scope| cache.adopt(&scope, hash, position, offset, long_ago)) {
                     Some(entry) => {
-                        self.held.push(entry);
-                        self.held_bytes += record.bytes;
+                        self.held.push(HeldMemory {
+                            entry,
+                            offset,
+                            bytes: record.bytes,
+                            left_at_s,
+                            until_ms,
+                        });
                     }
                     None => self.dropped += 1,
                 }
@@ -153,11 +172,19 @@ fn nobodys(bytes: u64) -> Option<Scope> {
 }
 
 /// Memory that nobody may use for a while.
-#[derive(Debug, Default)]
-pub(super) struct Held {
-    entries: Vec<EntryRef>,
+#[derive(Debug)]
+struct HeldMemory {
+    entry: EntryRef,
+    offset: u64,
+    bytes: u64,
+    /// When the server was found dead whose client may be writing there, in seconds since the boot.
+    left_at_s: u64,
     until_ms: u64,
 }
+
+/// All of it.
+#[derive(Debug, Default)]
+pub(super) struct Held(Vec<HeldMemory>);
 
 impl Engine {
     /// Writes the object table down in `directory` from now on, and takes over what `contents` says is in the pool. To be called before
@@ -203,14 +230,17 @@ impl Engine {
         let align = self.config.align_bytes;
         state.cache.grow(end.next_multiple_of(align).min(pool_bytes / align * align));
         records.sort_unstable_by_key(|record| record.offset);
-        let now_ms = self.now_ms();
+        let now = Now { ms: self.now_ms(), boot_s: contents.read_at_s };
         for record in &records {
             let scope = scopes.get(&record.scope).filter(|scope| scope.layout.bytes() == record.bytes);
-            taken.add(&mut state.cache, record, scope, now_ms as u32);
+            taken.add(&mut state.cache, record, scope, now);
         }
         taken.unverified.sort_unstable_by_key(|(sequence, ..)| *sequence);
-        self.adoption.held_bytes.store(taken.held_bytes, Ordering::Relaxed);
-        state.held = Held { entries: taken.held, until_ms: now_ms + HELD_MS };
+        if let Some(slots) = &mut state.slots {
+            taken.held.iter().for_each(|held| slots.note_left(held.offset, held.left_at_s));
+        }
+        state.held = Held(taken.held);
+        self.adoption.held_bytes.store(state.held.bytes(), Ordering::Relaxed);
         self.wake_sweep.notify_one();
         self.adoption.begin(taken.unverified, taken.dropped);
     }
@@ -310,19 +340,24 @@ impl Engine {
 
     /// Frees memory that was held for writers of the dead server.
     pub(super) fn sweep_held(&self, state: &mut State, now_ms: u64) {
-        if now_ms < state.held.until_ms {
-            return;
+        let over: Vec<HeldMemory> = state.held.0.extract_if(.., |held| held.until_ms <= now_ms).collect();
+        for held in over {
+            if let Some(slots) = &mut state.slots {
+                slots.forget_left(held.offset);
+            }
+            state.cache.abort(held.entry);
         }
-        for entry in std::mem::take(&mut state.held.entries) {
-            state.cache.abort(entry);
-        }
-        self.adoption.held_bytes.store(0, Ordering::Relaxed);
+        self.adoption.held_bytes.store(state.held.bytes(), Ordering::Relaxed);
     }
 }
 
 impl Held {
     pub(super) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.0.is_empty()
+    }
+
+    fn bytes(&self) -> u64 {
+        self.0.iter().map(|held| held.bytes).sum()
     }
 }
 

@@ -49,6 +49,7 @@ pub use key::{OwnedKey, PromptKey};
 pub use leases::{LeaseHolder, LeaseOwner, LeaseTotals};
 pub use members::Geometry;
 pub use seal::ChecksumMode;
+pub use slots::records_max;
 pub use status::{EngineStatus, InstanceStatus, SetAsideStatus};
 pub use stores::{Backlog, StoreLane, StoreWork};
 pub use tier::{Arrival, LoadSlot, PrefetchWork};

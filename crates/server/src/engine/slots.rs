@@ -16,6 +16,13 @@ use serde::{Deserialize, Serialize};
 /// somebody may be writing.
 const UNWRITTEN: u32 = u32::MAX;
 
+/// Most records that the object table of a pool ever has: one more than objects fit, since the record of a new object is there before the
+/// one that makes room for it is gone.
+#[must_use]
+pub fn records_max(pool_bytes: u64, align_bytes: u64) -> u64 {
+    pool_bytes / align_bytes + 1
+}
+
 /// Follows the object table.
 #[derive(Debug)]
 pub(super) struct SlotKeeper {
@@ -25,6 +32,8 @@ pub(super) struct SlotKeeper {
     free_numbers: Vec<u32>,
     /// The scope of each record that is written down.
     scopes: Vec<Option<Arc<Scope>>>,
+    /// Memory that clients of a dead server may be writing, by offset: when that server was found dead, in seconds since the boot.
+    left_at_s: HashMap<u64, u64>,
     /// Memory that somebody may be writing and that could not be written down.
     unwritten_writers: HashSet<u32>,
     /// Records that could not be written down.
@@ -46,6 +55,7 @@ impl SlotKeeper {
             numbers: HashMap::new(),
             free_numbers: (0..SCOPES_MAX).rev().collect(),
             scopes: Vec::new(),
+            left_at_s: HashMap::new(),
             unwritten_writers: HashSet::new(),
             unwritten: 0,
         }
@@ -54,6 +64,16 @@ impl SlotKeeper {
     /// The directory.
     pub(super) fn directory(&mut self) -> &mut Directory {
         &mut self.directory
+    }
+
+    /// Notes that the memory at `offset` is held for a client of a server that was found dead at `left_at_s`.
+    pub(super) fn note_left(&mut self, offset: u64, left_at_s: u64) {
+        self.left_at_s.insert(offset, left_at_s);
+    }
+
+    /// Takes back [`Self::note_left`].
+    pub(super) fn forget_left(&mut self, offset: u64) {
+        self.left_at_s.remove(&offset);
     }
 
     /// Writes down what changed in the table.
@@ -81,6 +101,7 @@ impl SlotKeeper {
             position: slot.position,
             seal: slot.seal,
             is_being_written: slot.is_being_written,
+            left_at_s: self.left_at_s.get(&slot.offset).copied(),
         };
         let is_of_use = scope != UNWRITTEN || slot.is_being_written;
         let is_written = is_of_use && self.directory.put(id, &record);

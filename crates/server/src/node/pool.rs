@@ -11,7 +11,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::error::StartError;
 use crate::config::{ServerConfig, SharedMemory};
 use crate::controllers::{self, Preparation};
-use crate::engine::Engine;
+use crate::engine::{Engine, records_max};
 
 /// The pool, and what it is to be remembered by after this process.
 pub(super) struct Pool {
@@ -87,7 +87,7 @@ fn open_lasting(config: &ServerConfig, options: SegmentOptions) -> Result<Pool, 
     if contents.is_none() {
         tracing::info!("warm restart: starting cold, no pool of this configuration was left behind");
     }
-    let records_max = config.l1.size_bytes / config.l1.align_bytes;
+    let records_max = records_max(config.l1.size_bytes, config.l1.align_bytes);
     let directory = Directory::create(&segment, DirectoryOptions { stamp, records_max })?;
     Ok(Pool { segment, memory: Some(Memory { directory, contents: contents.unwrap_or_default() }) })
 }

@@ -9,6 +9,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::engine::adoption::HELD_MS;
+use crate::engine::slots::records_max;
 
 const OPTIONS: DirectoryOptions = DirectoryOptions { stamp: 1, records_max: 1_000 };
 
@@ -30,10 +31,17 @@ impl Name {
     }
 
     fn server_with(&self, pages: u64, options: DirectoryOptions) -> Engine {
+        self.server_later(pages, options, 0)
+    }
+
+    /// As if the machine's clock had gone on by so many seconds.
+    fn server_later(&self, pages: u64, options: DirectoryOptions, seconds: u64) -> Engine {
         let (segment, contents) = Segment::adopt_or_create(self.options(pages), OPTIONS.stamp).unwrap();
         let directory = Directory::create(&segment, options).unwrap();
         let engine = Engine::new(config(), Arc::new(segment), Box::new(Lru::new()));
-        engine.remember(directory, contents.unwrap_or_default()).unwrap();
+        let mut contents = contents.unwrap_or_default();
+        contents.read_at_s += seconds;
+        engine.remember(directory, contents).unwrap();
         engine.grow(pages * PAGE);
         engine.stop_growing();
         engine.connected(1);
@@ -189,6 +197,45 @@ fn what_was_being_written_stays_out_of_use_for_a_while() {
     assert_eq!(used_bytes(&second), PAGE);
     store(&second, 2, 2);
     assert_eq!(hits(&second, 2, 2), 2);
+}
+
+/// Servers that die one after the other would else keep more and more of the pool out of use.
+#[test]
+fn what_is_held_for_a_writer_is_held_no_longer_because_the_next_server_dies_too() {
+    let name = Name::new("held-twice");
+    let first = name.server(8);
+    first.prepare_store(&key("writing", &prompt(1, 2), Some(0)), WORKER, 1).unwrap();
+    kill(first);
+    let second = name.server(8);
+    second.prepare_store(&key("writing", &prompt(2, 1), Some(0)), WORKER, 1).unwrap();
+    kill(second);
+    let mut third = name.server_later(8, OPTIONS, HELD_MS / 1_000 - 100);
+    assert_eq!(used_bytes(&third), 3 * PAGE);
+    third.age_by(Duration::from_secs(101));
+    third.sweep();
+    assert_eq!(used_bytes(&third), PAGE, "what clients of the second one write began to be held just now");
+    kill(third);
+    let fourth = name.server_later(8, OPTIONS, 2 * HELD_MS / 1_000);
+    assert_eq!(used_bytes(&fourth), 0);
+}
+
+/// Each of the smallest objects, and a writer on top of them for whom one makes room.
+#[test]
+fn a_full_pool_of_the_smallest_objects_is_found_again() {
+    let name = Name::new("full");
+    let options = DirectoryOptions { records_max: records_max(4 * PAGE, PAGE), ..OPTIONS };
+    let first = name.server_with(4, options);
+    for seed in 1..5 {
+        store(&first, seed, 1);
+    }
+    seal_all(&first);
+    let plan = first.prepare_store(&key("writing", &prompt(9, 1), Some(0)), WORKER, 1).unwrap();
+    assert_eq!(plan.slots.len(), 1);
+    kill(first);
+    let second = name.server_with(4, options);
+    second.verify_adopted();
+    assert_eq!((1..5).map(|seed| hits(&second, seed, 1)).sum::<usize>(), 3);
+    assert_eq!(second.adoption_status().held_bytes, PAGE);
 }
 
 #[test]
