@@ -23,6 +23,8 @@ use crate::text::escaped;
 const READ_BYTES: usize = 4 * 1024;
 /// Bytes taken from one pipe before everything else gets a turn, unless its time is over earlier.
 const TURN_BYTES: usize = 256 * 1024;
+/// Bytes at the beginning of a line in which an awaited text is searched for: a search costs as much as both lengths multiplied.
+const SEARCHED_MAX_BYTES: usize = 4 * 1024;
 /// How long suppressed lines go unmentioned.
 const SUPPRESSED_NOTICE_AFTER: Duration = Duration::from_secs(1);
 
@@ -172,7 +174,9 @@ impl Awaited {
     fn matches(&self, line: &[u8]) -> bool {
         match self {
             Self::Any => true,
-            Self::Containing(text) => glob(format!("*{text}*").as_bytes(), line),
+            Self::Containing(text) => {
+                glob(format!("*{text}*").as_bytes(), &line[..line.len().min(SEARCHED_MAX_BYTES)])
+            }
         }
     }
 }

@@ -18,6 +18,8 @@ use crate::severity::Severity;
 
 /// Longest time of any kind, in seconds: ten years.
 const TIME_MAX_S: u64 = 10 * 365 * 24 * 3600;
+/// Bytes of the text that lines are searched for, on the thread that supervises.
+const READY_LOG_MAX_BYTES: usize = 256;
 
 /// The manifest as written. Times carry their unit in the name.
 #[derive(Debug, Default, Deserialize)]
@@ -183,6 +185,9 @@ impl Keys {
         }
         if self.start_limit_burst == Some(0) {
             return Err(("start_limit_burst", "is zero, so it would never start", "use 1 or more"));
+        }
+        if self.ready_log.as_ref().is_some_and(|text| text.len() > READY_LOG_MAX_BYTES) {
+            return Err(("ready_log", "is longer than 256 bytes", "a part of the line is enough"));
         }
         if self.line_max_bytes.is_some_and(|bytes| !(64..=1 << 20).contains(&bytes)) {
             return Err(("line_max_bytes", "is out of range", "use 64 to 1048576"));

@@ -80,6 +80,8 @@ fn mistakes_are_shown_with_line_and_remedy() {
     let error = mistake("after = []\n\nready = \"log\"\n");
     assert_eq!((error.line, error.hint.as_deref()), (3, Some("set `ready_log = \"listening\"`")));
     assert_eq!(mistake("x = ").line, 1);
+    let error = mistake(&format!("ready_log = \"{}\"\nready = \"log\"\n", "x".repeat(300)));
+    assert_eq!((error.line, error.hint.as_deref()), (1, Some("a part of the line is enough")));
 }
 
 #[test]

@@ -93,3 +93,11 @@ async fn suppression_is_mentioned_when_the_plugin_falls_silent() {
     rig.output.turn(&mut rig.log).await;
     assert_eq!(rig.log.mentioned, 2);
 }
+
+#[test]
+fn an_awaited_text_is_searched_for_where_that_is_cheap() {
+    let awaited = Awaited::Containing("up".to_owned());
+    let line = |before: usize| [vec![b'x'; before], b"up".to_vec()].concat();
+    assert!(awaited.matches(&line(SEARCHED_MAX_BYTES - 2)));
+    assert!(!awaited.matches(&line(1 << 20)));
+}
