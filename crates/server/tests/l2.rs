@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use larder_core::eviction::Lru;
-use larder_core::hash::{ChunkHasher, HashAlgorithm};
+use larder_core::hash::{ChunkHasher, HashAlgorithm, Sample};
 use larder_core::key::TokenRange;
 use larder_pool::{Segment, SegmentOptions};
 use larder_server::controllers::Tasks;
@@ -69,6 +69,7 @@ fn new_engine(pages: u64, checksum: ChecksumMode, dtype: &str) -> Arc<Engine> {
         },
         kv_event_log_size: 0,
         incarnation_ns: 1,
+        sample: Sample::default(),
     };
     let pool = Arc::new(Segment::create(options).unwrap());
     let engine = Arc::new(Engine::new(config, pool, Box::new(Lru::new())));

@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::table::Cache;
-use crate::hash::ChunkHash;
+use crate::eviction::Removal;
+use crate::hash::{ChunkHash, Sample};
 use crate::key::Scope;
 
 /// Most removals remembered for [`Cache::take_removed`]; later ones are counted as lost.
@@ -17,6 +18,8 @@ pub struct Removed {
     pub scope: Arc<Scope>,
     /// Its chunk.
     pub hash: ChunkHash,
+    /// Whether it had to make room, in contrast to what was cleared, dropped or found to be wrong.
+    pub evicted: bool,
 }
 
 /// Removals nobody has taken yet, oldest first.
@@ -25,15 +28,22 @@ pub(super) struct Removals {
     record: bool,
     removed: VecDeque<Removed>,
     lost: u64,
+    /// Chunks whose removal is remembered for [`Cache::take_followed`].
+    sample: Sample,
+    followed: Vec<Removed>,
 }
 
 impl Removals {
-    pub(super) fn note(&mut self, scope: &Arc<Scope>, hash: ChunkHash) {
+    pub(super) fn note(&mut self, scope: &Arc<Scope>, hash: ChunkHash, removal: Removal) {
+        let removed = || Removed { scope: Arc::clone(scope), hash, evicted: removal == Removal::Evicted };
+        if self.sample.takes(&hash) && self.followed.len() < REMOVALS_MAX {
+            self.followed.push(removed());
+        }
         if !self.record {
             return;
         }
         if self.removed.len() < REMOVALS_MAX {
-            self.removed.push_back(Removed { scope: Arc::clone(scope), hash });
+            self.removed.push_back(removed());
         } else {
             self.lost += 1;
         }
@@ -49,6 +59,16 @@ impl Cache {
     /// Takes the objects that left the index since the last call, oldest first, and how many were not remembered.
     pub fn take_removed(&mut self) -> (VecDeque<Removed>, u64) {
         (std::mem::take(&mut self.removals.removed), std::mem::take(&mut self.removals.lost))
+    }
+
+    /// Remembers removals of a share of all chunks for [`Self::take_followed`]; at first of none.
+    pub fn follow(&mut self, sample: Sample) {
+        self.removals.sample = sample;
+    }
+
+    /// Takes the removals of the followed share since the last call, oldest first; of very many the latest are missing.
+    pub fn take_followed(&mut self) -> Vec<Removed> {
+        std::mem::take(&mut self.removals.followed)
     }
 
     /// Whether [`Self::take_removed`] has something to give.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 
 use hashbrown::HashTable;
 
@@ -309,6 +310,12 @@ impl Cache {
         self.entries.get(entry).map(|found| &**self.scopes.get(found.scope))
     }
 
+    /// The same, shared.
+    #[must_use]
+    pub fn shared_scope(&self, entry: EntryRef) -> Option<Arc<Scope>> {
+        self.entries.get(entry).map(|found| Arc::clone(self.scopes.get(found.scope)))
+    }
+
     /// Removes resident objects without leases, and with `force` also those under lease or being written, whose
     /// memory is then kept until the last reader or the writer lets go. Walks at most `step` records from
     /// `from` and returns where to go on.
@@ -404,7 +411,7 @@ impl Cache {
             found.remove();
         }
         self.policy.remove(id, removal);
-        self.removals.note(self.scopes.get(scope), hash);
+        self.removals.note(self.scopes.get(scope), hash, removal);
     }
 
     /// Takes a leased resident object out of the index; the last reader frees its memory.

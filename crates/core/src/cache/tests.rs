@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::eviction::{self, Lru};
-use crate::hash::ChunkHash;
+use crate::hash::{ChunkHash, Sample};
 use crate::key::{Scope, kv_rank};
 use crate::layout::{Dtype, EngineGeometry, ObjectLayout};
 
@@ -236,6 +236,18 @@ fn a_windowed_group_is_leased_as_far_as_its_attention_looks() {
     let first = cache.find(&windowed, &hashes[0]).unwrap();
     assert!(cache.remove_unleased(first));
     assert_eq!(cache.lookup(&rows, &hashes, 0).hit_chunks, 4, "nobody looks at the first one any more");
+}
+
+#[test]
+fn of_a_sample_every_removal_is_remembered_and_whether_it_made_room() {
+    let (mut cache, scope, hashes) = (cache(4), scope("", 1), prompt(1, 3));
+    store(&mut cache, &scope, &hashes);
+    assert_eq!((cache.evict(1), cache.take_followed()), (1, Vec::new()), "nobody asked");
+    cache.follow(Sample::of(1.0));
+    assert_eq!((cache.evict(1), cache.clear_step(false, 0, u32::MAX)), (1, None));
+    let followed: Vec<_> = cache.take_followed().into_iter().map(|gone| (gone.hash, gone.evicted)).collect();
+    assert_eq!(followed, [(hashes[1], true), (hashes[0], false)]);
+    assert!(cache.take_followed().is_empty() && !cache.has_removed());
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! begins with `larder_`.
 
 use super::l2;
+use super::lifetimes;
 use super::plugins::{PluginSample, write_metrics};
 use super::process;
 use super::routes::Admin;
@@ -22,6 +23,7 @@ pub(super) fn scrape(admin: &Admin, plugins: &PluginSample) -> String {
     let counters = admin.engine.counters();
     l1(&mut scrape, admin, &status);
     lookups(&mut scrape, counters);
+    lifetimes::metrics(&mut scrape, admin.engine.lifetimes().as_ref(), L1);
     events(&mut scrape, &status);
     l2::metrics(&mut scrape, admin);
     larder(&mut scrape, &status, counters);

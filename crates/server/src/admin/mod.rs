@@ -11,6 +11,7 @@ mod events;
 mod hangup;
 mod l2;
 mod l2_flow;
+mod lifetimes;
 mod metrics;
 mod plugins;
 mod process;

@@ -24,6 +24,7 @@ use crate::engine::Engine;
 use crate::quotas::QuotaTable;
 use crate::rpc::RpcStats;
 use larder_core::hash::ChunkHasher;
+use larder_zmtp::Endpoint;
 
 /// The peer's release whose interface this server has.
 const PEER_VERSION: &str = "0.5.6";
@@ -46,6 +47,8 @@ pub struct Admin {
     pub effects: Effects,
     /// The connections of this API.
     pub http: Arc<HttpStats>,
+    /// Where engines are served.
+    pub endpoints: Arc<[Endpoint]>,
     /// The RPC front's counters.
     pub rpc: Arc<RpcStats>,
     /// Background work.
@@ -104,12 +107,12 @@ async fn version(State(admin): State<Admin>) -> Json<String> {
 }
 
 /// Why engines are not served as they should be: something critical does not run, or the thread that serves them is stuck.
-async fn trouble(admin: &Admin) -> Option<String> {
-    let missing = admin.tasks.missing();
+async fn trouble(tasks: &Tasks, rpc: &RpcStats) -> Option<String> {
+    let missing = tasks.missing();
     if !missing.is_empty() {
         return Some(format!("not running: {}", missing.join(", ")));
     }
-    match admin.rpc.round_trip(ROUND_TRIP_MAX).await {
+    match rpc.round_trip(ROUND_TRIP_MAX).await {
         Some(_) => None,
         None => Some(format!("the RPC thread did not answer within {ROUND_TRIP_MAX:?}")),
     }
@@ -117,7 +120,7 @@ async fn trouble(admin: &Admin) -> Option<String> {
 
 /// Healthy means that engines are served, not merely that this answers.
 async fn healthcheck(State(admin): State<Admin>) -> Response {
-    match trouble(&admin).await {
+    match trouble(&admin.tasks, &admin.rpc).await {
         None => Json(json!({ "status": "healthy" })).into_response(),
         Some(reason) => {
             (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "status": "unhealthy", "reason": reason })))
@@ -127,7 +130,7 @@ async fn healthcheck(State(admin): State<Admin>) -> Response {
 }
 
 async fn readyz(State(admin): State<Admin>) -> Response {
-    match trouble(&admin).await {
+    match trouble(&admin.tasks, &admin.rpc).await {
         None => "ok".into_response(),
         Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, reason).into_response(),
     }
@@ -169,4 +172,54 @@ async fn tasks(State(admin): State<Admin>, Query(filter): Query<TaskFilter>) -> 
         "summary": { "total_count": tasks.len(), "running_count": running, "active_count": running },
         "threads": threads,
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use larder_zmtp::Limits;
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    /// Only a failing test waits so long.
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    #[tokio::test]
+    async fn a_server_whose_rpc_thread_is_stuck_is_not_ready() {
+        let stats = Arc::new(RpcStats::default());
+        let served = Arc::clone(&stats);
+        let (attached, is_attached) = mpsc::channel();
+        let (release, released) = mpsc::channel::<()>();
+        let (end, ended) = oneshot::channel::<()>();
+        let rpc_thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let endpoint = format!("ipc://@larder-stuck-{}", std::process::id()).parse().unwrap();
+                let router = larder_zmtp::Router::bind(&[endpoint], Limits::default()).unwrap();
+                served.attach(tokio::runtime::Handle::current(), router.handle());
+                attached.send(()).unwrap();
+                // Nothing else runs on this thread meanwhile.
+                _ = released.recv_timeout(PATIENCE);
+                _ = ended.await;
+            });
+        });
+        is_attached.recv_timeout(PATIENCE).unwrap();
+        let tasks = Tasks::default();
+        let reason = trouble(&tasks, &stats).await.unwrap();
+        assert!(reason.contains("the RPC thread did not answer within"), "{reason}");
+        assert_eq!(stats.late_round_trips(), 1);
+
+        release.send(()).unwrap();
+        for _ in 0..PATIENCE.as_secs() {
+            if trouble(&tasks, &stats).await.is_none() {
+                break;
+            }
+        }
+        assert_eq!(trouble(&tasks, &stats).await, None);
+        end.send(()).unwrap();
+        rpc_thread.join().unwrap();
+    }
 }

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use larder_core::cache::{Cache, CacheConfig};
 use larder_core::eviction::Policy;
-use larder_core::hash::HashAlgorithm;
+use larder_core::hash::{HashAlgorithm, Sample};
 use larder_core::kv_events::KvEventLog;
 use larder_pool::Segment;
 use tokio::sync::Notify;
@@ -62,6 +62,8 @@ pub struct EngineConfig {
     pub kv_event_log_size: usize,
     /// Identifies this run of the server to KV event subscribers, in nanoseconds since 1970.
     pub incarnation_ns: u64,
+    /// Chunks whose life is followed for histograms.
+    pub sample: Sample,
 }
 
 /// The cache server behind its protocols. See the [module](super).
@@ -106,6 +108,7 @@ pub(super) struct State {
     pub(super) warm: super::warm::WarmPrefetches,
     pub(super) slots: Option<super::slots::SlotKeeper>,
     pub(super) held: super::adoption::Held,
+    pub(super) lifetimes: super::lifetimes::Lifetimes,
 }
 
 impl State {
@@ -152,8 +155,10 @@ impl Engine {
             staging_fresh_ms: STAGING_FRESH_MS
                 .min(u32::try_from(config.limits.write_ttl_ms).unwrap_or(u32::MAX)),
         };
+        let mut cache = Cache::new(cache, policy);
+        cache.follow(config.sample);
         let state = State {
-            cache: Cache::new(cache, policy),
+            cache,
             limits: config.limits.clone(),
             sessions: Sessions::default(),
             instances: Instances::default(),
@@ -166,6 +171,7 @@ impl Engine {
             warm: super::warm::WarmPrefetches::default(),
             slots: None,
             held: super::adoption::Held::default(),
+            lifetimes: super::lifetimes::Lifetimes::new(config.sample),
         };
         Self {
             config,

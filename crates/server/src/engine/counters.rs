@@ -5,10 +5,15 @@ use std::sync::{Mutex, PoisonError};
 
 use hashbrown::HashMap;
 
+use super::core::ConnectionId;
+
 /// Most pairs of model and salt that are counted apart; clients choose both, and a scrape must stay small.
 pub(super) const LOOKUP_LABELS_MAX: usize = 256;
 
-/// Name that stands for every salt beyond [`LOOKUP_LABELS_MAX`].
+/// Most of them that one connection may bring up, so that nobody who invents names takes those of others.
+pub(super) const LABELS_PER_CONNECTION_MAX: usize = 32;
+
+/// Name that stands for every model and salt beyond these limits.
 const OTHER: &str = "_other";
 
 /// A counter that only rises.
@@ -104,25 +109,95 @@ pub struct Counters {
     pub l2_refused_lookups: Counter,
     /// What became of objects whose bytes were looked at.
     pub checksum: super::verify::ChecksumCounters,
-    lookups: Mutex<HashMap<LookupLabels, LookupCounts>>,
+    lookups: Mutex<LookupTable>,
+}
+
+/// Lookup counts by labels, at most [`LOOKUP_LABELS_MAX`] of them and one.
+#[derive(Debug, Default)]
+struct LookupTable {
+    counts: HashMap<LookupLabels, LookupCounts>,
+    /// How many labels each connection has brought up; as many entries as labels at most.
+    brought: HashMap<ConnectionId, usize>,
+}
+
+impl LookupTable {
+    /// Whether a connection may bring up labels that are not there yet; it is counted.
+    fn admits(&mut self, connection: ConnectionId) -> bool {
+        let brought = self.brought.get(&connection).copied().unwrap_or(0);
+        let admits = brought < LABELS_PER_CONNECTION_MAX
+            && self.brought.values().sum::<usize>() < LOOKUP_LABELS_MAX;
+        if admits {
+            self.brought.insert(connection, brought + 1);
+        }
+        admits
+    }
 }
 
 impl Counters {
-    /// Changes the lookup counts of a model and salt.
-    pub(super) fn lookup(&self, model_name: &str, cache_salt: &str, change: impl FnOnce(&mut LookupCounts)) {
-        let mut lookups = self.lookups.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Changes the lookup counts of a model and salt that a connection asks for; without one, of what was asked for before.
+    pub(super) fn lookup(
+        &self,
+        model_name: &str,
+        cache_salt: &str,
+        connection: Option<ConnectionId>,
+        change: impl FnOnce(&mut LookupCounts),
+    ) {
+        let mut table = self.lookups.lock().unwrap_or_else(PoisonError::into_inner);
         let mut labels = LookupLabels { model_name: model_name.into(), cache_salt: cache_salt.into() };
-        if lookups.len() >= LOOKUP_LABELS_MAX && !lookups.contains_key(&labels) {
+        if !table.counts.contains_key(&labels) && !connection.is_some_and(|asking| table.admits(asking)) {
             labels = LookupLabels { model_name: OTHER.into(), cache_salt: OTHER.into() };
         }
-        change(lookups.entry(labels).or_default());
+        change(table.counts.entry(labels).or_default());
     }
 
     /// Lookup counts by model and salt, sorted.
     pub fn lookups(&self) -> Vec<(LookupLabels, LookupCounts)> {
-        let lookups = self.lookups.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut counts: Vec<_> = lookups.iter().map(|(labels, counts)| (labels.clone(), *counts)).collect();
+        let table = self.lookups.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts: Vec<_> =
+            table.counts.iter().map(|(labels, counts)| (labels.clone(), *counts)).collect();
         counts.sort_by(|(left, _), (right, _)| left.cmp(right));
         counts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Looks up names of its own over each connection, and returns how many are counted apart.
+    fn brought(counters: &Counters, connections: std::ops::Range<u64>, names: usize) -> usize {
+        for connection in connections {
+            for name in 0..names {
+                counters.lookup(&format!("{connection}-{name}"), "", Some(connection), |counts| {
+                    counts.lookups += 1
+                });
+            }
+        }
+        counters.lookups().iter().filter(|(labels, _)| &*labels.model_name != OTHER).count()
+    }
+
+    #[test]
+    fn one_connection_brings_up_a_few_labels_and_all_of_them_a_bounded_number() {
+        let counters = Counters::default();
+        assert_eq!(brought(&counters, 0..1, 100), LABELS_PER_CONNECTION_MAX);
+        counters.lookup("honest", "", Some(7), |counts| counts.lookups += 1);
+        assert!(counters.lookups().iter().any(|(labels, _)| &*labels.model_name == "honest"));
+        assert_eq!(brought(&counters, 100..200, 100), LOOKUP_LABELS_MAX);
+        let all: u64 = counters.lookups().iter().map(|(_, counts)| counts.lookups).sum();
+        assert_eq!(all, 100 + 1 + 10_000, "what has no label of its own is counted with the rest");
+    }
+
+    #[test]
+    fn what_a_tier_adds_belongs_to_names_that_were_asked_for() {
+        let counters = Counters::default();
+        counters.lookup("m", "", Some(1), |counts| counts.hit_tokens += 1);
+        counters.lookup("m", "", None, |counts| counts.hit_tokens += 2);
+        counters.lookup("unasked", "", None, |counts| counts.hit_tokens += 4);
+        let hits: Vec<_> = counters
+            .lookups()
+            .into_iter()
+            .map(|(labels, counts)| (labels.model_name, counts.hit_tokens))
+            .collect();
+        assert_eq!(hits, [(OTHER.into(), 4), ("m".into(), 3)]);
     }
 }

@@ -85,8 +85,9 @@ impl Engine {
         }
     }
 
-    /// Moves what left the index to the event log, one record per model.
+    /// Tells what left the index: to the event log, one record per model, and to whoever follows the life of chunks.
     pub(super) fn record_removals(&self, state: &mut State) {
+        self.follow_removals(state);
         if !state.cache.has_removed() {
             return;
         }

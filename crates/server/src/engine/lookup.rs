@@ -27,7 +27,8 @@ impl Engine {
         let hashes = key.lookup_hashes(self.config.chunk_size);
         let engines = self.candidates(key, connection, now_ms);
         if engines.is_empty() {
-            self.counters.lookup(key.model_name, key.cache_salt, |counts| counts.no_layout += 1);
+            self.counters
+                .lookup(key.model_name, key.cache_salt, Some(connection), |counts| counts.no_layout += 1);
             self.close_session(key, connection);
             return Ok(());
         }
@@ -35,7 +36,8 @@ impl Engine {
             return Err(EngineError::Readers(key.readers));
         }
         if hashes.is_empty() {
-            self.counters.lookup(key.model_name, key.cache_salt, |counts| counts.no_chunk += 1);
+            self.counters
+                .lookup(key.model_name, key.cache_salt, Some(connection), |counts| counts.no_chunk += 1);
             self.close_session(key, connection);
             return Ok(());
         }
@@ -81,7 +83,7 @@ impl Engine {
             leases: answer.leases,
             hashes: Arc::clone(&key.hashes),
         };
-        self.counters.lookup(key.model_name, key.cache_salt, |counts| {
+        self.counters.lookup(key.model_name, key.cache_salt, Some(connection), |counts| {
             counts.lookups += 1;
             counts.requested_tokens += hashes.len() as u64 * u64::from(self.config.chunk_size);
             counts.hit_tokens += answer.hit_chunks as u64 * u64::from(self.config.chunk_size);

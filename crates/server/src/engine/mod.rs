@@ -19,6 +19,7 @@ mod inventory;
 mod key;
 mod layouts;
 mod leases;
+mod lifetimes;
 mod lookup;
 mod members;
 mod pending;
@@ -37,7 +38,7 @@ mod verify;
 mod warm;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use self::core::{ConnectionId, Engine, EngineConfig, Limits};
 pub use adoption::AdoptionStatus;
@@ -47,6 +48,7 @@ pub use hints::{HINT_CHUNKS_MAX, HINT_TTL_MAX, Hint, Taken};
 pub use inventory::{ObjectPage, RemovalCount};
 pub use key::{OwnedKey, PromptKey};
 pub use leases::{LeaseHolder, LeaseOwner, LeaseTotals};
+pub use lifetimes::{LifetimeHistograms, Reuse};
 pub use members::Geometry;
 pub use seal::ChecksumMode;
 pub use slots::records_max;

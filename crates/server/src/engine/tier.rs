@@ -12,6 +12,7 @@ use larder_core::cache::{Commit, EntryRef, Row};
 use larder_core::hash::ChunkHash;
 
 use super::core::{Engine, State};
+use super::lifetimes::Touch;
 use crate::events::Event;
 
 /// Most lookups that wait for the second tier; further ones are answered from memory alone.
@@ -202,6 +203,7 @@ impl Engine {
                 None => self.queue_seals(state, bytes, &[entry]),
             }
         }
+        self.follow(state, &committed, Touch::Loaded);
         self.record_arrivals(state, work, &committed);
         self.counters.l2_loaded_chunks.add(committed.len() as u64);
         committed.len()
@@ -214,7 +216,7 @@ impl Engine {
             let gained = answer.hit_chunks.saturating_sub(work.from) as u64;
             self.counters.l2_hit_chunks.add(gained);
             let scope = &work.rows[0].scope;
-            self.counters.lookup(&scope.model_name, &scope.cache_salt, |counts| {
+            self.counters.lookup(&scope.model_name, &scope.cache_salt, None, |counts| {
                 let tokens = gained * u64::from(self.config.chunk_size);
                 counts.hit_tokens += tokens;
                 counts.hit_l2_tokens += tokens;

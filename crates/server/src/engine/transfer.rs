@@ -13,6 +13,7 @@ use super::core::{ConnectionId, Engine, State};
 use super::error::EngineError;
 use super::instances::Instance;
 use super::key::PromptKey;
+use super::lifetimes::Touch;
 use super::pending::{PENDING_PER_INSTANCE_MAX, PendingRetrieve, PendingStore, TransferKey};
 use super::set_aside::RESERVED_SHARE;
 use crate::events::Event;
@@ -242,6 +243,10 @@ impl Engine {
         let instance = registered(&mut state, instance_id)?;
         let Some(entries) = instance.pending.take_retrieve(&transfer.key, |_| true) else { return Ok(()) };
         self.counters.read_chunks.add(entries.len() as u64);
+        self.follow(&mut state, &entries, Touch::Read);
+        if transfer.rank == 0 {
+            self.follow_uses(&mut state, key.cache_salt, &entries, Touch::Read);
+        }
         self.bus.publish(|| Event::Retrieve {
             model_name: key.model_name,
             request_id: key.request_id,
@@ -361,6 +366,10 @@ impl Engine {
         });
         let fresh = entries.iter().zip(&commits).filter(|&(_, &commit)| commit == Commit::Stored);
         let fresh: Vec<EntryRef> = fresh.map(|(&entry, _)| entry).collect();
+        self.follow(state, &fresh, Touch::Stored);
+        if transfer.rank == 0 {
+            self.follow_uses(state, key.cache_salt, &fresh, Touch::Stored);
+        }
         self.queue_seals(state, scope.layout.bytes(), &fresh);
         self.queue_stores(state, scope, &key.hashes, *end, &fresh);
         if let Some(tokens) = tokens.filter(|_| stored > 0 && transfer.rank == 0) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use larder_core::hash::{ChunkHasher, HashAlgorithm};
+use larder_core::hash::{ChunkHasher, HashAlgorithm, Sample};
 use larder_pool::Segment;
 use larder_supervise::{Supervisor, SupervisorConfig};
 use larder_zmtp::Endpoint;
@@ -163,6 +163,7 @@ impl Node {
             resolved: Arc::new(resolved.clone()),
             effects: Effects { engine: Arc::clone(&self.engine), tier: Arc::clone(&self.tier), log },
             http: Arc::default(),
+            endpoints: self.endpoints.as_slice().into(),
             rpc,
             tasks: self.tasks.clone(),
             preparation: Arc::clone(&self.preparation),
@@ -257,6 +258,11 @@ fn engine_config(config: &ServerConfig, hash_algorithm: HashAlgorithm) -> Engine
         limits: limits(config),
         kv_event_log_size: config.mp.kv_event_log_size,
         incarnation_ns: u64::try_from(since_1970.as_nanos()).unwrap_or(u64::MAX),
+        sample: Sample::of(if config.observability.enabled && config.observability.metrics_enabled {
+            config.observability.metrics_sample_rate
+        } else {
+            0.0
+        }),
     }
 }
 

@@ -6,9 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use larder_core::eviction::Lru;
 use larder_core::hash::{ChunkHasher, HashAlgorithm};
-use larder_pool::{Segment, SegmentOptions};
 use larder_wire::engine_driven::EngineContext;
 use larder_wire::reply::decode_reply;
 use larder_wire::{CacheKey, IdBuffer, Operation, Request, Response, encode_request};
@@ -20,10 +18,8 @@ use super::operations::{Operations, Outcome, patience};
 use super::prompts::NoMemo;
 use super::request::{EncodedRequest, Origin};
 use super::{Front, FrontConfig, RpcStats};
-use crate::engine::{ChecksumMode, Engine, EngineConfig, Limits as EngineLimits};
-
-const CHUNK: u32 = 16;
-const PAGE: u64 = 4096;
+use crate::engine::Engine;
+use crate::engine::tests::fixtures::{CHUNK, PAGE, bare_engine, config};
 
 /// Only a failing test waits so long.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -33,28 +29,7 @@ fn hasher() -> ChunkHasher {
 }
 
 fn engine() -> Arc<Engine> {
-    let config = EngineConfig {
-        chunk_size: CHUNK,
-        hash_algorithm: HashAlgorithm::Blake3,
-        align_bytes: PAGE,
-        checksum: ChecksumMode::Tiers,
-        limits: EngineLimits {
-            eviction_watermark: 0.8,
-            eviction_ratio: 0.2,
-            write_ttl_ms: 600_000,
-            read_ttl_ms: 300_000,
-            session_ttl_ms: 600_000,
-            reap_timeout_ms: 120_000,
-            registration_grace_ms: 3_600_000,
-        },
-        kv_event_log_size: 100,
-        incarnation_ns: 1,
-    };
-    let options = SegmentOptions { share: None, bytes: 16 * PAGE, hugepages: false };
-    let engine = Engine::new(config, Arc::new(Segment::create(options).unwrap()), Box::new(Lru::new()));
-    engine.grow(16 * PAGE);
-    engine.stop_growing();
-    Arc::new(engine)
+    Arc::new(bare_engine(16, config()))
 }
 
 fn front_config() -> FrontConfig {

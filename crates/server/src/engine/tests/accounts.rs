@@ -2,11 +2,15 @@
 
 use std::future::Future;
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use larder_core::eviction::Lru;
+use larder_pool::{Segment, SegmentOptions};
+
 use super::*;
-use crate::engine::counters::LOOKUP_LABELS_MAX;
+use crate::engine::counters::{LABELS_PER_CONNECTION_MAX, LOOKUP_LABELS_MAX};
 use crate::engine::instances::INSTANCES_MAX;
 
 /// Whether something has happened that this waits for.
@@ -74,7 +78,8 @@ fn names_beyond_a_number_are_counted_together() {
     let engine = engine(4);
     let base = key("r", &prompt(1, 1), None);
     for salt in 0..LOOKUP_LABELS_MAX + 5 {
-        engine.lookup(&PromptKey { cache_salt: &salt.to_string(), ..base.clone() }, 1).unwrap();
+        let connection = (1 + salt / LABELS_PER_CONNECTION_MAX) as u64;
+        engine.lookup(&PromptKey { cache_salt: &salt.to_string(), ..base.clone() }, connection).unwrap();
     }
     engine.lookup(&PromptKey { cache_salt: "0", ..base }, 1).unwrap();
     let lookups = engine.counters().lookups();

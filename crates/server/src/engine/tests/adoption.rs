@@ -2,9 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use larder_pool::{Directory, DirectoryOptions};
+use larder_core::eviction::Lru;
+use larder_core::key::TokenRange;
+use larder_pool::{Directory, DirectoryOptions, Segment, SegmentOptions};
 use proptest::prelude::*;
 
 use super::*;

@@ -1,6 +1,7 @@
 //! The lanes to the second tier against a model: what waits, in which order, whose leases it has, and who stored what.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use larder_core::hash::ChunkHash;
 use proptest::prelude::*;

@@ -5,10 +5,13 @@
 //! out what nobody has finished.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 
 use larder_core::cache::Row;
+use larder_core::eviction::Lru;
 use larder_core::hash::ChunkHash;
-use larder_core::key::Scope;
+use larder_core::key::{Scope, TokenRange};
+use larder_pool::{Segment, SegmentOptions};
 use proptest::prelude::*;
 
 use super::*;

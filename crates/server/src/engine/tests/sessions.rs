@@ -1,5 +1,7 @@
 //! The table of sessions: whose they are, what they take, and whose go first when there is no room.
 
+use std::sync::Arc;
+
 use larder_core::hash::ChunkHash;
 use larder_core::lease::LeaseSet;
 use proptest::prelude::*;
