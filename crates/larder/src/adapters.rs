@@ -10,7 +10,8 @@ use crate::client::{Client, ClientError, url, url_arg};
 use crate::exit;
 use crate::plugin::table;
 
-const ROUTE: &str = "/config/adapters";
+/// Where a server has them.
+pub(crate) const ROUTE: &str = "/config/adapters";
 
 /// All subcommands.
 pub(crate) fn command() -> Command {
@@ -110,7 +111,8 @@ fn perform(client: &Client, word: &str, matches: &ArgMatches) -> Result<String, 
     }
 }
 
-fn list(answer: &Value) -> String {
+/// A table of a server's adapters.
+pub(crate) fn list(answer: &Value) -> String {
     let adapters = answer.get("adapters").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
     if adapters.is_empty() {
         return "no adapters\n".to_owned();

@@ -155,7 +155,10 @@ impl Client {
         let text = self.text(body)?;
         let detail = serde_json::from_str::<Value>(&text)
             .ok()
-            .and_then(|document| Some(document.get("detail")?.as_str()?.to_owned()))
+            .and_then(|document| {
+                let told = document.get("detail").or_else(|| document.get("reason"))?;
+                Some(told.as_str()?.to_owned())
+            })
             .unwrap_or_else(|| format!("`{}` answered with status {status}", self.url));
         Err(ClientError::Refused(detail))
     }

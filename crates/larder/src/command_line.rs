@@ -39,6 +39,7 @@ pub(crate) fn command() -> Command {
                 .subcommand(check())
                 .subcommand(docs()),
         )
+        .subcommand(crate::status::command())
         .subcommand(crate::adapters::command())
         .subcommand(crate::plugin::command())
         .subcommand(crate::bench::command())

@@ -9,6 +9,7 @@ mod docs;
 mod exit;
 mod plugin;
 mod server_command;
+mod status;
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
     match matches.subcommand() {
         Some(("server", matches)) => server_command::run(matches),
         Some(("config", matches)) => config_command::run(matches),
+        Some(("status", matches)) => status::run(matches),
         Some(("adapters", matches)) => adapters::run(matches),
         Some(("plugin", matches)) => plugin::run(matches),
         Some(("bench", matches)) => bench::run(matches),

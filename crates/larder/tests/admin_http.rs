@@ -62,6 +62,36 @@ fn an_address_that_others_reach_is_told_once_and_with_what_to_do() {
 }
 
 #[test]
+fn a_running_server_is_shown_on_one_screen_and_none_is_an_error() {
+    let (server, address) =
+        server(&["--l2-adapter", r#"{"type": "mock", "max_size_gb": 0.01, "mock_bandwidth_gb": 1}"#]);
+    let url = format!("http://{address}");
+    let shown = larder(["status", "--url", &url]).output().unwrap();
+    let text = String::from_utf8(shown.stdout).unwrap();
+    assert!(shown.status.success(), "{text}");
+    let endpoint = server.line("ZMQ cache server is running on ");
+    let endpoint = endpoint.split("running on ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap();
+    for part in [&format!("at {url}: ready\n"), endpoint, "policy LRU", "mock-0", "no plugins", "10.24 MiB"] {
+        assert!(text.contains(part), "{part} is not in\n{text}");
+    }
+    let json = larder(["status", "--json", "--url", &url]).output().unwrap();
+    let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(
+        (&json["trouble"], &json["adapters"]["adapters"][0]["id"]),
+        (&serde_json::Value::Null, &"mock-0".into())
+    );
+
+    drop(server);
+    let gone = larder(["status", "--url", &url]).output().unwrap();
+    let text = String::from_utf8(gone.stderr).unwrap();
+    assert_eq!(gone.status.code(), Some(1));
+    assert!(
+        text.starts_with(&format!("error: no server at `{url}`")) && text.contains("hint: is it running?"),
+        "{text}"
+    );
+}
+
+#[test]
 fn a_page_that_gives_its_name_this_servers_address_reads_nothing() {
     let (_server, address) = server(&["--http-allowed-hosts", "larder.svc"]);
     for route in ["/config", "/status", "/cache/objects", "/metrics", "/plugins", "/no-such-route"] {

@@ -11,3 +11,5 @@ pub mod node;
 pub mod quotas;
 pub mod rpc;
 pub mod telemetry;
+
+pub use larder_pool::Size;

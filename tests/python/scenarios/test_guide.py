@@ -72,6 +72,7 @@ def test_the_quick_start_shows_what_an_engine_found(place):
             worker.fetch(tokens, 3)
             until(lambda: f"Retrieved {3 * CHUNK} tokens" in log.read_text(), log.read_text)
         shown = place.reader.run(look)
+        assert f"lookups  {3 * CHUNK} tokens asked for, {3 * CHUNK} found (100 %)" in shown, shown
         assert re.search(rf"^lmcache_mp_lookup_hit_tokens_total\{{.*\}} {3 * CHUNK}$", shown, re.MULTILINE), shown
 
 

@@ -17,4 +17,4 @@ mod validate;
 mod watch;
 
 pub(crate) use command::{command, run};
-pub(crate) use render::table;
+pub(crate) use render::{list, table};

@@ -10,7 +10,7 @@ use super::moments;
 const VALUE_CHARS_MAX: usize = 200;
 
 /// The table of `ls`.
-pub(super) fn list(answer: &Value) -> String {
+pub(crate) fn list(answer: &Value) -> String {
     let plugins = items(answer, "plugins");
     let skipped = items(answer, "skipped");
     let mut text = String::new();

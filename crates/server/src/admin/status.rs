@@ -7,7 +7,7 @@ use super::l2;
 use super::plugins::hints;
 use super::routes::Admin;
 use crate::controllers::l2::Phase;
-use crate::engine::{CheckPoint, ChecksumCounters, EngineStatus};
+use crate::engine::{CheckPoint, ChecksumCounters, EngineStatus, LookupCounts};
 
 /// What plugins are told on their control channels is what anybody is told.
 impl ControlHost for Admin {
@@ -161,6 +161,8 @@ fn larder(admin: &Admin, status: &EngineStatus) -> Value {
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "missing_tasks": admin.tasks.missing(),
+        "endpoints": admin.endpoints.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "lookups": lookups(admin),
         "pool": {
             "prepared_bytes": admin.preparation.prepared_bytes(),
             "preparation_failed": admin.preparation.has_failed(),
@@ -181,6 +183,17 @@ fn larder(admin: &Admin, status: &EngineStatus) -> Value {
         },
         "refused_chunks_total": cache.refused_total,
         "evicted_for_store_total": cache.evicted_for_store_total,
+    })
+}
+
+/// What was asked for and found, over all models and salts.
+fn lookups(admin: &Admin) -> Value {
+    let counts = admin.engine.counters().lookups();
+    let sum = |value: fn(&LookupCounts) -> u64| counts.iter().map(|(_, counts)| value(counts)).sum::<u64>();
+    json!({
+        "total": sum(|counts| counts.lookups),
+        "requested_tokens": sum(|counts| counts.requested_tokens),
+        "hit_tokens": sum(|counts| counts.hit_tokens),
     })
 }
 
