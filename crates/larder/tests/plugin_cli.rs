@@ -359,7 +359,7 @@ fn the_guide_s_first_commands_work_as_they_stand() {
     let guide =
         fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/guide/plugins.md")).unwrap();
     let section = guide.split("\n## ").find(|section| section.starts_with("Five minutes")).unwrap();
-    let commands = section.lines().filter_map(|line| line.strip_prefix("    larder "));
+    let commands = section.lines().filter_map(|line| line.strip_prefix("larder "));
     let commands: Vec<Vec<&str>> =
         commands.map(|line| line.split(" #").next().unwrap().split_whitespace().collect()).collect();
     let empty = tempfile::tempdir().unwrap();

@@ -314,7 +314,7 @@ fn every_mistake_in_an_adapter_stands_alone_with_its_key_and_hint() {
 
 #[test]
 fn what_adapters_do_not_know_is_told_before_they_are_attached() {
-    let words = ["--l2-adapter", r#"{"type":"fs","base_path":"x","max_capacity_gib":5}"#];
+    let words = ["--l2-adapter", r#"{"type":"fs","base_path":"/x","max_capacity_gib":5}"#];
     let words: Vec<&str> = REQUIRED.iter().copied().chain(words).collect();
     let loaded = loaded(&words, &[]);
     assert!(loaded.config.is_ok() && loaded.notices.is_empty());

@@ -1,4 +1,4 @@
-"""The commands of the guide that need no engine of their own, as the pages have them; tests/e2e has those with vLLM."""
+"""The commands of the guide that need no vLLM, as the pages have them; tests/e2e has those that do, plugin_cli.rs those on plugins."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from mpkit.wait import until
 pytestmark = pytest.mark.ours_only
 
 QUICK_START = "docs/guide/quickstart.md"
-PLUGINS = "docs/guide/plugins.md"
 STORAGE = "docs/guide/storage.md"
 
 
@@ -82,18 +81,6 @@ def test_the_readme_s_commands_are_those_of_the_quick_start():
     option = re.compile(r"--kv-transfer-config '(.*?)'", re.DOTALL)
     configs = [option.search((ROOT / page).read_text()) for page in ("README.md", QUICK_START)]
     assert json.loads(configs[0][1]) == json.loads(configs[1][1])
-
-
-def test_a_first_plugin_takes_the_commands_of_the_page(place):
-    first, look = blocks(PLUGINS, "## Five minutes")
-    *before, serve = first.splitlines()
-    place.reader.run("\n".join(before))
-    with place.serve(serve) as log:
-        until(lambda: "[plugins/heartbeat.sh] " in log.read_text(), log.read_text)
-        assert "Launched runtime plugin: plugins/heartbeat.sh with /bin/bash" in log.read_text()
-        # `-f` goes on until Ctrl-C.
-        shown = place.reader.run(look.replace("logs -f", "logs"))
-        assert "heartbeat" in shown and "ready" in shown, shown
 
 
 def test_tiers_and_quotas_are_changed_as_the_page_says(place):

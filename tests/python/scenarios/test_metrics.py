@@ -29,10 +29,6 @@ SERVER_DRIVEN = {f"lmcache_mp_{name}" for name in (
 EXCEPTIONS = {"lmcache_mp_timeouts_total"}
 
 
-#: The reference server labels these with the salt only where a request has one.
-SALTED = {"lmcache_mp_l2_prefetch_lookup_objects_chunks_total"}
-
-
 @dataclass
 class Family:
     kind: str
@@ -50,7 +46,8 @@ def parse(text: str) -> dict[str, Family]:
         family = families.get(name) or families.get(part)
         if family is None:
             continue  # `_created` samples belong to no family of their own
-        family.labels |= {label for label, _ in names} - {"le"}
+        # The salt is there only where a request has one.
+        family.labels |= {label for label, _ in names} - {"le", "cache_salt"}
         family.bounds |= {bound for label, bound in names if label == "le"}
         if not name.endswith(("_bucket", "_sum")):
             family.total += float(value)
@@ -110,8 +107,7 @@ def test_labels_and_bounds_are_those_of_the_reference_server(busy):
         now = scrape(busy)
         shared = [name for name in recorded if name.startswith("lmcache_mp_") and now.get(name, Family("")).total]
         return [f"{name}: {now[name]} instead of {recorded[name]}" for name in shared
-                if now[name].labels | ({"cache_salt"} if name in SALTED else set()) != recorded[name].labels
-                or now[name].bounds != recorded[name].bounds]
+                if (now[name].labels, now[name].bounds) != (recorded[name].labels, recorded[name].bounds)]
 
     moved = ("lookups_requests_total", "l1_chunk_lifetime_seconds", "l1_chunk_reuse_gap_seconds",
              "real_reuse_gap_seconds", "real_reuse_gap_objects", "l2_load_throughput_GB_per_second")

@@ -130,7 +130,7 @@ pub(super) fn metrics(scrape: &mut Scrape, admin: &Admin) {
     let adapters = admin.tier.adapters();
     usage(scrape, &adapters);
     evictions(scrape, &adapters, &flow);
-    active(scrape, &adapters);
+    phases(scrape, &adapters);
     lanes(scrape, admin);
     promptness(scrape, &adapters);
     let families: [(&'static str, &str, Count); 6] = [
@@ -241,15 +241,25 @@ fn usage(scrape: &mut Scrape, adapters: &[Arc<Attached>]) {
     }
 }
 
-/// How many adapters get new work, as the peer has it for its two controllers.
-fn active(scrape: &mut Scrape, adapters: &[Arc<Attached>]) {
-    let active = adapters.iter().filter(|attached| attached.phase() == Phase::Active).count();
-    let names = [
-        ("lmcache_mp_l2_store_adapters", "Adapters that objects are stored in."),
-        ("lmcache_mp_l2_prefetch_adapters", "Adapters that are asked for objects."),
-    ];
-    for (name, help) in names {
-        scrape.single(name, Kind::Gauge, help, active);
+/// How many adapters are in which phase, as the peer has it for its two controllers.
+fn phases(scrape: &mut Scrape, adapters: &[Arc<Attached>]) {
+    let counts = [Phase::Active, Phase::Paused, Phase::Draining]
+        .map(|phase| (phase.label(), adapters.iter().filter(|attached| attached.phase() == phase).count()));
+    let mut stored_in = scrape.family(
+        "lmcache_mp_l2_store_adapters",
+        Kind::Gauge,
+        "Adapters that objects are stored in, by phase.",
+    );
+    for (phase, count) in counts {
+        stored_in.sample(&[("l1_tag", "_default"), ("state", phase)], count);
+    }
+    let mut asked = scrape.family(
+        "lmcache_mp_l2_prefetch_adapters",
+        Kind::Gauge,
+        "Adapters that are asked for objects, by phase.",
+    );
+    for (phase, count) in counts {
+        asked.sample(&[("state", phase)], count);
     }
 }
 
