@@ -63,26 +63,27 @@ impl Retry {
             return call(items).await;
         }
         let mut results = call(items.clone()).await;
+        let mut asked: Vec<usize> = (0..results.len()).collect();
         for attempt in 1..self.policy.attempts_max {
-            let pending = self.admit(&mut results);
-            if pending.is_empty() {
+            asked = self.admit(&results, asked);
+            if asked.is_empty() {
                 break;
             }
             tokio::time::sleep(self.backoff(attempt)).await;
-            let again = call(pending.iter().map(|index| items[*index].clone()).collect()).await;
-            for (index, result) in pending.into_iter().zip(again) {
-                results[index] = result;
+            let again = call(asked.iter().map(|index| items[*index].clone()).collect()).await;
+            for (index, result) in asked.iter().zip(again) {
+                results[*index] = result;
             }
         }
         results
     }
 
-    /// The keys worth another attempt, as far as the budget reaches; settles the budget on the way.
-    fn admit<T>(&self, results: &mut [KeyResult<T>]) -> Vec<usize> {
+    /// Those of the keys just asked for that are worth another attempt, as far as the budget reaches; settles the budget on the way.
+    fn admit<T>(&self, results: &[KeyResult<T>], asked: Vec<usize>) -> Vec<usize> {
         let mut budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
         let mut pending = Vec::new();
-        for (index, result) in results.iter().enumerate() {
-            match result {
+        for index in asked {
+            match &results[index] {
                 Err(Error::Failed(failure)) if failure.retryable && *budget >= 1.0 => {
                     *budget -= 1.0;
                     self.retried_keys.fetch_add(1, Ordering::Relaxed);
@@ -118,18 +119,19 @@ impl Adapter for Retry {
             // Locks taken by an earlier attempt are given back when the call is abandoned during a later one.
             let mut held = HeldLocks { inner: &*self.inner, keys: Vec::new() };
             let mut results = self.inner.lookup_and_lock(keys.clone()).await;
+            let mut asked: Vec<usize> = (0..results.len()).collect();
             for attempt in 1..self.policy.attempts_max {
-                let pending = self.admit(&mut results);
-                if pending.is_empty() {
+                asked = self.admit(&results, asked);
+                if asked.is_empty() {
                     break;
                 }
                 let found = results.iter().zip(&keys).filter(|(result, _)| result.is_ok());
                 held.keys = found.map(|(_, key)| key.clone()).collect();
                 tokio::time::sleep(self.backoff(attempt)).await;
-                let again = pending.iter().map(|index| keys[*index].clone()).collect();
+                let again = asked.iter().map(|index| keys[*index].clone()).collect();
                 let again = self.inner.lookup_and_lock(again).await;
-                for (index, result) in pending.into_iter().zip(again) {
-                    results[index] = result;
+                for (index, result) in asked.iter().zip(again) {
+                    results[*index] = result;
                 }
             }
             held.keys.clear();
@@ -184,7 +186,7 @@ impl Drop for HeldLocks<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::conformance::{FailingAdapter, object_key, store_items};
+    use crate::conformance::{FailingAdapter, load_items, object_bytes, object_key, store_items};
     use crate::{FailureKind, Op};
 
     fn flaky(failures: u32) -> Arc<FailingAdapter> {
@@ -209,6 +211,7 @@ mod tests {
         let retry = Retry::new(double.clone(), RetryPolicy::default());
         assert!(retry.store(store_items(0..1, 16)).await[0].is_err());
         assert_eq!(double.keys_seen(Op::Store), 1);
+        assert_eq!(retry.health().details["retries_over_budget"], 0, "nobody wanted to try again");
 
         let double = flaky(3);
         let retry = Retry::new(double.clone(), RetryPolicy::default());
@@ -225,7 +228,9 @@ mod tests {
             retry.store(store_items(0..1, 16)).await;
         }
         assert_eq!(double.keys_seen(Op::Store), 10 + 5);
-        assert!(retry.health().details["retries_over_budget"].as_u64() > Some(0));
+        let details = retry.health().details;
+        assert_eq!(details["retried_keys"], 5);
+        assert_eq!(details["retries_over_budget"], 8, "the third and all from the fifth to the last");
     }
 
     #[tokio::test(start_paused = true)]
@@ -253,5 +258,73 @@ mod tests {
         assert!(retry.store(store_items(2..4, 16)).await.iter().all(Result::is_ok));
         double.fail_next(Op::Store, 1, fails_once().into());
         assert!(retry.store(store_items(4..5, 16)).await[0].is_ok(), "two successes pay for a retry");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pauses_double_up_to_the_longest() {
+        let double = flaky(u32::MAX);
+        let policy = RetryPolicy {
+            attempts_max: 6,
+            backoff_min_ms: 20,
+            backoff_max_ms: 100,
+            ..RetryPolicy::default()
+        };
+        let retry = Retry::new(double.clone(), policy);
+        let mut store = retry.store(store_items(0..1, 16));
+        let start = tokio::time::Instant::now();
+        let mut tries = Vec::new();
+        for count in 2..=5 {
+            tokio::select! {
+                _ = &mut store => unreachable!("there are more tries left"),
+                () = double.calls_reach(Op::Store, count) => tries.push(start.elapsed().as_millis()),
+            }
+        }
+        assert_eq!(tries, [20, 60, 140, 240], "the clock is virtual");
+        store.await;
+        assert_eq!(start.elapsed().as_millis(), 340);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn every_operation_is_tried_again_for_the_keys_that_failed() {
+        let double = FailingAdapter::new();
+        let retry = Retry::new(double.clone(), RetryPolicy::default());
+        double.store(store_items(0..3, 16)).await;
+        let flaky = |op| double.fail_next(op, 1, Failure::retryable(FailureKind::Io, "flaky").into());
+        flaky(Op::Lookup);
+        let keys: Vec<Key> = (0..3).map(object_key).collect();
+        assert!(retry.lookup_and_lock(keys.clone()).await.iter().all(Result::is_ok));
+        assert_eq!((double.keys_seen(Op::Lookup), retry.usage().objects_locked), (4, 3));
+        flaky(Op::Load);
+        let (loads, buffers) = load_items(0..3, 16);
+        assert!(retry.load(loads).await.iter().all(Result::is_ok));
+        assert_eq!((double.keys_seen(Op::Load), buffers[0].to_vec()), (4, object_bytes(0, 16)));
+        retry.unlock(&keys);
+        assert_eq!(retry.usage().objects_locked, 0, "each was locked once");
+        flaky(Op::List);
+        let page = retry.list(ListRequest { entries_max: 9, ..ListRequest::default() }).await.unwrap();
+        assert_eq!((double.calls_seen(Op::List), page.entries.len()), (2, 3));
+        flaky(Op::Delete);
+        assert!(retry.delete(keys, DeleteMode::IfUnlocked).await.iter().all(Result::is_ok));
+        assert_eq!((double.keys_seen(Op::Delete), retry.usage().objects), (4, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn success_saves_up_no_more_than_the_budget_and_earns_once() {
+        let double = FailingAdapter::new();
+        let policy = RetryPolicy { budget_max: 3, ..RetryPolicy::default() };
+        let retry = Retry::new(double.clone(), policy);
+        let saved = || *retry.budget.lock().unwrap();
+        assert!(retry.store(store_items(0..20, 16)).await.iter().all(Result::is_ok));
+        assert!((saved() - 3.0).abs() < 1e-9);
+        double.fail_next(Op::Store, 1, Failure::retryable(FailureKind::Io, "flaky").into());
+        assert!(retry.store(store_items(20..26, 16)).await.iter().all(Result::is_ok));
+        assert!((saved() - 2.6).abs() < 1e-9, "one is spent, and six keys worked: {}", saved());
+        double.fail_next(Op::Store, 9, Failure::retryable(FailureKind::Io, "flaky").into());
+        assert_eq!(
+            retry.store(store_items(26..30, 16)).await.iter().filter(|result| result.is_ok()).count(),
+            0
+        );
+        let details = retry.health().details;
+        assert_eq!((&details["retried_keys"], &details["retries_over_budget"]), (&3.into(), &4.into()));
     }
 }
