@@ -77,7 +77,7 @@ impl Pacer {
             let mut busy_until = self.busy_until.lock().unwrap_or_else(PoisonError::into_inner);
             let start = busy_until.map_or(now, |until| until.max(now));
             let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(self.bytes_per_s);
-            let taken = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX >> 8));
+            let taken = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
             *busy_until = Some(start + taken);
             start
         };
@@ -196,5 +196,37 @@ mod tests {
         assert!(large.await.unwrap().iter().all(Result::is_ok));
         let rate = 9100.0 / start.elapsed().as_secs_f64();
         assert!((950.0..1050.0).contains(&rate), "the clock is virtual: {rate} bytes per second");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_as_long_as_allowed_is_allowed() {
+        let limits = BandwidthLimits {
+            store_bytes_per_s: Some(100),
+            delay_max_ms: 1000,
+            ..BandwidthLimits::default()
+        };
+        let paced = Bandwidth::new(FailingAdapter::new(), limits);
+        assert!(paced.store(store_items(0..1, 100)).await[0].is_ok());
+        assert!(paced.store(store_items(1..2, 101)).await[0].is_ok(), "a second is what it may wait");
+        let busy = paced.store(store_items(2..3, 100)).await;
+        assert_eq!(
+            busy,
+            [Err(Error::Busy(Busy::Limit("delay_max_ms")))],
+            "and ten milliseconds more are not"
+        );
+        assert_eq!(paced.health().details["bandwidth_refused_keys"], 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_passes_in_a_tenth_of_a_second_goes_at_once() {
+        let double = FailingAdapter::new();
+        let limits = BandwidthLimits { store_bytes_per_s: Some(1000), ..BandwidthLimits::default() };
+        let paced = Bandwidth::new(double.clone(), limits);
+        assert!(paced.store(store_items(0..9, 33)).await.iter().all(Result::is_ok));
+        assert_eq!(double.calls_seen(Op::Store), 3, "three times 33 bytes are less than 100");
+        assert!(paced.store(store_items(10..14, 50)).await.iter().all(Result::is_ok));
+        assert_eq!(double.calls_seen(Op::Store), 5, "twice 50 bytes are 100");
+        assert!(paced.store(store_items(20..22, 300)).await.iter().all(Result::is_ok));
+        assert_eq!(double.calls_seen(Op::Store), 7, "what is larger goes alone");
     }
 }

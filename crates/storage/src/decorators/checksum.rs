@@ -176,8 +176,8 @@ impl Adapter for Checksum {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Op;
     use crate::conformance::{FailingAdapter, load_items, object_bytes, object_key, store_items};
+    use crate::{LentBuffer, Op};
 
     #[tokio::test]
     async fn changed_bytes_are_never_served_and_not_found_again() {
@@ -219,5 +219,66 @@ mod tests {
         assert!(checked.load(loads).await[0].is_ok());
         assert_eq!(checked.counts().unverified, 1);
         assert_eq!(double.keys_seen(Op::Delete), 0);
+    }
+
+    #[tokio::test]
+    async fn each_answer_is_that_of_its_own_object() {
+        let double = FailingAdapter::new();
+        double.store(store_items(0..1, 100)).await;
+        let checked = Checksum::new(double.clone(), 2).unwrap();
+        let mut items = store_items(2..5, 100);
+        items[1].seal = Some(Seal { checksum: 7, layout: 0 });
+        assert!(checked.store(items).await.iter().all(Result::is_ok));
+        double.corrupt(&object_key(4));
+        let results = checked.load(load_items(0..6, 100).0).await;
+        let is_corrupt = |result: &KeyResult<Loaded>| matches!(result, Err(Error::Failed(failure)) if failure.kind == FailureKind::Corrupt);
+        let outcome = |result| match result {
+            Ok(Loaded { seal: None }) => "unsealed",
+            Ok(_) => "whole",
+            result if is_corrupt(&result) => "corrupt",
+            Err(Error::Absent) => "absent",
+            Err(_) => "failed",
+        };
+        let outcomes: Vec<&str> = results.into_iter().map(outcome).collect();
+        assert_eq!(outcomes, ["unsealed", "absent", "whole", "corrupt", "corrupt", "absent"]);
+        assert_eq!(checked.counts(), ChecksumCounts { verified: 1, unverified: 1, corrupt: 2 });
+        let found = checked.lookup_and_lock((0..6).map(object_key).collect()).await;
+        let found: Vec<bool> = found.iter().map(Result::is_ok).collect();
+        assert_eq!(found, [true, false, true, false, false, false]);
+        let details = checked.health().details;
+        assert_eq!((&details["objects_verified"], &details["objects_corrupt"]), (&1.into(), &2.into()));
+        assert_eq!(details["objects_unverified"], 1);
+    }
+
+    /// Memory that cannot be read.
+    #[derive(Debug)]
+    struct Unreadable;
+
+    impl LentBuffer for Unreadable {
+        fn len(&self) -> usize {
+            100
+        }
+
+        fn read_at(&self, _: usize, _: &mut [u8]) -> std::io::Result<()> {
+            Err(std::io::Error::other("unreadable"))
+        }
+
+        fn write_at(&self, _: usize, _: &[u8]) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_hashed_is_neither_stored_nor_served() {
+        let double = FailingAdapter::new();
+        let checked = Checksum::new(double.clone(), 1).unwrap();
+        let mut items = store_items(0..3, 100);
+        items[1].buffer = Arc::new(Unreadable);
+        let stored: Vec<bool> = checked.store(items).await.iter().map(Result::is_ok).collect();
+        assert_eq!((stored, double.keys_seen(Op::Store)), (vec![true, false, true], 2));
+        let (mut loads, _buffers) = load_items(0..1, 100);
+        loads[0].buffer = Arc::new(Unreadable);
+        assert!(checked.load(loads).await[0].is_err());
+        assert_eq!(double.keys_seen(Op::Delete), 0, "that says nothing against the object");
     }
 }

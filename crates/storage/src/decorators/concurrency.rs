@@ -119,7 +119,7 @@ impl Adapter for Concurrency {
 mod tests {
     use super::*;
     use crate::Op;
-    use crate::conformance::{FailingAdapter, store_items};
+    use crate::conformance::{FailingAdapter, load_items, store_items};
 
     #[tokio::test]
     async fn bytes_beyond_the_budget_wait_and_waiting_is_bounded() {
@@ -142,7 +142,41 @@ mod tests {
         assert_eq!(limited.health().details["in_flight_bytes"], 8192);
         double.hang(Op::Store, false);
         assert!(running.await.unwrap().iter().chain(&waiting.await.unwrap()).all(Result::is_ok));
-        assert_eq!(limited.health().details["in_flight_bytes"], 0);
+        let details = limited.health().details;
+        assert_eq!((&details["in_flight_bytes"], &details["waiting_calls"]), (&0.into(), &0.into()));
+        assert_eq!(details["limit_refused_keys"], 2);
+    }
+
+    #[tokio::test]
+    async fn who_stops_waiting_leaves_its_place_and_loads_wait_as_stores_do() {
+        let double = FailingAdapter::new();
+        let limits = ConcurrencyLimits { in_flight_bytes_max: 4096, waiting_calls_max: 1 };
+        let limited = Concurrency::new(double.clone(), limits);
+        double.store(store_items(0..1, 1)).await;
+        double.hang(Op::Load, true);
+        let (loads, _buffers) = load_items(0..1, 1);
+        let mut running = limited.load(loads);
+        assert!(polled(&mut running).await.is_none());
+        for _ in 0..2 {
+            let (loads, _buffers) = load_items(0..1, 1);
+            let mut waiting = limited.load(loads);
+            assert!(polled(&mut waiting).await.is_none(), "there is a place to wait");
+            assert_eq!(limited.health().details["waiting_calls"], 1);
+            let refused = limited.store(store_items(1..2, 1)).await;
+            assert_eq!(refused, [Err(Error::Busy(Busy::Limit("waiting_calls_max")))], "but one only");
+        }
+        double.hang(Op::Load, false);
+        assert!(running.await[0].is_ok());
+        assert_eq!(double.calls_seen(Op::Load), 1, "nobody asked for those who left");
+    }
+
+    /// Lets a call get as far as it can without waiting.
+    async fn polled<T>(call: &mut AdapterFuture<'_, T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            done = call => Some(done),
+            () = std::future::ready(()) => None,
+        }
     }
 
     #[tokio::test]

@@ -205,6 +205,8 @@ impl Adapter for Counting {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::conformance::{FailingAdapter, load_items, object_key, store_items};
 
@@ -229,5 +231,38 @@ mod tests {
         assert_eq!(counters.of(Op::Load).bytes, 10);
         assert_eq!(counters.of(Op::Delete).busy, 1, "it is locked");
         assert_eq!((counters.of(Op::List).ok, counters.of(Op::List).in_flight), (1, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_counts_from_its_beginning_to_its_end_or_until_it_is_given_up() {
+        let double = FailingAdapter::new();
+        let counting = Counting::new(double.clone());
+        let counters = counting.counters();
+        double.hang(Op::Store, true);
+        let store = tokio::time::timeout(Duration::from_secs(2), counting.store(store_items(0..1, 10)));
+        let look = async {
+            double.calls_reach(Op::Store, 1).await;
+            counters.of(Op::Store)
+        };
+        let (given_up, meanwhile) = tokio::join!(store, look);
+        assert!(given_up.is_err());
+        assert_eq!((meanwhile.calls, meanwhile.in_flight, meanwhile.micros), (1, 1, 0));
+        let ended = counters.of(Op::Store);
+        assert_eq!((ended.calls, ended.in_flight, ended.micros, ended.keys), (1, 0, 2_000_000, 0));
+    }
+
+    #[tokio::test]
+    async fn what_a_rule_keeps_out_is_not_what_finds_a_backend_busy() {
+        let double = FailingAdapter::new();
+        let counting = Counting::new(double.clone());
+        for (keys, busy) in [(2, Busy::Declined("stores_min")), (1, Busy::Storing)] {
+            double.fail_next(Op::Store, keys, Error::Busy(busy));
+            counting.store(store_items(0..keys as usize, 10)).await;
+        }
+        let store = counting.counters().of(Op::Store);
+        assert_eq!((store.declined, store.busy, store.keys, store.bytes), (2, 1, 3, 0));
+        counting.store(store_items(0..1, 10)).await;
+        counting.delete(vec![object_key(0)], DeleteMode::IfUnlocked).await;
+        assert_eq!(counting.counters().of(Op::Delete).bytes, 10);
     }
 }

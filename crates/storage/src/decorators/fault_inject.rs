@@ -125,7 +125,7 @@ mod tests {
         assert_eq!(plan(&[0.5]).positions(4), BTreeSet::from([2]), "1.5 rounds to even");
         assert_eq!(plan(&[0.5]).positions(2), BTreeSet::from([0]), "0.5 rounds to even");
         assert_eq!(plan(&[0.5]).positions(0), BTreeSet::new());
-        let exact = FaultPlan { gap_indices: vec![1, 9], ..FaultPlan::default() };
+        let exact = FaultPlan { gap_indices: vec![1, 3, 9], ..FaultPlan::default() };
         assert_eq!(exact.positions(3), BTreeSet::from([1]));
     }
 
@@ -140,6 +140,14 @@ mod tests {
         assert!((0..16).all(|byte| !none.hits_key(&key(byte)) && all.hits_key(&key(byte))));
     }
 
+    #[test]
+    fn a_key_fails_from_its_own_millionth_on() {
+        // `int.from_bytes(hashlib.blake2b(identity, digest_size=8).digest(), "big") % 1_000_000` in Python is 1,327 for this key.
+        let key = Key::new([9; 32], "org/m", 0x0100_0100, 0, "s").unwrap();
+        let hits = |rate| FaultPlan { rate, seed: 7, ..FaultPlan::default() }.hits_key(&key);
+        assert_eq!((hits(0.001_327), hits(0.001_328)), (false, true));
+    }
+
     const PEER_CHOICE: [u8; 8] = [3, 4, 5, 6, 7, 9, 12, 14];
 
     #[tokio::test]
@@ -150,5 +158,8 @@ mod tests {
         let (loads, _buffers) = load_items(0..3, 10);
         let failed: Vec<bool> = adapter.load(loads).await.iter().map(Result::is_err).collect();
         assert_eq!(failed, [false, true, false]);
+        let details = adapter.health().details;
+        assert_eq!(details["injected_faults"], 1);
+        assert_eq!((adapter.kind(), &details["inner_type"]), ("fault_inject", &"failing".into()));
     }
 }

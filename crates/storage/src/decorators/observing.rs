@@ -163,6 +163,14 @@ mod tests {
         assert_eq!(notes.take(), [(object_key(1), Some(16)), (object_key(2), None)]);
         adapter.list(ListRequest { entries_max: 9, ..ListRequest::default() }).await.unwrap();
         assert_eq!(notes.take(), [(object_key(1), Some(16))]);
+        let fails = || Error::from(Failure::permanent(FailureKind::Io, "no"));
+        double.fail_next(Op::Lookup, 1, fails());
+        double.fail_next(Op::Load, 1, fails());
+        double.fail_next(Op::Delete, 1, fails());
+        adapter.lookup_and_lock(vec![object_key(1)]).await;
+        adapter.load(load_items(1..2, 16).0).await;
+        adapter.delete(vec![object_key(1)], DeleteMode::IfUnlocked).await;
+        assert_eq!(notes.take(), [], "who fails says nothing of what is held");
         adapter.delete(vec![object_key(1), object_key(5)], DeleteMode::IfUnlocked).await;
         assert_eq!(notes.take(), [(object_key(1), None), (object_key(5), None)]);
     }

@@ -158,4 +158,30 @@ mod tests {
         assert!(timeout.bound(0, slow()).await.is_err());
         assert!(timeout.bound(1000, slow()).await.is_ok());
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_call_is_waited_for_longer_than_its_bytes_take() {
+        let double = FailingAdapter::new();
+        Op::ALL.into_iter().for_each(|op| double.hang(op, true));
+        let timeout = Timeout::new(double.clone(), TimeoutPolicy { base_ms: 100, bytes_per_s_min: 1000 });
+        let is_expired =
+            |failure: &Failure| (failure.kind, failure.retryable) == (FailureKind::Timeout, true);
+        let start = tokio::time::Instant::now();
+        let so_far = || start.elapsed().as_millis();
+        assert!(timeout.store(store_items(0..2, 500)).await.iter().all(Result::is_err));
+        assert_eq!(so_far(), 1100, "the clock is virtual");
+        assert!(timeout.load(load_items(0..4, 500).0).await.iter().all(Result::is_err));
+        assert_eq!(so_far(), 3200);
+        assert!(timeout.lookup_and_lock(vec![object_key(0)]).await[0].is_err());
+        let deleted = timeout.delete(vec![object_key(0); 2], DeleteMode::IfUnlocked).await;
+        assert_eq!(deleted.len(), 2);
+        assert!(
+            deleted
+                .into_iter()
+                .all(|result| matches!(result, Err(Error::Failed(failure)) if is_expired(&failure)))
+        );
+        assert!(is_expired(&timeout.list(ListRequest::default()).await.unwrap_err()));
+        assert!(is_expired(&timeout.probe().await.unwrap_err()));
+        assert_eq!(so_far(), 3600);
+    }
 }

@@ -12,7 +12,7 @@ use crate::error::{Busy, Error};
 use crate::report::Health;
 
 const SECOND: Duration = Duration::from_secs(1);
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+const DAY: Duration = Duration::from_hours(24);
 /// Time whose bytes may be written at once when nothing else is said.
 const BURST_DEFAULT_S: u64 = 10;
 
@@ -69,7 +69,7 @@ impl Bucket {
     fn time_of(&self, bytes: u64) -> Duration {
         let nanos = self.per.as_nanos() * u128::from(bytes) / u128::from(self.bytes);
         // Beyond some hundred years one limit is like another.
-        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX).min(u64::MAX >> 3))
+        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 
     /// Takes the bytes if they are there. What is larger than the bucket is taken when the bucket is full.
@@ -256,5 +256,15 @@ mod tests {
         assert_eq!(stored(&budget, 2..3).await, [false]);
         tokio::time::advance(Duration::from_millis(10)).await;
         assert_eq!(stored(&budget, 3..4).await, [true]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_smallest_rate_lets_one_object_pass_and_no_other() {
+        let policy = WritePolicy { bytes_per_day: Some(0), ..per_s(0, 0) };
+        let budget = WriteBudget::new(FailingAdapter::new(), policy);
+        let huge = |range| budget.store(store_items(range, 1 << 20));
+        assert!(huge(0..1).await[0].is_ok(), "it is taken when nothing was written for long");
+        tokio::time::advance(DAY).await;
+        assert!(huge(1..2).await[0].is_err());
     }
 }
