@@ -167,21 +167,15 @@ impl Lifecycle {
                 self.phase = Phase::Stopped;
                 self.arm(now)
             }
-            Event::Enable => self.withdraw(Next::Disabled, Next::Run),
+            Event::Enable if self.is_disabled() => self.end_with(Next::Run, now),
+            Event::Enable => Vec::new(),
             Event::Start if self.is_up() => Vec::new(),
-            Event::Start => match self.phase {
-                Phase::Stopping { next: Next::Itself, .. } => self.end_with(Next::Run, now),
-                Phase::Stopping { .. } | Phase::Launching { .. } => self.withdraw(Next::Stopped, Next::Run),
-                Phase::Waiting => self.arm(now),
-                _ => self.begin(now),
-            },
-            Event::Restart => match self.phase {
-                Phase::Stopping { .. } => self.end_with(Next::Run, now),
-                _ if self.occupied => self.end_with(Next::Run, now),
-                // It has not come to its turn yet, and reads its files when it does.
-                Phase::Waiting => Vec::new(),
-                _ => self.arm(now),
-            },
+            Event::Start if self.phase == Phase::Waiting => self.arm(now),
+            Event::Start => self.begin(now),
+            Event::Restart if self.occupied => self.end_with(Next::Run, now),
+            // It has not come to its turn yet, and reads its files when it does.
+            Event::Restart if self.phase == Phase::Waiting => Vec::new(),
+            Event::Restart => self.arm(now),
             Event::Stop => self.end_with(Next::Stopped, now),
             _ => self.end_with(Next::Disabled, now),
         }
@@ -195,16 +189,6 @@ impl Lifecycle {
     fn forgive(&mut self) {
         self.failures = 0;
         self.recent.clear();
-    }
-
-    /// Replaces one pending outcome of a stop by another.
-    fn withdraw(&mut self, from: Next, to: Next) -> Vec<Action> {
-        if let Phase::Stopping { next, .. } | Phase::Launching { next } = &mut self.phase
-            && *next == from
-        {
-            *next = to;
-        }
-        Vec::new()
     }
 
     fn is_up(&self) -> bool {
@@ -351,7 +335,7 @@ impl Lifecycle {
     fn unsupervised(&mut self, now: Duration) -> Vec<Action> {
         match self.phase {
             Phase::Launching { .. } => self.launch_failed(now),
-            Phase::Stopping { next, .. } if self.occupied => self.kill(next, now),
+            Phase::Stopping { next, .. } => self.kill(next, now),
             _ if self.occupied => self.kill(Next::Judge(FailCause::Unsupervised), now),
             _ => Vec::new(),
         }

@@ -495,3 +495,118 @@ fn lost_time_is_given_back_to_who_starts() {
     up.excuse(4 * S);
     assert_eq!(up.phase(), Phase::Ready { since: Duration::ZERO });
 }
+
+#[test]
+fn a_new_configuration_starts_what_runs_anew_and_nothing_else() {
+    let (life, actions) = run(ready(Restart::Never), &[(1, Event::Configured)]);
+    assert_eq!(actions, [Action::AskToStop]);
+    let (_, actions) = run(life, &[(2, Event::Gone)]);
+    assert_eq!(actions, [Action::Launch]);
+    for stop in [Event::Stop, Event::Disable] {
+        let (life, _) = run(ready(Restart::Never), &[(1, stop)]);
+        let (stopping, actions) = run(life.clone(), &[(2, Event::Configured)]);
+        assert_eq!((&stopping, actions), (&life, vec![]), "what was asked for still holds");
+        let (rest, _) = run(life, &[(3, Event::Gone)]);
+        let (same, actions) = run(rest.clone(), &[(4, Event::Configured)]);
+        assert_eq!((same, actions), (rest, vec![]));
+    }
+}
+
+#[test]
+fn to_start_what_runs_forgives_nothing() {
+    let mut life = ready(Restart::OnFailure);
+    for second in [0, 9, 18] {
+        let crash = [(second, FAILED), (second, Event::Gone), (second + 8, Event::Elapsed)];
+        (life, _) = run(life, &crash);
+        (life, _) = run(life, &[(second + 8, Event::Launched), (second + 8, Event::Start)]);
+        assert!(matches!(life.phase(), Phase::Ready { .. }));
+    }
+    let (life, _) = run(life, &[(27, FAILED), (27, Event::Gone), (35, Event::Elapsed)]);
+    assert_eq!(life.phase(), Phase::Failed { cause: FailCause::CrashLoop });
+}
+
+#[test]
+fn whoever_asks_last_is_heard_by_what_ends() {
+    let stops = [Event::Stop, Event::Restart, Event::Hung, Event::Leaving, Event::Disable];
+    let (stopped, disabled) = (Some(Phase::Stopped), Some(Phase::Disabled));
+    for first in stops {
+        let (life, _) = run(ready(Restart::Never), &[(1, first)]);
+        let Phase::Stopping { deadline, .. } = life.phase() else { unreachable!("{:?}", life.phase()) };
+        let is_off = first == Event::Disable;
+        let seconds = [
+            (Event::Start, if is_off { disabled } else { None }),
+            (Event::Restart, if is_off { disabled } else { None }),
+            (Event::Enable, if is_off || first == Event::Restart { None } else { Some(life.phase()) }),
+            (Event::Stop, if is_off { disabled } else { stopped }),
+            (Event::Disable, disabled),
+        ];
+        for (second, expected) in seconds {
+            let (life, actions) = run(life.clone(), &[(3, second)]);
+            assert_eq!((life.deadline(), actions), (Some(deadline), vec![]), "{first:?} is under way");
+            let (over, actions) = run(life, &[(4, Event::Gone)]);
+            match expected {
+                None => assert_eq!(actions, [Action::Launch], "{second:?} after {first:?}"),
+                Some(Phase::Stopping { .. }) => assert_eq!(actions, [], "nothing was asked for"),
+                Some(phase) => assert_eq!(over.phase(), phase, "{second:?} after {first:?}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_stop_outlives_the_guardian_that_was_to_do_it() {
+    for (asked, expected) in [(Event::Stop, Phase::Stopped), (Event::Disable, Phase::Disabled)] {
+        let (life, actions) = run(ready(Restart::Always), &[(1, asked), (2, Event::Lost)]);
+        assert_eq!((life.phase(), actions), (expected, vec![]));
+        let launching = Lifecycle::new(policy(Restart::Always), 1);
+        let (life, _) = run(launching, &[(0, Event::Start), (0, asked), (1, Event::Lost)]);
+        assert_eq!(life.phase(), expected);
+    }
+    for asked in [Event::Start, Event::Restart] {
+        let (life, _) = run(ready(Restart::Never), &[(1, asked), (2, Event::Lost)]);
+        assert!(matches!(life.phase(), Phase::Backoff { .. }), "{asked:?}: {:?}", life.phase());
+        assert_eq!(life.last_exit(), Some(Outcome::Lost));
+    }
+    let (life, _) = run(ready(Restart::Never), &[(1, DONE), (1, Event::Gone), (2, Event::Lost)]);
+    assert_eq!(life.phase(), Phase::Exited, "it had ended before");
+}
+
+#[test]
+fn a_run_whose_exit_nobody_reported_has_failed() {
+    let (life, _) = run(ready(Restart::OnFailure), &[(1, Event::Gone)]);
+    assert!(matches!(life.phase(), Phase::Backoff { .. }));
+    let (life, _) = run(ready(Restart::Never), &[(1, Event::Gone)]);
+    assert_eq!((life.phase(), life.occupied()), (Phase::Failed { cause: FailCause::Exit }, false));
+}
+
+#[test]
+fn the_limit_that_was_reached_is_the_one_that_is_named() {
+    for (ready_s, run_s, cause) in [(5, 9, FailCause::NotReady), (9, 5, FailCause::Timeout)] {
+        let policy = Policy {
+            awaits_ready: true,
+            ready_timeout: Some(ready_s * S),
+            run_timeout: Some(run_s * S),
+            ..policy(Restart::Never)
+        };
+        let (life, _) = run(Lifecycle::new(policy, 1), &[(0, Event::Start), (0, Event::Launched)]);
+        assert_eq!(life.deadline(), Some(5 * S));
+        let (life, _) = run(life, &[(5, Event::Elapsed), (6, Event::Gone)]);
+        assert_eq!(life.phase(), Phase::Failed { cause });
+    }
+}
+
+#[test]
+fn a_new_policy_counts_from_the_next_decision() {
+    let mut life = ready(Restart::Never);
+    life.set_policy(policy(Restart::OnFailure));
+    assert_eq!(life.policy(), &policy(Restart::OnFailure));
+    let (life, _) = run(life, &[(1, FAILED)]);
+    assert!(matches!(life.phase(), Phase::Backoff { .. }));
+}
+
+#[test]
+fn the_jitter_comes_from_split_mix() {
+    // The first output of Vigna's generator from these states, as Java's `SplittableRandom` gives it.
+    assert_eq!(splitmix(0), 0xe220_a839_7b1d_cdaf);
+    assert_eq!(splitmix(1), 0x910a_2dec_8902_5cc1);
+}
