@@ -27,6 +27,8 @@ mod control;
 mod eviction;
 #[path = "l2/hints.rs"]
 mod hints;
+#[path = "l2/waiting.rs"]
+mod waiting;
 
 const CHUNK: u32 = 16;
 const PAGE: u64 = 4096;

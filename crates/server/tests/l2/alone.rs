@@ -51,7 +51,7 @@ fn objects(adapter: &FailingAdapter) -> u64 {
 }
 
 /// Adapters that hold the same prompts, and an engine that has nothing in memory.
-async fn holding(seeds: std::ops::Range<u32>, adapters: &[Arc<FailingAdapter>]) -> Arc<Engine> {
+pub(super) async fn holding(seeds: std::ops::Range<u32>, adapters: &[Arc<FailingAdapter>]) -> Arc<Engine> {
     let engine = engine(64);
     let tier = tier_of(&engine, PATIENCE, StorePolicy::Default);
     for adapter in adapters {

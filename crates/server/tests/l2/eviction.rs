@@ -105,6 +105,24 @@ async fn the_beginning_of_a_prompt_outlives_its_rivals() {
 }
 
 #[tokio::test]
+async fn what_was_asked_for_outlives_what_was_only_stored() {
+    let engine = engine(128);
+    let tier = tier_with(&engine, mock(20), Arc::default());
+    for seed in 1..=3 {
+        store_for(&engine, seed, 4, "").await;
+    }
+    engine.clear(false);
+    assert_eq!(read_back(&engine, 1, 4).await, 4);
+    for seed in 4..=5 {
+        store_for(&engine, seed, 4, "").await;
+    }
+    shrinks_to(&tier, 15 * PAGE).await;
+    engine.clear(false);
+    assert_eq!((read_back(&engine, 1, 4).await, read_back(&engine, 2, 4).await), (4, 0));
+    tier.stop();
+}
+
+#[tokio::test]
 async fn what_an_earlier_server_left_is_evicted_as_well() {
     let directory = tempfile::tempdir().unwrap();
     let first = engine(64);

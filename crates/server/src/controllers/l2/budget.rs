@@ -254,4 +254,23 @@ mod tests {
         assert_eq!(budget.take(&[]).await.chunks, 0);
         assert_eq!(budget.take(&[UNIT]).await.chunks, 0);
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_behind_who_gave_up() {
+        let budget = Budget::new(4 * UNIT);
+        let held = budget.take(&[UNIT; 2]).await;
+        let large = tokio::time::timeout(2 * YIELD_TIME, budget.take(&[UNIT; 4]));
+        let behind = async {
+            tokio::time::sleep(YIELD_TIME).await;
+            let start = Instant::now();
+            drop(budget.take(&[UNIT]).await);
+            start.elapsed()
+        };
+        let (given_up, waited) = tokio::join!(large, behind);
+        assert!(given_up.is_err());
+        assert_eq!(waited, YIELD_TIME, "who is behind goes on at once");
+        assert!(at_once!(budget.take(&[UNIT])).is_ok());
+        assert!(budget.state().waiting.is_empty());
+        drop(held);
+    }
 }

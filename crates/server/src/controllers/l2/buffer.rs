@@ -3,7 +3,6 @@
 use std::io;
 use std::ops::Range;
 use std::os::fd::BorrowedFd;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use larder_core::cache::EntryRef;
@@ -18,7 +17,7 @@ use crate::engine::Engine;
 pub(super) enum Purpose {
     /// Its bytes were to be stored: the lease that kept them in place goes back, and its part of the lane's room with it.
     Store(#[expect(dead_code, reason = "held until the buffer goes")] Option<OwnedSemaphorePermit>),
-    /// Bytes were to be loaded into it: unless they were kept, the memory goes back. Whose they are to be may change.
+    /// Bytes were to be loaded into it: unless they were published, the memory goes back. Whose they are to be may change.
     Load(Mutex<Arc<Pulse>>),
 }
 
@@ -31,7 +30,6 @@ pub(super) struct PoolBuffer {
     offset: u64,
     length: usize,
     purpose: Purpose,
-    kept: AtomicBool,
 }
 
 impl PoolBuffer {
@@ -44,14 +42,7 @@ impl PoolBuffer {
         purpose: Purpose,
     ) -> Arc<Self> {
         let engine = Arc::clone(engine);
-        Arc::new(Self {
-            engine,
-            entry,
-            offset,
-            length: length as usize,
-            purpose,
-            kept: AtomicBool::new(false),
-        })
+        Arc::new(Self { engine, entry, offset, length: length as usize, purpose })
     }
 
     /// The object.
@@ -64,11 +55,6 @@ impl PoolBuffer {
         if let Purpose::Load(current) = &self.purpose {
             *current.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(pulse);
         }
-    }
-
-    /// Takes the object out of the buffer's care: it was published.
-    pub(super) fn keep(&self) {
-        self.kept.store(true, Ordering::Relaxed);
     }
 
     /// A range of the pool for one of the buffer.
@@ -134,7 +120,7 @@ impl Drop for PoolBuffer {
     fn drop(&mut self) {
         match self.purpose {
             Purpose::Store(_) => self.engine.release_store(self.entry),
-            Purpose::Load(_) if self.kept.load(Ordering::Relaxed) => {}
+            // Once it is published this changes nothing.
             Purpose::Load(_) => self.engine.abort_load(self.entry),
         }
     }

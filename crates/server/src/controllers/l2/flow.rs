@@ -254,9 +254,64 @@ mod tests {
         for salt in 0..2 * LABELS_MAX {
             flow.look_up(&[key(&salt.to_string())]);
         }
+        flow.look_up(&[key("0")]);
         let counts = flow.counts();
+        assert_eq!(counts.by_salt["0"].looked_up, 2, "who has a label keeps it");
         assert_eq!(counts.by_salt.len(), LABELS_MAX + 1);
         assert_eq!(counts.by_salt[OTHER].looked_up, LABELS_MAX as u64);
-        assert_eq!(counts.lookups, 2 * LABELS_MAX as u64);
+        assert_eq!(counts.lookups, 2 * LABELS_MAX as u64 + 1);
+    }
+
+    #[test]
+    fn a_load_and_a_store_count_alike_and_apart() {
+        let flow = Flow::default();
+        let keys = [key("a"), key("a"), key("b")];
+        let (bytes, took) = (3_000_000_000, Duration::from_secs(2));
+        for _ in 0..2 {
+            let passing = flow.begin_load(keys.iter());
+            assert_eq!(flow.counts().loads_in_flight, 1);
+            drop(passing);
+            flow.end_load("fs", keys[..1].iter(), bytes, took);
+        }
+        drop(flow.begin_store(keys.iter()));
+        flow.end_store("fs", keys[1..].iter(), bytes, took);
+        let counts = flow.counts();
+        assert_eq!((counts.loads_submitted, counts.loads_in_flight, counts.stores_submitted), (2, 0, 1));
+        let of = |salt: &str| {
+            let of = counts.by_salt[salt];
+            (of.store_submitted, of.store_completed, of.load_submitted, of.load_completed)
+        };
+        assert_eq!((of("a"), of("b")), ((2, 1, 4, 2), (1, 1, 2, 0)));
+        let fs = &counts.by_kind["fs"];
+        assert_eq!((fs.loads_completed, fs.stores_completed), (2, 1));
+        assert_eq!((fs.load_throughput.sum(), fs.store_throughput.sum()), (3.0, 1.5), "in GB/s");
+    }
+
+    #[test]
+    fn what_brought_nothing_or_took_no_time_has_no_speed() {
+        let flow = Flow::default();
+        flow.end_store("fs", [].iter(), 0, Duration::from_secs(1));
+        flow.end_store("fs", [].iter(), 1, Duration::ZERO);
+        let fs = &flow.counts().by_kind["fs"];
+        assert_eq!((fs.stores_completed, &fs.store_throughput), (2, &Histogram::new(GB_PER_S)));
+    }
+
+    #[test]
+    fn what_falls_short_is_counted_by_reason_and_model_as_far_as_there_is_room() {
+        let flow = Flow::default();
+        let (no_room, not_brought) = (Shortfall::NoRoom, Shortfall::NotBrought);
+        flow.fall_short(no_room, "m", 0);
+        assert!(flow.counts().shortfalls.is_empty());
+        for (why, objects) in [(no_room, 2), (not_brought, 3), (no_room, 1)] {
+            flow.fall_short(why, "m", objects);
+        }
+        let count = |why, model: &str| flow.counts().shortfalls[&(why, model.into())];
+        assert_eq!((count(no_room, "m"), count(not_brought, "m")), (3, 3));
+        for model in 0..2 * LABELS_MAX {
+            flow.fall_short(no_room, &model.to_string(), 1);
+        }
+        flow.fall_short(not_brought, "m", 1);
+        assert_eq!(flow.counts().shortfalls.len(), LABELS_MAX + 1);
+        assert_eq!((count(no_room, OTHER), count(not_brought, "m")), (LABELS_MAX as u64 + 2, 4));
     }
 }

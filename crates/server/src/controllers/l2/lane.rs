@@ -384,3 +384,59 @@ fn is_given_up(outcome: &KeyResult<Stored>) -> bool {
 fn is_full(outcome: &KeyResult<Stored>) -> bool {
     matches!(outcome, Err(Error::Failed(failure)) if failure.kind == FailureKind::Full)
 }
+
+#[cfg(test)]
+mod tests {
+    use larder_core::eviction::by_name;
+    use larder_storage::adapters::mock::{MockAdapter, MockOptions};
+    use larder_storage::conformance::{FailingAdapter, store_items};
+    use larder_storage::decorators::{Observer, Observing};
+    use larder_storage::{Adapter, Built, EvictionConfig, Failure};
+    use serde_json::Value as Json;
+
+    use super::super::roster::{New, Roster};
+    use super::*;
+
+    fn evicting(adapter: Arc<dyn Adapter>) -> (InUse, Arc<Evictor>) {
+        let config = EvictionConfig { policy: "LRU".into(), trigger_watermark: 0.8, eviction_ratio: 0.2 };
+        let policy = by_name("LRU").unwrap();
+        let evictor = Arc::new(Evictor::new(Arc::clone(&adapter), config, policy, Arc::default()));
+        let adapter = Arc::new(Observing::new(adapter, Arc::clone(&evictor) as Arc<dyn Observer>));
+        let built =
+            Built { adapter, is_shared: false, counters: Arc::default(), breaker: None, checksum: None };
+        let new = New {
+            built,
+            config: Json::Null,
+            eviction: None,
+            evictor: Some(Arc::clone(&evictor)),
+            directory: None,
+        };
+        let attached = Roster::default().add(new, None).unwrap();
+        (InUse::take(&attached).unwrap(), evictor)
+    }
+
+    #[tokio::test]
+    async fn what_finds_no_room_is_stored_when_as_much_has_left() {
+        let mock = Arc::new(MockAdapter::new(MockOptions { capacity_bytes: 500, bandwidth_bytes_per_s: 0 }));
+        let (adapter, evictor) = evicting(mock.clone());
+        // Others put these there, so that more is held than the ledger knows.
+        mock.store(store_items(0..3, 100)).await;
+        let evicted = || evictor.report().evicted_objects;
+        assert!(store_evicting(&adapter, &evictor, store_items(3..5, 100)).await.iter().all(Result::is_ok));
+        assert_eq!((mock.usage().objects, evicted()), (5, 0), "there was room");
+        assert!(store_evicting(&adapter, &evictor, store_items(5..7, 100)).await.iter().all(Result::is_ok));
+        assert_eq!((mock.usage().objects, evicted()), (5, 2));
+    }
+
+    #[tokio::test]
+    async fn only_a_store_that_was_given_up_may_still_come_to_its_end() {
+        let double = FailingAdapter::new();
+        let (adapter, evictor) = evicting(double.clone());
+        for (kind, expected) in [(FailureKind::Io, false), (FailureKind::Timeout, true)] {
+            double.fail_next(Op::Store, 1, Failure::retryable(kind, "no").into());
+            assert!(store_evicting(&adapter, &evictor, store_items(0..1, 100)).await[0].is_err());
+            let unsure = tokio::time::timeout(Duration::ZERO, evictor.is_unsure.notified()).await;
+            assert_eq!(unsure.is_ok(), expected, "{kind:?}");
+        }
+    }
+}

@@ -74,6 +74,11 @@ impl Drop for Place {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    use proptest::prelude::*;
+
     use super::*;
 
     #[tokio::test]
@@ -92,5 +97,35 @@ mod tests {
         places.resize(2);
         drop(taken);
         assert_eq!(places.free.available_permits(), 2, "one more before the places were left");
+    }
+
+    fn take_now(places: &Arc<Places>) -> Option<Place> {
+        match pin!(places.take()).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(place) => Some(place),
+            Poll::Pending => None,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn there_are_as_many_places_as_was_said_last(steps in proptest::collection::vec(0_usize..9, 1..60)) {
+            let places = Places::new(3);
+            let (mut max, mut taken) = (3, Vec::new());
+            for step in steps {
+                match step {
+                    0..4 => {
+                        places.resize(step);
+                        max = step.max(1);
+                    }
+                    4..7 => {
+                        let place = take_now(&places);
+                        prop_assert_eq!(place.is_some(), taken.len() < max);
+                        taken.extend(place);
+                    }
+                    _ => drop(taken.pop()),
+                }
+                prop_assert_eq!(places.free.available_permits(), max.saturating_sub(taken.len()), "who has one keeps it");
+            }
+        }
     }
 }

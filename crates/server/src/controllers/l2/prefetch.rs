@@ -293,15 +293,14 @@ impl Prefetch {
         self.touch();
         self.put_aside().await;
         self.wait_for_others().await;
+        // Their buffers live until they are published.
         let arrived = std::mem::take(&mut self.arrived);
         self.answer.give(&arrivals(&arrived));
-        arrived.iter().for_each(|arrived| arrived.buffer.keep());
     }
 
     fn publish_late(&mut self) {
         let arrived = std::mem::take(&mut self.arrived);
         self.shared.engine.publish_late(&self.wanted.work, &arrivals(&arrived));
-        arrived.iter().for_each(|arrived| arrived.buffer.keep());
     }
 
     /// The prompt was used as far as it was served, wherever each of its chunks came from.

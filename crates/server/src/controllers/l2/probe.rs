@@ -64,3 +64,41 @@ pub(super) async fn probe(attached: Arc<Attached>) {
         pause = (pause * 2).min(RETRY_MAX);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use larder_storage::conformance::FailingAdapter;
+    use larder_storage::{Built, FailureKind, Op};
+    use serde_json::Value as Json;
+    use tokio::time::Instant;
+
+    use super::super::roster::{New, Roster};
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_can_not_store_is_tried_again_after_growing_pauses() {
+        let double = FailingAdapter::new();
+        double.fail_next(Op::Store, 8, Failure::permanent(FailureKind::Io, "no bucket").into());
+        let adapter = Arc::clone(&double) as _;
+        let built =
+            Built { adapter, is_shared: false, counters: Arc::default(), breaker: None, checksum: None };
+        let new = New { built, config: Json::Null, eviction: None, evictor: None, directory: None };
+        let attached = Roster::default().add(new, None).unwrap();
+        assert_eq!(attached.health().state, HealthState::Degraded, "nobody knows yet");
+        let start = Instant::now();
+        let tries = async {
+            let mut tries = Vec::new();
+            for count in 1..=9 {
+                double.calls_reach(Op::Store, count).await;
+                tries.push(start.elapsed().as_secs());
+                if count == 2 {
+                    assert_eq!(attached.health().state, HealthState::Unavailable);
+                }
+            }
+            tries
+        };
+        let ((), tries) = tokio::join!(probe(Arc::clone(&attached)), tries);
+        assert_eq!(tries, [0, 5, 15, 35, 75, 155, 315, 615, 915], "the clock is virtual");
+        assert_eq!(attached.health().state, HealthState::Ready);
+    }
+}

@@ -253,8 +253,13 @@ mod tests {
             start(&mut third, &deaf, Promptness::Lookup, 0, "failed");
             third.next().await;
             assert!(deaf.is_late(Promptness::Lookup), "a failure is no answer");
+            start(&mut third, &deaf, Promptness::Lookup, PATIENCE.as_secs(), "well");
+            assert!(!third.is_empty());
+            third.next().await;
+            assert!(deaf.is_late(Promptness::Lookup), "the patience is over then");
             start(&mut third, &deaf, Promptness::Lookup, 1, "well");
             third.next().await;
+            assert!(third.is_empty());
             assert!(!deaf.is_late(Promptness::Lookup));
             assert_eq!((deaf.late_total(Promptness::Lookup), quick.late_total(Promptness::Lookup)), (1, 0));
         });

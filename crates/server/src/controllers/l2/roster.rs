@@ -378,9 +378,28 @@ mod tests {
         assert!(roster.in_use().is_empty());
         let again = roster.enter(&attached, Phase::Active).unwrap_err();
         assert_eq!(again, RosterError::Draining("mock-0".into()));
+        assert!(user.is(&another));
         drop(user);
         assert!(!attached.drained(Duration::from_secs(1)).await, "one user is left");
         let (drained, ()) = tokio::join!(attached.drained(Duration::from_secs(1)), async { drop(another) });
         assert!(drained);
+    }
+
+    #[test]
+    fn each_adapter_has_a_directory_of_its_own() {
+        let roster = Roster::default();
+        let at = |path: &str| New { directory: Some(path.into()), ..mock() };
+        roster.add(mock(), None).unwrap();
+        roster.add(at("/a"), None).unwrap();
+        roster.add(at("/b"), None).unwrap();
+        let taken = RosterError::Directory { path: "/b".into(), id: "mock-2".into() };
+        assert_eq!(roster.check_directory(Some(Path::new("/b"))), Err(taken.clone()));
+        assert_eq!(roster.add(at("/b"), None).unwrap_err(), taken);
+        assert_eq!(
+            (roster.check_directory(Some(Path::new("/c"))), roster.check_directory(None)),
+            (Ok(()), Ok(()))
+        );
+        let users = roster.in_use();
+        assert!(!users[0].is(&users[1]));
     }
 }

@@ -34,7 +34,7 @@ pub(in crate::controllers::l2) struct Evictor {
     pub(super) compares_tenants: bool,
     pub(super) wake: Notify,
     /// The adapter may hold what nobody said that it does.
-    pub(super) is_unsure: Notify,
+    pub(in crate::controllers::l2) is_unsure: Notify,
     pub(super) warnings: Throttles<FailureKind>,
     state: Mutex<State>,
     pub(super) is_indexed: AtomicBool,

@@ -355,7 +355,8 @@ impl Tenants {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::sync::Mutex;
 
     use larder_core::eviction::Lru;
 
@@ -452,5 +453,73 @@ mod tests {
             println!("{name}: {taken} bytes for {} objects", ledger.len());
             assert!(taken < 120_000_000, "{name}: {taken}");
         }
+    }
+
+    /// More of them than a table can tell apart by chance.
+    #[test]
+    fn objects_of_one_hash_are_told_apart_by_every_field() {
+        let mut ledger = ledger();
+        let of = |model: &str, rank, group, salt: &str| Key::new([7; 32], model, rank, group, salt).unwrap();
+        let keys: BTreeSet<Key> = (1..=500_u32)
+            .flat_map(|n| {
+                let name = n.to_string();
+                [of(&name, 0, 0, ""), of("m", u64::from(n), 0, ""), of("m", 0, n, ""), of("m", 0, 0, &name)]
+            })
+            .collect();
+        assert_eq!(keys.len(), 2_000);
+        keys.iter().for_each(|key| _ = ledger.insert(key, 1));
+        assert_eq!(ledger.len(), 2_000);
+        let (gone, left) = keys.iter().partition::<Vec<&Key>, _>(|key| key.kv_rank % 2 == 0);
+        gone.iter().for_each(|key| ledger.remove(key, Removal::Dropped));
+        let victims = ledger.victims(None, &|_| false, 2_000).into_iter().map(|victim| victim.key);
+        assert_eq!(victims.collect::<BTreeSet<_>>(), left.into_iter().cloned().collect());
+    }
+
+    /// Notes what a policy is told.
+    struct Told(Arc<Mutex<Vec<Arrival>>>);
+
+    impl Policy for Told {
+        fn name(&self) -> &'static str {
+            "told"
+        }
+        fn insert(&mut self, _: EntryId, arrival: Arrival) {
+            self.0.lock().unwrap().push(arrival);
+        }
+        fn touch(&mut self, _: EntryId) {}
+        fn remove(&mut self, _: EntryId, _: Removal) {}
+        fn victims(&mut self, _: &mut dyn FnMut(EntryId) -> bool, _: usize) -> Vec<EntryId> {
+            Vec::new()
+        }
+        fn cold_to_hot(&mut self) -> Vec<EntryId> {
+            Vec::new()
+        }
+        fn len(&self) -> usize {
+            0
+        }
+    }
+
+    #[test]
+    fn a_policy_knows_again_what_comes_again_and_nothing_else() {
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let mut ledger = Ledger::new(Box::new(Told(Arc::clone(&told))));
+        let hashes: Vec<[u8; 32]> = (1..=50_u64)
+            .map(|n| {
+                let word = n.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes();
+                std::array::from_fn(|at| word[at % 8].rotate_left(at as u32 / 8))
+            })
+            .collect();
+        for _ in 0..2 {
+            for (hash, salt) in hashes.iter().flat_map(|hash| [(hash, ""), (hash, "a")]) {
+                let key = Key::new(*hash, "m", 0, 0, salt).unwrap();
+                ledger.insert(&key, 3);
+                ledger.remove(&key, Removal::Evicted);
+            }
+        }
+        let told = told.lock().unwrap();
+        assert!(told.iter().all(|arrival| arrival.bytes == 3));
+        let (first, second) = told.split_at(100);
+        assert!(first.iter().zip(second).all(|(first, second)| first.fingerprint == second.fingerprint));
+        let different: BTreeSet<u64> = first.iter().map(|arrival| arrival.fingerprint).collect();
+        assert_eq!(different.len(), 100);
     }
 }

@@ -90,7 +90,7 @@ impl Evictor {
         let mut aims: Vec<Aim> = {
             let state = self.state();
             let is_over = |salt: &str, bytes: u64| {
-                self.quotas.limit_for(salt).is_some_and(|limit| bytes > 0 && bytes >= self.mark(limit))
+                self.quotas.limit_for(salt).is_some_and(|limit| bytes >= self.mark(limit))
             };
             let over = state.ledger.tenants().filter(|(salt, share)| is_over(salt, share.bytes));
             over.map(|(salt, _)| Aim::Tenant(salt)).collect()
@@ -377,6 +377,7 @@ mod tests {
             "another tenant has three"
         );
         assert!(!evictor.admits("", 1) && evictor.admits("other", 1));
+        assert_eq!(evictor.report().refused_objects, 1);
     }
 
     #[tokio::test]
@@ -434,5 +435,101 @@ mod tests {
         assert!(minute.await.is_err());
         let asked = double.keys_seen(Op::Delete);
         assert!((2 * 7..=10 * 7).contains(&asked), "{asked} times in a minute");
+    }
+
+    #[tokio::test]
+    async fn at_the_mark_itself_something_leaves() {
+        let (adapter, evictor) = evicting(mock(20), QuotaTable::default());
+        adapter.store(store_items(0..15, BYTES)).await;
+        assert!(evictor.pass().await);
+        assert_eq!((evictor.report().passes, evictor.report().objects), (0, 15));
+        adapter.store(store_items(15..16, BYTES)).await;
+        assert!(evictor.pass().await);
+        assert_eq!((evictor.report().passes, evictor.report().objects), (1, 13), "a fifth of sixteen");
+    }
+
+    #[tokio::test]
+    async fn only_what_reaches_a_mark_wakes_the_evictor() {
+        let is_woken = async |evictor: &Evictor| {
+            tokio::time::timeout(Duration::ZERO, evictor.wake.notified()).await.is_ok()
+        };
+        let (adapter, evictor) = evicting(mock(20), QuotaTable::default());
+        evictor.quotas.set("tenant", 2 * BYTES as u64).unwrap();
+        adapter.store(store_items(0..3, BYTES)).await;
+        assert!(!is_woken(&evictor).await, "the tenant of the third has room for one more");
+        adapter.store(store_items(3..7, BYTES)).await;
+        assert!(is_woken(&evictor).await, "among others, a second of the tenant came");
+        evictor.quotas.remove("tenant");
+        adapter.store(store_items(7..15, BYTES)).await;
+        assert!(!is_woken(&evictor).await);
+        adapter.store(store_items(15..16, BYTES)).await;
+        assert!(is_woken(&evictor).await, "the adapter is at its mark");
+    }
+
+    #[tokio::test]
+    async fn locked_ones_hide_nothing_behind_them() {
+        let (adapter, evictor) = evicting(mock(20), QuotaTable::default());
+        for object in 0..18 {
+            adapter.store(store_items(object..object + 1, BYTES)).await;
+        }
+        let locked: Vec<Key> = (0..6).map(object_key).collect();
+        adapter.lookup_and_lock(locked.clone()).await;
+        assert!(evictor.free(3 * BYTES as u64).await);
+        assert_eq!((evictor.report().evicted_objects, evictor.report().locked_objects), (3, 6));
+        adapter.lookup_and_lock((0..18).map(object_key).collect()).await;
+        assert!(!evictor.free(10 * BYTES as u64).await, "nothing can leave");
+    }
+
+    #[tokio::test]
+    async fn what_others_deleted_is_room_all_the_same_and_no_eviction() {
+        let double = FailingAdapter::new();
+        let (adapter, evictor) = evicting(double.clone(), QuotaTable::default());
+        adapter.store(store_items(0..9, BYTES)).await;
+        double.fail_next(Op::Delete, 3, Error::Absent);
+        let step = evictor.step(&Aim::All, 3, &mut HashSet::new()).await;
+        assert_eq!((step.evicted, step.bytes), (3, 3 * BYTES as u64));
+        assert_eq!((evictor.report().objects, evictor.report().evicted_objects), (6, 0));
+        double.fail_next(Op::Delete, 2, Failure::permanent(FailureKind::Io, "no").into());
+        let step = evictor.step(&Aim::All, 2, &mut HashSet::new()).await;
+        assert_eq!((step.evicted, step.bytes), (0, 0), "who fails is not asked for more at once");
+        assert_eq!((evictor.report().failed_objects, double.keys_seen(Op::Delete)), (2, 5));
+    }
+
+    #[tokio::test]
+    async fn a_refused_store_costs_what_it_takes_whatever_the_sizes() {
+        let (adapter, evictor) = evicting(mock(12), QuotaTable::default());
+        for object in 0..12 {
+            let bytes = if object < 6 { 20 } else { 180 };
+            assert!(adapter.store(store_items(object..object + 1, bytes)).await[0].is_ok());
+        }
+        assert!(evictor.free(100).await);
+        let report = evictor.report();
+        assert_eq!((report.evicted_bytes, report.evicted_objects), (100, 5), "the small ones, one by one");
+    }
+
+    #[tokio::test]
+    async fn evictions_of_more_tenants_than_are_told_apart_are_counted_together() {
+        let (_, evictor) = evicting(mock(20), QuotaTable::default());
+        for round in 1..=2 {
+            for tenant in 0..70 {
+                evictor.state().count_evicted(&tenant.to_string().into());
+            }
+            let by_salt = evictor.report().evicted_by_salt;
+            assert_eq!(
+                (by_salt.len(), by_salt["0"], by_salt["63"], by_salt["(other)"]),
+                (65, round, round, 6 * round)
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn what_turns_out_to_be_gone_is_forgotten() {
+        let double = FailingAdapter::new();
+        let (adapter, evictor) = evicting(double.clone(), QuotaTable::default());
+        adapter.store(store_items(0..3, BYTES)).await;
+        double.delete(vec![object_key(1)], DeleteMode::IfUnlocked).await;
+        adapter.lookup_and_lock((0..3).map(object_key).collect()).await;
+        let report = evictor.report();
+        assert_eq!((report.objects, report.bytes), (2, 2 * BYTES as u64));
     }
 }
