@@ -258,6 +258,11 @@ fn larder(scrape: &mut Scrape, status: &EngineStatus, counters: &Counters) {
             counters.refused_transfers.get(),
         ),
         (
+            "larder_misled_lookups_total",
+            "Lookups that found nothing because their engine may know another chunk size.",
+            counters.misled_lookups.get(),
+        ),
+        (
             "larder_reaped_instances_total",
             "Workers dropped for their silence.",
             counters.reaped_instances.get(),

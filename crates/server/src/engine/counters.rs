@@ -83,6 +83,8 @@ pub struct Counters {
     pub refused_chunks: Counter,
     /// Transfers refused to workers that have too many between prepare and commit.
     pub refused_transfers: Counter,
+    /// Lookups that found nothing because their engine may know another chunk size.
+    pub misled_lookups: Counter,
     /// Leases given back because their holder was gone or silent.
     pub expired_leases: Counter,
     /// Leases an operator took back.

@@ -334,7 +334,7 @@ impl Handler for Front {
 
     fn disconnected(&self, peer: &Peer, reason: &Disconnect) {
         self.lanes.borrow_mut().forget(peer.id());
-        self.operations.chunk_sizes.forget(peer.id().0);
+        self.operations.chunk_sizes.forget(peer.id().0, Instant::now());
         self.streams.borrow_mut().forget(&self.operations.engine, peer.id());
         match reason.is_by_peer() {
             true => self.operations.engine.disconnected(peer.id().0),

@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use larder_core::hash::{ChunkHash, ChunkHasher};
@@ -282,9 +282,11 @@ impl Operations {
 
     /// Whether a lookup comes to nothing whatever its tokens are, so that they need not be hashed.
     fn is_in_vain(&self, key: &CacheKey<'_>, connection: ConnectionId) -> bool {
-        let is_long = key.token_ids.len() > LONG_PROMPT_TOKENS;
-        is_long && !self.engine.has_model(key.model_name, key.world_size)
-            || self.chunk_sizes.misleads(connection, key.model_name)
+        if self.chunk_sizes.misleads(connection, key.model_name) {
+            self.engine.counters().misled_lookups.add(1);
+            return true;
+        }
+        key.token_ids.len() > LONG_PROMPT_TOKENS && !self.engine.has_model(key.model_name, key.world_size)
     }
 
     /// The answer to who asks what a lookup found, and a line of the log about it.
@@ -321,10 +323,12 @@ impl Operations {
         };
         let EngineContext { instance_id, model_name, world_size, num_physical_slots, .. } = *context;
         let chunk_size = self.engine.config().chunk_size;
-        if !self.chunk_sizes.admits(connection, model_name, num_physical_slots, chunk_size) {
+        let now = Instant::now();
+        if !self.chunk_sizes.admits(connection, model_name, num_physical_slots, chunk_size, now) {
             tracing::warn!(
                 "instance {instance_id} of model `{model_name}` comes back with {} slots a chunk, which has {chunk_size} \
-                 tokens here; it is refused\nhint: the engine asked for the chunk size when it started, before this server \
+                 tokens here; it is refused, and as long as it is connected no engine that did not ask finds anything of this \
+                 model\nhint: the engine asked for the chunk size when it started, before this server \
                  did: restart it, or start the server with the --chunk-size it knows",
                 num_physical_slots.unwrap_or_default()
             );
