@@ -7,6 +7,7 @@
 mod directory;
 mod error;
 mod hugepages;
+mod mapper;
 mod mapping;
 mod memory;
 mod name;
@@ -19,6 +20,7 @@ mod space;
 pub use directory::{Contents, Directory, DirectoryOptions, SCOPE_BYTES_MAX, SCOPES_MAX, SlotRecord};
 pub use error::PoolError;
 pub use hugepages::Pages;
+pub use mapper::Mapper;
 pub use memory::{MemoryBound, MemoryRoom, Size, check_memory, check_shared_memory, memory_room};
 pub use name::{NAME_PREFIX, SegmentName};
 pub use reclaim::{Stale, reclaim_stale};

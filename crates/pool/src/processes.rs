@@ -22,16 +22,19 @@ pub(crate) fn lock_holder(stat: &Stat) -> Option<u32> {
 
 /// A process other than this one that has the file mapped. Processes whose maps this one may not read are passed over.
 pub(crate) fn mapper(stat: &Stat) -> Option<u32> {
-    let (device, inode) = (device(stat), stat.st_ino.to_string());
     let pids =
         fs::read_dir("/proc").ok()?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter(|pid| *pid != std::process::id()).find(|pid| {
-        fs::read_to_string(format!("/proc/{pid}/maps")).is_ok_and(|maps| {
-            maps.lines().any(|line| {
-                // <range> <rights> <offset> <device> <inode> <path>
-                let mut fields = line.split_ascii_whitespace().skip(3);
-                fields.next() == Some(device.as_str()) && fields.next() == Some(inode.as_str())
-            })
+    pids.filter(|pid| *pid != std::process::id()).find(|pid| maps(*pid, stat))
+}
+
+/// Whether a process has the file mapped; false for one whose maps this one may not read.
+pub(crate) fn maps(pid: u32, stat: &Stat) -> bool {
+    let (device, inode) = (device(stat), stat.st_ino.to_string());
+    fs::read_to_string(format!("/proc/{pid}/maps")).is_ok_and(|maps| {
+        maps.lines().any(|line| {
+            // <range> <rights> <offset> <device> <inode> <path>
+            let mut fields = line.split_ascii_whitespace().skip(3);
+            fields.next() == Some(device.as_str()) && fields.next() == Some(inode.as_str())
         })
     })
 }

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use rustix::fs::{AtFlags, CWD, FallocateFlags, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, FallocateFlags, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use xxhash_rust::xxh3::Xxh3;
 
@@ -149,6 +149,11 @@ impl Segment {
     /// Name of the segment without a slash, as clients are told it; `None` for private memory.
     pub fn name(&self) -> Option<&str> {
         self.shared.as_ref().map(|shared| shared.name.as_str())
+    }
+
+    /// Which file it is; `None` for private memory.
+    pub(crate) fn stat(&self) -> Option<Stat> {
+        rustix::fs::fstat(&self.shared.as_ref()?.file).ok()
     }
 
     /// Size of the pool.

@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use larder_pool::{
-    Contents, Directory, DirectoryOptions, NAME_PREFIX, PoolError, Segment, SegmentOptions, reclaim_stale,
+    Contents, Directory, DirectoryOptions, Mapper, NAME_PREFIX, PoolError, Segment, SegmentOptions,
+    reclaim_stale,
 };
 
 const MIB: u64 = 1 << 20;
@@ -219,6 +220,26 @@ fn an_unmarked_segment_is_reclaimed_only_when_nobody_maps_it() {
     peer.0.kill().unwrap();
     peer.0.wait().unwrap();
     assert!(shared(&name, MIB).is_ok());
+}
+
+#[test]
+fn a_client_process_is_known_by_its_mapping_until_it_has_ended() {
+    let (name, other) = (unique("mapper"), unique("mapper-other"));
+    let (segment, other) = (shared(&name, MIB).unwrap(), shared(&other, MIB).unwrap());
+    let mut client = Process::spawn("foreign_server", &name);
+    client.wait_ready();
+    let pid = client.0.id();
+    let mapper = Mapper::find(&segment, pid).unwrap();
+    assert!(mapper.pid() == pid && !mapper.has_ended());
+    assert!(Mapper::find(&other, pid).is_none(), "it maps another pool");
+    let private = Segment::create(SegmentOptions { share: None, bytes: MIB, hugepages: false }).unwrap();
+    assert!(Mapper::find(&private, pid).is_none());
+    client.0.kill().unwrap();
+    client.0.wait().unwrap();
+    assert!(mapper.has_ended());
+    for nobody in [pid, 0, u32::MAX] {
+        assert!(Mapper::find(&segment, nobody).is_none());
+    }
 }
 
 #[test]

@@ -6,17 +6,15 @@ import contextlib
 import os
 import pathlib
 import signal
-import subprocess
-import sys
 import threading
 
 import pytest
 
 from mpkit.engine import Engine, content, prompt
 from mpkit.process import SHM, StartFailed
+from mpkit.victim import victim
 from mpkit.wait import until
 
-TESTS = pathlib.Path(__file__).resolve().parent.parent
 MODEL = "drill"
 
 
@@ -60,20 +58,6 @@ def load(server, threads: int = 3):
         stop.set()
         for worker in workers:
             worker.join()
-
-
-@contextlib.contextmanager
-def victim(server, instance: int, seed: str, moment: str):
-    """A client process that holds something, ready to be killed."""
-    command = [sys.executable, "-m", "mpkit.victim", server.endpoint, str(instance), MODEL, seed, moment]
-    process = subprocess.Popen(command, cwd=TESTS, stdout=subprocess.PIPE, text=True)
-    try:
-        line = process.stdout.readline().split()
-        assert line[:1] == ["ready"] and int(line[1]) == 4, line
-        yield process
-    finally:
-        process.kill()
-        process.wait()
 
 
 def plugin(folder: pathlib.Path) -> None:
@@ -145,7 +129,8 @@ def test_a_client_killed_in_mid_store(own_server):
     server = own_server()
     with Engine(server, 7, model=MODEL) as other:
         tokens = prompt("mid-store", 4)
-        with victim(server, 8, "mid-store", "store") as process:
+        with victim(server, 8, MODEL, "mid-store", "store") as (process, slots):
+            assert slots == 4
             assert l1(server)["staging_object_count"] == 4
             assert other.hits(tokens) == 0
             process.send_signal(signal.SIGKILL)
@@ -162,7 +147,8 @@ def test_a_client_killed_in_mid_retrieve(own_server):
     with Engine(server, 9, model=MODEL) as other:
         tokens = prompt("mid-retrieve", 4)
         other.store(tokens)
-        with victim(server, 10, "mid-retrieve", "retrieve") as process:
+        with victim(server, 10, MODEL, "mid-retrieve", "retrieve") as (process, slots):
+            assert slots == 4
             assert l1(server)["read_locked_count"] == 4
             other.scheduler.call("clear", False)
             assert other.hits(tokens) == 4
@@ -208,7 +194,7 @@ def test_nobody_reads_half_an_object(own_server):
         thread.start()
     try:
         for round_ in range(5):
-            with victim(server, 3000 + round_, f"victim-{round_}", "store"):
+            with victim(server, 3000 + round_, MODEL, f"victim-{round_}", "store"):
                 pass
         until(lambda: counts["whole"] > 50, "whole objects")
     finally:

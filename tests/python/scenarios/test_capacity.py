@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
+import pytest
+
 from mpkit.deviation import differs
 from mpkit.engine import CHUNK, OBJECT_BYTES, content, prompt
+from mpkit.victim import victim
 from mpkit.wait import becomes, until
 
 #: 1 MiB: 128 objects of the tests' layout.
@@ -81,14 +86,14 @@ def test_vanishing_before_commit_publishes_nothing(own_server, engines, model):
 
 
 def test_an_abandoned_prepare_gives_its_memory_back(own_server, engines, model):
-    server = own_server(l1_size_gb=SMALL_GB)
-    leaver, writer = engines(server), engines(server)
+    server = own_server("--eviction-trigger-watermark", "1.0", l1_size_gb=SMALL_GB)
+    writer = engines(server)
     reserved = differs(server, "reservations-are-bounded", peer=CAPACITY, ours=CAPACITY // 2)
-    assert len(leaver.prepare_store(prompt(model, CAPACITY), "a")["slots"]) == reserved
-    filler = prompt((model, "filler"), CAPACITY - reserved + 1)
-    assert writer.store(filler) == CAPACITY - reserved
-    writer.lookup(filler, "holds")
-    leaver.close()
+    with victim(server, 8, model, f"{model}-left", "store", CAPACITY) as (_, slots):
+        assert slots == reserved
+        filler = prompt((model, "filler"), max(CAPACITY - reserved, 1))
+        assert writer.store(filler) == CAPACITY - reserved
+        writer.lookup(filler, "holds")
     tokens = prompt((model, "next"), 2)
     pinned = differs(server, "abandoned-prepare-pins", peer=True, ours=False)
     if pinned:
@@ -110,19 +115,37 @@ def test_what_a_worker_reserved_stays_its_own_when_it_unregisters(own_server, en
     assert len(reserved) == 8 and not reserved & handed_out
     if server.is_ours:
         assert server.status()["larder"]["set_aside"]["reserved_bytes"] == 8 * OBJECT_BYTES
-        leaver.close()
-        until(lambda: server.status()["larder"]["set_aside"]["registrations"] == 0, "the end of what was set aside")
-        assert objects(server)["staging_object_count"] == len(handed_out)
+
+
+@pytest.mark.ours_only
+def test_a_worker_that_closed_its_connection_keeps_its_memory_while_its_process_lives(own_server, engines, model):
+    """The scenario's own process is the worker's: it lives, and has the pool mapped."""
+    server = own_server(l1_size_gb=SMALL_GB)
+    worker, other = engines(server), engines(server)
+    other.store(prompt(model, 1))
+    assert len(worker.prepare_store(prompt((model, "w"), 8), "a")["slots"]) == 8
+
+    def shown() -> dict[str, object]:
+        return server.status()["non_cuda_context_meta"][str(worker.instance_id)]
+
+    until(lambda: shown()["process"] == os.getpid(), "the worker's process")
+    worker.worker.close()
+    until(lambda: shown()["connections"] == 0, "the end of its connection")
+    # A scheduler that vanishes after it is given up as soon as that may be.
+    other.lookup(prompt(model, 1), "held")
+    other.scheduler.close()
+    until(lambda: server.status()["larder"]["leases"]["held_by_sessions"] == 0, "the end of a vanished scheduler")
+    assert objects(server)["staging_object_count"] == 8
+    assert shown()["reserved_bytes"] == 8 * OBJECT_BYTES
 
 
 def test_a_vanished_reader_gives_its_leases_back(own_server, engines, model):
     server = own_server()
-    leaver, other = engines(server), engines(server)
-    tokens = prompt(model, 2)
-    leaver.store(tokens)
-    leaver.lookup(tokens, "a")
-    assert leaver.prepare_retrieve(tokens, "a")["success"] is True
-    leaver.close()
+    other = engines(server)
+    seed = f"{model}-left"
+    other.store(prompt(seed, 2))
+    with victim(server, 8, model, seed, "retrieve", 2) as (_, slots):
+        assert slots == 2
 
     def gone() -> bool:
         other.scheduler.call("clear", False)

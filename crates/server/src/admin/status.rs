@@ -148,6 +148,7 @@ fn instances(status: &EngineStatus) -> Value {
             "pending_transfers": instance.pending_transfers,
             "reserved_bytes": instance.reserved_bytes,
             "connections": instance.connections,
+            "process": instance.process,
             "silent_seconds": instance.silent_ms as f64 / 1000.0,
         });
         (instance.instance_id.to_string(), meta)

@@ -12,6 +12,7 @@ use super::ConnectionId;
 use super::error::EngineError;
 use super::layouts::Layouts;
 use super::pending::Pending;
+use super::processes::{Process, is_over};
 use super::set_aside::Orphaned;
 use super::sweep::ORPHAN_GRACE_MS;
 
@@ -58,6 +59,10 @@ pub(super) struct Instance {
     pub pinged: bool,
     /// That its last connection went away, if none is left.
     pub orphaned: Option<Orphaned>,
+    /// Its process, once that is known.
+    pub process: Option<Process>,
+    /// The connection behind which its process was looked for.
+    pub looked_behind: Option<ConnectionId>,
     /// Transfers between prepare and commit.
     pub pending: Pending,
 }
@@ -73,8 +78,29 @@ impl Instance {
             transferred_ms: now_ms,
             pinged: false,
             orphaned: None,
+            process: None,
+            looked_behind: None,
             pending: Pending::default(),
         }
+    }
+
+    /// Whether nobody can touch any more what it was told to read or write.
+    pub(super) fn is_gone(&self, now_ms: u64) -> bool {
+        is_over(self.process.as_ref(), self.orphaned, now_ms)
+    }
+
+    /// What the worker was before, if another process may have taken its place: who registers again when all its connections are gone
+    /// need not be the one that was told to touch what is pending.
+    fn take_unseen(&mut self, now_ms: u64) -> Option<Self> {
+        let is_the_same = self.process.as_ref().is_some_and(|process| !process.has_ended());
+        if self.orphaned.is_none() || self.pending.count() == 0 || is_the_same {
+            return None;
+        }
+        let mut before = Self::new(self.registration.clone(), now_ms);
+        before.orphaned = self.orphaned;
+        before.process = self.process.take();
+        before.pending = std::mem::take(&mut self.pending);
+        Some(before)
     }
 }
 
@@ -95,7 +121,7 @@ pub(super) enum Registered {
     New,
     /// The same worker again, nothing changed.
     Refreshed,
-    /// The worker came back with other parameters; this is what it was before.
+    /// The worker came back with other parameters, or maybe another one in its place; this is what it was before.
     Replaced(Box<Instance>),
     /// There are [`INSTANCES_MAX`] already, or [`INSTANCES_PER_CONNECTION_MAX`] of this connection.
     Refused,
@@ -114,9 +140,12 @@ impl Instances {
         now_ms: u64,
     ) -> Result<Registered, EngineError> {
         self.told_unknown.remove(&instance_id);
-        if self.by_id.get(&instance_id).is_some_and(|known| known.registration == registration) {
+        if let Some(known) = self.by_id.get_mut(&instance_id)
+            && known.registration == registration
+        {
+            let before = known.take_unseen(now_ms);
             self.heard(instance_id, connection, now_ms)?;
-            return Ok(Registered::Refreshed);
+            return Ok(before.map_or(Registered::Refreshed, |before| Registered::Replaced(Box::new(before))));
         }
         if !self.layouts.has_room(&registration) {
             return Err(EngineError::TooManyLayouts(instance_id));

@@ -97,7 +97,7 @@ impl Engine {
             Registered::Refreshed => {}
             Registered::Replaced(mut before) => {
                 retire(&mut state, instance_id, &mut before);
-                tracing::info!("instance {instance_id} registered again with other parameters");
+                tracing::info!("instance {instance_id} registered again: what it was before is over");
             }
             Registered::Refused => return Err(EngineError::TooManyInstances(instance_id)),
         }
@@ -105,7 +105,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Removes a worker. What it was writing is never published, and stays its own until its connections are gone: the real client
+    /// Removes a worker. What it was writing is never published, and stays its own until it is gone: the real client
     /// unregisters before its copies have ended.
     pub fn unregister(&self, instance_id: i64, connection: ConnectionId) {
         let now_ms = self.now_ms();

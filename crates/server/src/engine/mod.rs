@@ -23,6 +23,7 @@ mod lifetimes;
 mod lookup;
 mod members;
 mod pending;
+mod processes;
 mod quotas;
 mod room;
 mod seal;

@@ -1,16 +1,18 @@
 //! Memory that a worker may still touch though its registration is over.
 //!
 //! A worker that unregisters, registers otherwise or falls silent may have a thread in the middle of a copy: what it was told to write
-//! goes to nobody else, and what it was told to read stays in place, until the worker's connections are gone. What a worker
-//! has reserved is bounded, by [`RESERVED_SHARE`], so that what is set aside is, too.
+//! goes to nobody else, and what it was told to read stays in place, until its process has ended, or its connections are gone where
+//! that is not known. What a client has reserved is bounded, by [`RESERVED_SHARE`], so that what is set aside is, too.
 
 use larder_core::cache::EntryRef;
 
 use super::ConnectionId;
 use super::instances::Instance;
 use super::pending::{Abandoned, Pending, PendingStore, TransferKey};
+use super::processes::{Process, is_over};
 
-/// Share of the pool that one worker may have reserved and not committed, what is set aside for it included.
+/// One client may have reserved and not committed this part, one in so many, of what others have left of the pool; what is set aside
+/// for it counts as its own.
 pub(super) const RESERVED_SHARE: u64 = 2;
 
 /// Most registrations that leave something behind, and most of one connection; beyond it, that connection registers nothing more.
@@ -41,6 +43,7 @@ struct Leftover {
     staged_bytes: u64,
     connections: Vec<ConnectionId>,
     orphaned: Option<Orphaned>,
+    process: Option<Process>,
 }
 
 /// What is set aside for workers whose registration is over.
@@ -57,13 +60,14 @@ impl SetAside {
         own < LEFTOVERS_PER_CONNECTION_MAX && (own == 0 || self.leftovers.len() < LEFTOVERS_MAX)
     }
 
-    /// Sets aside what a worker may still touch, until the connections it speaks on are gone.
+    /// Sets aside what a worker may still touch, until it is gone.
     pub(super) fn add(&mut self, instance_id: i64, instance: &mut Instance) {
         let what = std::mem::take(&mut instance.pending);
         if what.count() > 0 {
             let connections = instance.connections.iter().copied().collect();
             let (staged_bytes, orphaned) = (what.staged_bytes(), instance.orphaned);
-            self.leftovers.push(Leftover { instance_id, what, staged_bytes, connections, orphaned });
+            let process = instance.process.clone();
+            self.leftovers.push(Leftover { instance_id, what, staged_bytes, connections, orphaned, process });
         }
     }
 
@@ -102,11 +106,10 @@ impl SetAside {
         }
     }
 
-    /// Takes what nobody can touch any more: its worker has been gone for long enough.
+    /// Takes what nobody can touch any more.
     #[must_use = "it is to be given back"]
     pub(super) fn take_over(&mut self, now_ms: u64) -> Vec<Abandoned> {
-        let gone =
-            |leftover: &mut Leftover| leftover.orphaned.is_some_and(|orphaned| orphaned.is_over(now_ms));
+        let gone = |leftover: &mut Leftover| is_over(leftover.process.as_ref(), leftover.orphaned, now_ms);
         self.leftovers.extract_if(.., gone).map(|leftover| leftover.what.abandon()).collect()
     }
 
@@ -121,6 +124,18 @@ impl SetAside {
     pub(super) fn staged_bytes_of(&self, instance_id: i64) -> u64 {
         let its = self.leftovers.iter().filter(|leftover| leftover.instance_id == instance_id);
         its.map(|leftover| leftover.staged_bytes).sum()
+    }
+
+    /// What each registration left to be written, in bytes, and whether it was one of this client's: of this worker or this connection.
+    pub(super) fn reserved(
+        &self,
+        instance_id: i64,
+        connection: ConnectionId,
+    ) -> impl Iterator<Item = (bool, u64)> {
+        self.leftovers.iter().map(move |leftover| {
+            let is_own = leftover.instance_id == instance_id || leftover.connections.contains(&connection);
+            (is_own, leftover.staged_bytes)
+        })
     }
 
     /// Bytes that workers may still write.

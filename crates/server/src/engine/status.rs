@@ -25,11 +25,13 @@ pub struct InstanceStatus {
     pub reserved_bytes: u64,
     /// Open connections.
     pub connections: usize,
+    /// Its process, if that is known: until it has ended nobody else is told to write where this worker was.
+    pub process: Option<u32>,
     /// Milliseconds since it was last heard of.
     pub silent_ms: u64,
 }
 
-/// What is kept for workers whose registration is over until their connections are.
+/// What is kept for workers whose registration is over until their processes are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SetAsideStatus {
     /// Registrations that left something.
@@ -81,6 +83,7 @@ impl Engine {
                 reserved_bytes: instance.pending.staged_bytes()
                     + state.set_aside.staged_bytes_of(instance_id),
                 connections: instance.connections.len(),
+                process: instance.process.as_ref().map(|process| process.pid()),
                 silent_ms: now_ms.saturating_sub(instance.seen_ms),
             })
             .collect();

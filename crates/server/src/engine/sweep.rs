@@ -65,7 +65,8 @@ impl Engine {
         let mut abandoned = state.set_aside.take_over(now_ms);
         let Limits { write_ttl_ms, read_ttl_ms, .. } = state.limits;
         for (id, instance) in state.instances.iter_mut() {
-            if instance.orphaned.is_some_and(|orphaned| orphaned.is_over(now_ms)) {
+            if instance.is_gone(now_ms) {
+                instance.process = None;
                 let pending = std::mem::take(&mut instance.pending);
                 if pending.count() > 0 {
                     tracing::info!(
@@ -106,7 +107,7 @@ impl Engine {
             self.bus.publish(|| Event::Instance { instance_id: id, change: "reaped", model_name: "" });
             tracing::warn!(
                 "ended the registration of instance {id}: silent beyond the reap timeout; {transfers} unfinished transfers wait \
-                 for its {connections} connections to end"
+                 for its process or its {connections} connections to end"
             );
         }
     }

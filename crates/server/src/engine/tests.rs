@@ -12,6 +12,7 @@ mod events;
 pub(crate) mod fixtures;
 mod lanes;
 mod model;
+mod processes;
 mod sessions;
 mod sweeping;
 mod transfers;

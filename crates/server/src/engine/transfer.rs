@@ -81,7 +81,8 @@ impl Engine {
         let TransferKey { scope, start, end, .. } = &transfer.key;
         let prefix = &key.hashes[..*end];
         state.cache.refresh(scope, prefix);
-        let most = self.unreserved_bytes(&mut state, instance_id) / state.cache.bytes_held_by(scope).max(1);
+        let most =
+            self.unreserved_bytes(&state, instance_id, connection) / state.cache.bytes_held_by(scope).max(1);
         let most = usize::try_from(most).unwrap_or(usize::MAX);
         let reservation = state.cache.reserve_up_to(most, scope, prefix, *start..*end, now_ms as u32);
         self.counters.refused_chunks.add(reservation.refused as u64);
@@ -333,12 +334,22 @@ impl Engine {
         })
     }
 
-    /// Bytes that a worker may still reserve. What it has reserved stays its own for as long as it lives, so it may not have everything.
-    fn unreserved_bytes(&self, state: &mut State, instance_id: i64) -> u64 {
-        let instance = state.instances.get_mut(instance_id);
-        let pending = instance.map_or(0, |instance| instance.pending.staged_bytes());
-        let reserved = pending + state.set_aside.staged_bytes_of(instance_id);
-        (self.pool.len_bytes() / RESERVED_SHARE).saturating_sub(reserved)
+    /// Bytes that a worker may still reserve. What is reserved stays its writer's own for as long as that lives, so no client may have
+    /// everything: it is given a share of what others have left, with all its workers together. Instance ids are the client's
+    /// choice, so workers of one connection are one client.
+    fn unreserved_bytes(&self, state: &State, instance_id: i64, connection: ConnectionId) -> u64 {
+        let reserved = state.instances.iter().map(|(id, instance)| {
+            (id == instance_id || instance.connections.contains(&connection), instance.pending.staged_bytes())
+        });
+        let reserved = reserved.chain(state.set_aside.reserved(instance_id, connection));
+        let (own, others) =
+            reserved.fold(
+                (0, 0),
+                |(own, others), (is_own, bytes)| {
+                    if is_own { (own + bytes, others) } else { (own, others + bytes) }
+                },
+            );
+        (self.pool.len_bytes().saturating_sub(others) / RESERVED_SHARE).saturating_sub(own)
     }
 
     /// Commits in reverse, so that no chunk is ever colder than its continuation.

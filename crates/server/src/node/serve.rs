@@ -104,9 +104,10 @@ pub(super) fn bind_rpc(address: &str) -> Result<BoundRpc, StartError> {
                 // An error means that the start came to nothing.
                 let Ok(Service { engine, hasher, front, stats, tasks }) = started.await else { return };
                 let router = router.with_limits(limits(&front));
-                stats.attach(tokio::runtime::Handle::current(), router.handle());
+                let sockets = router.handle();
+                stats.attach(tokio::runtime::Handle::current(), sockets.clone());
                 let front = Front::new(Arc::clone(&engine), hasher, front, stats);
-                start_tasks(&tasks, &engine, &front);
+                start_tasks(&tasks, &engine, sockets, &front);
                 serve(router, front, stopped).await;
             }));
             runtime.shutdown_background();
@@ -145,7 +146,7 @@ async fn serve(router: Router, front: Arc<Front>, stopped: oneshot::Receiver<()>
     }
 }
 
-fn start_tasks(tasks: &Tasks, engine: &Arc<Engine>, front: &Arc<Front>) {
+fn start_tasks(tasks: &Tasks, engine: &Arc<Engine>, sockets: larder_zmtp::Handle, front: &Arc<Front>) {
     let eviction = tasks.register("l1-eviction", TaskLevel::Critical);
     let sweeper = tasks.register("sweeper", TaskLevel::Critical);
     let events = tasks.register("kv-events", TaskLevel::High);
@@ -153,7 +154,7 @@ fn start_tasks(tasks: &Tasks, engine: &Arc<Engine>, front: &Arc<Front>) {
     let evict = move |task| controllers::evict(Arc::clone(&shared), task);
     tokio::task::spawn_local(Tasks::keep_running(eviction, evict));
     let shared = Arc::clone(engine);
-    let sweep = move |task| controllers::sweep(Arc::clone(&shared), task);
+    let sweep = move |task| controllers::sweep(Arc::clone(&shared), sockets.clone(), task);
     tokio::task::spawn_local(Tasks::keep_running(sweeper, sweep));
     let front = Arc::clone(front);
     let pump = move |task| Arc::clone(&front).pump_events(task);

@@ -1,6 +1,7 @@
 //! An engine over memory of its own, and one worker with its prompts.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use larder_core::eviction::Lru;
 use larder_core::hash::{ChunkHasher, HashAlgorithm, Sample};
@@ -39,6 +40,18 @@ pub(crate) fn config() -> EngineConfig {
 pub(crate) fn bare_engine(pages: u64, config: EngineConfig) -> Engine {
     let options = SegmentOptions { share: None, bytes: pages * PAGE, hugepages: false };
     let engine = Engine::new(config, Arc::new(Segment::create(options).unwrap()), Box::new(Lru::new()));
+    engine.grow(pages * PAGE);
+    engine.stop_growing();
+    engine
+}
+
+/// An engine over a pool that workers map, without any of them.
+pub(crate) fn shared_engine(pages: u64) -> Engine {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let share =
+        Some(format!("engine-shared-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)));
+    let options = SegmentOptions { share, bytes: pages * PAGE, hugepages: false };
+    let engine = Engine::new(config(), Arc::new(Segment::create(options).unwrap()), Box::new(Lru::new()));
     engine.grow(pages * PAGE);
     engine.stop_growing();
     engine

@@ -6,16 +6,15 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use larder_core::cache::Row;
-use larder_core::eviction::Lru;
 use larder_core::hash::ChunkHash;
 use larder_core::key::{Scope, TokenRange};
-use larder_pool::{Segment, SegmentOptions};
 use proptest::prelude::*;
 
 use super::*;
-use crate::engine::sweep::EXPELLED_GRACE_MS;
+use crate::engine::processes::Watched;
 
 const PAGES: u64 = 20;
 const REQUESTS: [&str; 2] = ["x", "y"];
@@ -38,6 +37,14 @@ const KINDS: [Kind; 6] = [
     Kind { model: "p", salt: "", dtype: "uint8", layers: &[1, 2] },
 ];
 
+/// What a worker says first on a new connection.
+#[derive(Clone, Copy, Debug)]
+enum Word {
+    None,
+    Ping,
+    Register,
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     LookUp { kind: usize, request: usize, seed: u32, chunks: u32 },
@@ -49,11 +56,16 @@ enum Step {
     PrepareRetrieve { worker: usize, request: usize, seed: u32, range: (u32, u32) },
     CommitRetrieve { pick: usize },
     BeginLoad,
-    EndLoad,
+    EndLoad { fails: bool },
+    AbandonLoad,
+    EndLate { fails: bool },
     Register { worker: usize },
     Unregister { worker: usize },
-    Expel { worker: usize },
     Vanish { worker: usize },
+    Cut { worker: usize, seconds: u64, word: Word },
+    Corrupt { worker: usize, seed: u32, chunk: usize },
+    ForceRequest { request: usize },
+    ForceWorker { worker: usize },
     Evict,
     Clear { force: bool },
     Wait { seconds: u64, pinging: bool },
@@ -64,6 +76,7 @@ fn step() -> impl Strategy<Value = Step> {
     let worker = || 0..WORKERS.len();
     let request = || 0..REQUESTS.len();
     let seed = || 1..3u32;
+    let word = prop::sample::select(&[Word::None, Word::Ping, Word::Register][..]);
     let range = || (0..2u32, 1..3u32).prop_map(|(start, chunks)| (start, start + chunks));
     prop_oneof![
         6 => (kind(), request(), seed(), 1..4u32)
@@ -79,11 +92,17 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(worker, request, seed, range)| Step::PrepareRetrieve { worker, request, seed, range }),
         4 => any::<usize>().prop_map(|pick| Step::CommitRetrieve { pick }),
         2 => Just(Step::BeginLoad),
-        2 => Just(Step::EndLoad),
+        2 => prop::bool::weighted(0.2).prop_map(|fails| Step::EndLoad { fails }),
+        1 => Just(Step::AbandonLoad),
+        1 => any::<bool>().prop_map(|fails| Step::EndLate { fails }),
         1 => worker().prop_map(|worker| Step::Register { worker }),
         1 => worker().prop_map(|worker| Step::Unregister { worker }),
-        1 => worker().prop_map(|worker| Step::Expel { worker }),
         1 => worker().prop_map(|worker| Step::Vanish { worker }),
+        2 => (worker(), prop::sample::select(&[0u64, 3, 130, 700][..]), word)
+            .prop_map(|(worker, seconds, word)| Step::Cut { worker, seconds, word }),
+        1 => (worker(), seed(), 0..2usize).prop_map(|(worker, seed, chunk)| Step::Corrupt { worker, seed, chunk }),
+        1 => request().prop_map(|request| Step::ForceRequest { request }),
+        1 => worker().prop_map(|worker| Step::ForceWorker { worker }),
         1 => Just(Step::Evict),
         1 => any::<bool>().prop_map(|force| Step::Clear { force }),
         1 => (prop::sample::select(&[3u64, 31, 130, 700][..]), any::<bool>())
@@ -129,8 +148,8 @@ impl Slotted {
 /// A worker between prepare and commit.
 struct Transfer {
     worker: usize,
-    /// Which life of the worker's connection.
-    connection: u64,
+    /// When the connection was cut on which it was prepared, in seconds.
+    cut_s: Option<u64>,
     request: usize,
     seed: u32,
     range: (u32, u32),
@@ -146,8 +165,30 @@ struct Load {
     noise: u64,
 }
 
+/// The process of a worker.
+#[derive(Debug, Default)]
+struct Process(AtomicBool);
+
+impl Watched for Process {
+    fn pid(&self) -> u32 {
+        1
+    }
+
+    fn has_ended(&self) -> bool {
+        self.0.load(Relaxed)
+    }
+}
+
+/// Whether the server knows the process of a worker; of the others only their connections tell.
+fn is_known(worker: usize) -> bool {
+    worker.is_multiple_of(2)
+}
+
 struct World {
     engine: Engine,
+    /// Of workers.
+    processes: Vec<Arc<Process>>,
+    clock_s: u64,
     /// Of schedulers by kind, then of workers.
     connections: Vec<u64>,
     next_connection: u64,
@@ -155,6 +196,8 @@ struct World {
     stores: Vec<Transfer>,
     retrieves: Vec<Transfer>,
     loads: Vec<Load>,
+    /// Those nobody waits for any more.
+    late: Vec<Load>,
     /// Chunks that were handed out with their bytes checked.
     checked: usize,
 }
@@ -167,20 +210,19 @@ fn content(scope: &Scope, hash: &ChunkHash) -> u64 {
 
 impl World {
     fn new() -> Self {
-        let options = SegmentOptions { share: None, bytes: PAGES * PAGE, hugepages: false };
-        let pool = Arc::new(Segment::create(options).unwrap());
-        let engine = Engine::new(config(), pool, Box::new(Lru::new()));
-        engine.grow(PAGES * PAGE);
-        engine.stop_growing();
+        let engine = shared_engine(PAGES);
         engine.set_tier_enabled(true);
         let mut world = Self {
             engine,
+            processes: WORKERS.iter().map(|_| Arc::default()).collect(),
+            clock_s: 0,
             connections: Vec::new(),
             next_connection: 1,
             next_noise: 0,
             stores: Vec::new(),
             retrieves: Vec::new(),
             loads: Vec::new(),
+            late: Vec::new(),
             checked: 0,
         };
         for _ in 0..KINDS.len() + WORKERS.len() {
@@ -208,6 +250,13 @@ impl World {
         let world_size = kind.layers.len() as u32;
         self.engine.register(id, kind.model, world_size, worker_geometry(worker), connection).unwrap();
         self.engine.ping(Some(id), connection);
+        if is_known(worker) {
+            self.engine.learn_process(
+                id,
+                connection,
+                Arc::clone(&self.processes[worker]) as Arc<dyn Watched>,
+            );
+        }
     }
 
     fn key<'a>(kind: usize, rank: Option<u32>, request: usize, tokens: &[u32]) -> PromptKey<'a> {
@@ -263,7 +312,8 @@ impl World {
     /// Nobody is told to write where somebody else may be writing or reading.
     fn check_alone(&self, slots: &[Slotted]) -> Result<(), TestCaseError> {
         let writers = self.stores.iter().chain(&self.retrieves).flat_map(|transfer| &transfer.slots);
-        let loads = self.loads.iter().flat_map(|load| load.slots.iter().map(|(_, slot)| slot));
+        let loads =
+            self.loads.iter().chain(&self.late).flat_map(|load| load.slots.iter().map(|(_, slot)| slot));
         for other in writers.chain(loads) {
             for slot in slots {
                 prop_assert!(!slot.overlaps(other), "{slot:?} is handed out while {other:?} is in use");
@@ -337,13 +387,24 @@ impl World {
             }
             Step::CommitRetrieve { pick } => self.commit_retrieve(pick)?,
             Step::BeginLoad => self.begin_load()?,
-            Step::EndLoad => self.end_load()?,
+            Step::EndLoad { fails } => self.end_load(fails)?,
+            Step::AbandonLoad => self.abandon_load(),
+            Step::EndLate { fails } => self.end_late(fails)?,
             Step::Register { worker } => self.register(worker),
             Step::Unregister { worker } => {
                 self.engine.unregister(instance(worker), self.worker_connection(worker));
             }
-            Step::Expel { worker } => self.expel(worker),
             Step::Vanish { worker } => self.vanish(worker),
+            Step::Cut { worker, seconds, word } => self.cut(worker, seconds, word),
+            Step::Corrupt { worker, seed, chunk } => self.corrupt(worker, seed, chunk),
+            Step::ForceRequest { request } => {
+                self.engine.force_release(&LeaseOwner::Request(REQUESTS[request].into()), "a test");
+            }
+            Step::ForceWorker { worker } => {
+                // Who asks for it has seen to it that the worker copies nothing.
+                self.forget_transfers(worker);
+                self.engine.force_release(&LeaseOwner::Instance(instance(worker)), "a test");
+            }
             Step::Evict => _ = self.engine.evict_step(3),
             Step::Clear { force } => self.engine.clear(force),
             Step::Wait { seconds, pinging } => self.wait(seconds, pinging),
@@ -367,8 +428,8 @@ impl World {
         if !slots.is_empty() {
             let noise = self.noise();
             slots.iter().for_each(|slot| self.fill(slot, noise));
-            let finished = false;
-            self.stores.push(Transfer { worker, connection, request, seed, range, slots, noise, finished });
+            let (cut_s, finished) = (None, false);
+            self.stores.push(Transfer { worker, cut_s, request, seed, range, slots, noise, finished });
         }
         Ok(())
     }
@@ -379,7 +440,8 @@ impl World {
             return Ok(());
         }
         let store = self.stores.remove(pick % self.stores.len());
-        let Transfer { worker, connection, request, seed, range, noise, .. } = store;
+        let Transfer { worker, request, seed, range, noise, .. } = store;
+        let connection = self.worker_connection(worker);
         for slot in &store.slots {
             prop_assert!(self.holds(slot, noise), "somebody else wrote where worker {worker} writes");
             self.fill(slot, content(&Self::scope(worker), &slot.hash));
@@ -426,8 +488,8 @@ impl World {
             prop_assert!(self.engine.state().cache.lease(*entry, 1), "what was cleared is handed out");
             self.engine.state().cache.release(*entry, 1);
         }
-        let (noise, finished) = (0, false);
-        let transfer = Transfer { worker, connection, request, seed, range, slots, noise, finished };
+        let (cut_s, noise, finished) = (None, 0, false);
+        let transfer = Transfer { worker, cut_s, request, seed, range, slots, noise, finished };
         self.check_content(&transfer)?;
         self.retrieves.push(transfer);
         Ok(())
@@ -441,7 +503,8 @@ impl World {
         if !retrieve.finished {
             self.check_content(&retrieve)?;
         }
-        let Transfer { worker, connection, request, seed, range, .. } = retrieve;
+        let Transfer { worker, request, seed, range, .. } = retrieve;
+        let connection = self.worker_connection(worker);
         let key = Self::worker_key(worker, request, seed, range);
         _ = self.engine.commit_retrieve(&key, instance(worker), connection);
         Ok(())
@@ -466,43 +529,111 @@ impl World {
         Ok(())
     }
 
-    fn end_load(&mut self) -> Result<(), TestCaseError> {
+    fn end_load(&mut self, fails: bool) -> Result<(), TestCaseError> {
         if self.loads.is_empty() {
             return Ok(());
         }
-        let Load { work, slots, noise } = self.loads.remove(0);
+        let load = self.loads.remove(0);
+        let arrived = self.arrive(&load, fails)?;
+        self.engine.finish_prefetch(&load.work, &arrived);
+        Ok(())
+    }
+
+    /// Nobody waits any more for what may still write.
+    fn abandon_load(&mut self) {
+        if self.loads.is_empty() {
+            return;
+        }
+        let load = self.loads.remove(0);
+        let entries: Vec<_> = load.slots.iter().map(|(slot, _)| slot.entry).collect();
+        self.engine.abandon_loads(&entries);
+        self.engine.finish_prefetch(&load.work, &[]);
+        self.late.push(load);
+    }
+
+    fn end_late(&mut self, fails: bool) -> Result<(), TestCaseError> {
+        if self.late.is_empty() {
+            return Ok(());
+        }
+        let load = self.late.remove(0);
+        let arrived = self.arrive(&load, fails)?;
+        self.engine.publish_late(&load.work, &arrived);
+        Ok(())
+    }
+
+    /// What a load brought: everything, or all but every other object.
+    fn arrive(&self, load: &Load, fails: bool) -> Result<Vec<Arrival>, TestCaseError> {
         let mut arrived = Vec::new();
-        for (slot, place) in &slots {
-            prop_assert!(self.holds(place, noise), "somebody else wrote where a load writes");
-            self.fill(place, content(&work.rows[slot.row].scope, &place.hash));
+        for (index, (slot, place)) in load.slots.iter().enumerate() {
+            prop_assert!(self.holds(place, load.noise), "somebody else wrote where a load writes");
+            if fails && index.is_multiple_of(2) {
+                self.engine.abort_load(slot.entry);
+                continue;
+            }
+            self.fill(place, content(&load.work.rows[slot.row].scope, &place.hash));
             arrived.push(Arrival { entry: slot.entry, seal: None });
         }
-        self.engine.finish_prefetch(&work, &arrived);
-        Ok(())
+        Ok(arrived)
+    }
+
+    /// An object's bytes change, and somebody notices. Whoever reads it at that moment has been given it before.
+    fn corrupt(&mut self, worker: usize, seed: u32, chunk: usize) {
+        let key = Self::worker_key(worker, 0, seed, (0, 1));
+        let (scope, hash) = (Self::scope(worker), key.hashes[chunk]);
+        let found = {
+            let state = self.engine.state();
+            state.cache.find(&scope, &hash).and_then(|entry| Some((entry, state.cache.offset(entry)?)))
+        };
+        let Some((entry, offset)) = found else { return };
+        let place = Slotted { offset, bytes: object_bytes(worker), hash };
+        let verify = || self.engine.verify_object(entry, offset, place.bytes, CheckPoint::Store).unwrap();
+        assert!(matches!(verify(), Checked::Intact(_)));
+        self.fill(&place, 0);
+        assert_eq!(verify(), Checked::Changed);
+        for read in
+            self.retrieves.iter_mut().filter(|read| read.slots.iter().any(|slot| slot.overlaps(&place)))
+        {
+            read.finished = true;
+        }
     }
 
     /// A worker's process ends, and another one takes its place.
     fn vanish(&mut self, worker: usize) {
-        let gone = self.worker_connection(worker);
-        self.engine.disconnected(gone);
-        self.stores.retain(|store| store.connection != gone);
-        self.retrieves.retain(|retrieve| retrieve.connection != gone);
+        self.engine.disconnected(self.worker_connection(worker));
+        self.processes[worker].0.store(true, Relaxed);
+        self.processes[worker] = Arc::default();
+        self.forget_transfers(worker);
+        self.pass(3);
         let connection = self.connect();
         self.connections[KINDS.len() + worker] = connection;
-        self.wait(3, true);
         self.register(worker);
     }
 
-    /// The server closes a worker's connection, whose process lives on and connects again without a word.
-    fn expel(&mut self, worker: usize) {
+    /// A worker loses its connection and is back after a while; its process lives, and goes on with its copies. Of one that nobody
+    /// knows more about, the server closed it.
+    fn cut(&mut self, worker: usize, seconds: u64, word: Word) {
         let gone = self.worker_connection(worker);
+        if is_known(worker) {
+            self.engine.disconnected(gone);
+        } else {
+            self.engine.expelled(gone);
+        }
+        let clock_s = self.clock_s;
+        let own = self.stores.iter_mut().chain(&mut self.retrieves).filter(|own| own.worker == worker);
+        own.for_each(|own| _ = own.cut_s.get_or_insert(clock_s));
+        self.pass(seconds);
         let connection = self.connect();
         self.connections[KINDS.len() + worker] = connection;
-        let transfers = self.stores.iter_mut().chain(&mut self.retrieves);
-        transfers
-            .filter(|transfer| transfer.connection == gone)
-            .for_each(|transfer| transfer.connection = connection);
-        self.engine.expelled(gone);
+        match word {
+            Word::None => {}
+            Word::Ping => _ = self.engine.ping(Some(instance(worker)), connection),
+            Word::Register => self.register(worker),
+        }
+    }
+
+    fn forget_transfers(&mut self, worker: usize) {
+        self.stores.retain(|store| store.worker != worker);
+        self.retrieves.retain(|retrieve| retrieve.worker != worker);
     }
 
     fn wait(&mut self, seconds: u64, pinging: bool) {
@@ -512,12 +643,32 @@ impl World {
                 self.engine.ping(Some(instance(worker)), self.worker_connection(worker));
             }
         }
+        self.engine.sweep();
+        self.passed(seconds);
+    }
+
+    /// Time passes, and nobody speaks.
+    fn pass(&mut self, seconds: u64) {
+        self.engine.age_by(std::time::Duration::from_secs(seconds));
+        self.engine.sweep();
+        self.passed(seconds);
+    }
+
+    fn passed(&mut self, seconds: u64) {
+        self.clock_s += seconds;
         if seconds > 300 {
             // A retrieve of a worker that has moved on since is taken to be over.
-            self.retrieves.iter_mut().for_each(|retrieve| retrieve.finished = true);
-            self.retrieves.iter_mut().for_each(|retrieve| retrieve.slots.clear());
+            for retrieve in &mut self.retrieves {
+                retrieve.finished = true;
+                retrieve.slots.clear();
+            }
         }
-        self.engine.sweep();
+        // Of a worker whose connection the server closed, and whose process it does not know, ten minutes are waited for.
+        let clock_s = self.clock_s;
+        let lives =
+            |own: &Transfer| is_known(own.worker) || own.cut_s.is_none_or(|cut_s| clock_s - cut_s < 590);
+        self.stores.retain(lives);
+        self.retrieves.retain(lives);
     }
 }
 
@@ -535,7 +686,10 @@ proptest! {
         }
         // When everybody has gone, nothing is left.
         while !world.loads.is_empty() {
-            world.end_load()?;
+            world.end_load(false)?;
+        }
+        while !world.late.is_empty() {
+            world.end_late(false)?;
         }
         while let Some(work) = world.engine.take_prefetch() {
             world.engine.finish_prefetch(&work, &[]);
@@ -543,8 +697,8 @@ proptest! {
         for connection in world.connections.clone() {
             world.engine.disconnected(connection);
         }
-        world.engine.age_by(std::time::Duration::from_millis(EXPELLED_GRACE_MS + 1));
-        world.engine.sweep();
+        world.processes.iter().for_each(|process| process.0.store(true, Relaxed));
+        world.pass(601);
         world.engine.clear(false);
         let cache = world.engine.status().cache;
         prop_assert_eq!((cache.used_bytes, cache.leases, cache.scopes), (0, 0, 0));

@@ -203,7 +203,7 @@ fn what_is_set_aside_is_free_when_its_worker_says_that_it_has_written() {
 }
 
 #[test]
-fn a_worker_reserves_half_of_the_pool_and_no_more() {
+fn a_client_reserves_half_of_what_others_left_however_many_workers_it_says_it_has() {
     let engine = engine(8);
     let first = key("r", &prompt(1, 3), Some(0));
     let second = key("r", &prompt(2, 3), Some(0));
@@ -213,7 +213,14 @@ fn a_worker_reserves_half_of_the_pool_and_no_more() {
     assert_eq!(engine.prepare_store(&second, WORKER, 1).unwrap().slots.len(), 1);
     assert_eq!(engine.counters().refused_chunks.get(), 2);
     engine.register(8, "m", 1, geometry(1), 1).unwrap();
-    assert_eq!(engine.prepare_store(&key("r", &prompt(3, 3), Some(0)), 8, 1).unwrap().slots.len(), 3);
+    assert_eq!(engine.prepare_store(&key("r", &prompt(3, 3), Some(0)), 8, 1).unwrap().slots.len(), 0);
+    for (connection, slots) in [(2, 2), (3, 1), (4, 0)] {
+        engine.connected(connection);
+        let (instance, tokens) = (10 + connection as i64, prompt(10 + connection as u32, 3));
+        engine.register(instance, "m", 1, geometry(1), connection).unwrap();
+        let plan = engine.prepare_store(&key("r", &tokens, Some(0)), instance, connection).unwrap();
+        assert_eq!(plan.slots.len(), slots);
+    }
 }
 
 #[test]
