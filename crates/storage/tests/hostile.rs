@@ -106,6 +106,24 @@ async fn no_object_is_swept_as_an_unfinished_file() {
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3);
 }
 
+/// Each try again would hold up the lookups of the healthy tiers as well.
+#[tokio::test]
+async fn a_directory_that_is_gone_is_not_tried_again_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let base = dir.path().join("base");
+    let adapter = built(&json!({"type": "fs", "base_path": base})).adapter;
+    assert!(adapter.store(store_items(0..1, 10)).await[0].is_ok());
+    fs::rename(&base, dir.path().join("away")).unwrap();
+    let is_noticed = async {
+        while adapter.lookup_and_lock(vec![object_key(0)]).await[0].is_ok() {
+            adapter.unlock(&[object_key(0)]);
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), is_noticed).await.unwrap();
+    assert_eq!(adapter.health().details["retried_keys"], 0);
+}
+
 /// As Redis answers a command that was renamed, and some proxies any that they don't know.
 #[tokio::test]
 async fn a_password_that_a_server_repeats_is_in_no_message() {

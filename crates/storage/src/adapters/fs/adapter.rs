@@ -74,7 +74,7 @@ impl FsAdapter {
                 let base = adapter.store.files.base().display();
                 let text = format!("directory `{base}` does not answer: it is opened when it does");
                 tracing::warn!("{text}");
-                adapter.store.disk.note_unopened(Failure::retryable(FailureKind::Timeout, text));
+                adapter.store.disk.note_unopened(Failure::permanent(FailureKind::Timeout, text));
             }
         }
         Ok(adapter)

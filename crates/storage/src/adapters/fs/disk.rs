@@ -81,7 +81,8 @@ impl Disk {
                 if state.gone.is_none() {
                     tracing::warn!("directory of objects is gone: {text}");
                 }
-                state.gone = Some(Failure::retryable(FailureKind::Unavailable, text));
+                // Not to be tried again at once: that would hold up each lookup for a directory that is not back so soon.
+                state.gone = Some(Failure::permanent(FailureKind::Unavailable, text));
                 Look::Gone
             }
         }
@@ -99,7 +100,7 @@ impl Disk {
         match waits_for.filter(|waits_for| *waits_for >= ANSWER_MAX) {
             Some(waits_for) => {
                 let text = format!("directory does not answer since {} s", waits_for.as_secs());
-                Some(Failure::retryable(FailureKind::Timeout, text))
+                Some(Failure::permanent(FailureKind::Timeout, text))
             }
             None => state.gone.clone(),
         }
