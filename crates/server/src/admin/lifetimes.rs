@@ -50,7 +50,7 @@ pub(super) fn metrics(scrape: &mut Scrape, seen: Option<&LifetimeHistograms>, l1
         scrape.family(name, Kind::Histogram, help).histogram(&[l1], histogram(seen));
     }
     let mut salts: Vec<_> = seen.reuse.iter().collect();
-    salts.sort_by(|(left, _), (right, _)| left.cmp(right));
+    salts.sort_by_key(|(salt, _)| *salt);
     for (name, help, histogram) in OF_REUSE {
         let mut family = scrape.family(name, Kind::Histogram, help);
         for (salt, reuse) in &salts {
