@@ -150,11 +150,7 @@ impl Front {
     }
 
     fn handle(&self, request: &EncodedRequest, patient: bool) -> Outcome {
-        let outcome = self.operations.handle_guarded(request, patient, &mut *self.prompts.borrow_mut());
-        if matches!(outcome, Outcome::Panicked) {
-            self.stats.count_panic();
-        }
-        outcome
+        self.operations.handle_guarded(request, patient, &mut *self.prompts.borrow_mut())
     }
 
     fn conclude(&self, peer: &Peer, call: Call, outcome: Outcome) {
@@ -166,13 +162,13 @@ impl Front {
                 self.wait_for_lookup(peer, call, request_id, patience);
             }
             Outcome::RoomIsComing => self.wait_for_room(peer, call),
-            Outcome::Panicked => self.refuse_broken(call),
+            Outcome::Panicked => self.refuse_broken(call.request.operation, call.ticket, call.permit),
         }
     }
 
-    fn refuse_broken(&self, call: Call) {
-        let text = format!("{}: internal error", call.request.operation);
-        self.refuse(call.ticket, call.permit, text);
+    fn refuse_broken(&self, operation: Operation, ticket: Ticket, permit: Permit) {
+        self.stats.count_panic();
+        self.refuse(ticket, permit, format!("{operation}: internal error"));
     }
 
     fn finish(&self, ticket: Ticket, permit: Permit, answer: Answer) {
@@ -216,24 +212,22 @@ impl Front {
         self.stats.job_started();
         let done = tokio::task::spawn_blocking(work).await;
         self.stats.job_ended();
-        done.inspect_err(|error| {
-            self.stats.count_panic();
-            tracing::error!("work on another thread failed: {error}");
-        })
-        .ok()
+        done.inspect_err(|error| tracing::error!("work on another thread failed: {error}")).ok()
     }
 
     fn start_job(&self, peer: &Peer, call: Call, job: Job) {
-        let Call { ticket, permit, .. } = call;
+        let Call { request: EncodedRequest { operation, .. }, ticket, permit } = call;
         self.hold_while(peer, async move |front, peer| {
             if job.answers_with_chunks {
                 // A peer that is gone needs no answer, but what was reserved for it has to be given back.
                 _ = peer.room().await;
             }
             let answer = front.run_elsewhere(job.work).await;
-            let answer = answer.unwrap_or_else(|| Answer::Refused("internal error".into()));
             front.lanes.borrow_mut().release(peer.id());
-            front.finish(ticket, permit, answer);
+            match answer {
+                Some(answer) => front.finish(ticket, permit, answer),
+                None => front.refuse_broken(operation, ticket, permit),
+            }
         });
     }
 
@@ -256,7 +250,7 @@ impl Front {
                     front.prompts.borrow_mut().remember(prompt);
                 }
                 match outcome {
-                    Outcome::RoomIsComing if patient => {
+                    Outcome::RoomIsComing => {
                         patient = tokio::time::timeout_at(deadline, front.operations.engine.has_grown())
                             .await
                             .is_ok();
@@ -293,7 +287,7 @@ impl Front {
                 let patient =
                     tokio::time::timeout_at(deadline, front.operations.engine.has_grown()).await.is_ok();
                 match front.handle(&call.request, patient) {
-                    Outcome::RoomIsComing if patient => {}
+                    Outcome::RoomIsComing => {}
                     outcome => break outcome,
                 }
             };

@@ -24,7 +24,7 @@ const PROMPT_BYTES_MIN: usize = 2 << 10;
 /// Bytes at the start of a prompt that must agree before the rest is compared.
 const HEAD_BYTES: usize = 16;
 
-/// Token ids decoded at a time, which bounds what hashing takes beside the prompt itself.
+/// Token ids decoded at a time, and those to the end of their chunk, which bounds what hashing takes beside the prompt itself.
 const PIECE_TOKENS: usize = 64 << 10;
 
 /// What a key may have beside its token ids to be looked for in the memo without being decoded.
@@ -66,7 +66,7 @@ impl HashedPrompt {
         request_id: &str,
     ) -> Result<Self, larder_wire::ValueError> {
         let chunk_size = hasher.chunk_size();
-        let piece = (PIECE_TOKENS / chunk_size).max(1) * chunk_size;
+        let piece = PIECE_TOKENS.next_multiple_of(chunk_size);
         let mut left = usize::try_from(tokens).unwrap_or(usize::MAX).min(ids.len()) / chunk_size * chunk_size;
         let mut hashes: Vec<ChunkHash> = Vec::with_capacity(left / chunk_size);
         let (mut rest, mut decoded) = (ids.raw(), Vec::with_capacity(left.min(piece)));
@@ -293,6 +293,44 @@ mod tests {
     }
 
     #[test]
+    fn chunks_that_fill_no_piece_are_hashed_whole() {
+        let ids = wide(PIECE_TOKENS as u32 * 2, 0);
+        let frame = frame(&ids, "r");
+        let key = CacheKey::decode(&frame).unwrap();
+        for chunk_size in [48, PIECE_TOKENS + 1] {
+            let hasher = ChunkHasher::new(HashAlgorithm::Blake3, chunk_size).unwrap();
+            let mut whole = Vec::new();
+            hasher.extend(None, &ids, &mut whole);
+            let hashed = HashedPrompt::hash(&hasher, &key.token_ids, u64::MAX, &frame, "r").unwrap();
+            assert_eq!(**hashed.hashes(), whole, "{chunk_size}");
+        }
+    }
+
+    #[test]
+    fn short_prompts_and_those_that_fill_the_memo_are_not_remembered() {
+        let mut prompts = Prompts::default();
+        let known = |prompts: &Prompts| prompts.known.len();
+        add(&mut prompts, &vec![1; PROMPT_BYTES_MIN - 1], "r");
+        assert_eq!(known(&prompts), 0);
+        add(&mut prompts, &vec![1; PROMPT_BYTES_MIN], "r");
+        assert_eq!(known(&prompts), 1);
+        let large = HashedPrompt {
+            request_id: "r".repeat(MEMO_BYTES_MAX).into(),
+            ..hash(&frame(&[2; PROMPT_BYTES_MIN], "r"), u64::MAX)
+        };
+        prompts.remember(large);
+        assert_eq!(known(&prompts), 1);
+    }
+
+    #[test]
+    fn who_has_no_memo_keeps_what_was_hashed_for_the_one_who_has() {
+        let frame = frame(&wide(1024, 0), "r");
+        let mut none = NoMemo::default();
+        none.remember(hash(&frame, 320));
+        assert_eq!(none.hashed.map(|prompt| prompt.hashes().len()), Some(20));
+    }
+
+    #[test]
     fn a_prompt_hashed_further_replaces_itself() {
         let mut prompts = Prompts::default();
         let known = frame(&wide(1024, 0), "r");
@@ -315,6 +353,10 @@ mod tests {
         add(&mut prompts, &wide(512, PROMPTS_MAX as u32), "r");
         assert!(prompts.recognise(512, raw(0).as_array().raw()).is_some());
         assert!(prompts.recognise(512, raw(1).as_array().raw()).is_none());
+        // In the order they were used, not in that of their places.
+        add(&mut prompts, &wide(512, PROMPTS_MAX as u32 + 1), "r");
+        assert!(prompts.recognise(512, raw(2).as_array().raw()).is_none());
+        assert!(prompts.recognise(512, raw(PROMPTS_MAX as u32 - 1).as_array().raw()).is_some());
         // One-byte ids have hashes of twice their own length.
         for seed in 0..100 {
             add(&mut prompts, &vec![seed; 1 << 16], &"r".repeat(1000));

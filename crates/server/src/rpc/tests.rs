@@ -1,8 +1,8 @@
 //! The front behind a socket: what waits for what, what is refused, and what a client that misbehaves gets.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,7 +10,10 @@ use larder_core::hash::{ChunkHasher, HashAlgorithm};
 use larder_wire::engine_driven::EngineContext;
 use larder_wire::reply::decode_reply;
 use larder_wire::{CacheKey, IdBuffer, Operation, Request, Response, encode_request};
-use larder_zmtp::{Dealer, Limits, PeerAddress, Router};
+use larder_zmtp::{Dealer, Endpoint, Limits, PeerAddress, Router};
+use tracing::field::Field;
+use tracing_subscriber::Registry;
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 
 use super::answer::Answer;
 use super::chunk_sizes::ChunkSizes;
@@ -18,8 +21,13 @@ use super::operations::{Operations, Outcome, patience};
 use super::prompts::NoMemo;
 use super::request::{EncodedRequest, Origin};
 use super::{Front, FrontConfig, RpcStats};
+use crate::controllers::{TaskLevel, Tasks};
 use crate::engine::Engine;
 use crate::engine::tests::fixtures::{CHUNK, PAGE, bare_engine, config};
+
+mod events;
+mod prompts;
+mod transfers;
 
 /// Only a failing test waits so long.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -62,6 +70,15 @@ impl Client {
         tokio::time::timeout(PATIENCE, self.dealer.recv()).await.expect("an answer").unwrap()
     }
 
+    /// Asks, and has `read` look at the answer.
+    async fn ask<T>(&mut self, request: &Request<'_>, read: impl FnOnce(Response<'_>) -> T) -> T {
+        let uid = self.queue(request);
+        let answer = self.answer().await;
+        assert_eq!(answer[0], uid);
+        let body = answer.get(2).map(|body| &body[..]);
+        read(decode_reply(request.operation(), &answer[1], body).unwrap())
+    }
+
     /// What comes back, or the reason why nothing does.
     async fn call(&mut self, request: &Request<'_>) -> Result<Option<String>, String> {
         let uid = self.queue(request);
@@ -75,22 +92,73 @@ impl Client {
     }
 }
 
+/// A front that serves on this thread, and what is around it.
+struct Rig {
+    client: Client,
+    engine: Arc<Engine>,
+    stats: Arc<RpcStats>,
+    endpoint: Endpoint,
+}
+
+impl Rig {
+    /// Another connection to the same front.
+    async fn connect(&self) -> Client {
+        Client { dealer: Dealer::connect(&self.endpoint).await.unwrap(), sent: 0 }
+    }
+}
+
 /// Runs `test` as a client of a front with these `limits`.
 fn with_front(limits: Limits, test: impl AsyncFnOnce(Client, Arc<RpcStats>)) {
+    with_engine(engine(), front_config(), limits, async |rig| test(rig.client, rig.stats).await);
+}
+
+/// The same for a front of this engine, which has one thread for what takes long.
+fn with_engine(engine: Arc<Engine>, config: FrontConfig, limits: Limits, test: impl AsyncFnOnce(Rig)) {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let endpoint = format!("ipc://@larder-front-{}-{number}", std::process::id()).parse().unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build().unwrap();
     tokio::task::LocalSet::new().block_on(&runtime, async {
         let stats = Arc::new(RpcStats::default());
         let router = Router::bind(&[endpoint], limits).unwrap();
         let endpoint = router.endpoints().remove(0);
-        let front = Front::new(engine(), hasher(), front_config(), Arc::clone(&stats));
+        let front = Front::new(Arc::clone(&engine), hasher(), config, Arc::clone(&stats));
+        let task = Tasks::default().register("events", TaskLevel::High);
+        let pumping = tokio::task::spawn_local(Arc::clone(&front).pump_events(task));
         let serving = tokio::task::spawn_local(router.serve_local(front));
         let client = Client { dealer: Dealer::connect(&endpoint).await.unwrap(), sent: 0 };
-        test(client, stats).await;
+        test(Rig { client, engine, stats, endpoint }).await;
         serving.abort();
+        pumping.abort();
     });
+}
+
+/// The lines that a part of the server wrote to the log.
+#[derive(Clone)]
+pub(super) struct Lines {
+    target: &'static str,
+    kept: Arc<Mutex<Vec<String>>>,
+}
+
+impl Lines {
+    /// Runs `work`, and returns what the module `target` says meanwhile on this thread.
+    pub(super) fn of(target: &'static str, work: impl FnOnce()) -> Vec<String> {
+        let lines = Self { target, kept: Arc::default() };
+        tracing::subscriber::with_default(Registry::default().with(lines.clone()), work);
+        lines.kept.lock().unwrap().clone()
+    }
+}
+
+impl<S: tracing::Subscriber> Layer<S> for Lines {
+    fn on_event(&self, event: &tracing::Event<'_>, _context: Context<'_, S>) {
+        let write = &mut |field: &Field, value: &dyn std::fmt::Debug| {
+            if field.name() == "message" && event.metadata().target().ends_with(self.target) {
+                self.kept.lock().unwrap().push(format!("{value:?}"));
+            }
+        };
+        event.record(write);
+    }
 }
 
 fn key<'a>(ids: &'a IdBuffer, request_id: &'a str) -> CacheKey<'a> {

@@ -108,6 +108,31 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::rpc::tests::Lines;
+
+    #[test]
+    fn a_transfer_that_began_has_one_line_and_those_left_out_are_told_before_it() {
+        let told = Lines::of("transfer_log", || {
+            let log = TransferLog::new(true);
+            log.begin(Direction::Store, 1, "r");
+            log.state().left_out = 3;
+            for _ in 0..2 {
+                log.end(Direction::Store, 1, "r", 32);
+            }
+            log.begin(Direction::Retrieve, 1, "r");
+            log.end(Direction::Retrieve, 2, "r", 16);
+            log.end(Direction::Retrieve, 1, "r", 16);
+            let silent = TransferLog::new(false);
+            silent.begin(Direction::Store, 1, "r");
+            silent.end(Direction::Store, 1, "r", 32);
+        });
+        let told: Vec<&str> =
+            told.iter().map(|line| line.split_once(" in ").map_or(line.as_str(), |(head, _)| head)).collect();
+        assert_eq!(
+            told,
+            ["3 lines about stores and retrieves were left out", "Stored 32 tokens", "Retrieved 16 tokens"]
+        );
+    }
 
     #[test]
     fn a_burst_of_lines_passes_and_the_rest_is_counted() {
