@@ -123,6 +123,7 @@ fn a_request_that_meets_a_defect_is_refused_and_counted_on_whatever_thread_and_t
             assert_eq!((stats.panics(), stats.refused()), (round as u64 + 1, round as u64 + 1));
             assert_eq!(client.call(&Request::Noop).await, Ok(Some("Str(\"OK\")".into())));
         }
+        client.store(&engine, worker_key(&IdBuffer::new(&prompt(2, 1)), "s", 0, 16)).await;
         let refused = client.call(&Request::Clear { force: false }).await.unwrap_err();
         assert!(refused.contains("internal error"), "{refused}");
         assert_eq!((stats.panics(), stats.refused(), stats.jobs_waiting()), (3, 3, 0));
