@@ -69,8 +69,9 @@ mod tests {
     fn a_salt_has_its_own_limit_or_the_default() {
         let mut quotas = Quotas::default();
         assert!(quotas.is_unlimited());
-        assert_eq!(quotas.limit_for("a"), None);
+        assert_eq!((quotas.limit_for("a"), quotas.default_limit()), (None, None));
         quotas.set_default(Some(10));
+        assert_eq!(quotas.default_limit(), Some(10));
         assert_eq!((quotas.set("a", 0), quotas.set("a", 7)), (None, Some(0)));
         assert_eq!((quotas.limit_for("a"), quotas.limit_for(""), quotas.get("")), (Some(7), Some(10), None));
         assert_eq!(quotas.iter().collect::<Vec<_>>(), [("a", 7)]);

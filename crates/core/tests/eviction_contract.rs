@@ -54,3 +54,16 @@ proptest! {
         }
     }
 }
+
+/// Whether or not the policy has an order of the tenant's own.
+#[test]
+fn the_victims_of_a_tenant_are_its_own() {
+    for mut policy in policies().into_iter().filter(|policy| policy.name() != "noop") {
+        for id in 0..20 {
+            let arrival = Arrival { fingerprint: id.into(), tenant: TenantId(id % 3), bytes: 1, position: 0 };
+            policy.insert(id, arrival);
+        }
+        let own = policy.victims_of(TenantId(1), &mut |id| id % 3 == 1, 20);
+        assert_eq!(own.into_iter().collect::<BTreeSet<u32>>(), (0..20).filter(|id| id % 3 == 1).collect());
+    }
+}

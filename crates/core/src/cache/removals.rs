@@ -74,6 +74,6 @@ impl Cache {
     /// Whether [`Self::take_removed`] has something to give.
     #[must_use]
     pub fn has_removed(&self) -> bool {
-        !self.removals.removed.is_empty() || self.removals.lost > 0
+        !self.removals.removed.is_empty()
     }
 }

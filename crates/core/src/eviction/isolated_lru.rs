@@ -270,6 +270,24 @@ mod tests {
     }
 
     #[test]
+    fn tenants_whose_objects_are_all_in_use_cost_no_more_than_the_objects_of_one() {
+        let mut policy = IsolatedLru::new();
+        let each = SKIPS_MAX as u32 / 2;
+        for id in 0..4 * each {
+            policy.insert(id, arrival(id / each, 1));
+        }
+        let mut looks = 0;
+        let victims = policy.victims(
+            &mut |_| {
+                looks += 1;
+                false
+            },
+            1,
+        );
+        assert_eq!((victims, looks), (Vec::new(), SKIPS_MAX));
+    }
+
+    #[test]
     fn a_tenant_within_its_quota_keeps_its_objects_while_others_have_any() {
         let mut policy = IsolatedLru::new();
         policy.set_quota(TenantId(0), Some(4));

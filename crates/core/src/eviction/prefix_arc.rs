@@ -335,6 +335,23 @@ mod tests {
     }
 
     #[test]
+    fn what_two_branches_used_is_shared() {
+        let points = [0, 1, BRANCH_POINTS, 2 * BRANCH_POINTS - 1, 2 * BRANCH_POINTS, u16::MAX];
+        assert_eq!(points.map(is_shared), [false, false, false, false, true, true]);
+    }
+
+    #[test]
+    fn objects_that_differ_only_in_the_upper_half_of_their_fingerprints_are_not_taken_for_each_other() {
+        let mut policy = PrefixArc::new();
+        for (id, fingerprint) in [(0, 1 << 32), (1, 2 << 32), (2, 2 << 32)] {
+            policy.insert(id, Arrival { fingerprint, ..Arrival::default() });
+            policy.remove(id, Removal::Evicted);
+        }
+        let points = policy.members.iter().map(|member| member.points);
+        assert_eq!(points.collect::<Vec<_>>(), [BRANCH_POINTS, BRANCH_POINTS, 2 * BRANCH_POINTS]);
+    }
+
+    #[test]
     fn a_conversation_that_returns_after_its_eviction_is_still_one() {
         let mut tree = Tree::new(40);
         tree.serve(&[1, 2, 3]);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use larder_core::cache::{AdviceStats, Selector};
 use larder_core::eviction::Lru;
 use larder_pool::{Segment, SegmentOptions};
 
@@ -320,6 +321,76 @@ fn a_warm_prefetch_is_told_once_it_is_over_and_then_forgotten() {
     assert_eq!((engine.status().cache.leases, engine.status().prefetching), (0, 0));
     assert!(matches!(engine.warm("x", 1, "", Arc::clone(&hashes), &tokens), Err(WarmError::NoLayout { .. })));
     assert!(matches!(engine.warm("m", 0, "", Arc::clone(&hashes), &tokens), Err(WarmError::Key(_))));
+}
+
+#[test]
+fn a_warm_prefetch_counts_the_objects_of_every_rank() {
+    let engine = engine(32);
+    let tokens = prompt(1, 3);
+    for rank in [0, 1] {
+        let worker = 50 + i64::from(rank);
+        engine.register(worker, "p", 2, geometry(1), 1).unwrap();
+        let key = key("s", &tokens[..CHUNK as usize], Some(rank));
+        let key = PromptKey { model_name: "p", world_size: 2, ..key };
+        engine.prepare_store(&key, worker, 1).unwrap();
+        engine.commit_store(&key, worker, 1, None).unwrap();
+    }
+    engine.set_tier_enabled(true);
+    let id = engine.warm("p", 2, "", key("", &tokens, None).hashes, &tokens).unwrap();
+    engine.finish_prefetch(&engine.take_prefetch().unwrap(), &[]);
+    assert_eq!(engine.warm_status(&id), Some(WarmStatus::Completed { found_keys: 2, total_keys: 6 }));
+}
+
+#[test]
+fn hints_are_counted_by_what_they_are_about() {
+    let engine = engine(4);
+    let hashes = key("", &prompt(1, 3), None).hashes;
+    let model = Selector { model_name: Some("m".into()), cache_salt: None };
+    for hint in [
+        Hint::Protect(hashes[..1].to_vec()),
+        Hint::EvictFirst(hashes[1..].to_vec()),
+        Hint::EvictScopeFirst(model),
+    ] {
+        engine.hint("p", hint, Duration::from_secs(60));
+    }
+    let stats = AdviceStats { kept_chunks: 1, shed_chunks: 2, scopes: 1, shed_total: 0 };
+    assert_eq!((engine.hint_stats(), engine.counters().hints.get()), (stats, 4));
+}
+
+#[test]
+fn a_pool_that_grows_and_work_for_the_sweep_are_waited_for() {
+    let engine = unprepared(8, config().limits);
+    let mut context = Context::from_waker(Waker::noop());
+    for grows_more in [true, false] {
+        let mut grown = pin!(engine.has_grown());
+        assert!(grown.as_mut().poll(&mut context).is_pending());
+        if grows_more {
+            engine.grow(PAGE)
+        } else {
+            engine.stop_growing()
+        }
+        assert!(grown.poll(&mut context).is_ready());
+    }
+    assert!(is_ready(engine.has_grown()), "there is nothing more to wait for");
+    assert!(is_ready(engine.sweep_due()), "a worker has registered");
+    assert!(!is_ready(engine.sweep_due()));
+    engine.set_limits(config().limits);
+    assert!(is_ready(engine.sweep_due()));
+    assert!(!is_ready(engine.sweep_due()), "once");
+}
+
+#[test]
+fn a_store_is_told_with_its_chunks_and_bytes() {
+    let engine = engine(8);
+    let _listening = engine.bus().subscribe();
+    store(&engine, "s", &prompt(1, 3));
+    let page = engine.bus().read(0, 100);
+    let events = page.lines.iter().map(|line| serde_json::from_str::<serde_json::Value>(&line.json).unwrap());
+    let stored: Vec<_> = events
+        .filter(|event| event["event"] == "store")
+        .map(|event| (event["chunks"].as_u64(), event["bytes"].as_u64()))
+        .collect();
+    assert_eq!(stored, [(Some(3), Some(3 * PAGE))]);
 }
 
 #[test]
