@@ -2,8 +2,8 @@
 
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, Command};
-use larder_server::build_info::BuildInfo;
 use larder_server::config::{list_server_flags, with_server_flags};
+use larder_telemetry::BuildInfo;
 
 /// This build.
 pub(crate) const BUILD: BuildInfo =

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::ArgMatches;
 use larder_server::config::{Live, load, process_environment};
-use larder_server::telemetry::{LogHandle, install_log};
+use larder_telemetry::{LogHandle, install_log};
 
 use crate::command_line::{self, BUILD};
 use crate::exit;

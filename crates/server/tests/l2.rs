@@ -9,12 +9,12 @@ use larder_core::eviction::Lru;
 use larder_core::hash::{ChunkHasher, HashAlgorithm, Sample};
 use larder_core::key::TokenRange;
 use larder_pool::{Segment, SegmentOptions};
-use larder_server::controllers::Tasks;
 use larder_server::controllers::l2::{StorePolicy, Tier, TierConfig};
 use larder_server::engine::{
     ChecksumMode, Engine, EngineConfig, Geometry, LeaseTotals, Limits, PromptKey, StoreLane, WarmError,
     WarmStatus,
 };
+use larder_telemetry::tasks::Tasks;
 use serde_json::{Value, json};
 
 #[path = "l2/alone.rs"]

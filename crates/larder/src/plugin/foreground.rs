@@ -5,11 +5,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::ArgMatches;
-use larder_server::config::{LogConfig, LogFormat};
-use larder_server::telemetry::{LogGuard, install_log};
 use larder_supervise::lifecycle::Phase;
 use larder_supervise::spawner::Outcome;
 use larder_supervise::{PluginStatus, Supervisor};
+use larder_telemetry::{LogConfig, LogFormat, LogGuard, install_log};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::events::{self, Scripted};

@@ -210,8 +210,8 @@ fn summary(manifest: &Manifest) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use larder_server::events::Event;
     use larder_supervise::Role;
+    use larder_telemetry::events::Event;
     use std::fs;
 
     fn beside(host: Host) -> Beside {

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use super::plugins::Chunks;
 use super::reply::Refusal;
 use super::routes::Admin;
-use crate::events::{EventBus, Page};
+use larder_telemetry::events::{EventBus, Page};
 
 /// Most readers at a time.
 const READERS_MAX: usize = 64;
@@ -106,7 +106,7 @@ fn frame(page: &Page, kinds: Option<&str>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::events::Event;
+    use larder_telemetry::events::Event;
 
     #[tokio::test]
     async fn events_are_framed_with_their_position_and_losses_are_said() {

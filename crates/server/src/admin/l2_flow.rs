@@ -2,7 +2,7 @@
 
 use super::text::{Kind, Scrape};
 use crate::controllers::l2::{FlowCounts, KindFlow, SaltFlow};
-use crate::telemetry::Histogram;
+use larder_telemetry::Histogram;
 
 use Kind::{Counter, Gauge};
 

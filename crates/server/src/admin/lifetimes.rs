@@ -2,7 +2,7 @@
 
 use super::text::{Kind, Scrape};
 use crate::engine::{LifetimeHistograms, Reuse};
-use crate::telemetry::Histogram;
+use larder_telemetry::Histogram;
 
 type OfLife = fn(&LifetimeHistograms) -> &Histogram;
 type OfReuse = fn(&Reuse) -> &Histogram;

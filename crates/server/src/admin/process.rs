@@ -3,7 +3,7 @@
 use super::routes::Admin;
 use super::serve::{LOCAL_CONNECTIONS_MAX, REMOTE_CONNECTIONS_MAX};
 use super::text::{Kind, Scrape};
-use crate::telemetry::ProcessUsage;
+use larder_telemetry::ProcessUsage;
 
 use Kind::{Counter, Gauge};
 

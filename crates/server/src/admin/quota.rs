@@ -14,8 +14,8 @@ use serde_json::{Map, Value, json};
 use super::access;
 use super::reply::Refusal;
 use super::routes::Admin;
-use crate::events::Event;
 use crate::quotas::EMPTY_SALT;
+use larder_telemetry::events::Event;
 
 const GIB: f64 = 1_073_741_824.0;
 

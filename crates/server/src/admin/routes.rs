@@ -15,15 +15,16 @@ use super::access::{self, HostNames};
 use super::bodies::Bodies;
 use super::serve::HttpStats;
 use super::{adapters, cache, events, metrics, plugins, quota, settings, status};
-use crate::build_info::BuildInfo;
 use crate::config::json::Resolved;
 use crate::config::{Live, ServerConfig};
 use crate::controllers::l2::Tier;
-use crate::controllers::{Effects, Preparation, Tasks};
+use crate::controllers::{Effects, Preparation};
 use crate::engine::Engine;
 use crate::quotas::QuotaTable;
 use crate::rpc::RpcStats;
 use larder_core::hash::ChunkHasher;
+use larder_telemetry::BuildInfo;
+use larder_telemetry::tasks::Tasks;
 use larder_zmtp::Endpoint;
 
 /// The peer's release whose interface this server has.

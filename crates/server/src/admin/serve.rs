@@ -20,7 +20,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
 use tower_service::Service as _;
 
-use crate::telemetry::Throttle;
+use larder_telemetry::Throttle;
 
 /// Connections from this machine at a time. They have places of their own, so that nobody outside can keep its probes and operators out.
 pub const LOCAL_CONNECTIONS_MAX: usize = 256;

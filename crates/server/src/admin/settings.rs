@@ -152,7 +152,7 @@ fn make(admin: &Admin, proposal: Proposal, origin: Origin) -> Result<u64, Change
     tracing::info!("{told}: version {version}");
     // Before the event: who hears of it finds the new one.
     admin.plugins.configure(&admin.config(), &admin.resolved);
-    admin.engine.bus().publish(|| crate::events::Event::Config { version });
+    admin.engine.bus().publish(|| larder_telemetry::events::Event::Config { version });
     Ok(version)
 }
 

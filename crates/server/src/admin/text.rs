@@ -2,7 +2,7 @@
 
 use std::fmt::{Display, Write};
 
-use crate::telemetry::Histogram;
+use larder_telemetry::Histogram;
 
 /// Builds one scrape. Families are written in the order they are added.
 #[derive(Debug, Default)]

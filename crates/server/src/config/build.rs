@@ -4,9 +4,11 @@ use std::path::PathBuf;
 
 use larder_core::eviction::PolicyKind;
 
+use larder_telemetry::{LogConfig, LogFormat};
+
 use super::model::{
-    CoordinatorConfig, EvictionConfig, GcMonitorConfig, HttpConfig, L1Config, L2Config, LogConfig, LogFormat,
-    LookupHashLogConfig, MpConfig, ObservabilityConfig, P2pConfig, ServerConfig, SharedMemory, TransferMode,
+    CoordinatorConfig, EvictionConfig, GcMonitorConfig, HttpConfig, L1Config, L2Config, LookupHashLogConfig,
+    MpConfig, ObservabilityConfig, P2pConfig, ServerConfig, SharedMemory, TransferMode,
 };
 use super::plugins;
 use super::quotas;

@@ -29,9 +29,8 @@ pub use live::Live;
 pub use load::{Loaded, load};
 pub use mistake::{InvalidConfig, Mistake, split_hint};
 pub use model::{
-    CoordinatorConfig, EvictionConfig, GcMonitorConfig, HttpConfig, L1Config, L2Config, LogConfig, LogFormat,
-    LookupHashLogConfig, MpConfig, ObservabilityConfig, P2pConfig, PluginsConfig, ServerConfig, SharedMemory,
-    TransferMode,
+    CoordinatorConfig, EvictionConfig, GcMonitorConfig, HttpConfig, L1Config, L2Config, LookupHashLogConfig,
+    MpConfig, ObservabilityConfig, P2pConfig, PluginsConfig, ServerConfig, SharedMemory, TransferMode,
 };
 pub use settings::{Environment, Setting, Settings, Source, process_environment};
 pub use value::{Unfit, Value};

@@ -1,9 +1,8 @@
 //! The typed configuration: every value checked, every unit in its name.
 //!
 //! Fields carry the peer's names (spec/config-and-cli.md 4), so that the document given to plugins and
-//! `GET /config` follow from them; Larder's additions are [`LogConfig`] and [`PluginsConfig`].
+//! `GET /config` follow from them; Larder's additions are [`LogConfig`](larder_telemetry::LogConfig) and [`PluginsConfig`].
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use larder_core::eviction::PolicyKind;
@@ -35,7 +34,7 @@ pub struct ServerConfig {
     /// Fleet coordinator.
     pub coordinator: CoordinatorConfig,
     /// Larder's own: the log.
-    pub log: LogConfig,
+    pub log: larder_telemetry::LogConfig,
 }
 
 /// Cache server and transfer.
@@ -341,24 +340,4 @@ pub struct CoordinatorConfig {
     pub blend_timeout_seconds: f64,
     /// Fleet-wide matches at the same time.
     pub blend_match_concurrency: u64,
-}
-
-/// Larder's own settings: the log and where settings came from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogConfig {
-    /// Least severe level written: `trace`, `debug`, `info`, `warning`, `error` or `off`.
-    pub level: String,
-    /// Shape of a line.
-    pub format: LogFormat,
-    /// The configuration file that was read.
-    pub config_file: Option<PathBuf>,
-}
-
-/// Shape of a log line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    /// The field's usual line.
-    Text,
-    /// One JSON object a line.
-    Json,
 }

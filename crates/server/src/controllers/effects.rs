@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::l2::{StorePolicy, Tier};
 use crate::config::ServerConfig;
 use crate::engine::{Engine, Limits};
-use crate::telemetry::{LogHandle, level_filter};
+use larder_telemetry::{LogHandle, level_filter};
 
 /// Carries changes out.
 #[derive(Clone)]

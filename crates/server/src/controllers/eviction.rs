@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::tasks::Task;
 use crate::engine::Engine;
+use larder_telemetry::tasks::Task;
 
 /// Shortest time from one pass to the next, the peer's interval (`spec/cache-semantics.md` 10). In between the pool may fill up: a store
 /// makes its own room then, one object at a time, and what is hot stays longer.

@@ -10,11 +10,9 @@ pub mod l2;
 mod preparation;
 mod sealing;
 mod sweeping;
-mod tasks;
 
 pub use effects::{Effects, limits};
 pub use eviction::evict;
 pub use preparation::{Preparation, prepare};
 pub use sealing::Sealer;
 pub use sweeping::sweep;
-pub use tasks::{Task, TaskLevel, Tasks};

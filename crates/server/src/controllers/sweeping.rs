@@ -6,8 +6,8 @@ use std::time::Duration;
 use larder_zmtp::{Handle, PeerId};
 
 use super::clients::processes_at;
-use super::tasks::Task;
 use crate::engine::Engine;
+use larder_telemetry::tasks::Task;
 
 /// Pause between two looks.
 const INTERVAL: Duration = Duration::from_secs(1);

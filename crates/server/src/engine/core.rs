@@ -16,8 +16,8 @@ use super::counters::Counters;
 use super::instances::Instances;
 use super::seal::ChecksumMode;
 use super::sessions::Sessions;
-use crate::events::EventBus;
-use crate::telemetry::Throttle;
+use larder_telemetry::Throttle;
+use larder_telemetry::events::EventBus;
 
 /// Names a client connection; never reused while the server runs.
 pub type ConnectionId = u64;

@@ -11,7 +11,7 @@ use larder_core::hash::{ChunkHash, Sample};
 use larder_core::key::Scope;
 
 use super::core::{Engine, State};
-use crate::telemetry::Histogram;
+use larder_telemetry::Histogram;
 
 /// Most chunks that are followed at a time, in memory and after they left.
 const FOLLOWED_MAX: usize = 65_536;

@@ -12,7 +12,7 @@ use super::key::PromptKey;
 use super::layouts::EngineLayouts;
 use super::sessions::{Found, Session};
 use super::tier::{PrefetchWork, Purpose};
-use crate::events::Event;
+use larder_telemetry::events::Event;
 
 /// Most readers one lookup leases for; the peer clamps at the same number.
 const READERS_MAX: u32 = 128;

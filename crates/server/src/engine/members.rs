@@ -12,7 +12,7 @@ use super::pending::Abandoned;
 use super::set_aside::Orphaned;
 use super::sweep::{EXPELLED_GRACE_MS, ORPHAN_GRACE_MS};
 use super::transfer::{abort_all, release_all};
-use crate::events::Event;
+use larder_telemetry::events::Event;
 
 /// When each live connection was last heard.
 #[derive(Debug, Default)]

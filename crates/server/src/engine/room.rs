@@ -6,7 +6,7 @@ use larder_core::cache::Cache;
 
 use super::core::{Engine, State};
 use super::key::PromptKey;
-use crate::events::Event;
+use larder_telemetry::events::Event;
 
 /// Objects evicted under one hold of the lock.
 const EVICTION_STEP: usize = 64;

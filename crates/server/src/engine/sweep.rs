@@ -12,7 +12,7 @@ use super::members::{Heard, clean_up, retire};
 use super::pending::PendingRetrieve;
 use super::sessions::Session;
 use super::transfer::release_all;
-use crate::events::Event;
+use larder_telemetry::events::Event;
 
 /// How long what a closed connection held is kept for a client that reconnects.
 pub(super) const ORPHAN_GRACE_MS: u64 = 2_000;

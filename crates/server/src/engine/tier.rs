@@ -13,7 +13,7 @@ use larder_core::hash::ChunkHash;
 
 use super::core::{Engine, State};
 use super::lifetimes::Touch;
-use crate::events::Event;
+use larder_telemetry::events::Event;
 
 /// Most lookups that wait for the second tier; further ones are answered from memory alone.
 const PREFETCH_QUEUE_MAX: usize = 1_024;

@@ -16,7 +16,7 @@ use super::key::PromptKey;
 use super::lifetimes::Touch;
 use super::pending::{PENDING_PER_INSTANCE_MAX, PendingRetrieve, PendingStore, TransferKey};
 use super::set_aside::RESERVED_SHARE;
-use crate::events::Event;
+use larder_telemetry::events::Event;
 
 /// Where one chunk is in the pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

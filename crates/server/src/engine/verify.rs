@@ -7,7 +7,7 @@ use larder_pool::PoolError;
 use super::core::{Engine, State};
 use super::counters::Counter;
 use super::transfer::RetrievePlan;
-use crate::events::Event;
+use larder_telemetry::events::Event;
 
 /// Where objects are checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

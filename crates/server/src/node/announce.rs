@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use larder_pool::{Size, memory_room};
 use larder_zmtp::{Endpoint, Host};
 
-use crate::build_info::BuildInfo;
 use crate::config::ServerConfig;
+use larder_telemetry::BuildInfo;
 
 /// What is only known once it runs.
 pub(super) struct Running<'r> {

@@ -16,16 +16,17 @@ use super::pool;
 use super::serve::{RpcServer, Service, bind_rpc};
 use super::shutdown::Shutdown;
 use crate::admin::{self, Admin, Plugins};
-use crate::build_info::BuildInfo;
 use crate::config::json::{Resolved, plugin_config_json, plugin_extra_config_json};
 use crate::config::{Live, ServerConfig};
 use crate::controllers::l2::{StorePolicy, Tier, TierConfig};
-use crate::controllers::{Effects, Preparation, Sealer, Tasks, limits};
+use crate::controllers::{Effects, Preparation, Sealer, limits};
 use crate::engine::{ChecksumMode, Engine, EngineConfig};
-use crate::events::EventBus;
 use crate::quotas::QuotaTable;
 use crate::rpc::{FrontConfig, RpcStats};
-use crate::telemetry::LogHandle;
+use larder_telemetry::BuildInfo;
+use larder_telemetry::LogHandle;
+use larder_telemetry::events::EventBus;
+use larder_telemetry::tasks::Tasks;
 
 /// Work for the admin API that waits for files or the process table. Each location of plugins has one thread more, which it may block.
 const BLOCKING_THREADS_MAX: usize = 2;

@@ -9,9 +9,10 @@ use larder_zmtp::{Endpoint, Limits, Router};
 use tokio::sync::oneshot;
 
 use super::error::StartError;
-use crate::controllers::{self, TaskLevel, Tasks};
+use crate::controllers;
 use crate::engine::Engine;
 use crate::rpc::{Front, FrontConfig, RpcStats};
+use larder_telemetry::tasks::{TaskLevel, Tasks};
 
 /// How long answers that are being written may take when the server stops.
 const DRAIN: Duration = Duration::from_millis(100);

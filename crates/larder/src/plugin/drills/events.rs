@@ -1,7 +1,7 @@
 //! Many events at once, for plugins that ask for some.
 
-use larder_server::events::{Event, KindDoc};
 use larder_supervise::EventLog;
+use larder_telemetry::events::{Event, KindDoc};
 use serde_json::{Map, Value, json};
 
 /// Events of one flood: more than a server keeps for a reader that is slow.

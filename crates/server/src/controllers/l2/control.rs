@@ -16,7 +16,7 @@ use super::roster::{Attached, New, Phase, RosterError};
 use super::tier::{CLOSE_PATIENCE, Tier, TierError};
 use crate::config::json::{REDACTED, is_redacted, redact};
 use crate::engine::ChecksumMode;
-use crate::events::Event;
+use larder_telemetry::events::Event;
 
 /// Longest wait for the name of a directory.
 const DIRECTORY_PATIENCE: Duration = Duration::from_secs(1);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use larder_storage::Key;
 
-use crate::telemetry::Histogram;
+use larder_telemetry::Histogram;
 
 /// Tenants and models that are counted apart; clients choose both, and a scrape must stay small.
 const LABELS_MAX: usize = 256;

@@ -20,8 +20,8 @@ use super::outage::Outage;
 use super::probe::probe;
 use super::roster::{Attached, InUse, Phase};
 use super::tier::{Shared, StorePolicy};
-use crate::controllers::tasks::Task;
 use crate::engine::{Backlog, ChecksumMode, Engine, StoreLane, StoreWork};
+use larder_telemetry::tasks::Task;
 
 /// Bytes handed to the adapter at a time, unless an object is larger.
 const BATCH_BYTES: u64 = 16 << 20;

@@ -18,9 +18,9 @@ use super::places::Places;
 use super::roster::{Attached, Roster, RosterError};
 use super::warnings::Warnings;
 use super::{eviction, lane, prefetch};
-use crate::controllers::tasks::{Task, TaskLevel, Tasks};
 use crate::engine::{Backlog, Engine};
 use crate::quotas::QuotaTable;
+use larder_telemetry::tasks::{Task, TaskLevel, Tasks};
 
 /// How long objects that wait for their store get when the server stops.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(5);

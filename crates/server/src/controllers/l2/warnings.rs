@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use larder_storage::{Error, FailureKind, Op};
 
-use crate::telemetry::Throttles;
+use larder_telemetry::Throttles;
 
 /// What a warning is about. Another one of the same cause is kept back for a while.
 type Cause = (Arc<str>, Op, Option<FailureKind>);

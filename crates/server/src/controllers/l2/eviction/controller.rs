@@ -7,7 +7,7 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use super::super::tier::Shared;
 use super::evictor::Evictor;
-use crate::controllers::tasks::Task;
+use larder_telemetry::tasks::Task;
 
 /// Follows the list of adapters, for ever. A failure of one evictor is the task's own: it is counted, and all are started anew.
 pub(in crate::controllers::l2) async fn evict_all(shared: Arc<Shared>, task: Arc<Task>) {

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 
 use super::ledger::Ledger;
 use crate::quotas::QuotaTable;
-use crate::telemetry::Throttles;
+use larder_telemetry::Throttles;
 
 /// Salts that are counted one by one; the rest is counted together.
 const COUNTED_SALTS_MAX: usize = 64;

@@ -10,7 +10,7 @@ use larder_storage::{DeleteMode, Error};
 
 use super::evictor::{Evictor, State};
 use super::ledger::Victim;
-use crate::controllers::tasks::Task;
+use larder_telemetry::tasks::Task;
 
 /// Objects deleted in one call.
 const STEP_OBJECTS: usize = 64;
@@ -299,8 +299,8 @@ mod tests {
     use larder_storage::{Adapter, EvictionConfig, Failure, FailureKind, Key, Op};
 
     use super::*;
-    use crate::controllers::{TaskLevel, Tasks};
     use crate::quotas::QuotaTable;
+    use larder_telemetry::tasks::{TaskLevel, Tasks};
 
     const BYTES: usize = 100;
 

@@ -8,7 +8,7 @@ use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Metadata};
 
 use super::writer::LINE_BYTES_MAX;
-use crate::config::LogFormat;
+use crate::log::LogFormat;
 
 /// How lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,26 @@ use tracing_subscriber::{Registry, reload};
 use super::flood::Flood;
 use super::line::{Place, Record, Style};
 use super::writer::{LineQueue, QUEUE_BYTES_MAX};
-use crate::config::{LogConfig, LogFormat};
+
+/// Larder's own settings: the log and where settings came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    /// Least severe level written: `trace`, `debug`, `info`, `warning`, `error` or `off`.
+    pub level: String,
+    /// Shape of a line.
+    pub format: LogFormat,
+    /// The configuration file that was read.
+    pub config_file: Option<PathBuf>,
+}
+
+/// Shape of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// The field's usual line.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
 
 /// Loggers that can have a level of their own.
 pub const LOGGERS_MAX: usize = 256;

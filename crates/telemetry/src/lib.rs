@@ -1,0 +1,21 @@
+//! What the server tells about itself: the log, events, which tasks run, and parts of its metrics.
+
+mod build_info;
+pub mod events;
+mod flood;
+mod histogram;
+mod line;
+mod log;
+mod process;
+pub mod tasks;
+mod throttle;
+mod writer;
+
+pub use build_info::BuildInfo;
+pub use histogram::Histogram;
+pub use log::{
+    LOGGERS_MAX, LogConfig, LogError, LogFormat, LogGuard, LogHandle, install_log, level_filter, new_log,
+};
+pub use process::ProcessUsage;
+pub use throttle::{KeptBack, Throttle, Throttles};
+pub use writer::{LINE_BYTES_MAX, QUEUE_BYTES_MAX};
