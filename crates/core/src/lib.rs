@@ -9,6 +9,7 @@ pub mod cache;
 pub mod eviction;
 pub mod fold;
 pub mod hash;
+pub mod hooks;
 pub mod key;
 pub mod kv_events;
 pub mod layout;

@@ -8,6 +8,9 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
+/// The word for the empty salt where an empty one can't be said (`spec/http-api.md` 2).
+pub const EMPTY_SALT: &str = "_default";
+
 /// Limits in bytes by salt, and one for all other salts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Quotas {

@@ -1,8 +1,8 @@
-//! The commands. Server flags come from the flag table of `larder_server::config`.
+//! The commands. Server flags come from the flag table of `larder_config`.
 
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, Command};
-use larder_server::config::{list_server_flags, with_server_flags};
+use larder_config::{list_server_flags, with_server_flags};
 use larder_telemetry::BuildInfo;
 
 /// This build.

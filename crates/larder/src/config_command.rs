@@ -5,8 +5,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::ArgMatches;
-use larder_server::config::show::{self, Secrets};
-use larder_server::config::{InvalidConfig, Loaded, load, process_environment, split_hint};
+use larder_config::show::{self, Secrets};
+use larder_config::{InvalidConfig, Loaded, load, process_environment, split_hint};
 use larder_server::node::{self, Preflight};
 
 use crate::command_line::{DENY_WARNINGS, ENVIRONMENT, SHOW_SECRETS};

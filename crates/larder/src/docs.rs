@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use larder_server::config::{FILE_BYTES_MAX, reference};
+use larder_config::{FILE_BYTES_MAX, reference};
 use larder_telemetry::events::Event;
 
 use crate::exit;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use larder_server::config::{InvalidConfig, flags_beginning_with};
+use larder_config::{InvalidConfig, flags_beginning_with};
 
 /// The configuration cannot be used, or the command failed.
 pub(crate) const FAILED: u8 = 1;

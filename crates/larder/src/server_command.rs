@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::ArgMatches;
-use larder_server::config::{Live, load, process_environment};
+use larder_config::{Live, load, process_environment};
 use larder_telemetry::{LogHandle, install_log};
 
 use crate::command_line::{self, BUILD};

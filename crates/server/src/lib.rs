@@ -1,10 +1,8 @@
 //! The node: RPC, engine, controllers, admin HTTP, configuration, telemetry.
 
 pub mod admin;
-pub mod config;
 pub mod controllers;
 pub mod engine;
-pub mod hooks;
 pub mod node;
 pub mod quotas;
 pub mod rpc;

@@ -15,9 +15,6 @@ pub struct QuotaTable {
     changes: watch::Sender<u64>,
 }
 
-/// The word for the empty salt where an empty one can't be said (`spec/http-api.md` 2).
-pub const EMPTY_SALT: &str = "_default";
-
 /// No further salt can have a quota of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{QUOTAS_MAX} salts have a quota already")]

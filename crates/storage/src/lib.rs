@@ -29,7 +29,7 @@ pub use adapter::{
 pub use buffer::{HeapBuffer, Lent, LentBuffer, SharedLocation};
 pub use config::{
     AdapterConfig, AdmissionConfig, Backend, BreakerConfig, CommonConfig, ConfigError, ConfigProblem,
-    EvictionConfig, LimitsConfig, RetryConfig, Secret, TimeoutConfig, known_kinds,
+    EvictionConfig, LimitsConfig, NOTHING_TO_GO_BY, RetryConfig, Secret, TimeoutConfig, known_kinds,
 };
 pub use error::{Busy, Error, Failure, FailureKind};
 pub use factory::{Built, build};

@@ -7,6 +7,7 @@ mod histogram;
 mod line;
 mod log;
 mod process;
+pub mod redaction;
 pub mod tasks;
 mod throttle;
 mod writer;

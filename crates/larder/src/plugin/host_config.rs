@@ -5,7 +5,7 @@ mod settings;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use larder_server::config::json::{Layout, to_python_json};
+use larder_config::json::{Layout, to_python_json};
 use serde_json::{Map, Value};
 
 /// Bytes of a configuration file.

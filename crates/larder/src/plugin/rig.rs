@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use clap::{Arg, ArgMatches, Command};
-use larder_server::config::json::{Resolved, plugin_config_json, plugin_extra_config_json};
-use larder_server::config::{Environment, ServerConfig, load, with_server_flags};
+use larder_config::json::{Resolved, plugin_config_json, plugin_extra_config_json};
+use larder_config::{Environment, ServerConfig, load, with_server_flags};
 use larder_supervise::{Host, PluginStatus, Role, Supervisor, SupervisorConfig};
 
 /// A plugin file and the server it believes to run beside.

@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::bodies::{self, Bodies};
 use super::reply::Refusal;
-use crate::config::HttpConfig;
+use larder_config::HttpConfig;
 
 /// Stands for any name in the list of allowed ones.
 const ANY: &str = "*";

@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use super::access;
 use super::reply::Refusal;
 use super::routes::Admin;
-use crate::quotas::EMPTY_SALT;
+use larder_core::quota::EMPTY_SALT;
 use larder_telemetry::events::Event;
 
 const GIB: f64 = 1_073_741_824.0;

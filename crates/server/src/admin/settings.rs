@@ -15,8 +15,9 @@ use serde_json::{Map, Value, json};
 use super::access;
 use super::reply::{Refusal, blocking, read};
 use super::routes::Admin;
-use crate::config::json::{http_config_json, redact};
-use crate::config::live::{Change, ChangeError, Origin, Proposal, Reread, Version};
+use larder_config::json::http_config_json;
+use larder_config::live::{Change, ChangeError, Origin, Proposal, Reread, Version};
+use larder_telemetry::redaction::redact;
 
 /// Characters of a reason that are kept.
 const REASON_CHARS_MAX: usize = 200;

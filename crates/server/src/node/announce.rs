@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use larder_pool::{Size, memory_room};
 use larder_zmtp::{Endpoint, Host};
 
-use crate::config::ServerConfig;
+use larder_config::ServerConfig;
 use larder_telemetry::BuildInfo;
 
 /// What is only known once it runs.

@@ -9,9 +9,9 @@ use larder_pool::{
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::error::StartError;
-use crate::config::{ServerConfig, SharedMemory};
 use crate::controllers::{self, Preparation};
 use crate::engine::{Engine, records_max};
+use larder_config::{ServerConfig, SharedMemory};
 
 /// The pool, and what it is to be remembered by after this process.
 pub(super) struct Pool {

@@ -8,7 +8,7 @@ use larder_storage::{AdapterConfig, Backend};
 use rustix::fs::Access;
 
 use super::pool;
-use crate::config::{Environment, Mistake, ServerConfig, Settings, SharedMemory};
+use larder_config::{Environment, Mistake, ServerConfig, Settings, SharedMemory};
 
 /// What was found.
 #[derive(Debug, Default)]

@@ -161,7 +161,7 @@ async fn a_secret_is_not_kept_with_the_configuration() {
     let config = json!({ "type": "resp", "host": "127.0.0.1", "port": 1, "password": "hunter2" });
     let attached = tier.attach(&config, None).unwrap();
     assert!(!format!("{attached:?}").contains("hunter2"));
-    assert_eq!(attached.config()["password"], larder_server::config::json::REDACTED);
+    assert_eq!(attached.config()["password"], larder_telemetry::redaction::REDACTED);
     tier.stop();
 }
 

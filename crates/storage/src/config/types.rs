@@ -24,7 +24,22 @@ pub struct AdapterConfig {
     pub warnings: Vec<String>,
 }
 
+/// Why eviction is refused that could never begin: see [`AdapterConfig::evicts_without_limit`].
+pub const NOTHING_TO_GO_BY: &str = "`eviction` has nothing to go by: the adapter has no capacity and nobody has a quota\n\
+     hint: set `max_capacity_gb`, or start the server with `--quota` or `--quota-default-gb`";
+
 impl AdapterConfig {
+    /// Whether the adapter is told to evict by a policy that has nothing to go by without quotas.
+    ///
+    /// `IsolatedLRU` is for quotas, which may come at any time; `noop` never evicts.
+    #[must_use]
+    pub fn evicts_without_limit(&self) -> bool {
+        let eviction = self.common.eviction.as_ref();
+        let evicts =
+            eviction.is_some_and(|eviction| !matches!(eviction.policy.as_str(), "IsolatedLRU" | "noop"));
+        evicts && self.capacity_bytes().is_none()
+    }
+
     /// The most that the adapter may hold, in bytes; none without a limit.
     #[must_use]
     pub fn capacity_bytes(&self) -> Option<u64> {

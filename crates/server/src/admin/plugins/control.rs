@@ -8,8 +8,8 @@ use larder_supervise::{PluginStatus, ReloadReport, Skipped, SuperviseError, Supe
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::audit::Audit;
-use crate::config::ServerConfig;
-use crate::config::json::{Resolved, plugin_config_json, plugin_extra_config_json};
+use larder_config::ServerConfig;
+use larder_config::json::{Resolved, plugin_config_json, plugin_extra_config_json};
 
 /// Commands under way at once; one more is refused.
 const COMMANDS_MAX: usize = 32;

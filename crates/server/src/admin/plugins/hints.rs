@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::engine::{Engine, HINT_CHUNKS_MAX, HINT_TTL_MAX, Hint};
-use crate::hooks::{ADMISSION, EVICTION};
+use larder_core::hooks::{ADMISSION, EVICTION};
 
 /// How long a hint holds that does not say.
 const TTL_DEFAULT_S: u64 = 60;

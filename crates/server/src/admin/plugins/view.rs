@@ -7,7 +7,7 @@ use larder_supervise::{EffectiveManifest, PluginStatus, Skipped, Usage};
 use serde_json::{Map, Value, json};
 
 use super::manifest_view;
-use crate::config::json::{REDACTED, is_secret, redacted};
+use larder_telemetry::redaction::{REDACTED, is_secret, redacted};
 
 /// Names under `/plugins/` that are routes of their own; a plugin with such a name is reached by its path.
 const RESERVED: [&str; 3] = ["audit", "reload", "schema"];

@@ -14,9 +14,9 @@ use serde_json::Value as Json;
 use super::eviction::Evictor;
 use super::roster::{Attached, New, Phase, RosterError};
 use super::tier::{CLOSE_PATIENCE, Tier, TierError};
-use crate::config::json::{REDACTED, is_redacted, redact};
 use crate::engine::ChecksumMode;
 use larder_telemetry::events::Event;
+use larder_telemetry::redaction::{REDACTED, is_redacted, redact};
 
 /// Longest wait for the name of a directory.
 const DIRECTORY_PATIENCE: Duration = Duration::from_secs(1);
@@ -82,7 +82,7 @@ impl Tier {
 
     /// Eviction that could never find anything to do is a mistake, not a wish.
     fn check_eviction(&self, config: &AdapterConfig) -> Result<(), TierError> {
-        match is_unlimited(config) && self.shared.quotas.is_unlimited() {
+        match config.evicts_without_limit() && self.shared.quotas.is_unlimited() {
             true => Err(TierError::EvictionWithoutLimit),
             false => Ok(()),
         }
@@ -191,15 +191,6 @@ fn directory(backend: &Backend) -> Option<PathBuf> {
 
 /// The policy that names no victims.
 const NEVER: &str = "noop";
-
-/// Whether an adapter is told to evict by a policy that has nothing to go by without quotas.
-///
-/// `IsolatedLRU` is for quotas, which may come at any time; `noop` never evicts.
-pub(crate) fn is_unlimited(config: &AdapterConfig) -> bool {
-    let eviction = config.common.eviction.as_ref();
-    let evicts = eviction.is_some_and(|eviction| !matches!(eviction.policy.as_str(), "IsolatedLRU" | NEVER));
-    evicts && config.capacity_bytes().is_none()
-}
 
 impl From<RosterError> for TierError {
     fn from(error: RosterError) -> Self {

@@ -21,11 +21,9 @@ mod tier;
 mod warnings;
 
 pub use control::Detachment;
-pub(crate) use control::is_unlimited;
 pub use eviction::EvictionReport;
 pub use flow::{FlowCounts, KindFlow, SaltFlow, Shortfall};
 pub use lane::LaneReport;
 pub use pulse::{Promptness, Pulse};
 pub use roster::{ADAPTERS_MAX, Attached, Phase, RosterError};
-pub(crate) use tier::NOTHING_TO_GO_BY;
 pub use tier::{PrefetchMemory, StorePolicy, Tier, TierConfig, TierError};

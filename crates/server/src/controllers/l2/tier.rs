@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use larder_core::hash::ChunkHash;
 use larder_core::key::Scope;
+use larder_storage::NOTHING_TO_GO_BY;
 use larder_storage::{ConfigError, Failure, Key};
 use serde_json::Value as Json;
 use tokio::sync::{Notify, Semaphore, oneshot};
@@ -33,10 +34,6 @@ const LANE_RESTART_DELAY: Duration = Duration::from_secs(1);
 
 /// Attachments and detachments under way at once.
 const CHANGES_MAX: usize = 8;
-
-/// Why eviction is refused that could never begin.
-pub(crate) const NOTHING_TO_GO_BY: &str = "`eviction` has nothing to go by: the adapter has no capacity and nobody has a quota\n\
-     hint: set `max_capacity_gb`, or start the server with `--quota` or `--quota-default-gb`";
 
 /// What happens to an object in memory once every adapter holds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,10 +3,10 @@
 use larder_core::eviction;
 
 use super::flag::{Group, Support};
-use super::json::{REDACTED, is_redacted};
 use super::mistake::Mistake;
 use super::settings::{Settings, Source, default_value};
 use super::{build, flags, plugins, quotas, quoted};
+use larder_telemetry::redaction::{REDACTED, is_redacted};
 
 pub(crate) fn check(settings: &Settings, mistakes: &mut Vec<Mistake>, notices: &mut Vec<String>) {
     check_required(settings, mistakes);

@@ -1,6 +1,6 @@
 //! Flags of the peer's command-line framework.
 
-use crate::config::flag::{Flag, Group, Kind};
+use crate::flag::{Flag, Group, Kind};
 
 pub(super) const FLAGS: &[Flag] = &[
     Flag::new("format", Group::Framework, Kind::Text, "Output format of the peer's other commands.")

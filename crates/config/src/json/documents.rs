@@ -4,8 +4,8 @@
 use serde_json::{Value as Json, json};
 
 use super::python::{Layout, to_python_json};
-use super::redact::redact;
-use crate::config::model::{L1Config, ServerConfig};
+use crate::model::{L1Config, ServerConfig};
+use larder_telemetry::redaction::redact;
 
 /// What is only known once memory has been prepared.
 #[derive(Clone, Debug, PartialEq, Eq)]

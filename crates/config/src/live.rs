@@ -309,7 +309,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::config::{load, with_server_flags};
+    use crate::{load, with_server_flags};
 
     fn live() -> Live {
         let command = with_server_flags(clap::Command::new("server"));

@@ -1,6 +1,6 @@
 //! Flags of the admin HTTP server, metrics, traces and extra logs.
 
-use crate::config::flag::{Choice, Flag, Group, Kind, Range};
+use crate::flag::{Choice, Flag, Group, Kind, Range};
 
 const O: Group = Group::Observability;
 const TRACING: &str = "exporting traces and metrics by OTLP";

@@ -6,10 +6,11 @@ use serde_json::{Map, Value as Json, json};
 
 use super::flag::{Flag, Group};
 use super::flags;
-use super::json::{Layout, redact, to_python_json};
+use super::json::{Layout, to_python_json};
 use super::load::Loaded;
 use super::settings::Setting;
 use super::value::Value;
+use larder_telemetry::redaction::redact;
 
 /// Whether credentials are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! Larder's own flags.
 
-use crate::config::flag::{Choice, Flag, Group, Kind};
+use crate::flag::{Choice, Flag, Group, Kind};
 
 pub(super) const FLAGS: &[Flag] = &[
     Flag::new(

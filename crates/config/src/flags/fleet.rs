@@ -1,6 +1,6 @@
 //! Flags of peer-to-peer transfer and of the fleet coordinator.
 
-use crate::config::flag::{Choice, Flag, Group, Kind, Range};
+use crate::flag::{Choice, Flag, Group, Kind, Range};
 
 const P: Group = Group::P2p;
 const C: Group = Group::Coordinator;

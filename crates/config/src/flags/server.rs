@@ -1,6 +1,6 @@
 //! Flags of the cache server itself, of transfer, and of runtime plugins.
 
-use crate::config::flag::{Choice, Flag, Group, Kind, Range};
+use crate::flag::{Choice, Flag, Group, Kind, Range};
 
 /// Largest number of tokens in one chunk.
 const CHUNK_TOKENS_MAX: i64 = 65_536;

@@ -3,10 +3,8 @@
 
 mod documents;
 mod python;
-mod redact;
 
 pub use documents::{
     Resolved, http_config_json, plugin_config, plugin_config_json, plugin_extra_config_json,
 };
 pub use python::{Layout, to_python_json};
-pub use redact::{REDACTED, is_redacted, is_secret, redact, redacted};

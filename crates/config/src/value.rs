@@ -301,7 +301,7 @@ fn not_an_object(value: &Json) -> Unfit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::flags;
+    use crate::flags;
 
     fn flag(name: &str) -> &'static Flag {
         flags::find(name).unwrap()

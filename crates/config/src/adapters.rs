@@ -5,7 +5,7 @@ use larder_storage::{AdapterConfig, ConfigProblem};
 use super::mistake::Mistake;
 use super::quotas;
 use super::settings::{Environment, Settings};
-use crate::controllers::l2::{NOTHING_TO_GO_BY, is_unlimited};
+use larder_storage::NOTHING_TO_GO_BY;
 
 const FLAG: &str = "l2-adapter";
 
@@ -27,7 +27,7 @@ pub(super) fn check(
             Ok(config) => {
                 let told = |warning: &String| format!("--{FLAG}[{index}] ({source}): {warning}");
                 warnings.extend(config.warnings.iter().map(told));
-                if !has_quotas && is_unlimited(&config) {
+                if !has_quotas && config.evicts_without_limit() {
                     mistakes.push(mistake("eviction", NOTHING_TO_GO_BY));
                 }
             }

@@ -3,8 +3,8 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a helper that fails fails its test")]
 
 use clap::Command;
-use larder_server::config::json::{Resolved, http_config_json, plugin_config_json, plugin_extra_config_json};
-use larder_server::config::{
+use larder_config::json::{Resolved, http_config_json, plugin_config_json, plugin_extra_config_json};
+use larder_config::{
     Environment, InvalidConfig, Loaded, ServerConfig, SharedMemory, Source, TransferMode, flags, load,
     with_server_flags,
 };
@@ -179,7 +179,7 @@ fn every_flag_of_the_peer_is_accepted_or_refused_by_name() {
 fn the_table_holds_the_peers_flags_and_ours_and_no_more() {
     for flag in flags::all() {
         let long = format!("--{}", flag.name);
-        let ours = flag.origin == larder_server::config::flag::Origin::Larder;
+        let ours = flag.origin == larder_config::flag::Origin::Larder;
         assert_eq!(PEER_FLAGS.iter().any(|words| words[0] == long), !ours, "{long}");
     }
 }

@@ -2,7 +2,7 @@
 
 use larder_core::eviction;
 
-use crate::config::flag::{Choice, Flag, Group, Kind, Range};
+use crate::flag::{Choice, Flag, Group, Kind, Range};
 
 /// Largest pool, in GiB: one PiB, far beyond any host and safely inside 64-bit byte counts.
 const POOL_GIB_MAX: f64 = 1_048_576.0;

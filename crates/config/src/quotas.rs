@@ -6,7 +6,7 @@ use larder_core::quota::Quotas;
 use super::build::pool_bytes;
 use super::quoted;
 use super::settings::Settings;
-use crate::quotas::EMPTY_SALT;
+use larder_core::quota::EMPTY_SALT;
 
 /// Largest quota in GiB: more than any tier, and safely inside 64-bit byte counts.
 pub(crate) const QUOTA_GIB_MAX: f64 = 1_073_741_824.0;

@@ -141,7 +141,7 @@ fn to_json(item: Spanned<DeValue<'_>>) -> Json {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::value::Value;
+    use crate::value::Value;
 
     fn read(text: &str) -> (Settings, Vec<String>) {
         let mut settings = Settings::defaults();

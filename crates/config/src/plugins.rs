@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 
 use super::model::PluginsConfig;
 use super::settings::Settings;
-use crate::hooks::HOOKS;
+use larder_core::hooks::HOOKS;
 use larder_telemetry::events::Event;
 
 /// Lines a plugin may log: all of what a script prints that means it, not all of what one prints in a loop.
