@@ -2,9 +2,7 @@
 
 pub mod admin;
 pub mod controllers;
-pub mod engine;
 pub mod node;
-pub mod quotas;
 pub mod rpc;
 
 pub use larder_pool::Size;

@@ -8,12 +8,12 @@ use std::time::Duration;
 use larder_core::eviction::Lru;
 use larder_core::hash::{ChunkHasher, HashAlgorithm, Sample};
 use larder_core::key::TokenRange;
-use larder_pool::{Segment, SegmentOptions};
-use larder_server::controllers::l2::{StorePolicy, Tier, TierConfig};
-use larder_server::engine::{
+use larder_engine::{
     ChecksumMode, Engine, EngineConfig, Geometry, LeaseTotals, Limits, PromptKey, StoreLane, WarmError,
     WarmStatus,
 };
+use larder_pool::{Segment, SegmentOptions};
+use larder_server::controllers::l2::{StorePolicy, Tier, TierConfig};
 use larder_telemetry::tasks::Tasks;
 use serde_json::{Value, json};
 

@@ -1,7 +1,7 @@
 //! What `/metrics` says of the life of chunks, in the peer's names (`spec/http-api.md` 3).
 
 use super::text::{Kind, Scrape};
-use crate::engine::{LifetimeHistograms, Reuse};
+use larder_engine::{LifetimeHistograms, Reuse};
 use larder_telemetry::Histogram;
 
 type OfLife = fn(&LifetimeHistograms) -> &Histogram;

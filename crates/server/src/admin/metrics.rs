@@ -7,7 +7,7 @@ use super::plugins::{PluginSample, write_metrics};
 use super::process;
 use super::routes::Admin;
 use super::text::{Kind, Scrape};
-use crate::engine::{CheckPoint, Counters, EngineStatus, LookupCounts};
+use larder_engine::{CheckPoint, Counters, EngineStatus, LookupCounts};
 
 use larder_zmtp::LimitKind;
 

@@ -7,7 +7,7 @@ use super::l2;
 use super::plugins::hints;
 use super::routes::Admin;
 use crate::controllers::l2::Phase;
-use crate::engine::{CheckPoint, ChecksumCounters, EngineStatus, LookupCounts};
+use larder_engine::{CheckPoint, ChecksumCounters, EngineStatus, LookupCounts};
 
 /// What plugins are told on their control channels is what anybody is told.
 impl ControlHost for Admin {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::l2::{StorePolicy, Tier};
-use crate::engine::{Engine, Limits};
 use larder_config::ServerConfig;
+use larder_engine::{Engine, Limits};
 use larder_telemetry::{LogHandle, level_filter};
 
 /// Carries changes out.

@@ -5,14 +5,8 @@
 
 mod clients;
 mod effects;
-mod eviction;
 pub mod l2;
-mod preparation;
-mod sealing;
 mod sweeping;
 
 pub use effects::{Effects, limits};
-pub use eviction::evict;
-pub use preparation::{Preparation, prepare};
-pub use sealing::Sealer;
 pub use sweeping::sweep;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use larder_zmtp::{Handle, PeerId};
 
 use super::clients::processes_at;
-use crate::engine::Engine;
+use larder_engine::Engine;
 use larder_telemetry::tasks::Task;
 
 /// Pause between two looks.

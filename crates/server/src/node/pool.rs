@@ -9,9 +9,9 @@ use larder_pool::{
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::error::StartError;
-use crate::controllers::{self, Preparation};
-use crate::engine::{Engine, records_max};
 use larder_config::{ServerConfig, SharedMemory};
+use larder_engine::upkeep::{self, Preparation};
+use larder_engine::{Engine, records_max};
 
 /// The pool, and what it is to be remembered by after this process.
 pub(super) struct Pool {
@@ -157,6 +157,6 @@ pub(super) fn prepare(
     let (engine, preparation) = (Arc::clone(engine), Arc::clone(preparation));
     thread::Builder::new()
         .name("larder-pool".into())
-        .spawn(move || controllers::prepare(&engine, &preparation, eager_bytes))
+        .spawn(move || upkeep::prepare(&engine, &preparation, eager_bytes))
         .map_err(|source| StartError::System { what: "pool thread", source })
 }

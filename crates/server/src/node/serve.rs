@@ -10,8 +10,9 @@ use tokio::sync::oneshot;
 
 use super::error::StartError;
 use crate::controllers;
-use crate::engine::Engine;
 use crate::rpc::{Front, FrontConfig, RpcStats};
+use larder_engine::Engine;
+use larder_engine::upkeep;
 use larder_telemetry::tasks::{TaskLevel, Tasks};
 
 /// How long answers that are being written may take when the server stops.
@@ -152,7 +153,7 @@ fn start_tasks(tasks: &Tasks, engine: &Arc<Engine>, sockets: larder_zmtp::Handle
     let sweeper = tasks.register("sweeper", TaskLevel::Critical);
     let events = tasks.register("kv-events", TaskLevel::High);
     let shared = Arc::clone(engine);
-    let evict = move |task| controllers::evict(Arc::clone(&shared), task);
+    let evict = move |task| upkeep::evict(Arc::clone(&shared), task);
     tokio::task::spawn_local(Tasks::keep_running(eviction, evict));
     let shared = Arc::clone(engine);
     let sweep = move |task| controllers::sweep(Arc::clone(&shared), sockets.clone(), task);

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use hashbrown::{HashMap, HashSet};
 
-use crate::engine::ConnectionId;
+use larder_engine::ConnectionId;
 
 /// Most models that one connection keeps hits from; an engine has one.
 const MODELS_PER_CONNECTION_MAX: usize = 2;

@@ -19,7 +19,7 @@ use super::request::{EncodedRequest, Origin};
 use super::stats::RpcStats;
 use super::streams::Streams;
 use super::transfer_log::TransferLog;
-use crate::engine::Engine;
+use larder_engine::Engine;
 use larder_telemetry::tasks::Task;
 
 /// How long a store waits for a pool that is being prepared before it takes what there is.

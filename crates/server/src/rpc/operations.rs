@@ -19,7 +19,7 @@ use super::prompts::{HashedPrompt, PromptSource};
 use super::request::EncodedRequest;
 use super::retrieve::{self, wire_slots};
 use super::transfer_log::{Direction, TransferLog};
-use crate::engine::{ConnectionId, Engine, EngineError, Geometry, PromptKey};
+use larder_engine::{ConnectionId, Engine, EngineError, Geometry, PromptKey};
 
 /// Most events in one batch of a stream (`spec/cache-semantics.md` 12).
 const EVENTS_PER_BATCH_MAX: i64 = 1_024;

@@ -11,7 +11,7 @@ use larder_wire::{Operation, Response};
 
 use super::answer::Answer;
 use super::operations::{Job, Outcome};
-use crate::engine::{ConnectionId, Engine, EngineError, OwnedKey, PromptKey, RetrievePlan};
+use larder_engine::{ConnectionId, Engine, EngineError, OwnedKey, PromptKey, RetrievePlan};
 
 /// Stores the tensors of `data`, one per chunk of the key's range. `told` is called when they are stored.
 pub(super) fn store(

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use larder_wire::Operation;
 use larder_zmtp::{Peer, PeerAddress};
 
-use crate::engine::ConnectionId;
+use larder_engine::ConnectionId;
 
 /// Encoded requests longer than this are decoded by a worker thread. What is shorter takes less than a millisecond.
 const SHORT_REQUEST_BYTES_MAX: usize = 128 << 10;

@@ -9,7 +9,7 @@ use larder_wire::{Operation, Response};
 use super::answer::Answer;
 use super::operations::{Job, Outcome};
 use super::payload;
-use crate::engine::{ChecksumMode, ConnectionId, Engine, OwnedKey, PromptKey, RetrievePlan};
+use larder_engine::{ChecksumMode, ConnectionId, Engine, OwnedKey, PromptKey, RetrievePlan};
 
 /// Answers a retrieve with the chunks of `plan`: by where they lie if the client `shares_memory`, else by value.
 pub(super) fn hand_out(
@@ -48,8 +48,8 @@ fn by_place(plan: &RetrievePlan) -> Answer {
 }
 
 /// Slots as clients are told them.
-pub(super) fn wire_slots<'a>(slots: &[crate::engine::Slot], layout: &ObjectLayout) -> Vec<Slot<'a>> {
-    let slot = |slot: &crate::engine::Slot| Slot {
+pub(super) fn wire_slots<'a>(slots: &[larder_engine::Slot], layout: &ObjectLayout) -> Vec<Slot<'a>> {
+    let slot = |slot: &larder_engine::Slot| Slot {
         offset: slot.offset,
         length: layout.bytes(),
         shape: layout.shape().to_vec().into(),

@@ -10,7 +10,7 @@ use larder_zmtp::{Peer, PeerId};
 
 use super::answer::Ticket;
 use super::operations::Subscription;
-use crate::engine::Engine;
+use larder_engine::Engine;
 
 /// Most streams at a time, and most of one connection; a subscriber needs one.
 const STREAMS_MAX: usize = 4_096;

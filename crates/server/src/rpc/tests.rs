@@ -21,8 +21,8 @@ use super::operations::{Operations, Outcome, patience};
 use super::prompts::NoMemo;
 use super::request::{EncodedRequest, Origin};
 use super::{Front, FrontConfig, RpcStats};
-use crate::engine::Engine;
-use crate::engine::tests::fixtures::{CHUNK, PAGE, bare_engine, config};
+use larder_engine::Engine;
+use larder_engine::fixtures::{CHUNK, PAGE, bare_engine, config};
 use larder_telemetry::tasks::{TaskLevel, Tasks};
 
 mod events;

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use larder_server::engine::CheckPoint;
-use larder_server::engine::RetrievePlan;
+use larder_engine::CheckPoint;
+use larder_engine::RetrievePlan;
 use larder_storage::conformance::FailingAdapter;
 use larder_storage::{Adapter as _, Op};
 

@@ -1,7 +1,7 @@
 //! Eviction from adapters: capacities, quotas, and what stays.
 
 use larder_core::quota::Quotas;
-use larder_server::quotas::QuotaTable;
+use larder_engine::QuotaTable;
 
 use super::*;
 

@@ -1,7 +1,7 @@
 //! Hints that keep objects out of the second tier.
 
 use larder_core::cache::Selector;
-use larder_server::engine::Hint;
+use larder_engine::Hint;
 
 use super::*;
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::super::reply::{Refusal, read};
 use super::super::routes::Admin;
-use crate::engine::{LeaseHolder, LeaseOwner};
+use larder_engine::{LeaseHolder, LeaseOwner};
 
 /// Holders shown, at most: those idle longest.
 const HOLDERS_MAX: usize = 1_000;

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::super::reply::{Refusal, blocking, read};
 use super::super::routes::Admin;
 use super::keys::Tier;
-use crate::engine::{WarmError, WarmStatus};
+use larder_engine::{WarmError, WarmStatus};
 
 /// Tokens in one prompt, at most.
 const TOKENS_MAX: usize = 1_000_000;

@@ -7,8 +7,8 @@ use larder_core::hash::ChunkHash;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::engine::{Engine, HINT_CHUNKS_MAX, HINT_TTL_MAX, Hint};
 use larder_core::hooks::{ADMISSION, EVICTION};
+use larder_engine::{Engine, HINT_CHUNKS_MAX, HINT_TTL_MAX, Hint};
 
 /// How long a hint holds that does not say.
 const TTL_DEFAULT_S: u64 = 60;

@@ -10,7 +10,7 @@ use larder_storage::{LentBuffer, SharedLocation};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::pulse::Pulse;
-use crate::engine::Engine;
+use larder_engine::Engine;
 
 /// What becomes of the object when the last holder of its buffer lets go.
 #[derive(Debug)]

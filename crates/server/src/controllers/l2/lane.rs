@@ -20,7 +20,7 @@ use super::outage::Outage;
 use super::probe::probe;
 use super::roster::{Attached, InUse, Phase};
 use super::tier::{Shared, StorePolicy};
-use crate::engine::{Backlog, ChecksumMode, Engine, StoreLane, StoreWork};
+use larder_engine::{Backlog, ChecksumMode, Engine, StoreLane, StoreWork};
 use larder_telemetry::tasks::Task;
 
 /// Bytes handed to the adapter at a time, unless an object is larger.

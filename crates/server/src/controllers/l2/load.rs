@@ -12,7 +12,7 @@ use super::flow::Shortfall;
 use super::pulse::Answer;
 use super::roster::InUse;
 use super::tier::Shared;
-use crate::engine::{CheckPoint, Corruption, Engine};
+use larder_engine::{CheckPoint, Corruption, Engine};
 
 /// Longest a load is waited for, even by nobody. Adapters' own timeouts and retries end before; this is for those that have none.
 const LOAD_PATIENCE: Duration = Duration::from_secs(180);

@@ -18,7 +18,7 @@ use super::places::Place;
 use super::pulse::{Calls, Promptness};
 use super::roster::InUse;
 use super::tier::Shared;
-use crate::engine::{Arrival, LoadSlot, PrefetchWork};
+use larder_engine::{Arrival, LoadSlot, PrefetchWork};
 
 /// Longest a load waits for objects that another load or a worker is about to finish.
 const JOIN_PATIENCE: Duration = Duration::from_secs(10);

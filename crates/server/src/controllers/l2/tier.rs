@@ -19,8 +19,8 @@ use super::places::Places;
 use super::roster::{Attached, Roster, RosterError};
 use super::warnings::Warnings;
 use super::{eviction, lane, prefetch};
-use crate::engine::{Backlog, Engine};
-use crate::quotas::QuotaTable;
+use larder_engine::QuotaTable;
+use larder_engine::{Backlog, Engine};
 use larder_telemetry::tasks::{Task, TaskLevel, Tasks};
 
 /// How long objects that wait for their store get when the server stops.

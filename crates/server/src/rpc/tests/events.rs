@@ -6,8 +6,8 @@ use larder_wire::reply::StreamControl;
 
 use super::transfers::worker_key;
 use super::*;
-use crate::engine::EngineConfig;
-use crate::engine::tests::fixtures::{WORKER, prompt};
+use larder_engine::EngineConfig;
+use larder_engine::fixtures::{WORKER, prompt};
 
 const FOLLOW: Request<'_> =
     Request::SubscribeKvEvents { instance_id: 1, model_name: "m", cursor: 0, max_events: 2 };

@@ -7,7 +7,7 @@ use larder_pool::{Segment, SegmentOptions};
 
 use super::transfers::{shared, worker_key};
 use super::*;
-use crate::engine::tests::fixtures::{WORKER, prompt};
+use larder_engine::fixtures::{WORKER, prompt};
 
 /// A prompt that a worker thread hashes, of which the first three chunks are told apart by their tokens.
 fn tokens() -> Vec<u32> {

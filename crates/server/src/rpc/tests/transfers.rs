@@ -5,8 +5,8 @@ use larder_wire::engine_driven::{PoolLocation, PrepareRetrieveResult, PrepareSto
 use larder_wire::pickle::{Piece, TensorSpec, read_tensors, write_tensors};
 
 use super::*;
-use crate::engine::tests::fixtures::{WORKER, prompt};
-use crate::engine::{CheckPoint, ChecksumMode, EngineConfig};
+use larder_engine::fixtures::{WORKER, prompt};
+use larder_engine::{CheckPoint, ChecksumMode, EngineConfig};
 
 /// The chunk of the worker's layers as a tensor.
 const SHAPE: &[u64] = &[1, CHUNK as u64, 256];
@@ -270,12 +270,12 @@ fn only_answers_that_carry_chunks_wait_for_room() {
         let operations =
             Operations { engine: engine_that_checks(ChecksumMode::Full), config, ..operations() };
         let engine = &operations.engine;
-        let geometry = crate::engine::tests::fixtures::geometry(1);
+        let geometry = larder_engine::fixtures::geometry(1);
         engine.connected(1);
         engine.register(WORKER, "m", 1, geometry, 1).unwrap();
         let tokens = prompt(1, 2);
-        crate::engine::tests::fixtures::store(engine, "s", &tokens);
-        crate::engine::tests::fixtures::look_up(engine, "r", &tokens);
+        larder_engine::fixtures::store(engine, "s", &tokens);
+        larder_engine::fixtures::look_up(engine, "r", &tokens);
         let ids = IdBuffer::new(&tokens);
         let retrieve = Request::PrepareRetrieve { key: worker_key(&ids, "r", 0, 32), instance_id: WORKER };
         match operations.handle_guarded(&encoded(&retrieve, tcp("::1")), true, &mut NoMemo::default()) {

@@ -10,7 +10,7 @@ use larder_storage::{Adapter, EvictionConfig, FailureKind, Key};
 use tokio::sync::Notify;
 
 use super::ledger::Ledger;
-use crate::quotas::QuotaTable;
+use larder_engine::QuotaTable;
 use larder_telemetry::Throttles;
 
 /// Salts that are counted one by one; the rest is counted together.

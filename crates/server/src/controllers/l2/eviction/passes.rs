@@ -299,7 +299,7 @@ mod tests {
     use larder_storage::{Adapter, EvictionConfig, Failure, FailureKind, Key, Op};
 
     use super::*;
-    use crate::quotas::QuotaTable;
+    use larder_engine::QuotaTable;
     use larder_telemetry::tasks::{TaskLevel, Tasks};
 
     const BYTES: usize = 100;

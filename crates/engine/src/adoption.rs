@@ -1,0 +1,385 @@
+//! Taking over the pool of a server that is gone: its objects become staging objects here, and are published one by one as their
+//! bytes prove to be theirs.
+//!
+//! Nothing of it is believed unseen. A record that contradicts another, the pool or the layout is dropped; bytes that do not match their
+//! seal are dropped; and memory that somebody was writing is kept out of use for a while, because its writer may still be alive.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use hashbrown::HashMap;
+use larder_core::cache::{Cache, Commit, EntryRef};
+use larder_core::hash::ChunkHash;
+use larder_core::key::Scope;
+use larder_core::layout::ObjectLayout;
+use larder_pool::{Contents, Directory, PoolError, SlotRecord};
+
+use super::engine::{Engine, STAGING_FRESH_MS, State};
+use super::slots::{SlotKeeper, decode};
+use super::tier::PrefetchWork;
+
+/// How long memory that a client of the dead server was writing stays out of use, in milliseconds. A worker reserves before its forward
+/// pass and copies after it, so this is the length of the longest forward pass, with much to spare; nobody can tell when it has copied.
+pub(super) const HELD_MS: u64 = 600_000;
+
+/// How far taking over is. Counts are of objects.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AdoptionStatus {
+    /// Found in the directory and possible.
+    pub adopted: u64,
+    /// Of those, published.
+    pub verified: u64,
+    /// Of those, dropped: their bytes were not theirs.
+    pub mismatched: u64,
+    /// Records that made no sense.
+    pub dropped: u64,
+    /// Still to be looked at.
+    pub waiting: u64,
+    /// Bytes that clients of the dead server may still be writing; out of use for ten minutes.
+    pub held_bytes: u64,
+}
+
+/// Objects that wait for their bytes to be looked at.
+#[derive(Debug, Default)]
+pub(super) struct Adoption {
+    waiting: Mutex<Waiting>,
+    /// Held while the object in hand is looked at.
+    working: Mutex<()>,
+    under_way: AtomicBool,
+    stop: AtomicBool,
+    adopted: AtomicU64,
+    verified: AtomicU64,
+    mismatched: AtomicU64,
+    dropped: AtomicU64,
+    held_bytes: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    /// In the order in which they were published before.
+    objects: Vec<Option<Unverified>>,
+    next: usize,
+    left: usize,
+    by_chunk: HashMap<ChunkHash, Vec<usize>>,
+}
+
+#[derive(Clone, Debug)]
+struct Unverified {
+    entry: EntryRef,
+    scope: Arc<Scope>,
+    offset: u64,
+    seal: u64,
+}
+
+impl Waiting {
+    fn take(&mut self, index: usize) -> Option<Unverified> {
+        let object = self.objects.get_mut(index)?.take()?;
+        self.left -= 1;
+        Some(object)
+    }
+
+    fn take_next(&mut self) -> Option<Unverified> {
+        while self.next < self.objects.len() {
+            self.next += 1;
+            if let Some(object) = self.take(self.next - 1) {
+                return Some(object);
+            }
+        }
+        None
+    }
+
+    fn take_chunk(&mut self, scope: &Scope, hash: &ChunkHash) -> Option<Unverified> {
+        let wanted =
+            |&&index: &&usize| self.objects[index].as_ref().is_some_and(|object| *object.scope == *scope);
+        let index = self.by_chunk.get(hash)?.iter().find(wanted).copied()?;
+        self.take(index)
+    }
+}
+
+/// What the records of a dead server came to.
+#[derive(Debug, Default)]
+struct Taken {
+    /// With their sequence numbers and chunks.
+    unverified: Vec<(u64, ChunkHash, Unverified)>,
+    held: Vec<HeldMemory>,
+    dropped: u64,
+}
+
+/// The two clocks of taking over: the engine's own, and that of all processes of this machine.
+#[derive(Clone, Copy, Debug)]
+struct Now {
+    ms: u64,
+    boot_s: u64,
+}
+
+impl Taken {
+    /// Takes the memory of one record over, if it is of use to anybody. `scope` is its scope, if that is known and fits.
+    fn add(&mut self, cache: &mut Cache, record: &SlotRecord, scope: Option<&Arc<Scope>>, now: Now) {
+        let &SlotRecord { sequence, offset, .. } = record;
+        let (hash, position) = (ChunkHash(record.hash), usize::from(record.position));
+        let now_ms = now.ms as u32;
+        match (scope, record.seal) {
+            (Some(scope), Some(seal)) => {
+                let Some(entry) = cache.adopt(scope, hash, position, offset, now_ms) else {
+                    self.dropped += 1;
+                    return;
+                };
+                cache.set_seal(entry, seal);
+                let scope = Arc::clone(scope);
+                self.unverified.push((sequence, hash, Unverified { entry, scope, offset, seal }));
+            }
+            (scope, _) if record.is_being_written => {
+                // The time of its hold does not begin anew with every server that dies meanwhile.
+                let left_at_s = record.left_at_s.filter(|&at| at <= now.boot_s).unwrap_or(now.boot_s);
+                let held_ms = (now.boot_s - left_at_s).saturating_mul(1_000);
+                if held_ms >= HELD_MS {
+                    return;
+                }
+                let until_ms = now.ms + HELD_MS - held_ms;
+                let scope = scope.map(|scope| Scope::clone(scope)).or_else(|| nobodys(record.bytes));
+                // A writer that keeps nobody else from writing the same chunk.
+                let long_ago = now_ms.wrapping_sub(STAGING_FRESH_MS);
+                match scope.and_then(|scope| cache.adopt(&scope, hash, position, offset, long_ago)) {
+                    Some(entry) => {
+                        self.held.push(HeldMemory {
+                            entry,
+                            offset,
+                            bytes: record.bytes,
+                            left_at_s,
+                            until_ms,
+                        });
+                    }
+                    None => self.dropped += 1,
+                }
+            }
+            // Committed and not sealed in time: nobody can tell whether its bytes are whole.
+            (Some(_), None) => {}
+            (None, _) => self.dropped += 1,
+        }
+    }
+}
+
+/// A scope for memory of which only the size is known; nobody looks up in it.
+fn nobodys(bytes: u64) -> Option<Scope> {
+    let layout = ObjectLayout::contiguous(vec![bytes], "uint8".parse().ok()?).ok()?;
+    Some(Scope {
+        model_name: "".into(),
+        kv_rank: 0,
+        object_group_id: 0,
+        cache_salt: "".into(),
+        layout: Arc::new(layout),
+    })
+}
+
+/// Memory that nobody may use for a while.
+#[derive(Debug)]
+struct HeldMemory {
+    entry: EntryRef,
+    offset: u64,
+    bytes: u64,
+    /// When the server was found dead whose client may be writing there, in seconds since the boot.
+    left_at_s: u64,
+    until_ms: u64,
+}
+
+/// All of it.
+#[derive(Debug, Default)]
+pub(super) struct Held(Vec<HeldMemory>);
+
+impl Engine {
+    /// Writes the object table down in `directory` from now on, and takes over what `contents` says is in the pool. To be called before
+    /// anything is stored. The directory is published once everything that was taken over is in it; from then on the pool stays behind
+    /// however this server ends, unless it is unlinked.
+    ///
+    /// # Errors
+    /// When the directory can't be published; nothing is written down then.
+    pub fn remember(&self, directory: Directory, contents: Contents) -> Result<(), PoolError> {
+        let last = contents.records.last().map_or(0, |record| record.sequence);
+        let mut state = self.state();
+        state.cache.record_changes(true);
+        state.slots = Some(SlotKeeper::new(directory, last));
+        state.seals.require();
+        self.take_over(&mut state, contents);
+        state.write_down();
+        let published = match &mut state.slots {
+            Some(slots) => slots.directory().publish(),
+            None => Ok(()),
+        };
+        match published {
+            Ok(()) => self.pool.leave_behind(),
+            Err(_) => {
+                state.slots = None;
+                state.cache.record_changes(false);
+            }
+        }
+        published
+    }
+
+    fn take_over(&self, state: &mut State, contents: Contents) {
+        let scopes: HashMap<u32, Arc<Scope>> = contents
+            .scopes
+            .iter()
+            .filter_map(|(number, bytes)| Some((*number, Arc::new(decode(bytes)?))))
+            .collect();
+        let mut records = contents.records;
+        let (pool_bytes, before) = (self.pool.len_bytes(), records.len());
+        records.retain(|record| record.offset.checked_add(record.bytes).is_some_and(|end| end <= pool_bytes));
+        let mut taken =
+            Taken { dropped: (contents.torn + before - records.len()) as u64, ..Taken::default() };
+        let end = records.iter().map(|record| record.offset + record.bytes).max().unwrap_or(0);
+        let align = self.config.align_bytes;
+        state.cache.grow(end.next_multiple_of(align).min(pool_bytes / align * align));
+        records.sort_unstable_by_key(|record| record.offset);
+        let now = Now { ms: self.now_ms(), boot_s: contents.read_at_s };
+        for record in &records {
+            let scope = scopes.get(&record.scope).filter(|scope| scope.layout.bytes() == record.bytes);
+            taken.add(&mut state.cache, record, scope, now);
+        }
+        taken.unverified.sort_unstable_by_key(|(sequence, ..)| *sequence);
+        if let Some(slots) = &mut state.slots {
+            taken.held.iter().for_each(|held| slots.note_left(held.offset, held.left_at_s));
+        }
+        state.held = Held(taken.held);
+        self.adoption.held_bytes.store(state.held.bytes(), Ordering::Relaxed);
+        self.wake_sweep.notify_one();
+        self.adoption.begin(taken.unverified, taken.dropped);
+    }
+
+    /// Whether objects that were taken over still wait for their bytes to be looked at.
+    pub fn is_adopting(&self) -> bool {
+        self.adoption.under_way.load(Ordering::Acquire)
+    }
+
+    /// How far taking over is.
+    pub fn adoption_status(&self) -> AdoptionStatus {
+        let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let Adoption { adopted, verified, mismatched, dropped, held_bytes, .. } = &self.adoption;
+        AdoptionStatus {
+            adopted: get(adopted),
+            verified: get(verified),
+            mismatched: get(mismatched),
+            dropped: get(dropped),
+            waiting: self.adoption.waiting().left as u64,
+            held_bytes: get(held_bytes),
+        }
+    }
+
+    /// Looks at the objects that wait, those first that were published first, until there are none or [`Self::stop_verifying`]. Blocks for
+    /// as long as hashing them takes: for a thread of its own.
+    pub fn verify_adopted(&self) {
+        while !self.adoption.stop.load(Ordering::Relaxed) {
+            let _working = lock(&self.adoption.working);
+            let Some(object) = self.adoption.waiting().take_next() else { break };
+            self.verify(&object, None);
+        }
+        if self.adoption.waiting().left == 0 {
+            self.adoption.under_way.store(false, Ordering::Release);
+        }
+    }
+
+    /// Ends [`Self::verify_adopted`] after the object in hand. What was not looked at is left for the next server.
+    pub fn stop_verifying(&self) {
+        self.adoption.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Looks at the objects that a prefetch is about now. Blocks for as long as hashing them takes.
+    pub fn verify_adopted_of(&self, work: &PrefetchWork) {
+        for row in work.rows.iter() {
+            for hash in &work.hashes[work.from..] {
+                let object = self.adoption.waiting().take_chunk(&row.scope, hash);
+                if let Some(object) = object {
+                    self.verify(&object, Some(work));
+                }
+            }
+        }
+        // One of them may be the one that the thread has in hand.
+        drop(lock(&self.adoption.working));
+    }
+
+    /// Drops what was not looked at yet.
+    pub(super) fn drop_unverified(&self) {
+        loop {
+            let object = self.adoption.waiting().take_next();
+            let Some(object) = object else { break };
+            let mut state = self.state();
+            state.cache.abort(object.entry);
+            self.after_change(&mut state);
+        }
+    }
+
+    /// Publishes an object if its bytes are its own. Its tokens are known only if a prefetch asks for it.
+    fn verify(&self, object: &Unverified, asked: Option<&PrefetchWork>) {
+        let Unverified { entry, scope, offset, seal } = object;
+        let intact = match self.pool.checksum(*offset, scope.layout.bytes()) {
+            Ok(checksum) => checksum == *seal,
+            Err(error) => {
+                tracing::warn!("an object of the server before can't be read: {error}");
+                false
+            }
+        };
+        let mut state = self.state();
+        if intact && state.cache.commit(*entry) == Commit::Stored {
+            self.adoption.verified.fetch_add(1, Ordering::Relaxed);
+            if let Some(work) = asked {
+                self.record_arrivals(&mut state, work, &[*entry]);
+            }
+        } else {
+            let hash = state.cache.chunk(*entry);
+            state.cache.abort(*entry);
+            if !intact {
+                self.adoption.mismatched.fetch_add(1, Ordering::Relaxed);
+                tracing::warn!(
+                    "dropped {} of model `{}`: its bytes changed since it was stored",
+                    hash.map_or_else(String::new, |hash| hash.to_string()),
+                    scope.model_name
+                );
+            }
+        }
+        self.after_change(&mut state);
+    }
+
+    /// Frees memory that was held for writers of the dead server.
+    pub(super) fn sweep_held(&self, state: &mut State, now_ms: u64) {
+        let over: Vec<HeldMemory> = state.held.0.extract_if(.., |held| held.until_ms <= now_ms).collect();
+        for held in over {
+            if let Some(slots) = &mut state.slots {
+                slots.forget_left(held.offset);
+            }
+            state.cache.abort(held.entry);
+        }
+        self.adoption.held_bytes.store(state.held.bytes(), Ordering::Relaxed);
+    }
+}
+
+impl Held {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn bytes(&self) -> u64 {
+        self.0.iter().map(|held| held.bytes).sum()
+    }
+}
+
+impl Adoption {
+    /// Has these objects looked at, in their order.
+    fn begin(&self, unverified: Vec<(u64, ChunkHash, Unverified)>, dropped: u64) {
+        self.adopted.store(unverified.len() as u64, Ordering::Relaxed);
+        self.dropped.store(dropped, Ordering::Relaxed);
+        self.under_way.store(!unverified.is_empty(), Ordering::Release);
+        let mut waiting = self.waiting();
+        waiting.left = unverified.len();
+        for (index, (_, hash, object)) in unverified.into_iter().enumerate() {
+            waiting.by_chunk.entry(hash).or_default().push(index);
+            waiting.objects.push(Some(object));
+        }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        lock(&self.waiting)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

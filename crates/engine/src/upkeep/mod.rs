@@ -1,0 +1,12 @@
+//! What keeps the engine in order beside its clients: evicting, sealing, preparing the pool.
+//!
+//! A task decides when; the engine does, in bounded steps. Tasks that only nudge the engine share the RPC thread, so that they
+//! never hold the engine's lock while a request waits for another core to let go of it.
+
+mod eviction;
+mod preparation;
+mod sealing;
+
+pub use eviction::evict;
+pub use preparation::{Preparation, prepare};
+pub use sealing::Sealer;
