@@ -3,6 +3,5 @@
 pub mod admin;
 pub mod controllers;
 pub mod node;
-pub mod rpc;
 
 pub use larder_pool::Size;

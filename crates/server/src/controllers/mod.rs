@@ -3,10 +3,7 @@
 //! A controller decides when; the engine does, in bounded steps. Tasks that only nudge the engine share the RPC thread, so that they
 //! never hold the engine's lock while a request waits for another core to let go of it.
 
-mod clients;
 mod effects;
 pub mod l2;
-mod sweeping;
 
 pub use effects::{Effects, limits};
-pub use sweeping::sweep;

@@ -9,10 +9,9 @@ use larder_zmtp::{Endpoint, Limits, Router};
 use tokio::sync::oneshot;
 
 use super::error::StartError;
-use crate::controllers;
-use crate::rpc::{Front, FrontConfig, RpcStats};
 use larder_engine::Engine;
 use larder_engine::upkeep;
+use larder_rpc::{Front, FrontConfig, RpcStats};
 use larder_telemetry::tasks::{TaskLevel, Tasks};
 
 /// How long answers that are being written may take when the server stops.
@@ -156,7 +155,7 @@ fn start_tasks(tasks: &Tasks, engine: &Arc<Engine>, sockets: larder_zmtp::Handle
     let evict = move |task| upkeep::evict(Arc::clone(&shared), task);
     tokio::task::spawn_local(Tasks::keep_running(eviction, evict));
     let shared = Arc::clone(engine);
-    let sweep = move |task| controllers::sweep(Arc::clone(&shared), sockets.clone(), task);
+    let sweep = move |task| larder_rpc::sweep(Arc::clone(&shared), sockets.clone(), task);
     tokio::task::spawn_local(Tasks::keep_running(sweeper, sweep));
     let front = Arc::clone(front);
     let pump = move |task| Arc::clone(&front).pump_events(task);

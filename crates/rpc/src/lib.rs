@@ -6,6 +6,7 @@
 
 mod answer;
 mod chunk_sizes;
+mod clients;
 mod front;
 mod lanes;
 mod operations;
@@ -15,9 +16,11 @@ mod request;
 mod retrieve;
 mod stats;
 mod streams;
+mod sweeping;
 #[cfg(test)]
 mod tests;
 mod transfer_log;
 
 pub use front::{Front, FrontConfig};
 pub use stats::RpcStats;
+pub use sweeping::sweep;

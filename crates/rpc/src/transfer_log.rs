@@ -108,7 +108,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::rpc::tests::Lines;
+    use crate::tests::Lines;
 
     #[test]
     fn a_transfer_that_began_has_one_line_and_those_left_out_are_told_before_it() {
