@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use super::reply::Refusal;
 use super::routes::Admin;
 use super::{access, l2};
-use crate::controllers::l2::{Attached, RosterError, TierError};
+use larder_tier::{Attached, RosterError, TierError};
 
 /// How long a detachment waits for what runs, unless the caller says otherwise.
 const DRAIN_SECONDS: f64 = 30.0;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::l2_flow;
 use super::routes::Admin;
 use super::text::{Kind, Scrape};
-use crate::controllers::l2::{Attached, EvictionReport, FlowCounts, LaneReport, Phase, Promptness, Pulse};
+use larder_tier::{Attached, EvictionReport, FlowCounts, LaneReport, Phase, Promptness, Pulse};
 
 /// The peer's word for the share of a capacity that is not known.
 const NO_CAPACITY: f64 = -1.0;

@@ -1,8 +1,8 @@
 //! What `/metrics` says of the traffic between memory and the second tier. Names, labels and bounds are the peer's.
 
 use super::text::{Kind, Scrape};
-use crate::controllers::l2::{FlowCounts, KindFlow, SaltFlow};
 use larder_telemetry::Histogram;
+use larder_tier::{FlowCounts, KindFlow, SaltFlow};
 
 use Kind::{Counter, Gauge};
 

@@ -70,7 +70,7 @@ async fn show(State(admin): State<Admin>, Path(name): Path<String>) -> Result<Js
     let cache_salt = salt(&name)?;
     let limit = admin.quotas.get(cache_salt);
     let adapters = admin.tier.adapters();
-    let used = |attached: &crate::controllers::l2::Attached| {
+    let used = |attached: &larder_tier::Attached| {
         attached.bytes_by_salt().get(cache_salt).copied().unwrap_or_default()
     };
     let by_adapter: Map<String, Value> =

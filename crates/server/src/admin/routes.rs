@@ -15,8 +15,7 @@ use super::access::{self, HostNames};
 use super::bodies::Bodies;
 use super::serve::HttpStats;
 use super::{adapters, cache, events, metrics, plugins, quota, settings, status};
-use crate::controllers::Effects;
-use crate::controllers::l2::Tier;
+use crate::effects::Effects;
 use larder_config::json::Resolved;
 use larder_config::{Live, ServerConfig};
 use larder_core::hash::ChunkHasher;
@@ -26,6 +25,7 @@ use larder_engine::upkeep::Preparation;
 use larder_rpc::RpcStats;
 use larder_telemetry::BuildInfo;
 use larder_telemetry::tasks::Tasks;
+use larder_tier::Tier;
 use larder_zmtp::Endpoint;
 
 /// The peer's release whose interface this server has.

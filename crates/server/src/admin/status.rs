@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use super::l2;
 use super::plugins::hints;
 use super::routes::Admin;
-use crate::controllers::l2::Phase;
 use larder_engine::{CheckPoint, ChecksumCounters, EngineStatus, LookupCounts};
+use larder_tier::Phase;
 
 /// What plugins are told on their control channels is what anybody is told.
 impl ControlHost for Admin {

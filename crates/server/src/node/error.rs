@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use larder_core::hash::UnknownAlgorithm;
 use larder_pool::PoolError;
 
-use crate::controllers::l2::TierError;
+use larder_tier::TierError;
 
 /// A server that could not start. Nothing of it is left behind.
 #[derive(Debug, thiserror::Error)]

@@ -16,8 +16,7 @@ use super::pool;
 use super::serve::{RpcServer, Service, bind_rpc};
 use super::shutdown::Shutdown;
 use crate::admin::{self, Admin, Plugins};
-use crate::controllers::l2::{StorePolicy, Tier, TierConfig};
-use crate::controllers::{Effects, limits};
+use crate::effects::{Effects, limits};
 use larder_config::json::{Resolved, plugin_config_json, plugin_extra_config_json};
 use larder_config::{Live, ServerConfig};
 use larder_engine::QuotaTable;
@@ -28,6 +27,7 @@ use larder_telemetry::BuildInfo;
 use larder_telemetry::LogHandle;
 use larder_telemetry::events::EventBus;
 use larder_telemetry::tasks::Tasks;
+use larder_tier::{StorePolicy, Tier, TierConfig};
 
 /// Work for the admin API that waits for files or the process table. Each location of plugins has one thread more, which it may block.
 const BLOCKING_THREADS_MAX: usize = 2;

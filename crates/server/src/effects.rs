@@ -4,10 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::l2::{StorePolicy, Tier};
 use larder_config::ServerConfig;
 use larder_engine::{Engine, Limits};
 use larder_telemetry::{LogHandle, level_filter};
+use larder_tier::{StorePolicy, Tier};
 
 /// Carries changes out.
 #[derive(Clone)]

@@ -1,8 +1,8 @@
 //! Who waits for whom, what passes meanwhile, and what is counted of it.
 
-use larder_server::controllers::l2::{Promptness, Shortfall};
 use larder_storage::conformance::FailingAdapter;
 use larder_storage::{Adapter as _, DeleteMode, Failure, FailureKind, Op};
+use larder_tier::{Promptness, Shortfall};
 
 use super::alone::{attach, holding, soon, tier_of};
 use super::*;

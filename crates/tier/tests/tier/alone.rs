@@ -2,13 +2,13 @@
 
 use std::sync::Mutex;
 
-use larder_server::controllers::l2::Promptness;
 use larder_storage::conformance::FailingAdapter;
 use larder_storage::decorators::{Breaker, BreakerPolicy};
 use larder_storage::{
     Adapter, AdapterFuture, Built, Busy, DeleteMode, Deleted, Error, Failure, FailureKind, Found, Health,
     HealthState, Key, KeyResult, Lent, ListPage, ListRequest, LoadItem, Loaded, Op, StoreItem, Stored, Usage,
 };
+use larder_tier::Promptness;
 
 use super::*;
 

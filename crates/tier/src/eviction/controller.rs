@@ -10,7 +10,7 @@ use super::evictor::Evictor;
 use larder_telemetry::tasks::Task;
 
 /// Follows the list of adapters, for ever. A failure of one evictor is the task's own: it is counted, and all are started anew.
-pub(in crate::controllers::l2) async fn evict_all(shared: Arc<Shared>, task: Arc<Task>) {
+pub(crate) async fn evict_all(shared: Arc<Shared>, task: Arc<Task>) {
     let mut running = JoinSet::new();
     let mut handles: HashMap<String, AbortHandle> = HashMap::new();
     loop {

@@ -13,21 +13,21 @@ use larder_engine::{
     WarmStatus,
 };
 use larder_pool::{Segment, SegmentOptions};
-use larder_server::controllers::l2::{StorePolicy, Tier, TierConfig};
 use larder_telemetry::tasks::Tasks;
+use larder_tier::{StorePolicy, Tier, TierConfig};
 use serde_json::{Value, json};
 
-#[path = "l2/alone.rs"]
+#[path = "tier/alone.rs"]
 mod alone;
-#[path = "l2/checksum.rs"]
+#[path = "tier/checksum.rs"]
 mod checksum;
-#[path = "l2/control.rs"]
+#[path = "tier/control.rs"]
 mod control;
-#[path = "l2/eviction.rs"]
+#[path = "tier/eviction.rs"]
 mod eviction;
-#[path = "l2/hints.rs"]
+#[path = "tier/hints.rs"]
 mod hints;
-#[path = "l2/waiting.rs"]
+#[path = "tier/waiting.rs"]
 mod waiting;
 
 const CHUNK: u32 = 16;

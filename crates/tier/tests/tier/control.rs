@@ -1,6 +1,6 @@
 //! The list of adapters, changed while the tier runs.
 
-use larder_server::controllers::l2::{Phase, RosterError, TierError};
+use larder_tier::{Phase, RosterError, TierError};
 
 use super::*;
 

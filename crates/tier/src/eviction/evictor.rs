@@ -24,7 +24,7 @@ const ISOLATED: &str = "IsolatedLRU";
 
 /// Keeps one adapter within its capacity and its tenants within their quotas.
 #[derive(Debug)]
-pub(in crate::controllers::l2) struct Evictor {
+pub(crate) struct Evictor {
     /// Without the observer: what is evicted is accounted for here.
     pub(super) adapter: Arc<dyn Adapter>,
     pub(super) config: EvictionConfig,
@@ -34,7 +34,7 @@ pub(in crate::controllers::l2) struct Evictor {
     pub(super) compares_tenants: bool,
     pub(super) wake: Notify,
     /// The adapter may hold what nobody said that it does.
-    pub(in crate::controllers::l2) is_unsure: Notify,
+    pub(crate) is_unsure: Notify,
     pub(super) warnings: Throttles<FailureKind>,
     state: Mutex<State>,
     pub(super) is_indexed: AtomicBool,
@@ -92,7 +92,7 @@ pub struct EvictionReport {
 
 impl Evictor {
     /// Begins with an empty ledger.
-    pub(in crate::controllers::l2) fn new(
+    pub(crate) fn new(
         adapter: Arc<dyn Adapter>,
         config: EvictionConfig,
         policy: Box<dyn Policy>,
@@ -121,7 +121,7 @@ impl Evictor {
     }
 
     /// Whether an object may be stored at all: a tenant's quota must be able to hold it.
-    pub(in crate::controllers::l2) fn admits(&self, cache_salt: &str, bytes: u64) -> bool {
+    pub(crate) fn admits(&self, cache_salt: &str, bytes: u64) -> bool {
         let admits = self.quotas.limit_for(cache_salt).is_none_or(|limit| bytes <= limit);
         if !admits {
             self.counts.refused_objects.fetch_add(1, Ordering::Relaxed);
@@ -130,24 +130,24 @@ impl Evictor {
     }
 
     /// A store was given up that may still come to its end: what it leaves is found by listing.
-    pub(in crate::controllers::l2) fn note_unsure(&self) {
+    pub(crate) fn note_unsure(&self) {
         self.is_unsure.notify_one();
     }
 
     /// A request used these chunks of its prompt; given in their order.
-    pub(in crate::controllers::l2) fn touch(&self, keys: impl DoubleEndedIterator<Item = Key>) {
+    pub(crate) fn touch(&self, keys: impl DoubleEndedIterator<Item = Key>) {
         let mut state = self.state();
         keys.rev().for_each(|key| state.ledger.touch(&key));
     }
 
     /// A request that has these chunks already goes on; given in their order.
-    pub(in crate::controllers::l2) fn refresh(&self, keys: impl DoubleEndedIterator<Item = Key>) {
+    pub(crate) fn refresh(&self, keys: impl DoubleEndedIterator<Item = Key>) {
         let mut state = self.state();
         keys.rev().for_each(|key| state.ledger.refresh(&key));
     }
 
     /// What it knows and did.
-    pub(in crate::controllers::l2) fn report(&self) -> EvictionReport {
+    pub(crate) fn report(&self) -> EvictionReport {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let state = self.state();
         EvictionReport {

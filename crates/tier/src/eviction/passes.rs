@@ -39,7 +39,7 @@ struct Step {
 
 /// Room that is kept for stores under way, as long as it is held.
 #[derive(Debug)]
-pub(in crate::controllers::l2) struct Promise<'e> {
+pub(crate) struct Promise<'e> {
     evictor: &'e Evictor,
     bytes: u64,
 }
@@ -153,7 +153,7 @@ impl Evictor {
     }
 
     /// Keeps room for `bytes` that are about to be stored, evicting for it what can leave.
-    pub(in crate::controllers::l2) async fn make_room(&self, bytes: u64) -> Promise<'_> {
+    pub(crate) async fn make_room(&self, bytes: u64) -> Promise<'_> {
         self.state().promised_bytes += bytes;
         let promise = Promise { evictor: self, bytes };
         let Some(capacity) = self.capacity_bytes.filter(|capacity| bytes <= *capacity) else {
@@ -182,7 +182,7 @@ impl Evictor {
 
     /// Evicts as much as `bytes` that the adapter refused, whatever the ledger says about room. False if nothing could leave, or if it
     /// would be in vain: when the adapter is within its own capacity, others fill its disk, and would fill what the cache gave up.
-    pub(in crate::controllers::l2) async fn free(&self, bytes: u64) -> bool {
+    pub(crate) async fn free(&self, bytes: u64) -> bool {
         let usage = self.adapter.usage();
         if usage.bytes_capacity.is_some_and(|capacity| usage.bytes_used.saturating_add(bytes) <= capacity) {
             return false;
