@@ -21,6 +21,9 @@ mod sweeping;
 mod tests;
 mod transfer_log;
 
+/// Addresses and sockets of the front, as they are shown.
+pub use larder_zmtp::{Endpoint, Handle as Sockets, LimitKind};
+
 pub use front::{Front, FrontConfig};
 pub use stats::RpcStats;
 pub use sweeping::sweep;

@@ -1,7 +1,5 @@
 //! What a change of the configuration does to the parts that run.
 
-use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use larder_config::ServerConfig;
@@ -9,48 +7,36 @@ use larder_engine::{Engine, Limits};
 use larder_telemetry::{LogHandle, level_filter};
 use larder_tier::{StorePolicy, Tier};
 
-/// Carries changes out.
-#[derive(Clone)]
-pub struct Effects {
-    /// The cache.
-    pub engine: Arc<Engine>,
-    /// The second tier.
-    pub tier: Arc<Tier>,
-    /// The log, where its level may be changed.
-    pub log: Option<LogHandle>,
-}
-
-impl fmt::Debug for Effects {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Effects").finish_non_exhaustive()
+/// Makes the running parts what `after` says, where `before` said otherwise: the cache, the second tier, and the log where its level may
+/// be changed.
+pub(crate) fn apply(
+    engine: &Engine,
+    tier: &Tier,
+    log: Option<&LogHandle>,
+    before: &ServerConfig,
+    after: &ServerConfig,
+) {
+    if limits(before) != limits(after) {
+        engine.set_limits(limits(after));
     }
-}
-
-impl Effects {
-    /// Makes the running parts what `after` says, where `before` said otherwise.
-    pub fn apply(&self, before: &ServerConfig, after: &ServerConfig) {
-        if limits(before) != limits(after) {
-            self.engine.set_limits(limits(after));
-        }
-        if before.eviction.policy != after.eviction.policy {
-            self.engine.set_policy(after.eviction.policy.new_policy());
-        }
-        if before.l2.store_policy != after.l2.store_policy {
-            self.tier.set_store_policy(StorePolicy::by_name(&after.l2.store_policy));
-        }
-        if before.l2.prefetch_max_in_flight != after.l2.prefetch_max_in_flight {
-            self.tier.set_prefetches_max(after.l2.prefetch_max_in_flight as usize);
-        }
-        if let Some(log) = self.log.as_ref().filter(|_| before.log.level != after.log.level)
-            && let Err(error) = log.set_level(None, level_filter(&after.log.level))
-        {
-            tracing::error!("the log's level stays as it is: {error}");
-        }
+    if before.eviction.policy != after.eviction.policy {
+        engine.set_policy(after.eviction.policy.new_policy());
+    }
+    if before.l2.store_policy != after.l2.store_policy {
+        tier.set_store_policy(StorePolicy::by_name(&after.l2.store_policy));
+    }
+    if before.l2.prefetch_max_in_flight != after.l2.prefetch_max_in_flight {
+        tier.set_prefetches_max(after.l2.prefetch_max_in_flight as usize);
+    }
+    if let Some(log) = log.filter(|_| before.log.level != after.log.level)
+        && let Err(error) = log.set_level(None, level_filter(&after.log.level))
+    {
+        tracing::error!("the log's level stays as it is: {error}");
     }
 }
 
 /// What of the configuration the engine can take over while it runs.
-pub fn limits(config: &ServerConfig) -> Limits {
+pub(crate) fn limits(config: &ServerConfig) -> Limits {
     let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     Limits {
         eviction_watermark: config.eviction.trigger_watermark,

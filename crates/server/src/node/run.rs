@@ -15,8 +15,8 @@ use super::error::{StartError, http_url};
 use super::pool;
 use super::serve::{RpcServer, Service, bind_rpc};
 use super::shutdown::Shutdown;
-use crate::admin::{self, Admin, Plugins};
-use crate::effects::{Effects, limits};
+use crate::effects;
+use larder_admin::{Admin, Effects, Plugins};
 use larder_config::json::{Resolved, plugin_config_json, plugin_extra_config_json};
 use larder_config::{Live, ServerConfig};
 use larder_engine::QuotaTable;
@@ -158,12 +158,15 @@ impl Node {
             ..Resolved::requested(&config)
         };
         let control = Plugins::default();
+        let (engine, tier) = (Arc::clone(&self.engine), Arc::clone(&self.tier));
         let admin = Admin {
             build: self.build,
             engine: Arc::clone(&self.engine),
             live: Arc::new(live),
             resolved: Arc::new(resolved.clone()),
-            effects: Effects { engine: Arc::clone(&self.engine), tier: Arc::clone(&self.tier), log },
+            effects: Effects::new(move |before, after| {
+                effects::apply(&engine, &tier, log.as_ref(), before, after)
+            }),
             http: Arc::default(),
             endpoints: self.endpoints.as_slice().into(),
             rpc,
@@ -179,16 +182,17 @@ impl Node {
         self.announce(&config, &url);
         let connections = Arc::clone(&admin.http);
         let hangups_of = admin.clone();
-        let http = tokio::task::spawn_local(admin::serve(listener, admin::router(admin), connections));
+        let http =
+            tokio::task::spawn_local(larder_admin::serve(listener, larder_admin::router(admin), connections));
         if let Some(hangups) = shutdown.take_hangups() {
-            tokio::task::spawn_local(admin::follow_hangups(hangups_of, hangups));
+            tokio::task::spawn_local(larder_admin::follow_hangups(hangups_of, hangups));
         }
         let mut plugins = None;
         let serving = async {
             plugins = start_plugins(&config, &resolved, teller, self.engine.bus()).await.map(Arc::new);
             if let Some(plugins) = &plugins {
                 control.attach(Arc::clone(plugins));
-                tokio::task::spawn_local(admin::follow_locations(control, Arc::clone(plugins)));
+                tokio::task::spawn_local(larder_admin::follow_locations(control, Arc::clone(plugins)));
             }
             std::future::pending().await
         };
@@ -257,7 +261,7 @@ fn engine_config(config: &ServerConfig, hash_algorithm: HashAlgorithm) -> Engine
         hash_algorithm,
         align_bytes: config.l1.align_bytes,
         checksum: ChecksumMode::by_name(&config.l1.checksum),
-        limits: limits(config),
+        limits: effects::limits(config),
         kv_event_log_size: config.mp.kv_event_log_size,
         incarnation_ns: u64::try_from(since_1970.as_nanos()).unwrap_or(u64::MAX),
         sample: Sample::of(if config.observability.enabled && config.observability.metrics_enabled {

@@ -22,11 +22,11 @@ use larder_core::hash::ChunkHasher;
 use larder_engine::Engine;
 use larder_engine::QuotaTable;
 use larder_engine::upkeep::Preparation;
+use larder_rpc::Endpoint;
 use larder_rpc::RpcStats;
 use larder_telemetry::BuildInfo;
 use larder_telemetry::tasks::Tasks;
 use larder_tier::Tier;
-use larder_zmtp::Endpoint;
 
 /// The peer's release whose interface this server has.
 const PEER_VERSION: &str = "0.5.6";

@@ -9,7 +9,7 @@ use super::routes::Admin;
 use super::text::{Kind, Scrape};
 use larder_engine::{CheckPoint, Counters, EngineStatus, LookupCounts};
 
-use larder_zmtp::LimitKind;
+use larder_rpc::{LimitKind, Sockets};
 
 use Kind::{Counter, Gauge};
 
@@ -359,7 +359,7 @@ fn rpc(scrape: &mut Scrape, admin: &Admin) {
 }
 
 /// What clients hold of the server, and how often a limit was met.
-fn sockets(scrape: &mut Scrape, handle: &larder_zmtp::Handle) {
+fn sockets(scrape: &mut Scrape, handle: &Sockets) {
     let stats = handle.stats().snapshot();
     let gauges = [
         ("larder_rpc_connections", "Connections open.", stats.connections_open),

@@ -6,7 +6,7 @@ mod audit;
 mod caller;
 mod control;
 mod follow;
-pub(in crate::admin) mod hints;
+pub(crate) mod hints;
 mod logs;
 mod manifest_view;
 mod metrics;

@@ -14,7 +14,7 @@ pub async fn follow_locations(plugins: Plugins, supervisor: Arc<Supervisor>) {
 impl Plugins {
     /// Looks through the locations again because of a SIGHUP. A server without plugins has nothing to reload, and says so: the signal is what log
     /// rotation and closing terminals send.
-    pub(in crate::admin) async fn reload_on_hangup(&self) {
+    pub(crate) async fn reload_on_hangup(&self) {
         match self.reload("SIGHUP".into()).await {
             Ok(_) => {}
             Err(Refusal::NoPlugins) => tracing::info!("SIGHUP: there are no plugins to reload"),

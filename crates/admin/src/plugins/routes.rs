@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 
 use super::control::{Action, Refusal};
 use super::{caller, logs, view};
-use crate::admin::access;
-use crate::admin::routes::Admin;
+use crate::access;
+use crate::routes::Admin;
 
 /// All routes under `/plugins`.
 pub(crate) fn router() -> Router<Admin> {

@@ -14,8 +14,8 @@ use serde_json::json;
 use super::control::Refusal;
 use super::follow::{Cursor, Framing, stream};
 use super::routes::refused;
-use crate::admin::reply;
-use crate::admin::routes::Admin;
+use crate::reply;
+use crate::routes::Admin;
 
 /// Lines returned when the caller does not say how many.
 const LINES_DEFAULT: usize = 100;

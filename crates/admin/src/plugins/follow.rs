@@ -89,11 +89,11 @@ async fn feed(
 }
 
 /// Pieces of a response's body.
-pub(in crate::admin) struct Chunks(mpsc::Receiver<Bytes>);
+pub(crate) struct Chunks(mpsc::Receiver<Bytes>);
 
 impl Chunks {
     /// A body of what `chunks` receives; it ends when all senders are gone.
-    pub(in crate::admin) fn new(chunks: mpsc::Receiver<Bytes>) -> Self {
+    pub(crate) fn new(chunks: mpsc::Receiver<Bytes>) -> Self {
         Self(chunks)
     }
 }

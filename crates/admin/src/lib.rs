@@ -7,6 +7,7 @@ mod access;
 mod adapters;
 mod bodies;
 mod cache;
+mod effects;
 mod events;
 mod hangup;
 mod l2;
@@ -23,6 +24,7 @@ mod settings;
 mod status;
 mod text;
 
+pub use effects::Effects;
 pub use hangup::follow_hangups;
 pub use plugins::{Plugins, follow_locations};
 pub use routes::{Admin, router};

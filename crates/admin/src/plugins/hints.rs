@@ -50,12 +50,7 @@ fn ttl_default() -> u64 {
 }
 
 /// Takes the hint of a plugin that was granted these hooks. The text says what is wrong with it.
-pub(in crate::admin) fn take(
-    engine: &Engine,
-    plugin: &str,
-    hooks: &[String],
-    params: &Value,
-) -> Result<Value, String> {
+pub(crate) fn take(engine: &Engine, plugin: &str, hooks: &[String], params: &Value) -> Result<Value, String> {
     let (hint, ttl) = read(hooks, params)?;
     let taken = engine.hint(plugin, hint, ttl);
     Ok(json!({ "taken": taken.taken, "refused": taken.refused, "ttl_s": ttl.as_secs() }))

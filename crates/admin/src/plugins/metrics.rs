@@ -6,7 +6,7 @@ use larder_supervise::exposition::Merged;
 use larder_supervise::{PluginStatus, Usage};
 
 use super::control::{Plugins, state_word};
-use crate::admin::text::{Kind, Scrape};
+use crate::text::{Kind, Scrape};
 
 use Kind::{Counter, Gauge};
 

@@ -99,7 +99,7 @@ impl Plugins {
     }
 
     /// Hands another configuration to the plugins. Writes files.
-    pub(in crate::admin) fn configure(&self, config: &ServerConfig, resolved: &Resolved) {
+    pub(crate) fn configure(&self, config: &ServerConfig, resolved: &Resolved) {
         let Some(supervisor) = self.supervisor() else { return };
         let extra = plugin_extra_config_json(config);
         if let Err(error) = supervisor.configure(&plugin_config_json(config, resolved), extra.as_deref()) {
