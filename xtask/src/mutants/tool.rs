@@ -14,9 +14,9 @@ use crate::shell;
 /// What is changed: the code whose mistakes cost bytes, other people's time or a process that is not ours.
 const SCOPE: [&str; 7] = [
     "crates/core/src/**",
-    "crates/server/src/engine/**",
-    "crates/server/src/rpc/**",
-    "crates/server/src/controllers/l2/**",
+    "crates/engine/src/**",
+    "crates/rpc/src/**",
+    "crates/tier/src/**",
     "crates/storage/src/decorators/**",
     "crates/supervise/src/lifecycle.rs",
     "crates/supervise/src/lifecycle/**",

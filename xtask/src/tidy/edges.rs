@@ -4,45 +4,52 @@ use serde_json::Value;
 
 use super::Finding;
 
-/// Each of our crates and the crates of ours it may name. Tests may also use `testkit`, which may use anything.
-const ALLOWED: [(&str, &[&str]); 12] = [
+/// Each of our crates and the crates of ours it may name: ARCHITECTURE.md's picture. Tests may also use `testkit`, which may use
+/// anything.
+const ALLOWED: [(&str, &[&str]); 17] = [
     ("larder-core", &[]),
     ("larder-zmtp", &[]),
     ("larder-supervise", &[]),
     ("larder-wire", &["larder-core"]),
-    ("larder-pool", &["larder-core"]),
+    ("larder-pool", &[]),
     ("larder-storage", &["larder-core"]),
+    ("larder-telemetry", &["larder-supervise"]),
+    ("larder-config", &["larder-core", "larder-storage", "larder-supervise", "larder-telemetry"]),
+    ("larder-engine", &["larder-core", "larder-pool", "larder-telemetry"]),
+    ("larder-tier", &["larder-core", "larder-engine", "larder-storage", "larder-telemetry"]),
+    ("larder-rpc", &["larder-core", "larder-engine", "larder-telemetry", "larder-wire", "larder-zmtp"]),
+    (
+        "larder-admin",
+        &[
+            "larder-config",
+            "larder-core",
+            "larder-engine",
+            "larder-rpc",
+            "larder-storage",
+            "larder-supervise",
+            "larder-telemetry",
+            "larder-tier",
+        ],
+    ),
     (
         "larder-server",
-        &["larder-core", "larder-wire", "larder-pool", "larder-storage", "larder-zmtp", "larder-supervise"],
-    ),
-    ("larder-frontend", &["larder-core", "larder-wire", "larder-pool", "larder-storage"]),
-    (
-        "larder",
         &[
+            "larder-admin",
+            "larder-config",
             "larder-core",
-            "larder-server",
-            "larder-frontend",
-            "larder-wire",
+            "larder-engine",
             "larder-pool",
+            "larder-rpc",
             "larder-storage",
-            "larder-zmtp",
             "larder-supervise",
+            "larder-telemetry",
+            "larder-tier",
+            "larder-zmtp",
         ],
     ),
-    (
-        "larder-testkit",
-        &[
-            "larder-core",
-            "larder-server",
-            "larder-wire",
-            "larder-pool",
-            "larder-storage",
-            "larder-zmtp",
-            "larder-supervise",
-        ],
-    ),
-    ("larder-fuzz", &["larder-core", "larder-storage", "larder-wire", "larder-zmtp", "larder-supervise"]),
+    ("larder", &["larder-config", "larder-core", "larder-server", "larder-supervise", "larder-telemetry"]),
+    ("larder-testkit", &[]),
+    ("larder-fuzz", &["larder-storage", "larder-wire", "larder-zmtp"]),
     ("xtask", &[]),
 ];
 
@@ -60,11 +67,9 @@ pub(super) fn check(metadata: &Value) -> Vec<Finding> {
             findings.push(Finding::new(name, "a crate without a place in xtask/src/tidy/edges.rs"));
             continue;
         };
-        for dependency in package["dependencies"].as_array().into_iter().flatten() {
-            if let Some(why) = refused(name, allowed, dependency) {
-                findings.push(Finding::new(name, why));
-            }
-        }
+        let dependencies: Vec<&Value> = package["dependencies"].as_array().into_iter().flatten().collect();
+        let refusals = dependencies.iter().filter_map(|dependency| refused(name, allowed, dependency));
+        findings.extend(refusals.chain(unused(allowed, &dependencies)).map(|why| Finding::new(name, why)));
     }
     findings
 }
@@ -83,6 +88,16 @@ fn refused(name: &str, allowed: &[&str], dependency: &Value) -> Option<String> {
         return Some(format!("only wire knows MessagePack, `{target}` is not allowed here"));
     }
     None
+}
+
+/// Allowances that the crate makes no use of: the table is no wider than the house.
+fn unused(allowed: &[&str], dependencies: &[&Value]) -> Vec<String> {
+    let is_used = |name: &str| {
+        let mut used = dependencies.iter().filter(|dependency| dependency["kind"].as_str() != Some("dev"));
+        used.any(|dependency| text(dependency, "name") == name)
+    };
+    let unused = allowed.iter().filter(|name| !is_used(name));
+    unused.map(|name| format!("makes no use of `{name}`: take it out of xtask/src/tidy/edges.rs")).collect()
 }
 
 /// The packages of this workspace.
@@ -126,9 +141,16 @@ mod tests {
     #[test]
     fn msgpack_is_for_wire_and_tests() {
         let edge = json!({"name": "rmp", "kind": null, "source": "registry"});
-        assert_eq!(with("larder-server", edge.clone()).len(), 1);
-        assert_eq!(with("larder-wire", edge), []);
-        assert_eq!(with("larder-server", json!({"name": "rmp", "kind": "dev", "source": "registry"})), []);
+        assert!(refused("larder-wire", &[], &edge).is_none());
+        assert!(refused("larder-server", &[], &edge).is_some());
+        assert!(refused("larder-server", &[], &json!({"name": "rmp", "kind": "dev"})).is_none());
+    }
+
+    #[test]
+    fn an_allowance_that_nobody_uses_is_found() {
+        let edge = |kind| json!({"name": "larder-core", "kind": kind, "source": null});
+        assert_eq!(with("larder-wire", edge(Value::Null)), []);
+        assert_eq!(with("larder-wire", edge("dev".into())).len(), 1);
     }
 
     #[test]
