@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::ArgMatches;
 use larder_config::show::{self, Secrets};
 use larder_config::{InvalidConfig, Loaded, load, process_environment, split_hint};
-use larder_server::node::{self, Preflight};
+use larder_server::{self as server, Preflight};
 
 use crate::command_line::{DENY_WARNINGS, ENVIRONMENT, SHOW_SECRETS};
 use crate::{docs, exit};
@@ -57,14 +57,14 @@ fn check_settings(matches: &ArgMatches) -> ExitCode {
     };
     if matches.get_flag(ENVIRONMENT) {
         let Preflight { mistakes, warnings: more } =
-            node::preflight(&settings, &process_environment(), &config);
+            server::preflight(&settings, &process_environment(), &config);
         warnings.extend(more);
         if !mistakes.is_empty() {
             tell(&warnings);
             return exit::from_invalid(&InvalidConfig { mistakes });
         }
     } else {
-        warnings.extend(node::memory_warning(&config));
+        warnings.extend(server::memory_warning(&config));
     }
     tell(&warnings);
     if !warnings.is_empty() && matches.get_flag(DENY_WARNINGS) {

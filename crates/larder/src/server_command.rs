@@ -39,7 +39,7 @@ pub(crate) fn run(matches: &ArgMatches) -> ExitCode {
 
 /// The only place where the binary meets the node.
 fn serve(live: Live, log: LogHandle) -> ExitCode {
-    match larder_server::node::run(BUILD, live, Some(log)) {
+    match larder_server::run(BUILD, live, Some(log)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // A hint is a line of its own.
