@@ -1,5 +1,5 @@
 //! An engine over memory of its own, and one worker with its prompts.
-#![cfg_attr(not(test), expect(clippy::unwrap_used, reason = "tests may stop at a failed step"))]
+#![expect(clippy::unwrap_used, reason = "a test may stop at a failed step")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

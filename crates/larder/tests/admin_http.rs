@@ -66,6 +66,7 @@ fn a_running_server_is_shown_on_one_screen_and_none_is_an_error() {
     let (server, address) =
         server(&["--l2-adapter", r#"{"type": "mock", "max_size_gb": 0.01, "mock_bandwidth_gb": 1}"#]);
     let url = format!("http://{address}");
+    server.line("10.24 MiB of the pool");
     let shown = larder(["status", "--url", &url]).output().unwrap();
     let text = String::from_utf8(shown.stdout).unwrap();
     assert!(shown.status.success(), "{text}");
