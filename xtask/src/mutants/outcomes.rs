@@ -8,9 +8,6 @@ use serde_json::Value;
 /// Share of the mutants that have to be killed, in percent.
 const KILLED_MIN: usize = 90;
 
-/// When time allowed for fewer mutants than there are, as many must count for their share to say something.
-const SAMPLE_MIN: usize = 20;
-
 /// A change that cargo-mutants can make.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Mutant {
@@ -114,14 +111,13 @@ impl<'a> Verdict<'a> {
         self.killed + self.survived.len()
     }
 
-    /// Fails when too many of them survived.
+    /// Fails when too many of `wanted` survived. Of a sample, only when chance alone would make it look so bad once in fifty times.
     pub(super) fn judge(&self, wanted: usize) -> Result<()> {
-        if self.tried() < wanted && self.counted() < SAMPLE_MIN {
-            eprintln!("    too few were tried to judge the tests by");
-            return Ok(());
-        }
+        let (counted, min) = (self.counted() as f64, KILLED_MIN as f64 / 100.0);
+        let is_sample = self.tried() < wanted;
+        let chance = if is_sample { 2.0 * (counted * min * (1.0 - min)).sqrt() } else { 0.0 };
         ensure!(
-            self.killed * 100 >= self.counted() * KILLED_MIN,
+            self.killed as f64 + chance >= counted * min,
             "less than {KILLED_MIN} % of the mutants were killed"
         );
         Ok(())
@@ -193,14 +189,13 @@ mod tests {
     }
 
     #[test]
-    fn a_share_is_judged_unless_it_is_of_a_few_out_of_many() {
+    fn a_share_is_judged_and_that_of_a_sample_with_regard_to_chance() {
         let outcomes = outcomes();
         let verdict = Verdict::of(&outcomes, &[]);
         verdict.judge(4).unwrap_err();
         verdict.judge(5).unwrap();
         let many = vec![outcomes; 10].concat();
-        let verdict = Verdict::of(&many, &[]);
-        verdict.judge(1000).unwrap_err();
+        Verdict::of(&many, &[]).judge(1000).unwrap_err();
         Verdict::of(&many, &[entry("replace f")]).judge(1000).unwrap();
     }
 
