@@ -55,7 +55,7 @@ proptest! {
     }
 }
 
-/// Whether or not the policy has an order of the tenant's own.
+/// Whether or not the policy has an order of the tenant's own; if it has, nobody else's objects are looked at.
 #[test]
 fn the_victims_of_a_tenant_are_its_own() {
     for mut policy in policies().into_iter().filter(|policy| policy.name() != "noop") {
@@ -63,7 +63,14 @@ fn the_victims_of_a_tenant_are_its_own() {
             let arrival = Arrival { fingerprint: id.into(), tenant: TenantId(id % 3), bytes: 1, position: 0 };
             policy.insert(id, arrival);
         }
-        let own = policy.victims_of(TenantId(1), &mut |id| id % 3 == 1, 20);
+        let mut looks = 0;
+        let of_tenant = &mut |id| {
+            looks += 1;
+            id % 3 == 1
+        };
+        let own = policy.victims_of(TenantId(1), of_tenant, 20);
+        assert_eq!(policy.orders_tenants(), looks == own.len(), "{}", policy.name());
         assert_eq!(own.into_iter().collect::<BTreeSet<u32>>(), (0..20).filter(|id| id % 3 == 1).collect());
+        assert!(PerTenant::over(policy, []).orders_tenants());
     }
 }
