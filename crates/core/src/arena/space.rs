@@ -281,6 +281,14 @@ mod tests {
     }
 
     #[test]
+    fn a_hole_that_fits_is_taken_before_a_larger_one() {
+        let mut arena = Arena::new(16 * 4096, 4096);
+        let offsets = [4, 1, 2, 1].map(|pages| arena.alloc(pages * 4096, 1).unwrap().offset);
+        assert_eq!((arena.free(offsets[0]), arena.free(offsets[2])), (Some(1), Some(1)));
+        assert_eq!(arena.alloc(2 * 4096, 2).map(|extent| extent.offset), Some(offsets[2]));
+    }
+
+    #[test]
     fn an_owner_can_be_replaced() {
         let mut arena = Arena::new(4096, 64);
         let extent = arena.alloc(64, 1).unwrap();
