@@ -88,3 +88,11 @@ fn one_rank_tells_of_a_chunk_for_all() {
         assert_eq!(events.len(), usize::from(rank == 0), "rank {rank}");
     }
 }
+
+#[test]
+fn an_event_log_is_told_from_that_of_another_run_and_from_none() {
+    for (kv_event_log_size, incarnation_ns) in [(100, 77), (0, 78)] {
+        let engine = bare_engine(2, EngineConfig { kv_event_log_size, incarnation_ns, ..config() });
+        assert_eq!(engine.event_log(), (kv_event_log_size > 0, incarnation_ns));
+    }
+}
