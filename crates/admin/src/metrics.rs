@@ -80,8 +80,12 @@ fn adoption(scrape: &mut Scrape, admin: &Admin) {
 /// Who holds leases; a leak is one nobody owns.
 fn leases(scrape: &mut Scrape, admin: &Admin) {
     let totals = admin.engine.lease_totals();
-    let owners =
-        [("request", totals.requests), ("retrieve", totals.retrieves), ("l2_store", totals.l2_stores)];
+    let owners = [
+        ("request", totals.requests),
+        ("retrieve", totals.retrieves),
+        ("l2_store", totals.l2_stores),
+        ("adoption", totals.adoption),
+    ];
     let mut family = scrape.family("larder_leases", Gauge, "Leases on objects by owner.");
     for (owner, leases) in owners {
         family.sample(&[("owner", owner)], leases);

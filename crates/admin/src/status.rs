@@ -173,6 +173,7 @@ fn larder(admin: &Admin, status: &EngineStatus) -> Value {
         "adoption": {
             "adopted": adoption.adopted, "verified": adoption.verified, "mismatched": adoption.mismatched,
             "dropped": adoption.dropped, "waiting": adoption.waiting, "held_bytes": adoption.held_bytes,
+            "leased_bytes": adoption.leased_bytes,
         },
         "checksum": checksum(admin),
         "leases": { "total": cache.leases, "held_by_sessions": status.session_leases },

@@ -15,12 +15,9 @@ use larder_core::layout::ObjectLayout;
 use larder_pool::{Contents, Directory, PoolError, SlotRecord};
 
 use super::engine::{Engine, STAGING_FRESH_MS, State};
+use super::held::{HELD_MS, Held, HeldMemory, READ_MS};
 use super::slots::{SlotKeeper, decode};
 use super::tier::PrefetchWork;
-
-/// How long memory that a client of the dead server was writing stays out of use, in milliseconds. A worker reserves before its forward
-/// pass and copies after it, so this is the length of the longest forward pass, with much to spare; nobody can tell when it has copied.
-pub(super) const HELD_MS: u64 = 600_000;
 
 /// How far taking over is. Counts are of objects.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,12 +28,14 @@ pub struct AdoptionStatus {
     pub verified: u64,
     /// Of those, dropped: their bytes were not theirs.
     pub mismatched: u64,
-    /// Records that made no sense.
+    /// Records that made no sense, or belong to scopes that could not be written down.
     pub dropped: u64,
     /// Still to be looked at.
     pub waiting: u64,
     /// Bytes that clients of the dead server may still be writing; out of use for ten minutes.
     pub held_bytes: u64,
+    /// Bytes that clients of the dead server may still be reading; neither evicted nor reused for half a minute.
+    pub leased_bytes: u64,
 }
 
 /// Objects that wait for their bytes to be looked at.
@@ -52,6 +51,7 @@ pub(super) struct Adoption {
     mismatched: AtomicU64,
     dropped: AtomicU64,
     held_bytes: AtomicU64,
+    leased_bytes: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -101,7 +101,10 @@ impl Waiting {
 struct Taken {
     /// With their sequence numbers and chunks.
     unverified: Vec<(u64, ChunkHash, Unverified)>,
-    held: Vec<HeldMemory>,
+    /// What somebody may be writing.
+    written: Vec<HeldMemory>,
+    /// What somebody may be reading, each under a lease.
+    read: Vec<HeldMemory>,
     dropped: u64,
 }
 
@@ -112,10 +115,20 @@ struct Now {
     boot_s: u64,
 }
 
+impl Now {
+    /// When the time of a hold is over that begins when the server is found dead, and when that was; none if it is over. It does not begin
+    /// anew with every server that dies meanwhile.
+    fn hold(self, record: &SlotRecord, hold_ms: u64) -> Option<(u64, u64)> {
+        let left_at_s = record.left_at_s.filter(|&at| at <= self.boot_s).unwrap_or(self.boot_s);
+        let left_ms = hold_ms.checked_sub((self.boot_s - left_at_s).saturating_mul(1_000))?;
+        (left_ms > 0).then_some((self.ms + left_ms, left_at_s))
+    }
+}
+
 impl Taken {
     /// Takes the memory of one record over, if it is of use to anybody. `scope` is its scope, if that is known and fits.
     fn add(&mut self, cache: &mut Cache, record: &SlotRecord, scope: Option<&Arc<Scope>>, now: Now) {
-        let &SlotRecord { sequence, offset, .. } = record;
+        let &SlotRecord { sequence, offset, bytes, .. } = record;
         let (hash, position) = (ChunkHash(record.hash), usize::from(record.position));
         let now_ms = now.ms as u32;
         match (scope, record.seal) {
@@ -125,36 +138,42 @@ impl Taken {
                     return;
                 };
                 cache.set_seal(entry, seal);
+                cache.lease(entry, 1);
+                self.read.push(HeldMemory {
+                    entry,
+                    offset,
+                    bytes,
+                    left_at_s: None,
+                    until_ms: now.ms + READ_MS,
+                });
                 let scope = Arc::clone(scope);
                 self.unverified.push((sequence, hash, Unverified { entry, scope, offset, seal }));
             }
             (scope, _) if record.is_being_written => {
-                // The time of its hold does not begin anew with every server that dies meanwhile.
-                let left_at_s = record.left_at_s.filter(|&at| at <= now.boot_s).unwrap_or(now.boot_s);
-                let held_ms = (now.boot_s - left_at_s).saturating_mul(1_000);
-                if held_ms >= HELD_MS {
-                    return;
-                }
-                let until_ms = now.ms + HELD_MS - held_ms;
+                let Some((until_ms, left_at_s)) = now.hold(record, HELD_MS) else { return };
                 let scope = scope.map(|scope| Scope::clone(scope)).or_else(|| nobodys(record.bytes));
                 // A writer that keeps nobody else from writing the same chunk.
                 let long_ago = now_ms.wrapping_sub(STAGING_FRESH_MS);
                 match scope.and_then(|scope| cache.adopt(&scope, hash, position, offset, long_ago)) {
                     Some(entry) => {
-                        self.held.push(HeldMemory {
-                            entry,
-                            offset,
-                            bytes: record.bytes,
-                            left_at_s,
-                            until_ms,
-                        });
+                        let left_at_s = Some(left_at_s);
+                        self.written.push(HeldMemory { entry, offset, bytes, left_at_s, until_ms });
                     }
                     None => self.dropped += 1,
                 }
             }
-            // Committed and not sealed in time: nobody can tell whether its bytes are whole.
-            (Some(_), None) => {}
-            (None, _) => self.dropped += 1,
+            // Not sealed in time, cleared while it was read, or of nobody knows what: it can't be found again, but somebody may read it.
+            (scope, seal) => {
+                self.dropped += u64::from(scope.is_none() && seal.is_some());
+                let Some((until_ms, left_at_s)) = now.hold(record, READ_MS) else { return };
+                let scope = scope.map(|scope| Scope::clone(scope)).or_else(|| nobodys(bytes));
+                let adopted = scope.and_then(|scope| cache.adopt(&scope, hash, position, offset, now_ms));
+                let Some(entry) = adopted else { return };
+                cache.lease(entry, 1);
+                cache.abort(entry);
+                let left_at_s = Some(left_at_s);
+                self.read.push(HeldMemory { entry, offset, bytes, left_at_s, until_ms });
+            }
         }
     }
 }
@@ -170,21 +189,6 @@ fn nobodys(bytes: u64) -> Option<Scope> {
         layout: Arc::new(layout),
     })
 }
-
-/// Memory that nobody may use for a while.
-#[derive(Debug)]
-struct HeldMemory {
-    entry: EntryRef,
-    offset: u64,
-    bytes: u64,
-    /// When the server was found dead whose client may be writing there, in seconds since the boot.
-    left_at_s: u64,
-    until_ms: u64,
-}
-
-/// All of it.
-#[derive(Debug, Default)]
-pub(super) struct Held(Vec<HeldMemory>);
 
 impl Engine {
     /// Writes the object table down in `directory` from now on, and takes over what `contents` says is in the pool. To be called before
@@ -236,11 +240,11 @@ impl Engine {
             taken.add(&mut state.cache, record, scope, now);
         }
         taken.unverified.sort_unstable_by_key(|(sequence, ..)| *sequence);
+        state.held = Held::new(taken.written, taken.read);
         if let Some(slots) = &mut state.slots {
-            taken.held.iter().for_each(|held| slots.note_left(held.offset, held.left_at_s));
+            state.held.note_left(slots);
         }
-        state.held = Held(taken.held);
-        self.adoption.held_bytes.store(state.held.bytes(), Ordering::Relaxed);
+        self.show_held(state);
         self.wake_sweep.notify_one();
         self.adoption.begin(taken.unverified, taken.dropped);
     }
@@ -253,7 +257,8 @@ impl Engine {
     /// How far taking over is.
     pub fn adoption_status(&self) -> AdoptionStatus {
         let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        let Adoption { adopted, verified, mismatched, dropped, held_bytes, .. } = &self.adoption;
+        let Adoption { adopted, verified, mismatched, dropped, held_bytes, leased_bytes, .. } =
+            &self.adoption;
         AdoptionStatus {
             adopted: get(adopted),
             verified: get(verified),
@@ -261,6 +266,7 @@ impl Engine {
             dropped: get(dropped),
             waiting: self.adoption.waiting().left as u64,
             held_bytes: get(held_bytes),
+            leased_bytes: get(leased_bytes),
         }
     }
 
@@ -307,6 +313,17 @@ impl Engine {
         }
     }
 
+    /// Drops what was published, unless somebody else has a lease on it.
+    pub(super) fn drop_verified(&self) {
+        let mut next = usize::MAX;
+        while next > 0 {
+            let mut state = self.state();
+            let State { cache, held, .. } = &mut *state;
+            next = held.discard_before(cache, next);
+            self.record_removals(&mut state);
+        }
+    }
+
     /// Publishes an object if its bytes are its own. Its tokens are known only if a prefetch asks for it.
     fn verify(&self, object: &Unverified, asked: Option<&PrefetchWork>) {
         let Unverified { entry, scope, offset, seal } = object;
@@ -338,26 +355,18 @@ impl Engine {
         self.after_change(&mut state);
     }
 
-    /// Frees memory that was held for writers of the dead server.
+    /// Lets go of memory that was held for clients of the dead server.
     pub(super) fn sweep_held(&self, state: &mut State, now_ms: u64) {
-        let over: Vec<HeldMemory> = state.held.0.extract_if(.., |held| held.until_ms <= now_ms).collect();
-        for held in over {
-            if let Some(slots) = &mut state.slots {
-                slots.forget_left(held.offset);
-            }
-            state.cache.abort(held.entry);
+        let State { cache, held, slots, .. } = &mut *state;
+        if held.let_go(cache, slots.as_mut(), now_ms) {
+            self.show_held(state);
+            self.after_change(state);
         }
-        self.adoption.held_bytes.store(state.held.bytes(), Ordering::Relaxed);
-    }
-}
-
-impl Held {
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
     }
 
-    fn bytes(&self) -> u64 {
-        self.0.iter().map(|held| held.bytes).sum()
+    fn show_held(&self, state: &State) {
+        self.adoption.held_bytes.store(state.held.written_bytes(), Ordering::Relaxed);
+        self.adoption.leased_bytes.store(state.held.read_bytes(), Ordering::Relaxed);
     }
 }
 

@@ -107,7 +107,7 @@ pub(super) struct State {
     pub(super) seals: super::seal::SealQueue,
     pub(super) warm: super::warm::WarmPrefetches,
     pub(super) slots: Option<super::slots::SlotKeeper>,
-    pub(super) held: super::adoption::Held,
+    pub(super) held: super::held::Held,
     pub(super) lifetimes: super::lifetimes::Lifetimes,
 }
 
@@ -170,7 +170,7 @@ impl Engine {
             seals: super::seal::SealQueue::default(),
             warm: super::warm::WarmPrefetches::default(),
             slots: None,
-            held: super::adoption::Held::default(),
+            held: super::held::Held::default(),
             lifetimes: super::lifetimes::Lifetimes::new(config.sample),
         };
         Self {

@@ -16,12 +16,14 @@ pub struct LeaseTotals {
     pub retrieves: u64,
     /// Held by objects on their way to L2.
     pub l2_stores: u64,
+    /// On objects of the server before, which its clients may still be reading.
+    pub adoption: u64,
 }
 
 impl LeaseTotals {
     /// Leases without an owner. Anything but 0 is a defect of this server: the memory stays pinned.
     pub fn leaked(&self) -> u64 {
-        self.total.saturating_sub(self.requests + self.retrieves + self.l2_stores)
+        self.total.saturating_sub(self.requests + self.retrieves + self.l2_stores + self.adoption)
     }
 }
 
@@ -61,6 +63,7 @@ impl Engine {
             requests: state.sessions.leases(),
             retrieves: retrieves + state.set_aside.reading(),
             l2_stores: state.lanes.leases,
+            adoption: state.held.leases(),
         }
     }
 

@@ -13,6 +13,7 @@ mod counters;
 mod engine;
 mod error;
 mod events;
+mod held;
 mod hints;
 mod instances;
 mod inventory;

@@ -123,6 +123,7 @@ impl Engine {
     /// they leave the index at once, and their memory is reused when their reader or writer lets go.
     pub fn clear(&self, force: bool) {
         self.drop_unverified();
+        self.drop_verified();
         let mut next = Some(0);
         while let Some(from) = next {
             let mut state = self.state();

@@ -12,8 +12,8 @@ use larder_core::layout::ObjectLayout;
 use larder_pool::{Directory, SCOPES_MAX, SlotRecord};
 use serde::{Deserialize, Serialize};
 
-/// A scope without a number: there were too many, or its names are too long. Of its objects only the memory is written down that
-/// somebody may be writing.
+/// A scope without a number: there were too many, or its names are too long. Of its objects only the memory is of use to a successor:
+/// somebody may be touching it.
 const UNWRITTEN: u32 = u32::MAX;
 
 /// Most records that the object table of a pool ever has: one more than objects fit, since the record of a new object is there before the
@@ -32,7 +32,7 @@ pub(super) struct SlotKeeper {
     free_numbers: Vec<u32>,
     /// The scope of each record that is written down.
     scopes: Vec<Option<Arc<Scope>>>,
-    /// Memory that clients of a dead server may be writing, by offset: when that server was found dead, in seconds since the boot.
+    /// Memory that clients of a dead server may be touching, by offset: when that server was found dead, in seconds since the boot.
     left_at_s: HashMap<u64, u64>,
     /// Memory that somebody may be writing and that could not be written down.
     unwritten_writers: HashSet<u32>,
@@ -103,12 +103,11 @@ impl SlotKeeper {
             is_being_written: slot.is_being_written,
             left_at_s: self.left_at_s.get(&slot.offset).copied(),
         };
-        let is_of_use = scope != UNWRITTEN || slot.is_being_written;
-        let is_written = is_of_use && self.directory.put(id, &record);
+        let is_written = self.directory.put(id, &record);
         if !is_written {
             self.directory.clear(id);
-            self.unwritten += 1;
         }
+        self.unwritten += u64::from(!is_written || (scope == UNWRITTEN && !slot.is_being_written));
         self.note_unwritten(id, slot.is_being_written && !is_written);
     }
 

@@ -5,8 +5,8 @@
 
 use larder_core::cache::EntryRef;
 
-use super::adoption::HELD_MS;
 use super::engine::{Engine, Limits, State};
+use super::held::HELD_MS;
 use super::instances::Instance;
 use super::members::{Heard, clean_up, retire};
 use super::pending::PendingRetrieve;

@@ -24,6 +24,7 @@ pub(super) async fn list(State(admin): State<Admin>) -> Json<Value> {
         "total": totals.total,
         "by_owner": {
             "request": totals.requests, "retrieve": totals.retrieves, "l2_store": totals.l2_stores,
+            "adoption": totals.adoption,
         },
         "leaked": totals.leaked(),
         "holders": holders.iter().map(holder).collect::<Vec<_>>(),

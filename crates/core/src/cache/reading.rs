@@ -12,10 +12,11 @@ impl Cache {
         self.entries.get(entry).is_some_and(|found| found.state == State::Resident)
     }
 
-    /// Keeps a resident object's memory in place for `count` more readers; false if it is gone.
+    /// Keeps an object's memory in place for `count` more readers; false if it is gone or cleared. One that is not committed yet can
+    /// have readers, too: of what it was before it was adopted.
     pub fn lease(&mut self, entry: EntryRef, count: u32) -> bool {
         let Some(found) = self.entries.get_mut(entry) else { return false };
-        if found.state != State::Resident || count == 0 {
+        if found.state == State::Condemned || count == 0 {
             return false;
         }
         if found.leases == 0 {
@@ -39,9 +40,7 @@ impl Cache {
         if found.leases == 0 {
             self.stats.leased_objects -= 1;
             if condemned {
-                self.free_memory(entry.id);
-                self.stats.condemned_objects -= 1;
-                self.forget(entry.id);
+                self.forget_condemned(entry.id);
             }
         }
     }

@@ -17,7 +17,7 @@ pub struct CacheStats {
     pub staging_objects: u64,
     /// Objects cleared by force that wait for a reader or writer to let go.
     pub condemned_objects: u64,
-    /// Resident or condemned objects under at least one lease.
+    /// Objects under at least one lease.
     pub leased_objects: u64,
     /// Leases on all objects together.
     pub leases: u64,

@@ -225,18 +225,15 @@ impl Cache {
         let (scope, hash) = (found.scope, found.hash);
         match found.state {
             State::Staging => {}
-            State::Condemned => {
-                self.free_memory(entry.id);
-                self.stats.condemned_objects -= 1;
-                self.forget(entry.id);
+            State::Condemned if found.leases == 0 => {
+                self.forget_condemned(entry.id);
                 return Commit::Gone;
             }
-            State::Resident | State::Free => return Commit::Gone,
+            State::Condemned | State::Resident | State::Free => return Commit::Gone,
         }
         if self.find_resident(scope, &hash).is_some() {
             self.stats.duplicates_total += 1;
-            self.free_memory(entry.id);
-            self.forget_staging(entry.id);
+            self.drop_staging(entry.id);
             return Commit::Duplicate;
         }
         self.unlink_staging(entry.id);
@@ -245,19 +242,12 @@ impl Cache {
         Commit::Stored
     }
 
-    /// Takes back memory that its writer has let go of without finishing. Nothing is published.
+    /// Takes back memory that its writer has let go of without finishing, once the last lease on it is given back. Nothing is published.
     pub fn abort(&mut self, entry: EntryRef) {
         let Some(found) = self.entries.get(entry) else { return };
         match found.state {
-            State::Staging => {
-                self.free_memory(entry.id);
-                self.forget_staging(entry.id);
-            }
-            State::Condemned if found.leases == 0 => {
-                self.free_memory(entry.id);
-                self.stats.condemned_objects -= 1;
-                self.forget(entry.id);
-            }
+            State::Staging => self.drop_staging(entry.id),
+            State::Condemned if found.leases == 0 => self.forget_condemned(entry.id),
             State::Condemned | State::Resident | State::Free => return,
         }
         self.stats.aborted_total += 1;
@@ -304,6 +294,11 @@ impl Cache {
         true
     }
 
+    /// As [`Self::discard`], unless there are more leases on it than `own`, which are the caller's.
+    pub fn discard_unshared(&mut self, entry: EntryRef, own: u32) -> bool {
+        self.entries.get(entry).is_some_and(|found| found.leases <= own) && self.discard(entry)
+    }
+
     /// Where an object belongs, while it exists.
     #[must_use]
     pub fn scope(&self, entry: EntryRef) -> Option<&Scope> {
@@ -326,11 +321,7 @@ impl Cache {
             match (entry.state, entry.leases) {
                 (State::Resident, 0) => self.remove_resident(id, Removal::Dropped),
                 (State::Resident, _) if force => self.condemn(id),
-                (State::Staging, _) if force => {
-                    self.unlink_staging(id);
-                    self.entries.at_mut(id).state = State::Condemned;
-                    self.stats.condemned_objects += 1;
-                }
+                (State::Staging, _) if force => self.condemn_staging(id),
                 _ => {}
             }
         }
@@ -399,8 +390,33 @@ impl Cache {
         }
     }
 
-    fn forget_staging(&mut self, id: u32) {
+    /// Gives up on a staging object; its memory stays until the last lease on it is given back.
+    fn drop_staging(&mut self, id: u32) {
+        if self.entries.at(id).leases > 0 {
+            return self.condemn_staging(id);
+        }
+        self.free_memory(id);
         self.unlink_staging(id);
+        self.forget(id);
+    }
+
+    /// Has a staging object never be published; whoever may touch its memory frees it.
+    fn condemn_staging(&mut self, id: u32) {
+        self.unlink_staging(id);
+        self.note_condemned(id);
+    }
+
+    fn note_condemned(&mut self, id: u32) {
+        let entry = self.entries.at_mut(id);
+        (entry.state, entry.sealed) = (State::Condemned, false);
+        self.changes.note(id);
+        self.stats.condemned_objects += 1;
+    }
+
+    /// Frees a condemned object that nobody touches any more.
+    pub(super) fn forget_condemned(&mut self, id: u32) {
+        self.free_memory(id);
+        self.stats.condemned_objects -= 1;
         self.forget(id);
     }
 
@@ -417,10 +433,7 @@ impl Cache {
     /// Takes a leased resident object out of the index; the last reader frees its memory.
     pub(super) fn condemn(&mut self, id: u32) {
         self.unlink_resident(id, Removal::Dropped);
-        let entry = self.entries.at_mut(id);
-        (entry.state, entry.sealed) = (State::Condemned, false);
-        self.changes.note(id);
-        self.stats.condemned_objects += 1;
+        self.note_condemned(id);
     }
 
     /// Takes an unleased resident object out of the index and frees its memory.

@@ -11,7 +11,7 @@ use larder_pool::{Directory, DirectoryOptions, Segment, SegmentOptions};
 use proptest::prelude::*;
 
 use super::*;
-use crate::adoption::HELD_MS;
+use crate::held::{HELD_MS, READ_MS};
 use crate::slots::records_max;
 
 const OPTIONS: DirectoryOptions = DirectoryOptions { stamp: 1, records_max: 1_000 };
@@ -120,6 +120,83 @@ fn used_bytes(engine: &Engine) -> u64 {
     engine.status().cache.used_bytes
 }
 
+/// Until no client of the server before can be reading any more.
+fn outlive_readers(engine: &mut Engine) {
+    engine.age_by(Duration::from_millis(READ_MS));
+    engine.sweep();
+    assert_eq!((engine.lease_totals(), engine.adoption_status().leased_bytes), Default::default());
+}
+
+/// How many objects a store finds room for; nothing is committed.
+fn room_for(engine: &Engine, seed: u32, chunks: u32) -> usize {
+    engine.prepare_store(&key("room", &prompt(seed, chunks), Some(0)), WORKER, 1).unwrap().slots.len()
+}
+
+/// A worker that was told where to read by the dead server copies on, and uses what it copied.
+#[test]
+fn what_a_client_of_the_dead_server_may_be_reading_is_neither_evicted_nor_reused_for_a_while() {
+    let name = Name::new("reading");
+    let first = name.server(4);
+    store(&first, 1, 2);
+    store(&first, 2, 2);
+    seal_all(&first);
+    kill(first);
+    let mut second = name.server(4);
+    assert_eq!(hits(&second, 1, 2), 2, "the others are not looked at yet");
+    second.sweep();
+    for look_at_all in [false, true] {
+        if look_at_all {
+            second.verify_adopted();
+            second.age_by(Duration::from_millis(READ_MS / 2));
+            second.sweep();
+        }
+        assert_eq!((room_for(&second, 5, 1), second.evict_step(4)), (0, 0));
+        let totals = second.lease_totals();
+        assert_eq!((totals.adoption, totals.leaked()), (4, 0));
+        assert_eq!(second.adoption_status().leased_bytes, 4 * PAGE);
+    }
+    assert_eq!((hits(&second, 1, 2), hits(&second, 2, 2)), (2, 2));
+    outlive_readers(&mut second);
+    assert_eq!((room_for(&second, 5, 1), second.evict_step(1)), (1, 1));
+}
+
+#[test]
+fn what_is_cleared_while_a_client_of_the_dead_server_may_be_reading_is_gone_and_its_memory_is_not_reused() {
+    for force in [false, true] {
+        let name = Name::new("cleared-reading");
+        let first = name.server(4);
+        store(&first, 1, 2);
+        store(&first, 2, 2);
+        seal_all(&first);
+        kill(first);
+        let mut second = name.server(4);
+        assert_eq!(hits(&second, 1, 2), 2);
+        second.clear(force);
+        second.verify_adopted();
+        assert_eq!((hits(&second, 1, 2), hits(&second, 2, 2), room_for(&second, 5, 1)), (0, 0, 0), "{force}");
+        assert_eq!((used_bytes(&second), second.adoption_status().leased_bytes), (4 * PAGE, 4 * PAGE));
+        outlive_readers(&mut second);
+        assert_eq!((used_bytes(&second), room_for(&second, 5, 2)), (0, 2));
+    }
+}
+
+/// What can't be found again is not held anew by every server, else ones that die one after the other would use up the pool.
+#[test]
+fn what_can_not_be_found_again_is_kept_for_its_readers_once() {
+    let name = Name::new("unsealed");
+    let first = name.server(4);
+    store(&first, 1, 2);
+    kill(first);
+    let second = name.server(4);
+    assert_eq!((used_bytes(&second), second.adoption_status().adopted), (2 * PAGE, 0));
+    store(&second, 2, 1);
+    kill(second);
+    let mut third = name.server_later(4, OPTIONS, READ_MS / 1_000);
+    assert_eq!(used_bytes(&third), PAGE, "what the second one stored may be read since then");
+    outlive_readers(&mut third);
+    assert_eq!(used_bytes(&third), 0);
+}
+
 #[test]
 fn what_a_dead_server_held_is_found_again() {
     let name = Name::new("found");
@@ -171,10 +248,12 @@ fn changed_bytes_are_dropped_and_never_served() {
     seal_all(&first);
     first.pool().write_at(offsets[1] + 77, b"?").unwrap();
     kill(first);
-    let second = name.server(16);
+    let mut second = name.server(16);
     assert_eq!(hits(&second, 1, 3), 1);
     let status = second.adoption_status();
     assert_eq!((status.verified, status.mismatched), (2, 1));
+    assert_eq!(used_bytes(&second), 3 * PAGE, "somebody may be reading it all the same");
+    outlive_readers(&mut second);
     assert_eq!(used_bytes(&second), 2 * PAGE);
 }
 
@@ -190,9 +269,10 @@ fn what_was_being_written_stays_out_of_use_for_a_while() {
     kill(first);
     let mut second = name.server(8);
     second.verify_adopted();
+    outlive_readers(&mut second);
     assert_eq!(used_bytes(&second), 3 * PAGE, "one object, and two that a worker may still write");
     assert_eq!((hits(&second, 1, 1), hits(&second, 3, 1)), (1, 0), "one was not sealed in time");
-    second.age_by(Duration::from_millis(HELD_MS - 1_000));
+    second.age_by(Duration::from_millis(HELD_MS - READ_MS - 1_000));
     second.sweep();
     assert_eq!(used_bytes(&second), 3 * PAGE, "a forward pass may take long");
     second.age_by(Duration::from_secs(1));
@@ -251,7 +331,10 @@ fn what_was_cleared_under_its_writer_stays_out_of_use_too() {
     first.clear(true);
     assert_eq!(used_bytes(&first), 3 * PAGE);
     kill(first);
-    assert_eq!(used_bytes(&name.server(4)), PAGE, "the writer's, and not what was only read");
+    let mut second = name.server(4);
+    assert_eq!(used_bytes(&second), 3 * PAGE);
+    outlive_readers(&mut second);
+    assert_eq!(used_bytes(&second), PAGE, "the writer's, and not what was only read");
 }
 
 /// The end of a server that another one waits for: what the dead one did last counts.
@@ -285,7 +368,7 @@ fn a_successor_goes_by_what_the_server_before_wrote_last() {
 }
 
 #[test]
-fn memory_of_scopes_that_can_not_be_written_down_is_held_for_its_writer() {
+fn memory_of_scopes_that_can_not_be_written_down_is_held_for_its_writer_and_its_readers() {
     let name = Name::new("nameless");
     let first = name.server(4);
     let model = "\u{1}".repeat(500);
@@ -297,9 +380,12 @@ fn memory_of_scopes_that_can_not_be_written_down_is_held_for_its_writer() {
     assert!(first.commit_store(&stored, 8, 1, None).unwrap());
     first.prepare_store(&writing, 8, 1).unwrap();
     kill(first);
-    let second = name.server(4);
-    assert_eq!((used_bytes(&second), second.adoption_status().dropped), (PAGE, 0));
-    assert_eq!(second.adoption_status().held_bytes, PAGE, "what is out of use is shown");
+    let mut second = name.server(4);
+    let status = second.adoption_status();
+    assert_eq!((used_bytes(&second), status.dropped), (2 * PAGE, 0));
+    assert_eq!((status.held_bytes, status.leased_bytes), (PAGE, PAGE), "what is out of use is shown");
+    outlive_readers(&mut second);
+    assert_eq!(used_bytes(&second), PAGE, "what was stored is of use to its readers alone");
 }
 
 #[test]
@@ -335,7 +421,8 @@ fn what_was_evicted_or_cleared_is_not_taken_over() {
     assert_eq!((hits(&second, 1, 4), hits(&second, 2, 2)), (2, 2));
     second.clear(false);
     kill(second);
-    let third = name.server(4);
+    let mut third = name.server(4);
+    outlive_readers(&mut third);
     assert_eq!((third.adoption_status().adopted, used_bytes(&third)), (0, 0));
 }
 
@@ -346,9 +433,10 @@ fn a_clear_takes_what_was_not_looked_at_with_it() {
     store(&first, 1, 3);
     seal_all(&first);
     kill(first);
-    let second = name.server(4);
+    let mut second = name.server(4);
     second.clear(false);
     second.verify_adopted();
+    outlive_readers(&mut second);
     assert_eq!((hits(&second, 1, 3), used_bytes(&second)), (0, 0));
 }
 
@@ -361,8 +449,9 @@ fn the_order_of_eviction_is_that_of_the_server_before() {
         seal_all(&first);
     }
     kill(first);
-    let second = name.server(4);
+    let mut second = name.server(4);
     second.verify_adopted();
+    outlive_readers(&mut second);
     store(&second, 5, 2);
     let left: Vec<usize> = [1, 2, 3, 4].map(|seed| hits(&second, seed, 1)).to_vec();
     assert_eq!(left, [0, 0, 1, 1]);

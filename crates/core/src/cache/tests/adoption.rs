@@ -96,3 +96,42 @@ fn changes_tell_what_a_copy_must_remember() {
     store(&mut cache, &a, &prompt(2, 1));
     assert_eq!(follow(&mut cache, &mut copy).len(), 3, "one was evicted for the last");
 }
+
+#[test]
+fn an_adopted_object_under_a_lease_keeps_its_memory_whatever_becomes_of_it() {
+    let (mut cache, a, hashes) = (cache(8), scope("a", 1), prompt(1, 5));
+    let entries: Vec<EntryRef> = (0..4)
+        .map(|at| cache.adopt(&a, hashes[at], at, at as u64 * ALIGN, 0).expect("there is room"))
+        .collect();
+    for &entry in &entries {
+        assert!(cache.set_seal(entry, 7) && cache.lease(entry, 1));
+    }
+    let other = cache.adopt(&a, hashes[1], 1, 7 * ALIGN, 0).expect("there is room");
+    assert_eq!([entries[0], other].map(|entry| cache.commit(entry)), [Commit::Stored; 2]);
+    assert_eq!((cache.commit(entries[1]), hit(&mut cache, &a, &hashes)), (Commit::Duplicate, 2));
+    cache.abort(entries[2]);
+    assert_eq!(cache.clear_step(true, 0, u32::MAX), None);
+    assert_eq!((cache.commit(entries[3]), cache.commit(entries[2])), (Commit::Gone, Commit::Gone));
+    for &entry in &entries {
+        assert!(!cache.lease(entry, 1), "nobody new may read it");
+        assert!(cache.offset(entry).is_some() && cache.seal(entry).is_none());
+    }
+    let stats = cache.stats();
+    assert_eq!((stats.used_bytes, stats.condemned_objects, stats.leased_objects), (4 * ALIGN, 4, 4));
+    entries.iter().for_each(|&entry| cache.release(entry, 1));
+    let stats = cache.stats();
+    assert_eq!((stats.used_bytes, stats.condemned_objects, stats.leases, stats.scopes), (0, 0, 0, 0));
+}
+
+#[test]
+fn an_object_is_discarded_unless_others_have_leases_on_it() {
+    let (mut cache, a, hashes) = (cache(2), scope("a", 1), prompt(1, 1));
+    let entry = store(&mut cache, &a, &hashes).reserved[0].entry;
+    assert!(cache.lease(entry, 2));
+    assert!(!cache.discard_unshared(entry, 1) && cache.is_resident(entry));
+    cache.release(entry, 1);
+    assert!(cache.discard_unshared(entry, 1) && !cache.discard_unshared(entry, 1));
+    assert_eq!(cache.stats().used_bytes, ALIGN);
+    cache.release(entry, 1);
+    assert_eq!(cache.stats().used_bytes, 0);
+}
