@@ -97,5 +97,6 @@ def test_tiers_and_quotas_are_changed_as_the_page_says(place):
 
 def test_the_tiers_of_the_page_are_a_configuration(place):
     block = blocks(STORAGE, "# Storage tiers")[0].replace("larder server", "larder config check")
+    block = block.replace("--l1-size-gb 64", "--l1-size-gb 1")
     place.reader.environment |= {"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "secret"}
     assert place.reader.run(block) == "the configuration is valid\n"
