@@ -312,6 +312,8 @@ def crowd_case(label, template, files, seconds):
 
 
 def one(label, template, rnd):
+    if A.crowd:
+        return {"crowd": crowd_case(label, template, 19_900, 20)}
     d = {}
     s = Server(label, template, ARGS).start()
     d["base_http_s"] = round(s.t_http, 3); s.stop()
@@ -328,5 +330,7 @@ def one(label, template, rnd):
     return d
 
 
-A = parser(__doc__, rounds=2).parse_args()
+P = parser(__doc__, rounds=2)
+P.add_argument("--crowd", action="store_true", help="the crowded folder alone")
+A = P.parse_args()
 report(A, run_rounds(A, "plugins", one))
