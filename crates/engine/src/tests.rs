@@ -195,3 +195,8 @@ fn what_a_tier_found_for_an_older_lookup_answers_no_newer_one() {
     engine.finish_prefetch(&engine.take_prefetch().unwrap(), &[]);
     assert_eq!(engine.collect("r", 1), Some(0));
 }
+
+#[test]
+fn the_lines_of_this_crate_are_among_those_that_clients_are_bounded_in() {
+    assert!(larder_telemetry::CLIENT_CRATES.iter().any(|name| module_path!().starts_with(name)));
+}

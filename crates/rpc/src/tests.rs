@@ -338,3 +338,8 @@ fn only_what_takes_long_to_decode_goes_to_another_thread() {
     padded.payloads = [&padded.payloads[..], &[Bytes::from(data)]].concat();
     assert!(padded.is_long(|_| true));
 }
+
+#[test]
+fn the_lines_of_this_crate_are_among_those_that_clients_are_bounded_in() {
+    assert!(larder_telemetry::CLIENT_CRATES.iter().any(|name| module_path!().starts_with(name)));
+}

@@ -13,6 +13,7 @@ mod throttle;
 mod writer;
 
 pub use build_info::BuildInfo;
+pub use flood::CLIENT_CRATES;
 pub use histogram::Histogram;
 pub use log::{
     LOGGERS_MAX, LogConfig, LogError, LogFormat, LogGuard, LogHandle, install_log, level_filter, new_log,

@@ -211,7 +211,7 @@ mod tests {
         Record {
             time: "2026-04-07T16:25:48.567+02:00[+02:00]".parse().unwrap(),
             level: Level::INFO,
-            place: Place { file: "run.rs", line: 12, module: "larder_server::node" },
+            place: Place { file: "run.rs", line: 12, module: "larder_server::run" },
             message: message.into(),
             fields: Vec::new(),
         }
@@ -224,7 +224,7 @@ mod tests {
     fn text_has_the_shape_log_readers_expect() {
         assert_eq!(
             record("[p/x.py] hello").to_line(TEXT),
-            "[2026-04-07 16:25:48,567] LMCache INFO: [p/x.py] hello (run.rs:12:larder_server::node)\n"
+            "[2026-04-07 16:25:48,567] LMCache INFO: [p/x.py] hello (run.rs:12:larder_server::run)\n"
         );
     }
 
@@ -233,7 +233,7 @@ mod tests {
         let line = record("hello").to_line(Style { color: true, ..TEXT });
         assert_eq!(
             line,
-            "\x1b[32m[2026-04-07 16:25:48,567] LMCache INFO:\x1b[0m hello \x1b[2m(run.rs:12:larder_server::node)\x1b[0m\n"
+            "\x1b[32m[2026-04-07 16:25:48,567] LMCache INFO:\x1b[0m hello \x1b[2m(run.rs:12:larder_server::run)\x1b[0m\n"
         );
     }
 
@@ -254,7 +254,7 @@ mod tests {
             value,
             serde_json::json!({
                 "time": "2026-04-07T16:25:48.567+02:00", "level": "INFO", "message": "hello \"you\"", "file": "run.rs",
-                "line": 12, "module": "larder_server::node", "fields": {"port": "5555"},
+                "line": 12, "module": "larder_server::run", "fields": {"port": "5555"},
             })
         );
     }

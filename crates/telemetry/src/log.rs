@@ -281,12 +281,12 @@ mod tests {
             new_log(LogFormat::Text, false, LevelFilter::INFO, Box::new(kept.clone())).unwrap();
         tracing::dispatcher::with_default(&dispatch, || {
             for _ in 0..20_000 {
-                tracing::info!(target: "larder_server::engine::members", "registered");
+                tracing::info!(target: "larder_engine::members", "registered");
             }
             for _ in 0..500 {
                 tracing::info!(target: "plugin", "output");
             }
-            tracing::info!(target: "larder_server::engine::members", "another line");
+            tracing::info!(target: "larder_engine::members", "another line");
         });
         assert!(handle.flush(Duration::from_secs(60)));
         let text = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
