@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import pathlib
+import random
 import shlex
 import signal
 import socket
@@ -27,10 +28,17 @@ class StartFailed(Exception):
     """The server ended, or never answered; carries its log."""
 
 
+# Below what Linux gives to outgoing connections (32768 and up), so that none takes a port between its choice and its use.
+_PORTS = random.sample(range(15000, 32000), 17000)
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port that nobody listens on, and that this process was never given before."""
+    while True:
+        port = _PORTS.pop()
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def http(port: int, path: str, method: str = "GET", body: Any = None) -> tuple[int, str]:
