@@ -13,7 +13,7 @@ fuzz_target!(|data: &[u8]| {
             Ok(config) => assert!(config.warnings.iter().all(|warning| !warning.is_empty())),
             Err(error) => {
                 assert!(!error.problems.is_empty());
-                let _ = error.to_string();
+                _ = error.to_string();
             }
         }
     }

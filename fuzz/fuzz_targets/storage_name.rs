@@ -1,4 +1,5 @@
-//! A stored name that is read as a key is the name of that key, and no other text is; a seal comes back from its bytes.
+//! A stored name that is read as a key is the name of that key, and no other text is; a seal comes back from
+//! its bytes.
 
 #![no_main]
 

@@ -10,5 +10,5 @@ fuzz_target!(|data: &[u8]| {
     fuzz::responses(data, true);
     let Ok(text) = std::str::from_utf8(data) else { return };
     fuzz::listing(text);
-    let _ = fuzz::seal(text);
+    _ = fuzz::seal(text);
 });

@@ -1,4 +1,5 @@
-//! Whatever a peer opens with, in any chunking, the handshake ends in an answer or an error, never in a panic.
+//! Whatever a peer opens with, in any chunking, the handshake ends in an answer or an error, never in a
+//! panic.
 
 #![no_main]
 

@@ -28,8 +28,8 @@ fn clippy() -> Result<()> {
     shell::run(shell::cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
 }
 
-/// `tidy` already checks licences and sources from the same deny.toml, so a machine without cargo-deny loses only
-/// its richer report (and the advisory data base, which needs a network anyway).
+/// `tidy` already checks licences and sources from the same deny.toml, so a machine without cargo-deny loses
+/// only its richer report (and the advisory data base, which needs a network anyway).
 fn deny() -> Result<()> {
     if !shell::succeeds(shell::cargo().args(["deny", "--version"])) {
         eprintln!("    cargo-deny is not installed: `tidy` checked licences and sources");

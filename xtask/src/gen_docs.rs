@@ -88,11 +88,11 @@ fn deviation_table(deviations: &[Deviation]) -> String {
     }
     let mut page = String::new();
     for area in areas {
-        let _ = write!(page, "\n### {area}\n\n");
+        _ = write!(page, "\n### {area}\n\n");
         page.push_str("| scenario | the reference server | Larder | why |\n|---|---|---|---|\n");
         for row in deviations.iter().filter(|deviation| deviation.area == area) {
             let cells = [&row.peer, &row.ours, &row.why].map(|text| text.replace('|', "\\|"));
-            let _ = writeln!(page, "| `{}` | {} | {} | {} |", row.id, cells[0], cells[1], cells[2]);
+            _ = writeln!(page, "| `{}` | {} | {} | {} |", row.id, cells[0], cells[1], cells[2]);
         }
     }
     page.push('\n');

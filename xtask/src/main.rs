@@ -1,7 +1,7 @@
 //! The checks, tests and generators of this repository: `cargo xtask <command>`.
 //!
-//! One file a command. This crate knows no crate of the product: it drives `cargo`, `python3` and the built binary
-//! from outside, so that a check can never be weakened by the code it checks.
+//! One file a command. This crate knows no crate of the product: it drives `cargo`, `python3` and the built
+//! binary from outside, so that a check can never be weakened by the code it checks.
 
 mod bench;
 mod check;

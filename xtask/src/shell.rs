@@ -1,4 +1,5 @@
-//! Running other programs: the repository root, one named step at a time, and a summary that hides no failure.
+//! Running other programs: the repository root, one named step at a time, and a summary that hides no
+//! failure.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

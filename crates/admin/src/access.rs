@@ -1,4 +1,5 @@
-//! Who may talk to the admin server, and who may change state: the one place where that is decided, for every route.
+//! Who may talk to the admin server, and who may change state: the one place where that is decided, for every
+//! route.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -40,7 +41,8 @@ impl HostNames {
         Self(names.map(|name| name.to_ascii_lowercase()).collect())
     }
 
-    /// Whether this is one of them. An address always is: a page can make a name of its own mean this machine, not an address.
+    /// Whether this is one of them. An address always is: a page can make a name of its own mean this
+    /// machine, not an address.
     fn allow(&self, authority: &str) -> bool {
         let Ok(authority) = authority.parse::<Authority>() else { return false };
         let host = authority.host().trim_end_matches('.').to_ascii_lowercase();
@@ -68,10 +70,11 @@ pub(super) async fn by_known_names_only(
     next.run(request).await
 }
 
-/// Lets a request through that comes from this machine and from no web page, with a body that this server takes.
+/// Lets a request through that comes from this machine and from no web page, with a body that this server
+/// takes.
 ///
-/// A page in a browser on this machine could otherwise empty the cache: browsers send such requests without asking,
-/// but they always say where they come from.
+/// A page in a browser on this machine could otherwise empty the cache: browsers send such requests without
+/// asking, but they always say where they come from.
 pub(super) async fn local_callers_only(
     ConnectInfo(caller): ConnectInfo<SocketAddr>,
     Extension(bodies): Extension<Bodies>,

@@ -38,7 +38,8 @@ pub(super) struct Wanted {
     kinds: Option<String>,
 }
 
-/// Streams events until the reader leaves. `Last-Event-ID` continues a broken stream where `cursor` does not say.
+/// Streams events until the reader leaves. `Last-Event-ID` continues a broken stream where `cursor` does not
+/// say.
 pub(super) async fn follow(
     State(admin): State<Admin>,
     wanted: Result<Query<Wanted>, QueryRejection>,

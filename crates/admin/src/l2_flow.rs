@@ -1,4 +1,5 @@
-//! What `/metrics` says of the traffic between memory and the second tier. Names, labels and bounds are the peer's.
+//! What `/metrics` says of the traffic between memory and the second tier. Names, labels and bounds are the
+//! peer's.
 
 use super::text::{Kind, Scrape};
 use larder_telemetry::Histogram;

@@ -1,7 +1,7 @@
 //! The admin HTTP API (`spec/http-api.md`), on the control thread, apart from the RPC front.
 //!
-//! Reading is open to whoever reaches the socket, which is bound to loopback unless the operator says otherwise. What changes
-//! state is for callers on this machine that are no web page.
+//! Reading is open to whoever reaches the socket, which is bound to loopback unless the operator says
+//! otherwise. What changes state is for callers on this machine that are no web page.
 
 mod access;
 mod adapters;

@@ -1,5 +1,5 @@
-//! What `/metrics` says. Names and labels are the peer's where it has the number (`spec/http-api.md` 3); the rest
-//! begins with `larder_`.
+//! What `/metrics` says. Names and labels are the peer's where it has the number (`spec/http-api.md` 3); the
+//! rest begins with `larder_`.
 
 use super::l2;
 use super::lifetimes;

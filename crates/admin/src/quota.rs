@@ -1,4 +1,5 @@
-//! `/quota`: how much each tenant may have (`spec/http-api.md` 2, Quota). Bodies are the peer's, with keys of ours behind its own.
+//! `/quota`: how much each tenant may have (`spec/http-api.md` 2, Quota). Bodies are the peer's, with keys of
+//! ours behind its own.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -148,7 +149,8 @@ fn tell(admin: &Admin, cache_salt: &str, limit_bytes: Option<u64>, caller: Socke
     admin.engine.bus().publish(|| Event::Quota { cache_salt, limit_bytes });
 }
 
-/// The salt a path names. One with a slash can't be named (`spec/http-api.md` 2); one that no request can carry is a mistake.
+/// The salt a path names. One with a slash can't be named (`spec/http-api.md` 2); one that no request can
+/// carry is a mistake.
 fn salt(name: &str) -> Result<&str, Refusal> {
     if name.contains('/') {
         return Err(Refusal::not_found("Not Found"));
@@ -164,7 +166,8 @@ fn shown(cache_salt: &str) -> &str {
     if cache_salt.is_empty() { EMPTY_SALT } else { cache_salt }
 }
 
-/// What the peer makes of a body: anything that Python's `float` takes, as long as it is finite and not negative.
+/// What the peer makes of a body: anything that Python's `float` takes, as long as it is finite and not
+/// negative.
 fn limit_gb(body: &[u8]) -> Result<f64, Refusal> {
     let text = std::str::from_utf8(body).map_err(|_| bad_request("invalid JSON body"))?;
     let parsed = serde_json::from_str(text).or_else(|_| serde_json::from_str(&quote_constants(text)));

@@ -108,7 +108,8 @@ async fn version(State(admin): State<Admin>) -> Json<String> {
     Json(format!("{PEER_VERSION}-larder-{}", admin.build.version))
 }
 
-/// Why engines are not served as they should be: something critical does not run, or the thread that serves them is stuck.
+/// Why engines are not served as they should be: something critical does not run, or the thread that serves
+/// them is stuck.
 async fn trouble(tasks: &Tasks, rpc: &RpcStats) -> Option<String> {
     let missing = tasks.missing();
     if !missing.is_empty() {

@@ -22,7 +22,8 @@ use tower_service::Service as _;
 
 use larder_telemetry::Throttle;
 
-/// Connections from this machine at a time. They have places of their own, so that nobody outside can keep its probes and operators out.
+/// Connections from this machine at a time. They have places of their own, so that nobody outside can keep
+/// its probes and operators out.
 pub const LOCAL_CONNECTIONS_MAX: usize = 256;
 
 /// Connections from elsewhere, all together.
@@ -64,8 +65,8 @@ impl HttpStats {
     }
 }
 
-/// The connections of one kind of caller. One too many takes the place of the one that has asked for nothing for longest, so that
-/// whoever opens many, or takes no answers, keeps nobody out.
+/// The connections of one kind of caller. One too many takes the place of the one that has asked for nothing
+/// for longest, so that whoever opens many, or takes no answers, keeps nobody out.
 #[derive(Debug)]
 struct Places {
     max: usize,

@@ -1,4 +1,5 @@
-//! `/config` and `/config/live`: the effective configuration, and changing what may change while the server runs.
+//! `/config` and `/config/live`: the effective configuration, and changing what may change while the server
+//! runs.
 
 use std::net::SocketAddr;
 

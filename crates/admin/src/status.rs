@@ -1,4 +1,5 @@
-//! The body of `/status`, key by key as the peer's (`spec/http-api.md` 2), with `larder` for what only this server knows.
+//! The body of `/status`, key by key as the peer's (`spec/http-api.md` 2), with `larder` for what only this
+//! server knows.
 
 use larder_supervise::ControlHost;
 use serde_json::{Value, json};

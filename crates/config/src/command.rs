@@ -12,6 +12,7 @@ use super::settings::{Settings, Source};
 use super::value::{self, Value};
 
 /// Adds every server flag to `command`; its help lists those that do something.
+#[must_use]
 pub fn with_server_flags(command: Command) -> Command {
     let mut command = command.infer_long_args(true).args_override_self(true);
     for flag in flags::all() {
@@ -32,6 +33,7 @@ pub fn list_server_flags(command: Command, is_listed: fn(&Flag) -> bool) -> Comm
 }
 
 /// The server's flags that a word, such as `--l1`, may be short for.
+#[must_use]
 pub fn flags_beginning_with(word: &str) -> Vec<String> {
     let spellings = flags::all().filter(|flag| !flag.hidden).flat_map(|flag| {
         let negative = matches!(flag.kind, Kind::Pair).then(|| flag.negative());

@@ -90,7 +90,8 @@ pub(super) fn unknown_key(key: &str, source: Source) -> Mistake {
     }
 }
 
-/// The known name that an unknown one probably stands for: it has a slip of the pen, or only the beginning (`l1_size`).
+/// The known name that an unknown one probably stands for: it has a slip of the pen, or only the beginning
+/// (`l1_size`).
 pub(super) fn meant(given: &str, known: impl Iterator<Item = String>) -> Option<String> {
     let is_meant = |known: &String| {
         distance(given, known) <= 3 || known.strip_prefix(given).is_some_and(|rest| rest.starts_with('_'))

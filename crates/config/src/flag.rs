@@ -70,11 +70,13 @@ pub struct Choice {
 
 impl Choice {
     /// A word that works.
+    #[must_use]
     pub const fn works(word: &'static str) -> Self {
         Self { word, refused: None }
     }
 
     /// A known word that is refused with a reason and a hint.
+    #[must_use]
     pub const fn refused(word: &'static str, reason: &'static str, hint: &'static str) -> Self {
         Self { word, refused: Some((reason, hint)) }
     }
@@ -121,26 +123,31 @@ pub struct Range {
 
 impl Range {
     /// From `min` up to `max`, both included.
+    #[must_use]
     pub const fn within(min: f64, max: f64) -> Self {
         Self { min, min_excluded: false, max, zero_too: false }
     }
 
     /// More than zero, up to `max`.
+    #[must_use]
     pub const fn positive(max: f64) -> Self {
         Self { min: 0.0, min_excluded: true, max, zero_too: false }
     }
 
     /// At least `min`.
+    #[must_use]
     pub const fn at_least(min: f64) -> Self {
         Self { min, min_excluded: false, max: f64::MAX, zero_too: false }
     }
 
     /// Zero, which switches something off, or at least `min`.
+    #[must_use]
     pub const fn zero_or_at_least(min: f64) -> Self {
         Self { min, min_excluded: false, max: f64::MAX, zero_too: true }
     }
 
     /// Whether `value` is finite and inside.
+    #[must_use]
     pub fn contains(&self, value: f64) -> bool {
         if !value.is_finite() {
             return false;
@@ -169,6 +176,7 @@ impl fmt::Display for Range {
 
 impl Kind {
     /// What would be accepted, as a noun phrase for messages and the reference.
+    #[must_use]
     pub fn accepted(&self) -> String {
         match self {
             Self::Switch | Self::Pair => "`true` or `false`".into(),
@@ -186,6 +194,7 @@ impl Kind {
     }
 
     /// Short type name for help and reference, such as `int`.
+    #[must_use]
     pub fn type_name(&self) -> &'static str {
         match self {
             Self::Switch => "switch",
@@ -212,6 +221,7 @@ fn words<'a>(choices: impl Iterator<Item = &'a Choice>) -> String {
 
 impl Flag {
     /// A flag of the peer that works here and is absent by default.
+    #[must_use]
     pub const fn new(name: &'static str, group: Group, kind: Kind, help: &'static str) -> Self {
         Self {
             name,
@@ -276,16 +286,19 @@ impl Flag {
     }
 
     /// Key in the configuration file, such as `l1_size_gb`.
+    #[must_use]
     pub fn key(&self) -> String {
         self.name.replace('-', "_")
     }
 
     /// Environment variable of ours, such as `LARDER_L1_SIZE_GB`.
+    #[must_use]
     pub fn variable(&self) -> String {
         format!("LARDER_{}", self.name.replace('-', "_").to_ascii_uppercase())
     }
 
     /// The negative spelling of a [`Kind::Pair`], such as `no-l1-use-lazy`.
+    #[must_use]
     pub fn negative(&self) -> String {
         format!("no-{}", self.name)
     }
@@ -335,6 +348,7 @@ impl Group {
     ];
 
     /// The heading as printed.
+    #[must_use]
     pub fn heading(self) -> &'static str {
         match self {
             Self::Larder => "Larder",

@@ -1,8 +1,8 @@
 //! The configuration of a running server: what it is now, how it came to be, and changing it.
 //!
-//! A change is read and checked as a whole, by the rules of the start, before anything of it is done. Every change is a
-//! version; going back to an earlier one is a change like any other. Owns no effect: whoever commits a change says how it is
-//! carried out.
+//! A change is read and checked as a whole, by the rules of the start, before anything of it is done. Every
+//! change is a version; going back to an earlier one is a change like any other. Owns no effect: whoever
+//! commits a change says how it is carried out.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -153,7 +153,8 @@ impl Live {
     /// Reads and checks new values, by keys of the configuration file; `null` is the default.
     ///
     /// # Errors
-    /// [`ChangeError::Invalid`] with every mistake, [`ChangeError::Conflict`] if `expected` is not the version there is.
+    /// [`ChangeError::Invalid`] with every mistake, [`ChangeError::Conflict`] if `expected` is not the
+    /// version there is.
     pub fn propose(
         &self,
         values: &Map<String, Json>,
@@ -182,8 +183,8 @@ impl Live {
         self.check(base, &before, settings, mistakes)
     }
 
-    /// Reads the configuration file again, where there is one. The command line, the environment and changes while the server ran go before
-    /// it. Blocks.
+    /// Reads the configuration file again, where there is one. The command line, the environment and changes
+    /// while the server ran go before it. Blocks.
     ///
     /// # Errors
     /// [`ChangeError::Invalid`] with every mistake in the file.
@@ -221,8 +222,8 @@ impl Live {
         self.check(base, &before, version.settings.clone(), Vec::new())
     }
 
-    /// Makes a change: `apply` carries it out, given the configuration before and after. Nothing else changes meanwhile. The number
-    /// of the version it is; that of the present one if the change changes nothing.
+    /// Makes a change: `apply` carries it out, given the configuration before and after. Nothing else changes
+    /// meanwhile. The number of the version it is; that of the present one if the change changes nothing.
     ///
     /// # Errors
     /// [`ChangeError::Conflict`] if another change was made since the proposal.

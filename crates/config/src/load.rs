@@ -23,6 +23,7 @@ pub struct Loaded {
 /// Reads default < file < environment < command line and checks the whole.
 ///
 /// The file is the one named by `--config`, or else by `LARDER_CONFIG`.
+#[must_use]
 pub fn load(matches: &ArgMatches, environment: &Environment) -> Loaded {
     let mut settings = Settings::defaults();
     let mut mistakes: Vec<Mistake> = Vec::new();

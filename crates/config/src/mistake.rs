@@ -72,6 +72,7 @@ impl fmt::Display for Mistake {
 }
 
 /// A text that an error made for people, apart: what happened, and what to do.
+#[must_use]
 pub fn split_hint(text: &str) -> (&str, Option<&str>) {
     match text.split_once("\nhint: ") {
         Some((problem, hint)) => (problem, Some(hint)),
@@ -88,11 +89,13 @@ pub struct InvalidConfig {
 
 impl InvalidConfig {
     /// Whether something that must be given is not.
+    #[must_use]
     pub fn is_incomplete(&self) -> bool {
         self.mistakes.iter().any(|mistake| mistake.source == Source::Default)
     }
 
     /// Whether the command line itself is malformed, which has an exit code of its own.
+    #[must_use]
     pub fn is_usage(&self) -> bool {
         self.mistakes.iter().any(|mistake| mistake.usage)
     }

@@ -1,7 +1,8 @@
 //! The typed configuration: every value checked, every unit in its name.
 //!
-//! Fields carry the peer's names (spec/config-and-cli.md 4), so that the document given to plugins and
-//! `GET /config` follow from them; Larder's additions are [`LogConfig`](larder_telemetry::LogConfig) and [`PluginsConfig`].
+//! Fields carry the peer's names (spec/config-and-cli.md 4), so that the document given to plugins and `GET
+//! /config` follow from them; Larder's additions are [`LogConfig`](larder_telemetry::LogConfig) and
+//! [`PluginsConfig`].
 
 use std::time::Duration;
 
@@ -98,16 +99,19 @@ pub struct MpConfig {
 
 impl MpConfig {
     /// Silence after which a worker is unregistered; `None` when it never is.
+    #[must_use]
     pub fn worker_reap_timeout(&self) -> Option<Duration> {
         (self.worker_reap_timeout_seconds > 0.0).then(|| seconds(self.worker_reap_timeout_seconds))
     }
 
     /// Silence allowed to a worker that has not pinged yet.
+    #[must_use]
     pub fn worker_registration_grace(&self) -> Duration {
         seconds(self.worker_registration_grace_seconds)
     }
 
     /// Idle time of a request session before it is dropped.
+    #[must_use]
     pub fn session_ttl(&self) -> Duration {
         seconds(self.session_ttl_seconds)
     }
@@ -131,6 +135,7 @@ pub enum TransferMode {
 
 impl TransferMode {
     /// The word as typed and as plugins read it.
+    #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Auto => "auto",
@@ -200,6 +205,7 @@ pub enum SharedMemory {
 
 impl SharedMemory {
     /// The name, if the pool is to be shared.
+    #[must_use]
     pub fn name(&self) -> Option<&str> {
         match self {
             Self::Off => None,
@@ -241,7 +247,8 @@ pub struct L2Config {
 /// Admin HTTP server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpConfig {
-    /// Names under which it may be addressed, beside loopback, addresses, its own host and the machine's name; `*` is any.
+    /// Names under which it may be addressed, beside loopback, addresses, its own host and the machine's
+    /// name; `*` is any.
     pub allowed_hosts: Vec<String>,
     /// Address to bind.
     pub host: String,

@@ -6,6 +6,7 @@ use super::flag::{Flag, Group, Kind, Origin, Support};
 use super::flags;
 
 /// A table of every command-line flag, by heading.
+#[must_use]
 pub fn flag_tables() -> String {
     tables(&["Flag", "Value", "Default", "Meaning"], |flag| {
         vec![flag_spelling(flag), value_column(flag), default_column(flag), meaning_column(flag)]
@@ -13,6 +14,7 @@ pub fn flag_tables() -> String {
 }
 
 /// A table of every key of the configuration file with its environment variables, by heading.
+#[must_use]
 pub fn key_tables() -> String {
     tables(&["Key", "Environment", "Accepted", "Default"], |flag| {
         let key =
@@ -26,6 +28,7 @@ pub fn key_tables() -> String {
 }
 
 /// A table of the flags whose feature is not part of this build.
+#[must_use]
 pub fn missing_table() -> String {
     let mut text = table_head(&["Flag", "Needs", "Instead"]);
     for flag in flags::all() {
@@ -54,7 +57,7 @@ fn tables(columns: &[&str], row: impl Fn(&'static Flag) -> Vec<String>) -> Strin
             continue;
         }
         // Writing to a String cannot fail.
-        let _ = write!(text, "\n### {}\n\n{}", group.heading(), table_head(columns));
+        _ = write!(text, "\n### {}\n\n{}", group.heading(), table_head(columns));
         for flag in rows {
             push_row(&mut text, &row(flag));
         }
@@ -69,7 +72,7 @@ fn table_head(columns: &[&str]) -> String {
 fn push_row(text: &mut String, cells: &[String]) {
     let cells: Vec<String> = cells.iter().map(|cell| cell.replace('|', "\\|")).collect();
     // Writing to a String cannot fail.
-    let _ = writeln!(text, "| {} |", cells.join(" | "));
+    _ = writeln!(text, "| {} |", cells.join(" | "));
 }
 
 fn flag_spelling(flag: &Flag) -> String {
@@ -112,7 +115,7 @@ fn meaning_column(flag: &Flag) -> String {
     match flag.support {
         Support::Full => {}
         Support::NoEffect(why) => {
-            let _ = write!(text, " Accepted without effect: {why}.");
+            _ = write!(text, " Accepted without effect: {why}.");
         }
         Support::Missing { .. } => text.push_str(" Not part of this build: refused unless left off."),
     }

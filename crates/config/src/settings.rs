@@ -65,6 +65,7 @@ pub struct Settings {
 
 impl Settings {
     /// Every flag at its default.
+    #[must_use]
     pub fn defaults() -> Self {
         let by_name = flags::all()
             .map(|flag| (flag.name, Setting { value: default_value(flag), source: Source::Default }))
@@ -108,6 +109,7 @@ impl Settings {
     }
 
     /// The setting of the flag called `name`.
+    #[must_use]
     pub fn get(&self, name: &str) -> &Setting {
         static UNKNOWN: Setting = Setting { value: Value::Absent, source: Source::Default };
         let found = self.by_name.get(name);
@@ -116,6 +118,7 @@ impl Settings {
     }
 
     /// Whether any layer gave the flag called `name`, rightly or not.
+    #[must_use]
     pub fn is_given(&self, name: &str) -> bool {
         self.get(name).source != Source::Default
     }
@@ -189,6 +192,7 @@ pub(crate) fn default_value(flag: &Flag) -> Value {
 pub type Environment = BTreeMap<String, String>;
 
 /// The environment of this process; names and values that are not UTF-8 are left out.
+#[must_use]
 pub fn process_environment() -> Environment {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
@@ -223,7 +227,8 @@ pub(crate) fn read_environment(
     }
 }
 
-/// A Kubernetes service called `larder` puts variables such as `LARDER_PORT=tcp://10.0.0.1:5555` into every pod.
+/// A Kubernetes service called `larder` puts variables such as `LARDER_PORT=tcp://10.0.0.1:5555` into every
+/// pod.
 fn is_service_link(text: &str) -> bool {
     ["tcp://", "udp://", "sctp://"].iter().any(|scheme| text.starts_with(scheme))
 }

@@ -1,4 +1,5 @@
-//! Every effective value with its source, for `larder config show`. Credentials are redacted unless they are asked for.
+//! Every effective value with its source, for `larder config show`. Credentials are redacted unless they are
+//! asked for.
 
 use std::fmt::Write as _;
 
@@ -23,6 +24,7 @@ pub enum Secrets {
 
 /// The settings as a TOML file that would give the same configuration (but for redacted credentials), each
 /// line with its source.
+#[must_use]
 pub fn to_toml(loaded: &Loaded, secrets: Secrets) -> String {
     let mut text = String::new();
     for group in Group::ALL {
@@ -33,13 +35,14 @@ pub fn to_toml(loaded: &Loaded, secrets: Secrets) -> String {
         if !lines.is_empty() {
             let gap = if text.is_empty() { "" } else { "\n" };
             // Writing to a String cannot fail.
-            let _ = writeln!(text, "{gap}# {}\n{}", group.heading(), lines.join("\n"));
+            _ = writeln!(text, "{gap}# {}\n{}", group.heading(), lines.join("\n"));
         }
     }
     text
 }
 
-/// The settings as one JSON object: `settings` by key with `value` and `source`, then `notices` and `mistakes`.
+/// The settings as one JSON object: `settings` by key with `value` and `source`, then `notices` and
+/// `mistakes`.
 pub fn to_json(loaded: &Loaded, secrets: Secrets) -> String {
     let settings: Map<String, Json> = shown(loaded)
         .map(|(flag, setting)| {
@@ -57,7 +60,8 @@ pub fn to_json(loaded: &Loaded, secrets: Secrets) -> String {
     to_python_json(&document, Layout::Indented)
 }
 
-/// Flags that decide something: not those of the peer's command-line framework, nor deprecated ones left alone.
+/// Flags that decide something: not those of the peer's command-line framework, nor deprecated ones left
+/// alone.
 fn shown(loaded: &Loaded) -> impl Iterator<Item = (&'static Flag, &Setting)> {
     flags::all()
         .filter(|flag| flag.group != Group::Framework)
@@ -116,7 +120,7 @@ fn toml_text(text: &str) -> String {
             '"' | '\\' => quoted.extend(['\\', character]),
             other if other.is_control() => {
                 // Writing to a String cannot fail.
-                let _ = write!(quoted, "\\u{:04X}", u32::from(other));
+                _ = write!(quoted, "\\u{:04X}", u32::from(other));
             }
             other => quoted.push(other),
         }

@@ -30,6 +30,7 @@ pub enum Value {
 
 impl Value {
     /// Whether the value asks for nothing: absent, empty or false.
+    #[must_use]
     pub fn is_off(&self) -> bool {
         match self {
             Self::Absent | Self::Bool(false) => true,
@@ -41,6 +42,7 @@ impl Value {
     }
 
     /// The value as JSON, `null` when absent.
+    #[must_use]
     pub fn to_json(&self) -> Json {
         match self {
             Self::Absent => Json::Null,
@@ -109,7 +111,8 @@ pub(crate) fn from_words(flag: &Flag, words: Vec<String>) -> Result<Value, Unfit
 
 /// Reads one text, as found in an environment variable or as a default.
 ///
-/// A list is a JSON array of texts or a comma-separated line; objects are one JSON object or an array of them.
+/// A list is a JSON array of texts or a comma-separated line; objects are one JSON object or an array of
+/// them.
 ///
 /// # Errors
 /// [`Unfit`] when the text is not a value of the flag.

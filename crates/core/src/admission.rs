@@ -1,5 +1,5 @@
-//! How often something was asked for lately, in fixed memory: for tiers that should take in only what comes again
-//! (Einziger, Friedman and Manes, "TinyLFU: a highly efficient cache admission policy", 2017).
+//! How often something was asked for lately, in fixed memory: for tiers that should take in only what comes
+//! again (Einziger, Friedman and Manes, "TinyLFU: a highly efficient cache admission policy", 2017).
 //!
 //! Knows fingerprints and no objects; who is let in, and at how many uses, is the caller's to say.
 
@@ -14,8 +14,9 @@ const DOOR_BITS_PER_OBJECT: usize = 8;
 
 /// A count of recent uses by fingerprint: never too low, seldom too high, and halved as time goes on.
 ///
-/// The first use of a fingerprint only marks it in a filter, the *doorkeeper*; those that follow are counted in four of the sketch's counters. What is used
-/// once, which most is, hardly touches the counts. Nine to eighteen bytes per object it is made for, allocated at once.
+/// The first use of a fingerprint only marks it in a filter, the *doorkeeper*; those that follow are counted
+/// in four of the sketch's counters. What is used once, which most is, hardly touches the counts. Nine to
+/// eighteen bytes per object it is made for, allocated at once.
 #[derive(Debug)]
 pub struct TinyLfu {
     /// Sixteen counters a word, four for each row.
@@ -29,7 +30,8 @@ impl TinyLfu {
     /// The highest answer of [`Self::estimate`].
     pub const ESTIMATE_MAX: u32 = COUNT_MAX as u32 + 1;
 
-    /// A sketch for about as many objects as a tier holds, at least 64. More do not break it: it forgets sooner.
+    /// A sketch for about as many objects as a tier holds, at least 64. More do not break it: it forgets
+    /// sooner.
     #[must_use]
     pub fn new(objects: usize) -> Self {
         let words = objects.max(64).next_power_of_two();
@@ -41,7 +43,8 @@ impl TinyLfu {
         }
     }
 
-    /// Counts a use and returns the estimate with it. Every so many records all counts are halved, in time proportional to the sketch.
+    /// Counts a use and returns the estimate with it. Every so many records all counts are halved, in time
+    /// proportional to the sketch.
     pub fn record(&mut self, fingerprint: u64) -> u32 {
         if self.records == self.records_max {
             self.age();
@@ -61,7 +64,8 @@ impl TinyLfu {
         self.estimate(fingerprint)
     }
 
-    /// Uses since they were last halved and half of those before, up to [`Self::ESTIMATE_MAX`]; at least the true number.
+    /// Uses since they were last halved and half of those before, up to [`Self::ESTIMATE_MAX`]; at least the
+    /// true number.
     #[must_use]
     pub fn estimate(&self, fingerprint: u64) -> u32 {
         let known = self.door_bits(fingerprint).iter().all(|(word, bit)| self.door[*word] & bit != 0);
@@ -136,7 +140,8 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Against exact counts that age at the same time: never below them, and the same while there are few.
+        /// Against exact counts that age at the same time: never below them, and the same while there are
+        /// few.
         #[test]
         fn an_estimate_is_never_too_low(uses in prop::collection::vec(0..40u64, 0..2_500), few in 1..41u64) {
             let mut sketch = TinyLfu::new(64);

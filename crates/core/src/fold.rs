@@ -12,8 +12,8 @@ pub struct Row {
 
 /// The longest prefix every row can serve.
 ///
-/// A row serves a prefix of `n` chunks if the run of present chunks that ends with the last of them is as long as its
-/// window, or reaches back to the start.
+/// A row serves a prefix of `n` chunks if the run of present chunks that ends with the last of them is as
+/// long as its window, or reaches back to the start.
 #[must_use]
 pub fn hit_chunks(rows: &[Row]) -> usize {
     let chunks = rows.iter().map(|row| row.present.len()).min().unwrap_or(0);

@@ -8,7 +8,8 @@ use hashbrown::HashMap;
 
 use crate::hash::ChunkHash;
 
-/// Most models of which it is known how far their records have left the log; beyond it what one of them lost counts for all.
+/// Most models of which it is known how far their records have left the log; beyond it what one of them lost
+/// counts for all.
 const MODELS_MAX: usize = 1_024;
 
 /// What happened.
@@ -45,7 +46,8 @@ pub struct KvEventPage {
     pub events: Vec<KvEvent>,
     /// The last position looked at: the next cursor.
     pub next_cursor: u64,
-    /// Whether records of the subscriber's model between the cursor and the first of this page are missing, or may be.
+    /// Whether records of the subscriber's model between the cursor and the first of this page are missing,
+    /// or may be.
     pub lost: bool,
 }
 
@@ -134,8 +136,8 @@ impl KvEventLog {
         }
     }
 
-    /// Notes that something happened that is not in the log. It takes a position of its own: who reads across it
-    /// is told that records are missing.
+    /// Notes that something happened that is not in the log. It takes a position of its own: who reads across
+    /// it is told that records are missing.
     pub fn mark_lost(&mut self) {
         if self.capacity > 0 {
             self.lost_through = self.next_seq;

@@ -55,11 +55,13 @@ impl Dtype {
     pub const UINT8: Self = Self(10);
 
     /// The canonical torch name without `torch.`; aliases are resolved (`half` reads back as `float16`).
+    #[must_use]
     pub fn name(self) -> &'static str {
         DTYPES[usize::from(self.0)].0
     }
 
     /// Bytes per element.
+    #[must_use]
     pub fn item_bytes(self) -> usize {
         usize::from(DTYPES[usize::from(self.0)].1)
     }
@@ -173,16 +175,20 @@ impl ObjectLayout {
     }
 
     /// Dimensions, outermost first.
+    #[must_use]
     pub fn shape(&self) -> &[u64] {
         &self.shape
     }
 
     /// Element type.
+    #[must_use]
     pub fn dtype(&self) -> Dtype {
         self.dtype
     }
 
-    /// Whether the workers of one engine may have both: pipeline stages hold different numbers of layers, all else is the engine's.
+    /// Whether the workers of one engine may have both: pipeline stages hold different numbers of layers, all
+    /// else is the engine's.
+    #[must_use]
     pub fn is_stage_of(&self, other: &Self) -> bool {
         let layers = self.shape.len().checked_sub(LAYERS_FROM_END);
         let same = |(index, (mine, theirs)): (usize, (&u64, &u64))| mine == theirs || Some(index) == layers;
@@ -192,12 +198,15 @@ impl ObjectLayout {
     }
 
     /// Exact size in bytes, not rounded to any alignment.
+    #[must_use]
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Tells this layout from others wherever objects outlive the server; never 0, and the same in every version: the first 8 bytes, in
-    /// little endian, of the BLAKE3 hash of `larder layout 1`, the type's name and the dimensions in decimal, joined by single spaces.
+    /// Tells this layout from others wherever objects outlive the server; never 0, and the same in every
+    /// version: the first 8 bytes, in little endian, of the BLAKE3 hash of `larder layout 1`, the type's name
+    /// and the dimensions in decimal, joined by single spaces.
+    #[must_use]
     pub fn fingerprint(&self) -> u64 {
         self.fingerprint
     }

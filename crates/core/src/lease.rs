@@ -1,7 +1,8 @@
 //! Leases as owned values: which objects a request was promised, and how many readers have yet to come.
 //!
-//! The table only counts leases per object. Who holds them is recorded here, so that a request can give back what it
-//! holds and nothing else. A set must be handed back with [`Cache::release_all`](crate::cache::Cache::release_all).
+//! The table only counts leases per object. Who holds them is recorded here, so that a request can give back
+//! what it holds and nothing else. A set must be handed back with
+//! [`Cache::release_all`](crate::cache::Cache::release_all).
 
 use std::ops::Range;
 
@@ -44,7 +45,8 @@ impl LeaseSet {
         self.rows.push(LeaseRow { rank, first_chunk, cells });
     }
 
-    /// Takes one reader's lease on every chunk of `range` of the row at this position, or nothing if one of them has none left.
+    /// Takes one reader's lease on every chunk of `range` of the row at this position, or nothing if one of
+    /// them has none left.
     ///
     /// The caller owns what it got and must release it.
     pub fn take(&mut self, row: usize, range: Range<usize>) -> Option<Vec<EntryRef>> {

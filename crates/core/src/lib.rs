@@ -1,7 +1,8 @@
 //! The domain of the cache, pure: keys, hashing, layouts, object lifecycle, eviction.
 //!
-//! Nothing here does I/O, reads a clock, spawns or waits. Time is an argument in milliseconds of the caller's clock; what
-//! is to be done is returned. That makes every rule of the cache testable against a model of a few lines.
+//! Nothing here does I/O, reads a clock, spawns or waits. Time is an argument in milliseconds of the caller's
+//! clock; what is to be done is returned. That makes every rule of the cache testable against a model of a
+//! few lines.
 
 pub mod admission;
 pub mod arena;

@@ -1,6 +1,8 @@
-//! What names that clients choose may be. One rule for whoever takes one in: the wire, an operator's route, a stored name.
+//! What names that clients choose may be. One rule for whoever takes one in: the wire, an operator's route, a
+//! stored name.
 
-/// Longest model name, in bytes. A path of a model's folder fits; so does the name stores derive from it, in most.
+/// Longest model name, in bytes. A path of a model's folder fits; so does the name stores derive from it, in
+/// most.
 pub const MODEL_NAME_BYTES_MAX: usize = 512;
 
 /// Longest cache salt, in characters (`spec/cache-semantics.md` 2).

@@ -1,8 +1,8 @@
 //! How many bytes each tenant may have in a tier: a table of limits, without any usage.
 //!
-//! A tenant is a `cache_salt`; the empty one stands for requests without. In the reference server a salt without a quota of
-//! its own may have nothing as soon as its tier counts per salt (`spec/cache-semantics.md` 11.4); here the default says, and at
-//! first it is no limit.
+//! A tenant is a `cache_salt`; the empty one stands for requests without. In the reference server a salt
+//! without a quota of its own may have nothing as soon as its tier counts per salt (`spec/cache-semantics.md`
+//! 11.4); here the default says, and at first it is no limit.
 
 use std::sync::Arc;
 
@@ -19,7 +19,8 @@ pub struct Quotas {
 }
 
 impl Quotas {
-    /// Limits a salt to `limit_bytes`, which may be 0, and returns its limit before, if it had one of its own.
+    /// Limits a salt to `limit_bytes`, which may be 0, and returns its limit before, if it had one of its
+    /// own.
     pub fn set(&mut self, salt: &str, limit_bytes: u64) -> Option<u64> {
         self.limits.insert(salt.into(), limit_bytes)
     }

@@ -186,8 +186,8 @@ impl Dice {
     }
 }
 
-/// A full arena of mixed sizes in which every second object is small: the fragmentation that first fit dies of. A large
-/// object always finds room by evicting a window, and never evicts much more than its own size.
+/// A full arena of mixed sizes in which every second object is small: the fragmentation that first fit dies
+/// of. A large object always finds room by evicting a window, and never evicts much more than its own size.
 #[test]
 fn a_large_object_always_fits_after_evicting_a_bounded_window() {
     const PAGE: u64 = 4096;

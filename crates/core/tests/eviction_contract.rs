@@ -11,7 +11,8 @@ fn policies() -> Vec<Box<dyn Policy>> {
 }
 
 proptest! {
-    /// Victims are known, evictable, named once, and there is one whenever one is evictable; the order has every object once.
+    /// Victims are known, evictable, named once, and there is one whenever one is evictable; the order has
+    /// every object once.
     #[test]
     fn victims_are_what_may_leave(
         steps in prop::collection::vec((0..7u8, 0..20u32, 0..3u32), 1..120),
@@ -55,7 +56,8 @@ proptest! {
     }
 }
 
-/// Whether or not the policy has an order of the tenant's own; if it has, nobody else's objects are looked at.
+/// Whether or not the policy has an order of the tenant's own; if it has, nobody else's objects are looked
+/// at.
 #[test]
 fn the_victims_of_a_tenant_are_its_own() {
     for mut policy in policies().into_iter().filter(|policy| policy.name() != "noop") {

@@ -1,8 +1,10 @@
-//! What the order within a prompt is worth: a trace of conversations through a cache that is too small for them.
+//! What the order within a prompt is worth: a trace of conversations through a cache that is too small for
+//! them.
 //!
-//! Users open conversations over one of a set of documents of 10k to 100k tokens, chosen by a Zipf law, and come back for
-//! further turns. Each request looks its prompt up, uses the longest prefix that is there, and stores the rest. The same LRU list runs twice: with
-//! every prompt applied last chunk first, as its contract says, and first chunk first, as plain LRU would.
+//! Users open conversations over one of a set of documents of 10k to 100k tokens, chosen by a Zipf law, and
+//! come back for further turns. Each request looks its prompt up, uses the longest prefix that is there, and
+//! stores the rest. The same LRU list runs twice: with every prompt applied last chunk first, as its contract
+//! says, and first chunk first, as plain LRU would.
 
 use larder_core::eviction::{Arc, Arrival, EntryId, Lru, Policy, Removal, S3Fifo};
 

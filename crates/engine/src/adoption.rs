@@ -1,8 +1,9 @@
-//! Taking over the pool of a server that is gone: its objects become staging objects here, and are published one by one as their
-//! bytes prove to be theirs.
+//! Taking over the pool of a server that is gone: its objects become staging objects here, and are published
+//! one by one as their bytes prove to be theirs.
 //!
-//! Nothing of it is believed unseen. A record that contradicts another, the pool or the layout is dropped; bytes that do not match their
-//! seal are dropped; and memory that somebody was writing is kept out of use for a while, because its writer may still be alive.
+//! Nothing of it is believed unseen. A record that contradicts another, the pool or the layout is dropped;
+//! bytes that do not match their seal are dropped; and memory that somebody was writing is kept out of use
+//! for a while, because its writer may still be alive.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -34,7 +35,8 @@ pub struct AdoptionStatus {
     pub waiting: u64,
     /// Bytes that clients of the dead server may still be writing; out of use for ten minutes.
     pub held_bytes: u64,
-    /// Bytes that clients of the dead server may still be reading; neither evicted nor reused for half a minute.
+    /// Bytes that clients of the dead server may still be reading; neither evicted nor reused for half a
+    /// minute.
     pub leased_bytes: u64,
 }
 
@@ -116,8 +118,8 @@ struct Now {
 }
 
 impl Now {
-    /// When the time of a hold is over that begins when the server is found dead, and when that was; none if it is over. It does not begin
-    /// anew with every server that dies meanwhile.
+    /// When the time of a hold is over that begins when the server is found dead, and when that was; none if
+    /// it is over. It does not begin anew with every server that dies meanwhile.
     fn hold(self, record: &SlotRecord, hold_ms: u64) -> Option<(u64, u64)> {
         let left_at_s = record.left_at_s.filter(|&at| at <= self.boot_s).unwrap_or(self.boot_s);
         let left_ms = hold_ms.checked_sub((self.boot_s - left_at_s).saturating_mul(1_000))?;
@@ -126,7 +128,8 @@ impl Now {
 }
 
 impl Taken {
-    /// Takes the memory of one record over, if it is of use to anybody. `scope` is its scope, if that is known and fits.
+    /// Takes the memory of one record over, if it is of use to anybody. `scope` is its scope, if that is
+    /// known and fits.
     fn add(&mut self, cache: &mut Cache, record: &SlotRecord, scope: Option<&Arc<Scope>>, now: Now) {
         let &SlotRecord { sequence, offset, bytes, .. } = record;
         let (hash, position) = (ChunkHash(record.hash), usize::from(record.position));
@@ -162,7 +165,8 @@ impl Taken {
                     None => self.dropped += 1,
                 }
             }
-            // Not sealed in time, cleared while it was read, or of nobody knows what: it can't be found again, but somebody may read it.
+            // Not sealed in time, cleared while it was read, or of nobody knows what: it can't be found
+            // again, but somebody may read it.
             (scope, seal) => {
                 self.dropped += u64::from(scope.is_none() && seal.is_some());
                 let Some((until_ms, left_at_s)) = now.hold(record, READ_MS) else { return };
@@ -191,9 +195,10 @@ fn nobodys(bytes: u64) -> Option<Scope> {
 }
 
 impl Engine {
-    /// Writes the object table down in `directory` from now on, and takes over what `contents` says is in the pool. To be called before
-    /// anything is stored. The directory is published once everything that was taken over is in it; from then on the pool stays behind
-    /// however this server ends, unless it is unlinked.
+    /// Writes the object table down in `directory` from now on, and takes over what `contents` says is in the
+    /// pool. To be called before anything is stored. The directory is published once everything that was
+    /// taken over is in it; from then on the pool stays behind however this server ends, unless it is
+    /// unlinked.
     ///
     /// # Errors
     /// When the directory can't be published; nothing is written down then.
@@ -270,8 +275,8 @@ impl Engine {
         }
     }
 
-    /// Looks at the objects that wait, those first that were published first, until there are none or [`Self::stop_verifying`]. Blocks for
-    /// as long as hashing them takes: for a thread of its own.
+    /// Looks at the objects that wait, those first that were published first, until there are none or
+    /// [`Self::stop_verifying`]. Blocks for as long as hashing them takes: for a thread of its own.
     pub fn verify_adopted(&self) {
         while !self.adoption.stop.load(Ordering::Relaxed) {
             let _working = lock(&self.adoption.working);
@@ -283,7 +288,8 @@ impl Engine {
         }
     }
 
-    /// Ends [`Self::verify_adopted`] after the object in hand. What was not looked at is left for the next server.
+    /// Ends [`Self::verify_adopted`] after the object in hand. What was not looked at is left for the next
+    /// server.
     pub fn stop_verifying(&self) {
         self.adoption.stop.store(true, Ordering::Relaxed);
     }

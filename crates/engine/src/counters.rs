@@ -33,7 +33,7 @@ impl Counter {
 }
 
 /// Labels of the lookup counters.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LookupLabels {
     /// The model.
     pub model_name: Box<str>,
@@ -136,7 +136,8 @@ impl LookupTable {
 }
 
 impl Counters {
-    /// Changes the lookup counts of a model and salt that a connection asks for; without one, of what was asked for before.
+    /// Changes the lookup counts of a model and salt that a connection asks for; without one, of what was
+    /// asked for before.
     pub(super) fn lookup(
         &self,
         model_name: &str,

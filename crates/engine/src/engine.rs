@@ -22,8 +22,9 @@ use larder_telemetry::events::EventBus;
 /// Names a client connection; never reused while the server runs.
 pub type ConnectionId = u64;
 
-/// How long a chunk that is being written keeps other writers away. A worker reserves, waits for its forward pass and copies; of a
-/// writer that takes longer than this nobody waits any more, and whoever commits first wins.
+/// How long a chunk that is being written keeps other writers away. A worker reserves, waits for its forward
+/// pass and copies; of a writer that takes longer than this nobody waits any more, and whoever commits first
+/// wins.
 pub(super) const STAGING_FRESH_MS: u32 = 30_000;
 
 /// Watermarks and times, which may change while the engine runs. Durations are in milliseconds.
@@ -213,8 +214,9 @@ impl Engine {
         self.wake_sweep.notify_one();
     }
 
-    /// Evicts by another policy from now on, beginning with the order of the one before. Holds the lock for some tens of milliseconds
-    /// for a million objects: the one thing in the engine that grows with them, and asked for by hand.
+    /// Evicts by another policy from now on, beginning with the order of the one before. Holds the lock for
+    /// some tens of milliseconds for a million objects: the one thing in the engine that grows with them, and
+    /// asked for by hand.
     pub fn set_policy(&self, policy: Box<dyn Policy>) {
         self.state().cache.replace_policy(policy);
     }
@@ -245,8 +247,8 @@ impl Engine {
         self.started -= age;
     }
 
-    /// The guarded state. A panic under the lock fails its own request; the table's operations leave no half-done state that
-    /// later ones could misread as resident, so the lock is taken over.
+    /// The guarded state. A panic under the lock fails its own request; the table's operations leave no
+    /// half-done state that later ones could misread as resident, so the lock is taken over.
     pub(super) fn state(&self) -> Locked<'_> {
         Locked(self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }

@@ -1,7 +1,8 @@
 //! The KV event stream's side of the engine (`spec/cache-semantics.md` 12).
 //!
-//! Nothing is recorded while nobody subscribes: a record holds a chunk's tokens, several times the memory of the object itself.
-//! When recording starts again the log has a gap, and readers with an older cursor are told.
+//! Nothing is recorded while nobody subscribes: a record holds a chunk's tokens, several times the memory of
+//! the object itself. When recording starts again the log has a gap, and readers with an older cursor are
+//! told.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -74,8 +75,8 @@ impl Engine {
         self.wake_events.notify_one();
     }
 
-    /// Records those chunks of a prompt that came into memory by a prefetch just now. Ranks share a chunk; the first one tells of it, as
-    /// it does of stores.
+    /// Records those chunks of a prompt that came into memory by a prefetch just now. Ranks share a chunk;
+    /// the first one tells of it, as it does of stores.
     pub(super) fn record_arrivals(&self, state: &mut State, work: &PrefetchWork, arrived: &[EntryRef]) {
         let Some(tokens) = &work.tokens else { return };
         for row in work.rows.iter().filter(|row| row.rank == 0) {
@@ -85,7 +86,8 @@ impl Engine {
         }
     }
 
-    /// Tells what left the index: to the event log, one record per model, and to whoever follows the life of chunks.
+    /// Tells what left the index: to the event log, one record per model, and to whoever follows the life of
+    /// chunks.
     pub(super) fn record_removals(&self, state: &mut State) {
         self.follow_removals(state);
         if !state.cache.has_removed() {

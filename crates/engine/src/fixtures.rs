@@ -16,6 +16,7 @@ pub const PAGE: u64 = 4096;
 pub const WORKER: i64 = 7;
 
 /// An engine's configuration with the defaults of the flags.
+#[must_use]
 pub fn config() -> EngineConfig {
     EngineConfig {
         chunk_size: CHUNK,
@@ -38,6 +39,7 @@ pub fn config() -> EngineConfig {
 }
 
 /// An engine over `pages` prepared pages that nobody is connected to.
+#[must_use]
 pub fn bare_engine(pages: u64, config: EngineConfig) -> Engine {
     let options = SegmentOptions { share: None, bytes: pages * PAGE, hugepages: false };
     let engine = Engine::new(config, Arc::new(Segment::create(options).unwrap()), Box::new(Lru::new()));
@@ -59,11 +61,13 @@ pub fn shared_engine(pages: u64) -> Engine {
 }
 
 /// An engine over `pages` pages with one connection (1) and one registered worker whose chunks take a page.
+#[must_use]
 pub fn engine(pages: u64) -> Engine {
     engine_with(pages, config())
 }
 
 /// The same, configured otherwise.
+#[must_use]
 pub fn engine_with(pages: u64, config: EngineConfig) -> Engine {
     let engine = bare_engine(pages, config);
     engine.connected(1);
@@ -71,6 +75,7 @@ pub fn engine_with(pages: u64, config: EngineConfig) -> Engine {
     engine
 }
 
+#[must_use]
 pub fn geometry(layers: u32) -> Geometry<'static> {
     Geometry {
         block_size: 16,
@@ -82,10 +87,12 @@ pub fn geometry(layers: u32) -> Geometry<'static> {
     }
 }
 
+#[must_use]
 pub fn prompt(seed: u32, chunks: u32) -> Vec<u32> {
     (0..chunks * CHUNK).map(|position| seed * 1000 + position).collect()
 }
 
+#[must_use]
 pub fn key<'a>(request_id: &'a str, tokens: &[u32], worker_id: Option<u32>) -> PromptKey<'a> {
     let hasher = ChunkHasher::new(HashAlgorithm::Blake3, CHUNK as usize).unwrap();
     let mut hashes = Vec::new();
@@ -104,7 +111,8 @@ pub fn key<'a>(request_id: &'a str, tokens: &[u32], worker_id: Option<u32>) -> P
     }
 }
 
-/// Stores a prompt, as much of it at a time as the worker may reserve, and returns the number of chunks written.
+/// Stores a prompt, as much of it at a time as the worker may reserve, and returns the number of chunks
+/// written.
 pub fn store(engine: &Engine, request_id: &str, tokens: &[u32]) -> usize {
     let key = key(request_id, tokens, Some(0));
     let mut stored = 0;
@@ -131,6 +139,7 @@ pub fn retrieve(engine: &Engine, request_id: &str, tokens: &[u32]) -> Option<usi
 }
 
 /// Where that worker's objects are.
+#[must_use]
 pub fn scope() -> Arc<Scope> {
     let engine = engine(2);
     engine.state().cache.record_removed(true);

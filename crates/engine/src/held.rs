@@ -1,7 +1,8 @@
-//! Memory that clients of a dead server may still touch: for a while after it was taken over, what they may be writing is out of use,
-//! and what they may be reading stays as it is.
+//! Memory that clients of a dead server may still touch: for a while after it was taken over, what they may
+//! be writing is out of use, and what they may be reading stays as it is.
 //!
-//! What may be read is under a lease each, whatever becomes of the object meanwhile: until the lease is given back, its memory is nobody else's.
+//! What may be read is under a lease each, whatever becomes of the object meanwhile: until the lease is given
+//! back, its memory is nobody else's.
 
 use std::collections::VecDeque;
 
@@ -9,13 +10,14 @@ use larder_core::cache::{Cache, EntryRef};
 
 use super::slots::SlotKeeper;
 
-/// How long memory that a client of the dead server was writing stays out of use, in milliseconds. A worker reserves before its forward
-/// pass and copies after it, so this is the length of the longest forward pass, with much to spare; nobody can tell when it has copied.
+/// How long memory that a client of the dead server was writing stays out of use, in milliseconds. A worker
+/// reserves before its forward pass and copies after it, so this is the length of the longest forward pass,
+/// with much to spare; nobody can tell when it has copied.
 pub(super) const HELD_MS: u64 = 600_000;
 
-/// How long what was taken over is neither evicted nor reused, in milliseconds. The directory does not tell what a worker was reading, and
-/// the worker uses what it copied without asking again. It copies as soon as it was told where, so this is the length of the longest
-/// copy that was under way: 300 GB at 10 GB/s.
+/// How long what was taken over is neither evicted nor reused, in milliseconds. The directory does not tell
+/// what a worker was reading, and the worker uses what it copied without asking again. It copies as soon as
+/// it was told where, so this is the length of the longest copy that was under way: 300 GB at 10 GB/s.
 pub(super) const READ_MS: u64 = 30_000;
 
 /// Leases given back or looked at under one hold of the lock: some milliseconds.
@@ -27,8 +29,8 @@ pub(super) struct HeldMemory {
     pub entry: EntryRef,
     pub offset: u64,
     pub bytes: u64,
-    /// When the server was found dead whose client may be touching it, in seconds since the boot; none for what can be found again, whose
-    /// time begins anew with every server.
+    /// When the server was found dead whose client may be touching it, in seconds since the boot; none for
+    /// what can be found again, whose time begins anew with every server.
     pub left_at_s: Option<u64>,
     pub until_ms: u64,
 }
@@ -59,8 +61,9 @@ impl Held {
         }
     }
 
-    /// Takes what somebody may be reading out of the index, a bounded number before position `end`, unless others have leases on it.
-    /// Returns where to go on, backwards since what is let go of meanwhile is at the front.
+    /// Takes what somebody may be reading out of the index, a bounded number before position `end`, unless
+    /// others have leases on it. Returns where to go on, backwards since what is let go of meanwhile is at
+    /// the front.
     pub(super) fn discard_before(&self, cache: &mut Cache, end: usize) -> usize {
         let end = end.min(self.read.len());
         let start = end.saturating_sub(STEP);

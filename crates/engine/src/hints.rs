@@ -1,4 +1,5 @@
-//! Hints from outside the engine, such as those of plugins: taken when they come, never asked for, never waited for.
+//! Hints from outside the engine, such as those of plugins: taken when they come, never asked for, never
+//! waited for.
 //!
 //! Owns their limits. What they mean for the order of eviction is in `larder-core`.
 

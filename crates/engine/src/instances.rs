@@ -16,13 +16,15 @@ use super::processes::{Process, is_over};
 use super::set_aside::Orphaned;
 use super::sweep::ORPHAN_GRACE_MS;
 
-/// Most registered instances; a fleet's node has tens. When there are as many, those that are gone make room for new ones.
+/// Most registered instances; a fleet's node has tens. When there are as many, those that are gone make room
+/// for new ones.
 pub(super) const INSTANCES_MAX: usize = 16_384;
 
 /// Most instances that one connection registers.
 pub(super) const INSTANCES_PER_CONNECTION_MAX: usize = 256;
 
-/// Most open connections on which one instance transfers. None is forgotten: when the last is gone, so is the worker.
+/// Most open connections on which one instance transfers. None is forgotten: when the last is gone, so is the
+/// worker.
 pub(super) const CONNECTIONS_PER_INSTANCE_MAX: usize = 64;
 
 /// What a worker says of itself when it registers for engine-driven transfer (`spec/mp-protocol.md` 3.3).
@@ -47,7 +49,8 @@ pub(super) struct Instance {
     pub registration: Registration,
     /// The rank it transfers, once it has.
     pub rank: Option<u32>,
-    /// Whether it sends bytes in messages though the pool is shared: it can't reach the pool, and is told to write nothing there.
+    /// Whether it sends bytes in messages though the pool is shared: it can't reach the pool, and is told to
+    /// write nothing there.
     pub sends_bytes: bool,
     /// Open connections it was heard on.
     pub connections: VecDeque<ConnectionId>,
@@ -89,8 +92,8 @@ impl Instance {
         is_over(self.process.as_ref(), self.orphaned, now_ms)
     }
 
-    /// What the worker was before, if another process may have taken its place: who registers again when all its connections are gone
-    /// need not be the one that was told to touch what is pending.
+    /// What the worker was before, if another process may have taken its place: who registers again when all
+    /// its connections are gone need not be the one that was told to touch what is pending.
     fn take_unseen(&mut self, now_ms: u64) -> Option<Self> {
         let is_the_same = self.process.as_ref().is_some_and(|process| !process.has_ended());
         if self.orphaned.is_none() || self.pending.count() == 0 || is_the_same {
@@ -121,7 +124,8 @@ pub(super) enum Registered {
     New,
     /// The same worker again, nothing changed.
     Refreshed,
-    /// The worker came back with other parameters, or maybe another one in its place; this is what it was before.
+    /// The worker came back with other parameters, or maybe another one in its place; this is what it was
+    /// before.
     Replaced(Box<Instance>),
     /// There are [`INSTANCES_MAX`] already, or [`INSTANCES_PER_CONNECTION_MAX`] of this connection.
     Refused,
@@ -163,8 +167,8 @@ impl Instances {
     /// Notes that a worker spoke, on `connection` if that is still open.
     ///
     /// # Errors
-    /// [`EngineError::UnknownInstance`], and [`EngineError::TooManyConnections`] for a worker that speaks on more than it may: on
-    /// those it is not to be given anything, because its end could not be seen.
+    /// [`EngineError::UnknownInstance`], and [`EngineError::TooManyConnections`] for a worker that speaks on
+    /// more than it may: on those it is not to be given anything, because its end could not be seen.
     pub(super) fn heard(
         &mut self,
         instance_id: i64,

@@ -29,7 +29,8 @@ pub struct RemovalCount {
 }
 
 impl Engine {
-    /// At least `objects_min` objects of L1, or all that are left, from record `from` on; only those of `model_name` if given.
+    /// At least `objects_min` objects of L1, or all that are left, from record `from` on; only those of
+    /// `model_name` if given.
     pub fn list_objects(&self, from: u32, objects_min: usize, model_name: Option<&str>) -> ObjectPage {
         let mut page = ObjectPage { objects: Vec::new(), next: Some(from) };
         while let Some(from) = page.next.filter(|_| page.objects.len() < objects_min) {
@@ -42,8 +43,8 @@ impl Engine {
         page
     }
 
-    /// Removes objects from L1. Without `force` those that somebody reads stay; with it they leave the index at once, and their
-    /// memory is reused when their last reader lets go.
+    /// Removes objects from L1. Without `force` those that somebody reads stay; with it they leave the index
+    /// at once, and their memory is reused when their last reader lets go.
     pub fn remove_objects(&self, names: &[ObjectName<'_>], force: bool) -> RemovalCount {
         let mut count = RemovalCount::default();
         for names in names.chunks(REMOVE_STEP) {

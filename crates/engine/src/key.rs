@@ -22,7 +22,8 @@ pub struct PromptKey<'a> {
     pub tokens: u64,
     /// Hashes of the complete chunks of the token ids, from the start of the prompt.
     pub hashes: Arc<[ChunkHash]>,
-    /// The token ids themselves, up to the end of the range, for a lookup of whose chunks somebody is to be told; see
+    /// The token ids themselves, up to the end of the range, for a lookup of whose chunks somebody is to be
+    /// told; see
     /// [`Engine::wants_tokens_of_loads`](super::Engine::wants_tokens_of_loads).
     pub token_ids: Option<Arc<[u32]>>,
     /// The tokens the request is about.
@@ -97,6 +98,7 @@ impl From<&PromptKey<'_>> for OwnedKey {
 
 impl OwnedKey {
     /// The key again.
+    #[must_use]
     pub fn borrow(&self) -> PromptKey<'_> {
         PromptKey {
             model_name: &self.model_name,

@@ -1,8 +1,9 @@
 //! What the objects of each model look like, rank by rank, and which engine a scheduler belongs to.
 //!
-//! Neither is on the wire: a registration does not say its worker's rank, and a lookup does not say whose scheduler asks
-//! (`spec/mp-protocol.md` 3.2, 3.3). A worker's rank is learned from its first transfer. Engines are told apart by what their objects
-//! look like; a scheduler's is the one there was when it first looked up, or the one whose workers transfer under its requests.
+//! Neither is on the wire: a registration does not say its worker's rank, and a lookup does not say whose
+//! scheduler asks (`spec/mp-protocol.md` 3.2, 3.3). A worker's rank is learned from its first transfer.
+//! Engines are told apart by what their objects look like; a scheduler's is the one there was when it first
+//! looked up, or the one whose workers transfer under its requests.
 
 use std::sync::Arc;
 
@@ -65,7 +66,8 @@ struct Workers {
     count: usize,
 }
 
-/// Engines of one model and world size whose objects look alike but for the layers of their stages; never without workers.
+/// Engines of one model and world size whose objects look alike but for the layers of their stages; never
+/// without workers.
 #[derive(Debug)]
 struct Kind {
     /// Latest registration last.
@@ -211,7 +213,8 @@ impl Layouts {
         self.world(model_name, world_size).is_some()
     }
 
-    /// Whether there are several kinds of engine of one model, so that a lookup does not tell which it is for.
+    /// Whether there are several kinds of engine of one model, so that a lookup does not tell which it is
+    /// for.
     pub(super) fn differ(&self, model_name: &str, world_size: u32) -> bool {
         self.world(model_name, world_size).is_some_and(|world| world.kinds.len() > 1)
     }
@@ -222,8 +225,9 @@ impl Layouts {
         self.swear(connection, model_name, *world_size, layout);
     }
 
-    /// What a lookup on `connection` may be for: one engine's layouts where it is known whose scheduler asks, or where there is one
-    /// kind of engine. Otherwise several, of which it is the one that has most of the prompt; the caller then says which, by
+    /// What a lookup on `connection` may be for: one engine's layouts where it is known whose scheduler asks,
+    /// or where there is one kind of engine. Otherwise several, of which it is the one that has most of the
+    /// prompt; the caller then says which, by
     /// [`Self::settle`]. None if no worker has registered the model.
     pub(super) fn candidates(
         &mut self,

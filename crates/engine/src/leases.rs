@@ -22,6 +22,7 @@ pub struct LeaseTotals {
 
 impl LeaseTotals {
     /// Leases without an owner. Anything but 0 is a defect of this server: the memory stays pinned.
+    #[must_use]
     pub fn leaked(&self) -> u64 {
         self.total.saturating_sub(self.requests + self.retrieves + self.l2_stores + self.adoption)
     }
@@ -98,9 +99,9 @@ impl Engine {
         holders
     }
 
-    /// Takes back what a holder holds, as if it had vanished: the sessions of a request id end, a worker's unfinished transfers are
-    /// dropped, those set aside for it included.
-    /// The number of leases, or `None` if there is no such holder.
+    /// Takes back what a holder holds, as if it had vanished: the sessions of a request id end, a worker's
+    /// unfinished transfers are dropped, those set aside for it included. The number of leases, or `None` if
+    /// there is no such holder.
     pub fn force_release(&self, owner: &LeaseOwner, reason: &str) -> Option<u64> {
         let mut state = self.state();
         let released = match owner {

@@ -1,12 +1,12 @@
 //! What the cache does for its clients, free of wire formats and sockets.
 //!
-//! [`Engine`] puts the pure object table of `larder-core`, the pool, requests and workers together. Every method is short: it
-//! takes one lock for microseconds and never waits. The RPC thread is its main caller; status pages and `clear` come from
-//! the control thread.
+//! [`Engine`] puts the pure object table of `larder-core`, the pool, requests and workers together. Every
+//! method is short: it takes one lock for microseconds and never waits. The RPC thread is its main caller;
+//! status pages and `clear` come from the control thread.
 //!
-//! One lock instead of a sharded index: what costs time in a request is decoding and hashing its tokens, which happens
-//! outside; a lookup of 32 chunks holds the lock for about 3 us, and anything longer (eviction, clearing, sweeping) works in
-//! bounded steps.
+//! One lock instead of a sharded index: what costs time in a request is decoding and hashing its tokens,
+//! which happens outside; a lookup of 32 chunks holds the lock for about 3 us, and anything longer (eviction,
+//! clearing, sweeping) works in bounded steps.
 
 mod adoption;
 mod counters;

@@ -1,6 +1,8 @@
-//! How long chunks stay, lie idle and come back: histograms over a sample of all chunks (`spec/http-api.md` 3).
+//! How long chunks stay, lie idle and come back: histograms over a sample of all chunks (`spec/http-api.md`
+//! 3).
 //!
-//! Only what falls into the sample costs more than a comparison. What is remembered of it is bounded; beyond that, chunks are not followed.
+//! Only what falls into the sample costs more than a comparison. What is remembered of it is bounded; beyond
+//! that, chunks are not followed.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -18,7 +18,8 @@ use larder_telemetry::events::Event;
 const READERS_MAX: u32 = 128;
 
 impl Engine {
-    /// Finds the longest usable prefix of a prompt and leases it to the request. The answer waits for [`Self::collect`].
+    /// Finds the longest usable prefix of a prompt and leases it to the request. The answer waits for
+    /// [`Self::collect`].
     ///
     /// # Errors
     /// [`EngineError::Readers`] when the client does not say how many workers will retrieve.
@@ -107,7 +108,8 @@ impl Engine {
         self.state().instances.layouts.has(model_name, world_size)
     }
 
-    /// What the engines that may be asking look like. Their rows, one for each of many ranks, are made without the lock.
+    /// What the engines that may be asking look like. Their rows, one for each of many ranks, are made
+    /// without the lock.
     fn candidates(&self, key: &PromptKey<'_>, connection: ConnectionId, now_ms: u64) -> Vec<EngineLayouts> {
         let mut state = self.state();
         state.heard.note(connection, now_ms);
@@ -122,8 +124,8 @@ impl Engine {
         }
     }
 
-    /// The number of chunks the connection's latest lookup of this id found, once; 0 for a request without a lookup or when the
-    /// answer was given before, `None` while the second tier is being asked.
+    /// The number of chunks the connection's latest lookup of this id found, once; 0 for a request without a
+    /// lookup or when the answer was given before, `None` while the second tier is being asked.
     pub fn collect(&self, request_id: &str, connection: ConnectionId) -> Option<usize> {
         let now_ms = self.now_ms();
         let mut state = self.state();
@@ -151,8 +153,8 @@ impl Engine {
         }
     }
 
-    /// Gives back what the request still holds on the chunks inside `key.range`, and on no others: a chunk that the range
-    /// only touches in part stays leased. Collects the lookup's answer if nobody did.
+    /// Gives back what the request still holds on the chunks inside `key.range`, and on no others: a chunk
+    /// that the range only touches in part stays leased. Collects the lookup's answer if nobody did.
     pub fn free_leases(&self, key: &PromptKey<'_>, connection: ConnectionId) {
         let TokenRange { start, end } = key.range;
         if start >= end {
@@ -177,8 +179,8 @@ impl Engine {
         }
     }
 
-    /// Ends a request: what the connection's lookups of this id hold goes back, and their prompts count as just used. False for an
-    /// unknown request.
+    /// Ends a request: what the connection's lookups of this id hold goes back, and their prompts count as
+    /// just used. False for an unknown request.
     pub fn end_session(&self, request_id: &str, connection: ConnectionId) -> bool {
         let now_ms = self.now_ms();
         let mut state = self.state();

@@ -62,8 +62,8 @@ impl Engine {
     ///
     /// # Errors
     /// [`EngineError::Key`] and [`EngineError::Layout`] for a registration that can't
-    /// describe objects, [`EngineError::TooManyInstances`], [`EngineError::TooManyLayouts`] and [`EngineError::TooManyLeftovers`] when a
-    /// table is full.
+    /// describe objects, [`EngineError::TooManyInstances`], [`EngineError::TooManyLayouts`] and
+    /// [`EngineError::TooManyLeftovers`] when a table is full.
     pub fn register(
         &self,
         instance_id: i64,
@@ -105,8 +105,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Removes a worker. What it was writing is never published, and stays its own until it is gone: the real client
-    /// unregisters before its copies have ended.
+    /// Removes a worker. What it was writing is never published, and stays its own until it is gone: the real
+    /// client unregisters before its copies have ended.
     pub fn unregister(&self, instance_id: i64, connection: ConnectionId) {
         let now_ms = self.now_ms();
         let mut state = self.state();
@@ -121,8 +121,8 @@ impl Engine {
         }
     }
 
-    /// Notes that a worker lives. The first ping of a worker this server does not know is answered with false:
-    /// an unmodified client then recovers by registering again.
+    /// Notes that a worker lives. The first ping of a worker this server does not know is answered with
+    /// false: an unmodified client then recovers by registering again.
     pub fn ping(&self, instance_id: Option<i64>, connection: ConnectionId) -> bool {
         let now_ms = self.now_ms();
         let mut state = self.state();
@@ -144,12 +144,14 @@ impl Engine {
         self.state().heard.open(connection, now_ms);
     }
 
-    /// Notes that a client has closed its connection. What it held is given back after a grace, unless the client reconnects.
+    /// Notes that a client has closed its connection. What it held is given back after a grace, unless the
+    /// client reconnects.
     pub fn disconnected(&self, connection: ConnectionId) {
         self.end(connection, ORPHAN_GRACE_MS);
     }
 
-    /// Notes that the server has closed a connection, whose client lives on: its worker may be in the middle of a copy.
+    /// Notes that the server has closed a connection, whose client lives on: its worker may be in the middle
+    /// of a copy.
     pub fn expelled(&self, connection: ConnectionId) {
         self.end(connection, EXPELLED_GRACE_MS);
     }

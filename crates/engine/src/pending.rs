@@ -27,8 +27,9 @@ pub(super) struct TransferKey {
 
 /// Memory a worker is writing for one transfer.
 ///
-/// A request may prepare a transfer again before it has committed it, and is then given what is absent by now. Nothing on the wire
-/// says which of them a commit belongs to: what was reserved is published, or given back, when all of them are committed.
+/// A request may prepare a transfer again before it has committed it, and is then given what is absent by
+/// now. Nothing on the wire says which of them a commit belongs to: what was reserved is published, or given
+/// back, when all of them are committed.
 #[derive(Debug, Default)]
 pub(super) struct PendingStore {
     /// The staging objects by their position in the range.
@@ -41,7 +42,8 @@ pub(super) struct PendingStore {
     pub committed: u32,
     /// When memory was last handed out.
     pub since_ms: u64,
-    /// Whether the write TTL is over: nothing of it will be published, and the memory is free when it is committed or the worker is gone.
+    /// Whether the write TTL is over: nothing of it will be published, and the memory is free when it is
+    /// committed or the worker is gone.
     pub expired: bool,
 }
 

@@ -1,7 +1,9 @@
-//! The processes of workers: until one has ended it may write where it was told to, whatever became of its connections.
+//! The processes of workers: until one has ended it may write where it was told to, whatever became of its
+//! connections.
 //!
-//! Nothing in a request tells the process. The one that holds the other end of the worker's connection and has the pool mapped is taken
-//! for it. Of other workers, in another container or under another user, nothing but their connections tell.
+//! Nothing in a request tells the process. The one that holds the other end of the worker's connection and
+//! has the pool mapped is taken for it. Of other workers, in another container or under another user, nothing
+//! but their connections tell.
 
 use std::fmt;
 use std::sync::Arc;
@@ -44,8 +46,8 @@ pub(super) fn is_over(process: Option<&Process>, orphaned: Option<Orphaned>, now
 }
 
 impl Engine {
-    /// Workers whose process is to be looked for, each with the connection behind which it is. A worker is named once for each
-    /// connection, when it has begun to transfer: it has mapped the pool by then.
+    /// Workers whose process is to be looked for, each with the connection behind which it is. A worker is
+    /// named once for each connection, when it has begun to transfer: it has mapped the pool by then.
     pub fn unknown_processes(&self) -> Vec<(i64, ConnectionId)> {
         if self.pool.name().is_none() {
             return Vec::new();
@@ -63,8 +65,8 @@ impl Engine {
         unknown.take(LOOKS_MAX).collect()
     }
 
-    /// Notes the process of a worker, if only one of the `candidates` behind its connection has the pool mapped. Reads what they have
-    /// mapped.
+    /// Notes the process of a worker, if only one of the `candidates` behind its connection has the pool
+    /// mapped. Reads what they have mapped.
     pub fn find_process(&self, instance_id: i64, connection: ConnectionId, candidates: &[u32]) {
         let others = candidates.iter().filter(|&&pid| pid != std::process::id());
         let mut found = others.filter_map(|&pid| Mapper::find(&self.pool, pid));

@@ -41,6 +41,7 @@ impl Default for QuotaTable {
 
 impl QuotaTable {
     /// A table that begins with these quotas.
+    #[must_use]
     pub fn new(quotas: Quotas) -> Self {
         Self { quotas: Mutex::new(quotas), changes: watch::Sender::new(0) }
     }

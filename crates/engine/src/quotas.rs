@@ -19,7 +19,8 @@ impl Engine {
         }
     }
 
-    /// Limits the memory of a tenant; `None` leaves it to the default. What it has beyond that is evicted in the background.
+    /// Limits the memory of a tenant; `None` leaves it to the default. What it has beyond that is evicted in
+    /// the background.
     pub fn set_quota(&self, cache_salt: &str, limit_bytes: Option<u64>) {
         let mut state = self.state();
         match limit_bytes {

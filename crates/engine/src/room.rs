@@ -27,14 +27,16 @@ impl Engine {
         self.grown.notify_waiters();
     }
 
-    /// Whether a pool that is prepared on demand should get larger now: half of it is in use, or somebody waits for more than the rest.
+    /// Whether a pool that is prepared on demand should get larger now: half of it is in use, or somebody
+    /// waits for more than the rest.
     pub fn wants_growth(&self) -> bool {
         let (used, capacity) = self.state().cache.usage();
         used * 2 >= capacity || capacity - used < self.wanted_bytes.load(Ordering::Relaxed)
     }
 
-    /// Resolves when the prepared part of the pool has room for `bytes` beside what others wait for, or grows no more. Nobody is to
-    /// be evicted for room that is about to be there. The room counts as wanted for as long as the answer is held.
+    /// Resolves when the prepared part of the pool has room for `bytes` beside what others wait for, or grows
+    /// no more. Nobody is to be evicted for room that is about to be there. The room counts as wanted for as
+    /// long as the answer is held.
     pub async fn room_prepared(&self, bytes: u64) -> WantedRoom<'_> {
         let wanted = WantedRoom::new(&self.wanted_bytes, bytes);
         loop {
@@ -50,7 +52,8 @@ impl Engine {
         }
     }
 
-    /// Whether a store is better made a moment later: the pool is still being prepared and has no room for it yet.
+    /// Whether a store is better made a moment later: the pool is still being prepared and has no room for it
+    /// yet.
     pub fn room_is_coming(&self, key: &PromptKey<'_>, instance_id: i64) -> bool {
         if !self.growing.load(Ordering::Relaxed) {
             return false;
@@ -97,13 +100,14 @@ impl Engine {
         if state.limits.eviction_ratio > 0.0 { (share as usize).max(1) } else { 0 }
     }
 
-    /// Evicts up to `quota` objects, a bounded number of them, and returns how many; 0 when nothing more can go.
+    /// Evicts up to `quota` objects, a bounded number of them, and returns how many; 0 when nothing more can
+    /// go.
     pub fn evict_step(&self, quota: usize) -> usize {
         self.evict_with(|cache| cache.evict(quota.min(EVICTION_STEP)))
     }
 
-    /// Evicts objects of tenants that have more than their quota, a bounded number of them, and returns how many; 0 when nothing
-    /// more can go.
+    /// Evicts objects of tenants that have more than their quota, a bounded number of them, and returns how
+    /// many; 0 when nothing more can go.
     pub fn evict_over_quota(&self) -> usize {
         self.evict_with(|cache| cache.evict_over_quota(EVICTION_STEP))
     }
@@ -119,8 +123,9 @@ impl Engine {
         evicted
     }
 
-    /// Empties L1 (`spec/cache-semantics.md` 8). Without `force` objects under lease and objects being written stay. With it
-    /// they leave the index at once, and their memory is reused when their reader or writer lets go.
+    /// Empties L1 (`spec/cache-semantics.md` 8). Without `force` objects under lease and objects being
+    /// written stay. With it they leave the index at once, and their memory is reused when their reader or
+    /// writer lets go.
     pub fn clear(&self, force: bool) {
         self.drop_unverified();
         self.drop_verified();

@@ -1,7 +1,9 @@
-//! Seals: the checksum of an object's bytes, taken once after its commit and kept with it for as long as it is in memory.
+//! Seals: the checksum of an object's bytes, taken once after its commit and kept with it for as long as it
+//! is in memory.
 //!
-//! The engine says what is to be sealed and keeps the result; [`upkeep`](crate::upkeep) has the thread that hashes. No lease is held
-//! meanwhile: an object that has left when its checksum is known gets none, and nobody misses it.
+//! The engine says what is to be sealed and keeps the result; [`upkeep`](crate::upkeep) has the thread that
+//! hashes. No lease is held meanwhile: an object that has left when its checksum is known gets none, and
+//! nobody misses it.
 
 use std::collections::VecDeque;
 
@@ -9,7 +11,8 @@ use larder_core::cache::EntryRef;
 
 use super::engine::{Engine, State};
 
-/// Objects that wait to be sealed; beyond it they are sealed at their store to L2, or not before somebody asks for them.
+/// Objects that wait to be sealed; beyond it they are sealed at their store to L2, or not before somebody
+/// asks for them.
 const SEAL_QUEUE_MAX: usize = 65_536;
 
 /// Objects taken from the queue at a time.
@@ -28,6 +31,7 @@ pub enum ChecksumMode {
 
 impl ChecksumMode {
     /// The mode of this name, as `--checksum` takes it.
+    #[must_use]
     pub fn by_name(name: &str) -> Self {
         match name {
             "off" => Self::Off,
@@ -37,6 +41,7 @@ impl ChecksumMode {
     }
 
     /// The word as typed.
+    #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Off => "off",
@@ -105,7 +110,8 @@ impl Engine {
         self.state().seals.waiting.len()
     }
 
-    /// Seals some of the objects that wait; false when none does. Blocks for as long as hashing them takes: for a thread of its own.
+    /// Seals some of the objects that wait; false when none does. Blocks for as long as hashing them takes:
+    /// for a thread of its own.
     pub fn seal_waiting(&self) -> bool {
         let Some(works) = self.take_seals() else { return false };
         for work in works {

@@ -1,8 +1,9 @@
 //! Requests in flight: what a lookup found, which leases it took, and whose they are.
 //!
-//! Facts: `spec/cache-semantics.md` 3 and 4. A request id alone names nothing: engines choose it, and two of them may choose the same.
-//! A session is what one connection looked up, for one model, world size and salt, under one id. What carries only an id means the
-//! sessions of its own connection, or those of a connection that is gone, whose client may have connected again.
+//! Facts: `spec/cache-semantics.md` 3 and 4. A request id alone names nothing: engines choose it, and two of
+//! them may choose the same. A session is what one connection looked up, for one model, world size and salt,
+//! under one id. What carries only an id means the sessions of its own connection, or those of a connection
+//! that is gone, whose client may have connected again.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,8 +23,8 @@ pub(super) const SESSIONS_MAX: usize = 65_536;
 /// Most sessions of one connection; beyond it, it loses its own.
 pub(super) const SESSIONS_PER_CONNECTION_MAX: usize = 16_384;
 
-/// Most sessions under one request id; beyond it, the connection that has most of them loses its oldest one there. A node has tens of
-/// engines that may choose the same id.
+/// Most sessions under one request id; beyond it, the connection that has most of them loses its oldest one
+/// there. A node has tens of engines that may choose the same id.
 pub(super) const SESSIONS_PER_REQUEST_MAX: usize = 256;
 
 /// Most bytes that sessions take together, and those of one connection.
@@ -54,8 +55,8 @@ pub(super) struct Found {
 }
 
 impl Found {
-    /// Takes one reader's lease on each of the chunks from `start` to the end of `prefix`, if what was looked up begins with
-    /// that prefix and is in `scope`.
+    /// Takes one reader's lease on each of the chunks from `start` to the end of `prefix`, if what was looked
+    /// up begins with that prefix and is in `scope`.
     pub(super) fn take(
         &mut self,
         scope: &Scope,
@@ -137,7 +138,8 @@ impl Owners {
         }
     }
 
-    /// Which of the sessions under one id are the connection's to speak for: its own, or else those whose connection is gone.
+    /// Which of the sessions under one id are the connection's to speak for: its own, or else those whose
+    /// connection is gone.
     fn speaks_for(
         &self,
         sessions: &[Session],
@@ -151,8 +153,8 @@ impl Owners {
     }
 }
 
-/// Sessions by request id. Those under one id are in the order of their lookups. No operation but those over all of them takes longer
-/// the more there are.
+/// Sessions by request id. Those under one id are in the order of their lookups. No operation but those over
+/// all of them takes longer the more there are.
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
     by_request: HashMap<Arc<str>, Vec<Session>>,
@@ -163,8 +165,8 @@ pub(super) struct Sessions {
 }
 
 impl Sessions {
-    /// Notes what a lookup found. Also returns the sessions that are over by that, whose leases the caller must release: what the request
-    /// looked up before, and what had to be given up for lack of room.
+    /// Notes what a lookup found. Also returns the sessions that are over by that, whose leases the caller
+    /// must release: what the request looked up before, and what had to be given up for lack of room.
     #[must_use = "the leases of what is over are to be released"]
     pub(super) fn open(
         &mut self,
@@ -198,13 +200,15 @@ impl Sessions {
         (superseded, given_up)
     }
 
-    /// Ends what a connection looked up by this key's names before: several sessions, if it speaks for several that are gone.
+    /// Ends what a connection looked up by this key's names before: several sessions, if it speaks for
+    /// several that are gone.
     #[must_use = "their leases are to be released"]
     pub(super) fn close(&mut self, key: &PromptKey<'_>, connection: ConnectionId) -> Vec<Session> {
         self.take(key.request_id, connection, |session| session.is_of(key))
     }
 
-    /// The session that this key names on this connection, marked as used. Of a connection that is gone, it is the caller's from now on.
+    /// The session that this key names on this connection, marked as used. Of a connection that is gone, it
+    /// is the caller's from now on.
     pub(super) fn named(
         &mut self,
         key: &PromptKey<'_>,
@@ -228,7 +232,8 @@ impl Sessions {
         sessions.iter_mut().rfind(|session| session.owner == connection)
     }
 
-    /// Every session that this key names, whoever owns it: a worker has another connection than its scheduler.
+    /// Every session that this key names, whoever owns it: a worker has another connection than its
+    /// scheduler.
     pub(super) fn lenders(&mut self, key: &PromptKey<'_>) -> impl Iterator<Item = &mut Session> {
         let sessions = self.by_request.get_mut(key.request_id).into_iter().flatten();
         sessions.filter(|session| session.is_of(key))
@@ -254,7 +259,8 @@ impl Sessions {
         ended
     }
 
-    /// Removes the sessions for which `expired` says so and hands them over. It is told of each when its connection went away, if it did.
+    /// Removes the sessions for which `expired` says so and hands them over. It is told of each when its
+    /// connection went away, if it did.
     #[must_use = "their leases are to be released"]
     pub(super) fn take_expired(
         &mut self,
@@ -323,7 +329,8 @@ impl Sessions {
             && self.by_request.values().all(|sessions| !sessions.is_empty())
     }
 
-    /// Makes the sessions under an id whose connection is gone those of `connection`, and marks all that are its as used.
+    /// Makes the sessions under an id whose connection is gone those of `connection`, and marks all that are
+    /// its as used.
     fn claim(&mut self, request_id: &str, connection: ConnectionId, now_ms: u64) {
         let Self { by_request, owners, .. } = self;
         let Some((request_id, sessions)) = by_request.get_key_value_mut(request_id) else { return };
@@ -379,7 +386,8 @@ impl Sessions {
         self.owners.remove(session);
     }
 
-    /// Gives sessions up so that one more of `bytes` fits: the connection's own if it has its share, else those of whoever has most.
+    /// Gives sessions up so that one more of `bytes` fits: the connection's own if it has its share, else
+    /// those of whoever has most.
     fn make_room(&mut self, request_id: &str, owner: ConnectionId, bytes: usize) -> Vec<Session> {
         let mut given_up: Vec<Session> = self.give_up_namesake(request_id).into_iter().collect();
         let (own_count, own_bytes) =

@@ -1,8 +1,9 @@
 //! Memory that a worker may still touch though its registration is over.
 //!
-//! A worker that unregisters, registers otherwise or falls silent may have a thread in the middle of a copy: what it was told to write
-//! goes to nobody else, and what it was told to read stays in place, until its process has ended, or its connections are gone where
-//! that is not known. What a client has reserved is bounded, by [`RESERVED_SHARE`], so that what is set aside is, too.
+//! A worker that unregisters, registers otherwise or falls silent may have a thread in the middle of a copy:
+//! what it was told to write goes to nobody else, and what it was told to read stays in place, until its
+//! process has ended, or its connections are gone where that is not known. What a client has reserved is
+//! bounded, by [`RESERVED_SHARE`], so that what is set aside is, too.
 
 use larder_core::cache::EntryRef;
 
@@ -11,11 +12,12 @@ use super::instances::Instance;
 use super::pending::{Abandoned, Pending, PendingStore, TransferKey};
 use super::processes::{Process, is_over};
 
-/// One client may have reserved and not committed this part, one in so many, of what others have left of the pool; what is set aside
-/// for it counts as its own.
+/// One client may have reserved and not committed this part, one in so many, of what others have left of the
+/// pool; what is set aside for it counts as its own.
 pub(super) const RESERVED_SHARE: u64 = 2;
 
-/// Most registrations that leave something behind, and most of one connection; beyond it, that connection registers nothing more.
+/// Most registrations that leave something behind, and most of one connection; beyond it, that connection
+/// registers nothing more.
 const LEFTOVERS_MAX: usize = 16_384;
 const LEFTOVERS_PER_CONNECTION_MAX: usize = 256;
 
@@ -77,8 +79,8 @@ impl SetAside {
         its.filter_map(|leftover| leftover.what.stores.get(key)).map(PendingStore::outstanding).sum()
     }
 
-    /// Notes a commit for which there is no prepare of this registration. What is returned the worker has finished with; it is not
-    /// published, since its registration is over.
+    /// Notes a commit for which there is no prepare of this registration. What is returned the worker has
+    /// finished with; it is not published, since its registration is over.
     #[must_use = "it is to be given back"]
     pub(super) fn commit(&mut self, instance_id: i64, key: &TransferKey) -> Vec<EntryRef> {
         let its = self.leftovers.iter_mut().filter(|leftover| leftover.instance_id == instance_id);
@@ -113,7 +115,8 @@ impl SetAside {
         self.leftovers.extract_if(.., gone).map(|leftover| leftover.what.abandon()).collect()
     }
 
-    /// Takes everything that is set aside for a worker, because an operator says that it touches nothing any more.
+    /// Takes everything that is set aside for a worker, because an operator says that it touches nothing any
+    /// more.
     #[must_use = "it is to be given back"]
     pub(super) fn take_of(&mut self, instance_id: i64) -> Vec<Abandoned> {
         let its = |leftover: &mut Leftover| leftover.instance_id == instance_id;
@@ -126,7 +129,8 @@ impl SetAside {
         its.map(|leftover| leftover.staged_bytes).sum()
     }
 
-    /// What each registration left to be written, in bytes, and whether it was one of this client's: of this worker or this connection.
+    /// What each registration left to be written, in bytes, and whether it was one of this client's: of this
+    /// worker or this connection.
     pub(super) fn reserved(
         &self,
         instance_id: i64,

@@ -1,7 +1,9 @@
-//! The engine's slot directory: every change of the object table that concerns memory, written down beside the pool.
+//! The engine's slot directory: every change of the object table that concerns memory, written down beside
+//! the pool.
 //!
-//! The table notes which records changed; they are written when the lock is let go of, before anybody can be told of the change. So the
-//! directory never lags behind what a client was promised, and a client is never given memory that the directory still calls another object's.
+//! The table notes which records changed; they are written when the lock is let go of, before anybody can be
+//! told of the change. So the directory never lags behind what a client was promised, and a client is never
+//! given memory that the directory still calls another object's.
 
 use std::sync::Arc;
 
@@ -12,12 +14,12 @@ use larder_core::layout::ObjectLayout;
 use larder_pool::{Directory, SCOPES_MAX, SlotRecord};
 use serde::{Deserialize, Serialize};
 
-/// A scope without a number: there were too many, or its names are too long. Of its objects only the memory is of use to a successor:
-/// somebody may be touching it.
+/// A scope without a number: there were too many, or its names are too long. Of its objects only the memory
+/// is of use to a successor: somebody may be touching it.
 const UNWRITTEN: u32 = u32::MAX;
 
-/// Most records that the object table of a pool ever has: one more than objects fit, since the record of a new object is there before the
-/// one that makes room for it is gone.
+/// Most records that the object table of a pool ever has: one more than objects fit, since the record of a
+/// new object is there before the one that makes room for it is gone.
 #[must_use]
 pub fn records_max(pool_bytes: u64, align_bytes: u64) -> u64 {
     pool_bytes / align_bytes + 1
@@ -32,7 +34,8 @@ pub(super) struct SlotKeeper {
     free_numbers: Vec<u32>,
     /// The scope of each record that is written down.
     scopes: Vec<Option<Arc<Scope>>>,
-    /// Memory that clients of a dead server may be touching, by offset: when that server was found dead, in seconds since the boot.
+    /// Memory that clients of a dead server may be touching, by offset: when that server was found dead, in
+    /// seconds since the boot.
     left_at_s: HashMap<u64, u64>,
     /// Memory that somebody may be writing and that could not be written down.
     unwritten_writers: HashSet<u32>,
@@ -111,7 +114,8 @@ impl SlotKeeper {
         self.note_unwritten(id, slot.is_being_written && !is_written);
     }
 
-    /// A directory that lacks memory which somebody may be writing is of no use to a successor for as long as it does.
+    /// A directory that lacks memory which somebody may be writing is of no use to a successor for as long as
+    /// it does.
     fn note_unwritten(&mut self, id: u32, is_unwritten_writer: bool) {
         let before = self.unwritten_writers.is_empty();
         match is_unwritten_writer {
@@ -153,7 +157,8 @@ impl SlotKeeper {
         scope_number
     }
 
-    /// Empties a record. Only then may its scope's number be another's: the server may die between any two steps.
+    /// Empties a record. Only then may its scope's number be another's: the server may die between any two
+    /// steps.
     fn forget(&mut self, id: u32) {
         self.directory.clear(id);
         let Some(scope) = self.scopes.get_mut(id as usize).and_then(Option::take) else { return };
@@ -226,7 +231,8 @@ mod tests {
         }
     }
 
-    /// The server may die between any two steps: a record that is still there must never name a scope that is another's by now.
+    /// The server may die between any two steps: a record that is still there must never name a scope that is
+    /// another's by now.
     #[test]
     fn a_scopes_number_is_free_only_when_no_record_names_it() {
         let share = Some(format!("engine-slots-{}", std::process::id()));

@@ -66,7 +66,8 @@ pub struct EngineStatus {
 }
 
 impl Engine {
-    /// The engine now. Takes the lock once, for a time that grows with sessions and workers but not with objects.
+    /// The engine now. Takes the lock once, for a time that grows with sessions and workers but not with
+    /// objects.
     pub fn status(&self) -> EngineStatus {
         let now_ms = self.now_ms();
         let state = self.state();

@@ -1,8 +1,8 @@
 //! What waits to be stored in the second tier: a lane for each place that is to have it.
 //!
-//! Every lane has its own position in what was committed and its own leases, so that one which is slow, limited or stuck keeps nothing
-//! from the others. The engine decides nothing about storage; the controllers in the second tier empty the lanes.
-//! Facts: `spec/cache-semantics.md` 11.
+//! Every lane has its own position in what was committed and its own leases, so that one which is slow,
+//! limited or stuck keeps nothing from the others. The engine decides nothing about storage; the controllers
+//! in the second tier empty the lanes. Facts: `spec/cache-semantics.md` 11.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -17,15 +17,17 @@ use super::engine::{Engine, State};
 use super::room::above_watermark;
 use super::verify::{CheckPoint, Checked};
 
-/// Share of the pool that objects waiting in a lane may hold once the pool is above its watermark; below, nobody else needs the
-/// memory. Beyond it the last chunks of the oldest stores are given up, so that a slow backend never keeps stores into memory
-/// from succeeding. What is left in any lane is the newest that was committed, so all lanes together hold no more than the longest.
+/// Share of the pool that objects waiting in a lane may hold once the pool is above its watermark; below,
+/// nobody else needs the memory. Beyond it the last chunks of the oldest stores are given up, so that a slow
+/// backend never keeps stores into memory from succeeding. What is left in any lane is the newest that was
+/// committed, so all lanes together hold no more than the longest.
 const QUEUE_SHARE: u64 = 4;
 
 /// Chunks given up at a time for each that is queued: the queue shrinks, and no commit pays for all of it.
 const SHED_PER_QUEUED: usize = 4;
 
-/// An object to be stored, shared by the lanes it waits in. Whoever takes one from a lane holds that lane's lease on it.
+/// An object to be stored, shared by the lanes it waits in. Whoever takes one from a lane holds that lane's
+/// lease on it.
 #[derive(Debug)]
 pub struct StoreWork {
     /// The object.
@@ -54,8 +56,8 @@ impl StoreWork {
         self.lanes_left.fetch_sub(1, Ordering::AcqRel) == 1 && !self.is_missed.load(Ordering::Acquire)
     }
 
-    /// The checksum to store it with; none if its bytes are not those that were committed. The first lane that asks waits for the
-    /// hashing, whoever asks meanwhile waits with it.
+    /// The checksum to store it with; none if its bytes are not those that were committed. The first lane
+    /// that asks waits for the hashing, whoever asks meanwhile waits with it.
     pub fn checksum(&self, engine: &Engine) -> Option<u64> {
         let hash = || {
             let bytes = self.scope.layout.bytes();
@@ -203,12 +205,14 @@ impl StoreLane {
     }
 
     /// Bytes of the object that is next; none if nothing waits.
+    #[must_use]
     pub fn next_bytes(&self) -> Option<u64> {
         let mut state = self.engine.state();
         state.lanes.queue(self.id)?.front().map(|work| work.bytes())
     }
 
     /// Takes up to `max_bytes` of objects, oldest first, at least one if there is any.
+    #[must_use]
     pub fn take(&self, max_bytes: u64) -> Vec<Arc<StoreWork>> {
         let mut state = self.engine.state();
         let Some(queue) = state.lanes.queue(self.id) else { return Vec::new() };
@@ -222,8 +226,8 @@ impl StoreLane {
         taken
     }
 
-    /// Puts objects back in front, in their order, under leases of their own. Those that are gone, and all of them when the lane was
-    /// closed, count as not stored.
+    /// Puts objects back in front, in their order, under leases of their own. Those that are gone, and all of
+    /// them when the lane was closed, count as not stored.
     pub fn put_back(&self, taken: Vec<Arc<StoreWork>>) {
         let mut state = self.engine.state();
         let is_open = state.lanes.queue(self.id).is_some_and(|queue| queue.is_open);
@@ -250,6 +254,7 @@ impl StoreLane {
     }
 
     /// Objects given up because others needed the memory.
+    #[must_use]
     pub fn shed_total(&self) -> u64 {
         self.engine.state().lanes.queue(self.id).map_or(0, |queue| queue.shed_total)
     }

@@ -1,7 +1,7 @@
 //! Giving back what nobody will claim: orphans, silent holders, expired writers.
 //!
-//! Time frees memory only where nobody can still touch it, and never publishes anything. A holder that is alive, which is one
-//! whose connection is open and speaks, keeps what it holds.
+//! Time frees memory only where nobody can still touch it, and never publishes anything. A holder that is
+//! alive, which is one whose connection is open and speaks, keeps what it holds.
 
 use larder_core::cache::EntryRef;
 
@@ -17,8 +17,8 @@ use larder_telemetry::events::Event;
 /// How long what a closed connection held is kept for a client that reconnects.
 pub(super) const ORPHAN_GRACE_MS: u64 = 2_000;
 
-/// The same for what a worker may still touch whose connection the server closed: its process lives, and its socket connects again,
-/// but it may say nothing before its copy is done.
+/// The same for what a worker may still touch whose connection the server closed: its process lives, and its
+/// socket connects again, but it may say nothing before its copy is done.
 pub(super) const EXPELLED_GRACE_MS: u64 = HELD_MS;
 
 /// Longest a request of a living client may stay idle; beyond it the client has forgotten it.
@@ -30,7 +30,8 @@ impl Engine {
         self.wake_sweep.notified().await;
     }
 
-    /// Gives back everything whose time is over. True while there is anything left that a later sweep may have to give back.
+    /// Gives back everything whose time is over. True while there is anything left that a later sweep may
+    /// have to give back.
     pub fn sweep(&self) -> bool {
         let now_ms = self.now_ms();
         let mut state = self.state();
@@ -145,7 +146,8 @@ fn expire_stores(id: i64, instance: &mut Instance, write_ttl_ms: u64, now_ms: u6
     }
 }
 
-/// Takes the retrieves whose time is over and whose worker has begun another transfer since: it is not reading them any more.
+/// Takes the retrieves whose time is over and whose worker has begun another transfer since: it is not
+/// reading them any more.
 fn expired_retrieves(instance: &mut Instance, read_ttl_ms: u64, now_ms: u64) -> Vec<EntryRef> {
     let moved_ms = instance.transferred_ms;
     let over = |pending: &PendingRetrieve| {

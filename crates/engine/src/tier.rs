@@ -1,7 +1,7 @@
 //! The engine's side of loads from the second tier: which lookups wait for it, and the memory it fills.
 //!
-//! The engine decides nothing about storage. It keeps a bounded queue and hands memory out; the controllers in
-//! the second tier drain it. Facts: `spec/cache-semantics.md` 11.
+//! The engine decides nothing about storage. It keeps a bounded queue and hands memory out; the controllers
+//! in the second tier drain it. Facts: `spec/cache-semantics.md` 11.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -121,7 +121,8 @@ impl Engine {
         rows.iter().map(row).collect()
     }
 
-    /// Whether somebody else than the holder of `own` is about to finish an object of `rows` that is missing from chunk `from` on.
+    /// Whether somebody else than the holder of `own` is about to finish an object of `rows` that is missing
+    /// from chunk `from` on.
     pub fn others_write(&self, rows: &[Row], hashes: &[ChunkHash], from: usize, own: &[EntryRef]) -> bool {
         let now_ms = self.now_ms() as u32;
         let own: HashSet<EntryRef> = own.iter().copied().collect();
@@ -133,7 +134,8 @@ impl Engine {
         rows.iter().any(|row| hashes[from..].iter().any(|hash| awaited(row, hash)))
     }
 
-    /// Reserves memory for the chunks of one row that are not there, evicting for it. What is there or about to be is left out.
+    /// Reserves memory for the chunks of one row that are not there, evicting for it. What is there or about
+    /// to be is left out.
     pub fn reserve_load(
         &self,
         rows: &[Row],
@@ -161,14 +163,16 @@ impl Engine {
         self.state().cache.abort(entry);
     }
 
-    /// Gives up on loads that may still write to their memory: nobody waits for them, and others may load the same chunks.
+    /// Gives up on loads that may still write to their memory: nobody waits for them, and others may load the
+    /// same chunks.
     pub fn abandon_loads(&self, entries: &[EntryRef]) {
         let now_ms = self.now_ms() as u32;
         let mut state = self.state();
         entries.iter().for_each(|&entry| state.cache.abandon(entry, now_ms));
     }
 
-    /// Publishes what was loaded and answers whoever asked with what is in memory now; a lookup may be void by then.
+    /// Publishes what was loaded and answers whoever asked with what is in memory now; a lookup may be void
+    /// by then.
     pub fn finish_prefetch(&self, work: &PrefetchWork, loaded: &[Arrival]) {
         let mut state = self.state();
         let committed = self.publish_loads(&mut state, work, loaded);

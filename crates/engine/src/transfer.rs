@@ -1,7 +1,7 @@
 //! Engine-driven transfer: prepare and commit of stores and retrieves (`spec/transfer-modes.md` 2 and 3).
 //!
-//! What a worker was told to write is its own until it says that it has written it, or is gone. So a commit publishes what its own
-//! prepares reserved and nothing else, and no prepare takes memory back from another.
+//! What a worker was told to write is its own until it says that it has written it, or is gone. So a commit
+//! publishes what its own prepares reserved and nothing else, and no prepare takes memory back from another.
 
 use std::sync::Arc;
 
@@ -67,8 +67,8 @@ impl Engine {
     /// Reserves memory for the absent chunks of a range. The worker writes them and then commits.
     ///
     /// # Errors
-    /// [`EngineError::UnknownInstance`] for a worker that is not registered, [`EngineError::Key`] for a range that is not
-    /// made of whole chunks, [`EngineError::TooManyPending`] for a worker that commits nothing.
+    /// [`EngineError::UnknownInstance`] for a worker that is not registered, [`EngineError::Key`] for a range
+    /// that is not made of whole chunks, [`EngineError::TooManyPending`] for a worker that commits nothing.
     pub fn prepare_store(
         &self,
         key: &PromptKey<'_>,
@@ -124,8 +124,8 @@ impl Engine {
         self.state().instances.get_mut(instance_id).is_some_and(|instance| instance.sends_bytes)
     }
 
-    /// Publishes what the worker wrote since the matching prepare; false if there is nothing of that name to publish.
-    /// `tokens` are the prompt's, for the event log; see [`Self::wants_tokens`].
+    /// Publishes what the worker wrote since the matching prepare; false if there is nothing of that name to
+    /// publish. `tokens` are the prompt's, for the event log; see [`Self::wants_tokens`].
     ///
     /// # Errors
     /// As for [`Self::prepare_store`].
@@ -161,8 +161,9 @@ impl Engine {
         Ok(stored)
     }
 
-    /// Stores a range whose bytes came along: one copy per absent chunk, then published. Chunks that are there
-    /// already are skipped. `write` puts the bytes of a chunk, given by its index in the range, at an offset of the pool.
+    /// Stores a range whose bytes came along: one copy per absent chunk, then published. Chunks that are
+    /// there already are skipped. `write` puts the bytes of a chunk, given by its index in the range, at an
+    /// offset of the pool.
     ///
     /// # Errors
     /// As for [`Self::prepare_store`], and what `write` fails with; then nothing of the range is published.
@@ -228,7 +229,8 @@ impl Engine {
         Ok(Some(RetrievePlan { slots, entries, layout }))
     }
 
-    /// Ends the oldest retrieve of the matching prepares and gives its leases back; nothing happens if there is none.
+    /// Ends the oldest retrieve of the matching prepares and gives its leases back; nothing happens if there
+    /// is none.
     ///
     /// # Errors
     /// As for [`Self::prepare_store`].
@@ -258,7 +260,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Takes a retrieve back that was prepared and not handed out, because its chunks are not what was stored.
+    /// Takes a retrieve back that was prepared and not handed out, because its chunks are not what was
+    /// stored.
     ///
     /// # Errors
     /// As for [`Self::prepare_store`].
@@ -334,9 +337,9 @@ impl Engine {
         })
     }
 
-    /// Bytes that a worker may still reserve. What is reserved stays its writer's own for as long as that lives, so no client may have
-    /// everything: it is given a share of what others have left, with all its workers together. Instance ids are the client's
-    /// choice, so workers of one connection are one client.
+    /// Bytes that a worker may still reserve. What is reserved stays its writer's own for as long as that
+    /// lives, so no client may have everything: it is given a share of what others have left, with all its
+    /// workers together. Instance ids are the client's choice, so workers of one connection are one client.
     fn unreserved_bytes(&self, state: &State, instance_id: i64, connection: ConnectionId) -> u64 {
         let reserved = state.instances.iter().map(|(id, instance)| {
             (id == instance_id || instance.connections.contains(&connection), instance.pending.staged_bytes())
@@ -407,8 +410,9 @@ fn learn_scheduler(state: &mut State, key: &PromptKey<'_>, instance_id: i64) {
     }
 }
 
-/// Takes a lease on each chunk of a transfer from the lookups of its request: from the one that found least of those that found enough,
-/// since workers of others may come for the rest. Only what can still be found is handed out.
+/// Takes a lease on each chunk of a transfer from the lookups of its request: from the one that found least
+/// of those that found enough, since workers of others may come for the rest. Only what can still be found is
+/// handed out.
 fn take_leases(
     state: &mut State,
     key: &PromptKey<'_>,

@@ -1,4 +1,5 @@
-//! Looking at an object's bytes: are they those that were committed? What is not is dropped, counted and told.
+//! Looking at an object's bytes: are they those that were committed? What is not is dropped, counted and
+//! told.
 
 use larder_core::cache::EntryRef;
 use larder_core::hash::ChunkHash;
@@ -25,6 +26,7 @@ impl CheckPoint {
     pub const ALL: [Self; 3] = [Self::Store, Self::Load, Self::Retrieve];
 
     /// The label metrics and events use.
+    #[must_use]
     pub fn label(self) -> &'static str {
         match self {
             Self::Store => "store",
@@ -88,8 +90,8 @@ pub struct Corruption<'a> {
 }
 
 impl Engine {
-    /// Compares an object's bytes with its seal, or seals it. Blocks for as long as hashing takes. An object that the caller holds no lease
-    /// on may leave meanwhile.
+    /// Compares an object's bytes with its seal, or seals it. Blocks for as long as hashing takes. An object
+    /// that the caller holds no lease on may leave meanwhile.
     ///
     /// # Errors
     /// When the pool can't be read there.
@@ -157,7 +159,8 @@ impl Engine {
         });
     }
 
-    /// Whether all chunks of a retrieve are what was committed; what is not is dropped. Blocks for as long as hashing them takes.
+    /// Whether all chunks of a retrieve are what was committed; what is not is dropped. Blocks for as long as
+    /// hashing them takes.
     pub fn verify_retrieve(&self, plan: &RetrievePlan) -> bool {
         let bytes = plan.layout.bytes();
         let intact = |(&entry, offset)| match self.verify_object(entry, offset, bytes, CheckPoint::Retrieve) {

@@ -13,8 +13,8 @@ use larder_core::key::{KeyError, check_key};
 use super::engine::{Engine, State};
 use super::tier::{PrefetchWork, Purpose};
 
-/// Most warm prefetches remembered. When a new one finds no room, the oldest finished one is forgotten; if none is finished, the new one
-/// is refused.
+/// Most warm prefetches remembered. When a new one finds no room, the oldest finished one is forgotten; if
+/// none is finished, the new one is refused.
 const WARM_MAX: usize = 1_024;
 
 /// Why a warm prefetch does not begin.
@@ -95,8 +95,8 @@ impl WarmPrefetches {
 }
 
 impl Engine {
-    /// Begins to bring the objects of a prompt's chunks, of all ranks, into L1, and names the prefetch. `hashes` are those of the complete
-    /// chunks of `token_ids`.
+    /// Begins to bring the objects of a prompt's chunks, of all ranks, into L1, and names the prefetch.
+    /// `hashes` are those of the complete chunks of `token_ids`.
     ///
     /// # Errors
     /// [`WarmError`]; then nothing begins.

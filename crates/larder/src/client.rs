@@ -1,6 +1,7 @@
 //! A small HTTP/1.1 client for one server: one request a connection, blocking.
 //!
-//! Owns the wire format and its limits. Understands what the admin API sends: a length, chunks, or an end by closing.
+//! Owns the wire format and its limits. Understands what the admin API sends: a length, chunks, or an end by
+//! closing.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -59,7 +60,7 @@ pub(crate) enum ClientError {
 }
 
 /// A server.
-#[derive(Debug, Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Client {
     url: String,
     /// Host and port, as in the request.
@@ -99,7 +100,8 @@ impl Client {
         serde_json::from_str(&text).map_err(|error| self.odd(error.into()))
     }
 
-    /// Server-sent events at `path`, each with its name and data, until the server ends them or `each` returns false.
+    /// Server-sent events at `path`, each with its name and data, until the server ends them or `each`
+    /// returns false.
     pub(crate) fn events(
         &self,
         path: &str,

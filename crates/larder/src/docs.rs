@@ -22,14 +22,14 @@ fn events_page() -> String {
     let mut kinds = String::new();
     for doc in Event::DOCS {
         // Writing to a String cannot fail.
-        let _ = write!(
+        _ = write!(
             kinds,
             "\n## {}\n\n{}\n\n| Member | Type | Meaning |\n|---|---|---|\n",
             doc.kind,
             joined(doc.meaning)
         );
         for field in doc.fields {
-            let _ = writeln!(
+            _ = writeln!(
                 kinds,
                 "| `{}` | {} | {} |",
                 field.name,
@@ -65,7 +65,7 @@ fn command_line_page() -> String {
     let mut codes = String::from("| Code | Meaning |\n|---|---|\n");
     for (code, meaning) in exit::TABLE {
         // Writing to a String cannot fail.
-        let _ = writeln!(codes, "| {code} | {meaning} |");
+        _ = writeln!(codes, "| {code} | {meaning} |");
     }
     let commands = commands();
     format!(
@@ -114,7 +114,7 @@ fn commands() -> String {
         } else {
             let about = command.get_about().map(ToString::to_string).unwrap_or_default();
             // Writing to a String cannot fail.
-            let _ = writeln!(table, "| `{path}` | {} |", about.replace('|', "\\|"));
+            _ = writeln!(table, "| `{path}` | {} |", about.replace('|', "\\|"));
         }
     }
     table

@@ -27,7 +27,7 @@ pub(crate) fn from_usage(error: &clap::Error) -> ExitCode {
         return ExitCode::from(USAGE);
     }
     // Nothing can be done when the terminal is gone.
-    let _ = error.print();
+    _ = error.print();
     if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS }
 }
 

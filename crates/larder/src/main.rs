@@ -25,7 +25,7 @@ fn main() -> ExitCode {
     };
     if let Some(help) = full_help(&matches) {
         // Nothing can be done when nobody reads.
-        let _ = write!(io::stdout(), "{help}");
+        _ = write!(io::stdout(), "{help}");
         return ExitCode::SUCCESS;
     }
     match matches.subcommand() {
@@ -37,7 +37,7 @@ fn main() -> ExitCode {
         Some(("bench", matches)) => bench::run(matches),
         _ => {
             // Nothing can be done when nobody reads.
-            let _ = writeln!(io::stdout(), "{}", command_line::BUILD);
+            _ = writeln!(io::stdout(), "{}", command_line::BUILD);
             ExitCode::SUCCESS
         }
     }

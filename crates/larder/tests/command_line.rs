@@ -1,4 +1,5 @@
-//! The built binary from outside: exit codes, `config show`, `config check`, and the committed reference pages.
+//! The built binary from outside: exit codes, `config show`, `config check`, and the committed reference
+//! pages.
 
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 

@@ -1,8 +1,9 @@
 //! L1 memory: shared-memory segments, mapping, reclaim, preparation.
 //!
-//! Owns the one range of memory all cached objects live in: its name in `/dev/shm`, the proof that its server is
-//! alive, its mapping and its pages. Hands out offsets and copies, never pointers or slices: clients can write to a
-//! shared segment at any moment, so no Rust reference to it may exist. Must not know what is stored where.
+//! Owns the one range of memory all cached objects live in: its name in `/dev/shm`, the proof that its server
+//! is alive, its mapping and its pages. Hands out offsets and copies, never pointers or slices: clients can
+//! write to a shared segment at any moment, so no Rust reference to it may exist. Must not know what is
+//! stored where.
 
 mod directory;
 mod error;

@@ -15,8 +15,8 @@ pub struct Mapper {
 }
 
 impl Mapper {
-    /// The process with this id, if it has the segment mapped and this one may know that. Reads the whole list of what it has
-    /// mapped, which may take milliseconds.
+    /// The process with this id, if it has the segment mapped and this one may know that. Reads the whole
+    /// list of what it has mapped, which may take milliseconds.
     pub fn find(segment: &Segment, pid: u32) -> Option<Self> {
         let stat = segment.stat()?;
         let raw = i32::try_from(pid).ok().and_then(Pid::from_raw)?;
@@ -26,11 +26,13 @@ impl Mapper {
     }
 
     /// Its id.
+    #[must_use]
     pub fn pid(&self) -> u32 {
         self.pid
     }
 
     /// Whether it has ended, with all of its threads. What it started may live on.
+    #[must_use]
     pub fn has_ended(&self) -> bool {
         let mut ended = [PollFd::new(&self.handle, PollFlags::IN)];
         poll(&mut ended, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)

@@ -22,10 +22,11 @@ pub(crate) struct Mapping {
     pages: Pages,
 }
 
-// SAFETY: the mapping belongs to no thread. Access goes through raw copies only; no reference to its bytes is ever formed.
+// SAFETY: the mapping belongs to no thread. Access goes through raw copies only; no reference to its bytes is
+// ever formed.
 unsafe impl Send for Mapping {}
-// SAFETY: as above. Copies that overlap in time yield torn bytes, as they do with the clients that write to the same memory,
-// and the callers' leases keep them from mattering.
+// SAFETY: as above. Copies that overlap in time yield torn bytes, as they do with the clients that write to
+// the same memory, and the callers' leases keep them from mattering.
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
@@ -67,7 +68,7 @@ impl Mapping {
         let base = NonNull::new(base.cast()).ok_or(PoolError::InvalidSize(len as u64))?;
         let mapping = Self { base, len, mapped_len, pages: Pages::Base };
         // Cached data has no place in a core dump; where the kernel can't leave it out nothing is lost.
-        let _ = mapping.advise(Advice::LinuxDontDump);
+        _ = mapping.advise(Advice::LinuxDontDump);
         Ok(mapping)
     }
 
@@ -82,8 +83,8 @@ impl Mapping {
     /// Copies `bytes` into the mapping.
     pub(crate) fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), PoolError> {
         let at = self.check(offset, bytes.len())?;
-        // SAFETY: `check` proved that the range lies within the mapping, which lives as long as `self`. A Rust slice
-        // cannot overlap it, because none is ever made of it.
+        // SAFETY: `check` proved that the range lies within the mapping, which lives as long as `self`. A
+        // Rust slice cannot overlap it, because none is ever made of it.
         unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), self.base.as_ptr().add(at), bytes.len()) };
         Ok(())
     }
@@ -101,8 +102,8 @@ impl Mapping {
         let at = self.check(offset, len)?;
         out.reserve(len);
         let start = out.len();
-        // SAFETY: source as in `read`; the destination is spare capacity just reserved, and it counts as initialised only
-        // after the copy filled it.
+        // SAFETY: source as in `read`; the destination is spare capacity just reserved, and it counts as
+        // initialised only after the copy filled it.
         unsafe {
             ptr::copy_nonoverlapping(self.base.as_ptr().add(at), out.as_mut_ptr().add(start), len);
             out.set_len(start + len);
@@ -119,8 +120,8 @@ impl Mapping {
         file_offset: u64,
     ) -> io::Result<usize> {
         let (at, file_offset) = (self.check(offset, len).map_err(invalid)?, position(file_offset)?);
-        // SAFETY: `check` proved that the range lies within the mapping, which lives as long as `self`. The kernel writes there
-        // as any other process may; no reference to the range exists.
+        // SAFETY: `check` proved that the range lies within the mapping, which lives as long as `self`. The
+        // kernel writes there as any other process may; no reference to the range exists.
         let count =
             unsafe { libc::pread(fd.as_raw_fd(), self.base.as_ptr().add(at).cast(), len, file_offset) };
         counted(count)
@@ -157,7 +158,8 @@ impl Mapping {
         counted(count)
     }
 
-    /// Has the kernel back private pages, and map those of a shared segment, now. Kernels that can't are left to do it on first use.
+    /// Has the kernel back private pages, and map those of a shared segment, now. Kernels that can't are left
+    /// to do it on first use.
     pub(crate) fn populate(&self, range: Range<usize>) -> Result<(), PoolError> {
         let Range { start, end } = range;
         let at = self.check(start as u64, end - start)?;
@@ -193,9 +195,9 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: the range was mapped by this value, nothing refers to it any more, and it is unmapped once. The only errors
-        // are those of a range that is not a mapping.
-        let _ = unsafe { rustix::mm::munmap(self.base.as_ptr().cast(), self.mapped_len) };
+        // SAFETY: the range was mapped by this value, nothing refers to it any more, and it is unmapped once.
+        // The only errors are those of a range that is not a mapping.
+        _ = unsafe { rustix::mm::munmap(self.base.as_ptr().cast(), self.mapped_len) };
     }
 }
 

@@ -1,7 +1,7 @@
 //! How much memory the pool could have: what the machine and its control groups still give.
 //!
-//! A pool beyond it is not refused by the system. It is touched page by page until the kernel kills a process, which may be
-//! the engine beside it.
+//! A pool beyond it is not refused by the system. It is touched page by page until the kernel kills a
+//! process, which may be the engine beside it.
 
 use std::fmt;
 use std::fs;
@@ -59,10 +59,11 @@ impl fmt::Display for Size {
     }
 }
 
-/// Whether the memory that `options` asks for is there now. `Some` if it is, but nearly all of it would be taken.
+/// Whether the memory that `options` asks for is there now. `Some` if it is, but nearly all of it would be
+/// taken.
 ///
-/// Not a promise: memory is taken when the pool is prepared, and somebody else may be quicker. What a segment of that name
-/// holds already counts as there.
+/// Not a promise: memory is taken when the pool is prepared, and somebody else may be quicker. What a segment
+/// of that name holds already counts as there.
 ///
 /// # Errors
 /// [`PoolError::NoMemory`].
@@ -80,7 +81,8 @@ fn check_memory_in(root: &Path, options: &SegmentOptions) -> Result<Option<Memor
     compare(options.bytes, options.bytes.saturating_sub(held_bytes), room)
 }
 
-/// Whether a named pool fits in what is free in `/dev/shm`, now and together with what a segment of that name holds.
+/// Whether a named pool fits in what is free in `/dev/shm`, now and together with what a segment of that name
+/// holds.
 ///
 /// # Errors
 /// [`PoolError::NoSpace`], [`PoolError::System`].

@@ -36,6 +36,7 @@ impl SegmentName {
     }
 
     /// The name without a slash.
+    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }

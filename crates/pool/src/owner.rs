@@ -1,8 +1,9 @@
 //! Proof of ownership: a lock that dies with its server, and a mark that survives it.
 //!
-//! The server holds an exclusive `flock` on the segment for as long as it lives. The mark is the sticky bit of the file,
-//! which means nothing on a regular file, which no other program sets there and which every kernel keeps (extended attributes on
-//! tmpfs need Linux 6.6). Marked and unlocked is therefore a segment that a dead server of ours left.
+//! The server holds an exclusive `flock` on the segment for as long as it lives. The mark is the sticky bit
+//! of the file, which means nothing on a regular file, which no other program sets there and which every
+//! kernel keeps (extended attributes on tmpfs need Linux 6.6). Marked and unlocked is therefore a segment
+//! that a dead server of ours left.
 
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -16,8 +17,8 @@ use rustix::io::Errno;
 /// Readable and writable by the user alone, and ours.
 pub(crate) const MARKED: Mode = Mode::RUSR.union(Mode::WUSR).union(Mode::SVTX);
 
-/// How long a starting server waits for a lock: far longer than anybody holds it who is not a server, and no delay that matters to
-/// somebody whose name is taken.
+/// How long a starting server waits for a lock: far longer than anybody holds it who is not a server, and no
+/// delay that matters to somebody whose name is taken.
 const LOCK_PATIENCE: Duration = Duration::from_millis(250);
 
 /// Pause between two tries.
@@ -32,7 +33,8 @@ pub(crate) fn lock(fd: impl AsFd) -> rustix::io::Result<bool> {
     }
 }
 
-/// As [`lock`], for a server that starts: somebody who looks whether the segment is stale has the lock for a moment, too.
+/// As [`lock`], for a server that starts: somebody who looks whether the segment is stale has the lock for a
+/// moment, too.
 pub(crate) fn lock_patiently(fd: impl AsFd) -> rustix::io::Result<bool> {
     let deadline = Instant::now() + LOCK_PATIENCE;
     while !lock(&fd)? {

@@ -20,7 +20,8 @@ pub(crate) fn lock_holder(stat: &Stat) -> Option<u32> {
     })
 }
 
-/// A process other than this one that has the file mapped. Processes whose maps this one may not read are passed over.
+/// A process other than this one that has the file mapped. Processes whose maps this one may not read are
+/// passed over.
 pub(crate) fn mapper(stat: &Stat) -> Option<u32> {
     let pids =
         fs::read_dir("/proc").ok()?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());

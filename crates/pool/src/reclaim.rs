@@ -25,10 +25,12 @@ impl Stale {
     }
 }
 
-/// Removes every segment in `/dev/shm` that carries our mark and whose server is dead, and slot directories without a segment.
+/// Removes every segment in `/dev/shm` that carries our mark and whose server is dead, and slot directories
+/// without a segment.
 ///
-/// Files of living servers, of other programs and of other users are never touched. A segment with a slot directory is kept for the
-/// server that may take it over: for an hour from the first time it is found dead.
+/// Files of living servers, of other programs and of other users are never touched. A segment with a slot
+/// directory is kept for the server that may take it over: for an hour from the first time it is found dead.
+#[must_use]
 pub fn reclaim_stale() -> Vec<Stale> {
     let Ok(entries) = std::fs::read_dir(DIRECTORY) else { return Vec::new() };
     let now_seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
@@ -57,7 +59,8 @@ fn reclaim_segment(name: String, now_seconds: u64) -> Option<Stale> {
     Some(Stale::new(name, &stat))
 }
 
-/// Removes a slot directory whose segment is gone. It belongs to the holder of the segment's name, so the name is taken for a moment.
+/// Removes a slot directory whose segment is gone. It belongs to the holder of the segment's name, so the
+/// name is taken for a moment.
 fn reclaim_orphan(segment: &SegmentName, name: String) -> Option<Stale> {
     let path = Path::new(DIRECTORY).join(&name);
     let (_, stat) = open_regular(&path).ok()??;
@@ -71,11 +74,12 @@ fn reclaim_orphan(segment: &SegmentName, name: String) -> Option<Stale> {
     Some(Stale::new(name, &stat))
 }
 
-/// Makes the name free: removes what a dead server left there, whichever program it was, if that makes room for `asked_bytes`.
+/// Makes the name free: removes what a dead server left there, whichever program it was, if that makes room
+/// for `asked_bytes`.
 ///
 /// # Errors
-/// [`PoolError::InUse`] when a server of ours lives, [`PoolError::Mapped`] when an unmarked segment is in use by a process,
-/// [`PoolError::NoSpace`].
+/// [`PoolError::InUse`] when a server of ours lives, [`PoolError::Mapped`] when an unmarked segment is in use
+/// by a process, [`PoolError::NoSpace`].
 pub(crate) fn reclaim_name(name: &SegmentName, path: &Path, asked_bytes: u64) -> Result<(), PoolError> {
     let open = open_regular(path).map_err(PoolError::system("open the segment that has the name already"))?;
     let Some((file, stat)) = open else { return Ok(()) };
@@ -84,14 +88,15 @@ pub(crate) fn reclaim_name(name: &SegmentName, path: &Path, asked_bytes: u64) ->
     {
         return Err(PoolError::InUse { name: name.to_string(), pid: processes::lock_holder(&stat) });
     }
-    // A server of another kind holds no lock, but it maps its segment for as long as it lives. Ours is dead without its
-    // lock; clients that still map what it left lose nothing when the name goes.
+    // A server of another kind holds no lock, but it maps its segment for as long as it lives. Ours is dead
+    // without its lock; clients that still map what it left lose nothing when the name goes.
     if !owner::is_marked(&stat)
         && let Some(pid) = processes::mapper(&stat)
     {
         return Err(PoolError::Mapped { name: name.to_string(), pid });
     }
-    // Somebody else may have reclaimed the name between `open` and `lock`; then it is not this file's any more.
+    // Somebody else may have reclaimed the name between `open` and `lock`; then it is not this file's any
+    // more.
     if owner::is_same_file(path, &stat) {
         let held_bytes = u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512);
         space::check(path.parent().unwrap_or(Path::new(DIRECTORY)), asked_bytes, held_bytes)?;

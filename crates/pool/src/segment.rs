@@ -16,7 +16,8 @@ use crate::mapping::Mapping;
 use crate::name::DIRECTORY;
 use crate::{Contents, PoolError, SegmentName, directory, owner, processes, reclaim, space};
 
-/// Most bytes asked of the system in one call while preparing: a signal undoes the call it interrupts, and only that.
+/// Most bytes asked of the system in one call while preparing: a signal undoes the call it interrupts, and
+/// only that.
 pub const PREPARE_STEP_BYTES: u64 = 16 << 20;
 
 /// Bytes copied and hashed at a time: what stays in a core's cache.
@@ -36,7 +37,8 @@ pub struct SegmentOptions {
     pub hugepages: bool,
 }
 
-/// The memory of the pool. Dropping it returns the memory and removes the name, unless it is to be left behind.
+/// The memory of the pool. Dropping it returns the memory and removes the name, unless it is to be left
+/// behind.
 #[derive(Debug)]
 pub struct Segment {
     mapping: Mapping,
@@ -60,18 +62,21 @@ impl Segment {
     /// A segment of that name that a dead server left is replaced.
     ///
     /// # Errors
-    /// [`PoolError::InvalidName`], [`PoolError::InvalidSize`], [`PoolError::NoSpace`]; [`PoolError::InUse`] and [`PoolError::Mapped`]
-    /// when the name belongs to somebody alive; [`PoolError::System`] for what the system refuses.
+    /// [`PoolError::InvalidName`], [`PoolError::InvalidSize`], [`PoolError::NoSpace`]; [`PoolError::InUse`]
+    /// and [`PoolError::Mapped`] when the name belongs to somebody alive; [`PoolError::System`] for what the
+    /// system refuses.
     pub fn create(options: SegmentOptions) -> Result<Self, PoolError> {
         Self::create_in(Path::new(DIRECTORY), options)
     }
 
-    /// Takes over the segment that a dead server of ours left under this name, with everything in it. `None` if there is none, or one of
-    /// another size; a segment without a name can't be taken over. It is left behind again, however this server ends, unless
+    /// Takes over the segment that a dead server of ours left under this name, with everything in it. `None`
+    /// if there is none, or one of another size; a segment without a name can't be taken over. It is left
+    /// behind again, however this server ends, unless
     /// [`Self::unlink`] is called.
     ///
     /// # Errors
-    /// [`PoolError::InvalidName`], [`PoolError::InvalidSize`]; [`PoolError::InUse`] when its server is alive; [`PoolError::System`].
+    /// [`PoolError::InvalidName`], [`PoolError::InvalidSize`]; [`PoolError::InUse`] when its server is alive;
+    /// [`PoolError::System`].
     pub fn adopt(options: &SegmentOptions) -> Result<Option<Self>, PoolError> {
         let Some(share) = &options.share else { return Ok(None) };
         let (name, directory) = (SegmentName::new(share)?, Path::new(DIRECTORY));
@@ -97,8 +102,8 @@ impl Segment {
         Ok(Some(Self { mapping, shared: Some(shared) }))
     }
 
-    /// The segment of this name that a dead server left, with what its slot directory says; a new one if there is none of this size
-    /// whose directory makes sense with `stamp`.
+    /// The segment of this name that a dead server left, with what its slot directory says; a new one if
+    /// there is none of this size whose directory makes sense with `stamp`.
     ///
     /// # Errors
     /// As for [`Self::adopt`] and [`Self::create`].
@@ -166,10 +171,12 @@ impl Segment {
         self.mapping.pages()
     }
 
-    /// Has the system back a range with memory now, so that a client that writes there never finds `/dev/shm` full.
+    /// Has the system back a range with memory now, so that a client that writes there never finds `/dev/shm`
+    /// full.
     ///
-    /// Blocks for as long as the system takes, 0.05 to 1 s per 64 MiB: call it on a thread of its own, a slice at a time, and stop
-    /// between slices. Contents are kept; a range that is backed already costs little.
+    /// Blocks for as long as the system takes, 0.05 to 1 s per 64 MiB: call it on a thread of its own, a
+    /// slice at a time, and stop between slices. Contents are kept; a range that is backed already costs
+    /// little.
     ///
     /// # Errors
     /// [`PoolError::Exhausted`] when the machine or `/dev/shm` has no memory left, [`PoolError::OutOfRange`].
@@ -188,8 +195,8 @@ impl Segment {
         Ok(())
     }
 
-    /// Enters a prepared range into this process's page tables, so that no copy of it stops at each page's first touch. Worth it
-    /// for a server that moves payloads itself; it takes 2 MiB of tables for each GiB.
+    /// Enters a prepared range into this process's page tables, so that no copy of it stops at each page's
+    /// first touch. Worth it for a server that moves payloads itself; it takes 2 MiB of tables for each GiB.
     ///
     /// # Errors
     /// As [`Segment::prepare`].
@@ -227,11 +234,12 @@ impl Segment {
         self.mapping.append_to(offset, len, out)
     }
 
-    /// Fills `range` from a file, once; returns the bytes read, 0 at the end of the file. The kernel moves the bytes, so direct
-    /// I/O is possible.
+    /// Fills `range` from a file, once; returns the bytes read, 0 at the end of the file. The kernel moves
+    /// the bytes, so direct I/O is possible.
     ///
     /// # Errors
-    /// `InvalidInput` for a range outside the pool, [`PoolError::Exhausted`] as a cause, and what the kernel reports.
+    /// `InvalidInput` for a range outside the pool, [`PoolError::Exhausted`] as a cause, and what the kernel
+    /// reports.
     pub fn pread_from(&self, fd: BorrowedFd<'_>, file_offset: u64, range: Range<u64>) -> io::Result<usize> {
         let (offset, len) = self.backed_range(range)?;
         self.mapping.pread(offset, len, fd, file_offset)
@@ -264,7 +272,8 @@ impl Segment {
         self.mapping.send(offset, len, fd)
     }
 
-    /// XXH3-64 of `len` bytes of the pool: of a copy of them, a piece at a time, because clients may write there meanwhile.
+    /// XXH3-64 of `len` bytes of the pool: of a copy of them, a piece at a time, because clients may write
+    /// there meanwhile.
     ///
     /// # Errors
     /// [`PoolError::OutOfRange`], [`PoolError::Exhausted`].
@@ -336,7 +345,7 @@ impl Shared {
             }
         }
         // Only a range that continues what is backed already moves the mark.
-        let _ = self.backed_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |backed| {
+        _ = self.backed_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |backed| {
             (start <= backed && backed < end).then_some(end)
         });
         Ok(())
@@ -345,8 +354,9 @@ impl Shared {
     fn unlink(&self) {
         if rustix::fs::fstat(&self.file).is_ok_and(|stat| owner::is_same_file(&self.path, &stat)) {
             directory::remove(&self.name);
-            // Without the name there is nothing to remove; other failures leave it to the next server's reclaim.
-            let _ = rustix::fs::unlink(&self.path);
+            // Without the name there is nothing to remove; other failures leave it to the next server's
+            // reclaim.
+            _ = rustix::fs::unlink(&self.path);
         }
     }
 }
@@ -372,7 +382,8 @@ fn create_shared(name: &SegmentName, path: &Path, bytes: u64) -> Result<File, Po
         match created {
             Err(Errno::EXIST) => {}
             Ok(file) => {
-                // One without its segment is of no use to anybody, and only the holder of the name may touch it.
+                // One without its segment is of no use to anybody, and only the holder of the name may touch
+                // it.
                 directory::remove(name);
                 return Ok(file);
             }
@@ -397,7 +408,7 @@ fn create_named(path: &Path, bytes: u64) -> rustix::io::Result<File> {
     let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
     let file = File::from(rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)?);
     furnish(&file, bytes).inspect_err(|_| {
-        let _ = rustix::fs::unlink(path);
+        _ = rustix::fs::unlink(path);
     })?;
     Ok(file)
 }
@@ -442,7 +453,7 @@ mod tests {
 
     impl Drop for SmallTmpfs {
         fn drop(&mut self) {
-            let _ = Command::new("umount").arg("--lazy").arg(self.0.path()).status();
+            _ = Command::new("umount").arg("--lazy").arg(self.0.path()).status();
         }
     }
 

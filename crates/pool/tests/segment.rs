@@ -34,7 +34,7 @@ struct Removed(PathBuf);
 
 impl Drop for Removed {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
+        _ = fs::remove_file(&self.0);
     }
 }
 
@@ -177,7 +177,7 @@ fn the_segment_of_a_living_server_is_refused_and_that_of_a_dead_one_reclaimed() 
         other => panic!("{other:?}"),
     }
     let inode = fs::metadata(path_of(&name)).unwrap().ino();
-    reclaim_stale();
+    _ = reclaim_stale();
     assert_eq!(fs::metadata(path_of(&name)).unwrap().ino(), inode, "a living server's segment was touched");
 
     // What a client of the dead server still has mapped must not keep the next server from its name.
@@ -303,8 +303,8 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        _ = self.0.kill();
+        _ = self.0.wait();
     }
 }
 
@@ -321,7 +321,7 @@ fn role_name() -> Option<String> {
 /// Says that it is ready, then lives until it is killed or its parent is gone.
 fn serve() {
     println!("ready");
-    let _ = std::io::stdin().read(&mut [0]);
+    _ = std::io::stdin().read(&mut [0]);
 }
 
 #[test]
@@ -481,12 +481,12 @@ fn slot_directories_without_a_segment_are_swept() {
     let segment = shared(&name, MIB).unwrap();
     publish_directory(&segment);
     fs::write(&unpublished, b"of a server killed at its start").unwrap();
-    reclaim_stale();
+    _ = reclaim_stale();
     assert!(directory_path_of(&name).exists() && unpublished.exists(), "a living server's are left alone");
     segment.leave_behind();
     drop(segment);
     fs::remove_file(path_of(&name)).unwrap();
-    reclaim_stale();
+    _ = reclaim_stale();
     assert!(!directory_path_of(&name).exists() && !unpublished.exists() && !path_of(&name).exists());
 }
 

@@ -1,12 +1,13 @@
 //! Which engines cut prompts in other chunks than this server.
 //!
-//! An engine asks for the chunk size once, when it starts, on each of its connections. If the server is then restarted with a
-//! smaller one, the engine comes back on new connections without asking, takes each chunk of a hit for one of its own size,
-//! and dies of a hit longer than its prompt. Its registration tells: a chunk of it has more slots than one here has tokens.
-//! Fewer slots tell nothing, since some models keep less than one slot a token.
+//! An engine asks for the chunk size once, when it starts, on each of its connections. If the server is then
+//! restarted with a smaller one, the engine comes back on new connections without asking, takes each chunk of
+//! a hit for one of its own size, and dies of a hit longer than its prompt. Its registration tells: a chunk
+//! of it has more slots than one here has tokens. Fewer slots tell nothing, since some models keep less than
+//! one slot a token.
 //!
-//! Which scheduler belongs to such a worker nothing tells. So hits for its model are kept from all who did not ask, as long as the
-//! worker's connection is open and a little longer.
+//! Which scheduler belongs to such a worker nothing tells. So hits for its model are kept from all who did
+//! not ask, as long as the worker's connection is open and a little longer.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -21,7 +22,8 @@ const MODELS_PER_CONNECTION_MAX: usize = 2;
 /// Most refused registrations that are remembered.
 const REFUSED_MAX: usize = 1_024;
 
-/// How long hits are still kept back when the refused worker's connection has ended: its engine may live, and be about to connect again.
+/// How long hits are still kept back when the refused worker's connection has ended: its engine may live, and
+/// be about to connect again.
 const GONE_GRACE: Duration = Duration::from_secs(60);
 
 /// Who asked, and which models engines have that should have asked. Usable from any thread.
@@ -64,8 +66,8 @@ impl ChunkSizes {
         its.for_each(|refused| refused.gone = Some(now));
     }
 
-    /// Whether a worker that registers `slots` in a chunk of `chunk_size` tokens knows that size. If not, hits for its model are
-    /// kept from everybody who did not ask, as its scheduler.
+    /// Whether a worker that registers `slots` in a chunk of `chunk_size` tokens knows that size. If not,
+    /// hits for its model are kept from everybody who did not ask, as its scheduler.
     pub(super) fn admits(
         &self,
         connection: ConnectionId,

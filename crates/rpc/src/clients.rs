@@ -5,14 +5,15 @@ use std::net::{IpAddr, SocketAddr};
 
 use larder_zmtp::PeerAddress;
 
-/// Times the table of connections is read until one is in it: connections that come and go meanwhile may hide it from a reader.
+/// Times the table of connections is read until one is in it: connections that come and go meanwhile may hide
+/// it from a reader.
 const READS_MAX: usize = 5;
 
 /// State of an open connection in `/proc/net/tcp`.
 const ESTABLISHED: &str = "01";
 
-/// The processes that hold the other end of a connection; none where that can't be known: on another machine, in another
-/// container, under another user. Looks at the open files of all processes.
+/// The processes that hold the other end of a connection; none where that can't be known: on another machine,
+/// in another container, under another user. Looks at the open files of all processes.
 pub(super) fn processes_at(address: PeerAddress) -> Vec<u32> {
     match address {
         PeerAddress::Ipc { pid, .. } => pid.and_then(|pid| pid.try_into().ok()).into_iter().collect(),

@@ -196,7 +196,8 @@ impl Front {
         streams.open(&self.operations.engine, peer.clone(), ticket, subscription);
     }
 
-    /// Runs `work`, and what it comes to, while the connection's later requests wait: a client may rely on their order.
+    /// Runs `work`, and what it comes to, while the connection's later requests wait: a client may rely on
+    /// their order.
     fn hold_while(&self, peer: &Peer, work: impl AsyncFnOnce(&Arc<Self>, &Peer) + 'static) {
         let Some(front) = self.me.upgrade() else { return };
         let peer = peer.clone();
@@ -265,8 +266,8 @@ impl Front {
         });
     }
 
-    /// Answers when the lookup is answered, or with nothing when the client's patience is over. Nobody waits for it, not even the
-    /// connection's own later requests.
+    /// Answers when the lookup is answered, or with nothing when the client's patience is over. Nobody waits
+    /// for it, not even the connection's own later requests.
     fn wait_for_lookup(&self, peer: &Peer, call: Call, request_id: Box<str>, patience: Duration) {
         let Some(front) = self.me.upgrade() else { return };
         let connection = peer.id().0;
@@ -279,7 +280,8 @@ impl Front {
         });
     }
 
-    /// Asks again whenever the pool has grown, and a last time when patience is over. Later requests of the connection wait.
+    /// Asks again whenever the pool has grown, and a last time when patience is over. Later requests of the
+    /// connection wait.
     fn wait_for_room(&self, peer: &Peer, call: Call) {
         self.hold_while(peer, async move |front, peer| {
             let deadline = tokio::time::Instant::now() + ROOM_PATIENCE;
@@ -296,8 +298,8 @@ impl Front {
         });
     }
 
-    /// Serves what a connection sent while it waited, until it has to wait again: for one of these, or because it does not
-    /// read its answers.
+    /// Serves what a connection sent while it waited, until it has to wait again: for one of these, or
+    /// because it does not read its answers.
     async fn resume(&self, peer: &Peer) {
         let mut turn = Instant::now();
         loop {

@@ -34,7 +34,8 @@ impl Lanes {
         self.held.entry(peer).or_default().is_busy = true;
     }
 
-    /// What the connection waited for is over. Its requests still wait until [`Lanes::next`] has given out the last.
+    /// What the connection waited for is over. Its requests still wait until [`Lanes::next`] has given out
+    /// the last.
     pub(super) fn release(&mut self, peer: PeerId) {
         if let Some(lane) = self.held.get_mut(&peer) {
             lane.is_busy = false;

@@ -1,8 +1,9 @@
 //! The RPC front: sockets on one side, the engine on the other.
 //!
-//! One thread reads, decodes, answers and writes. Nearly every operation is shorter than a hop to another thread, so it is
-//! answered in place; only what copies payloads (transfer without shared memory) and long prompts nobody has sent before go to
-//! a worker, and until one is back its connection's later requests wait, nobody else's.
+//! One thread reads, decodes, answers and writes. Nearly every operation is shorter than a hop to another
+//! thread, so it is answered in place; only what copies payloads (transfer without shared memory) and long
+//! prompts nobody has sent before go to a worker, and until one is back its connection's later requests wait,
+//! nobody else's.
 
 mod answer;
 mod chunk_sizes;

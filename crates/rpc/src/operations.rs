@@ -106,10 +106,11 @@ impl Operations {
         })
     }
 
-    /// Does what is asked. Every failure is an answer of the operation's own type where it has one that says so, else a
-    /// refusal that lets the client fail at once.
+    /// Does what is asked. Every failure is an answer of the operation's own type where it has one that says
+    /// so, else a refusal that lets the client fail at once.
     ///
-    /// A store for which the pool is about to grow is answered with [`Outcome::RoomIsComing`] if the caller is `patient`.
+    /// A store for which the pool is about to grow is answered with [`Outcome::RoomIsComing`] if the caller
+    /// is `patient`.
     fn handle(&self, request: &EncodedRequest, patient: bool, prompts: &mut dyn PromptSource) -> Outcome {
         let operation = request.operation;
         let refusal = match self.try_handle(request, patient, prompts) {

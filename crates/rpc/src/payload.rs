@@ -1,4 +1,5 @@
-//! Transfers whose bytes come in messages, as pickled tensors (`spec/transfer-modes.md` 3). Copies are made by workers.
+//! Transfers whose bytes come in messages, as pickled tensors (`spec/transfer-modes.md` 3). Copies are made
+//! by workers.
 
 use std::sync::Arc;
 
@@ -47,7 +48,8 @@ pub(super) fn store(
     Outcome::Job(Job { work, answers_with_chunks: false })
 }
 
-/// Answers with the chunks of `plan` as pickled tensors and gives their leases back. Copies all of them: for a worker thread.
+/// Answers with the chunks of `plan` as pickled tensors and gives their leases back. Copies all of them: for
+/// a worker thread.
 pub(super) fn retrieve(
     engine: &Engine,
     key: &PromptKey<'_>,
@@ -65,7 +67,8 @@ pub(super) fn retrieve(
     })
 }
 
-/// The bytes of the chunk at `index`, checked against what the worker registered; packed into `packed` if they are not so already.
+/// The bytes of the chunk at `index`, checked against what the worker registered; packed into `packed` if
+/// they are not so already.
 fn chunk_bytes<'t>(
     tensors: &'t [PickledTensor<'t>],
     index: usize,

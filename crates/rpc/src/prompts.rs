@@ -1,9 +1,9 @@
 //! Chunk hashes of prompts: made here, and remembered by the exact encoded bytes of the prompt.
 //!
-//! A client sends the whole prompt with every operation of a request, six times and more. The memo skips decoding and
-//! hashing all but the first: it compares the raw bytes of `token_ids` with `memcmp` and so answers only for the very same
-//! tokens; a reused request id or two prompts of one length can't be confused. Nothing in it is needed for correctness: what
-//! is missing is computed.
+//! A client sends the whole prompt with every operation of a request, six times and more. The memo skips
+//! decoding and hashing all but the first: it compares the raw bytes of `token_ids` with `memcmp` and so
+//! answers only for the very same tokens; a reused request id or two prompts of one length can't be confused.
+//! Nothing in it is needed for correctness: what is missing is computed.
 
 use std::sync::Arc;
 
@@ -24,7 +24,8 @@ const PROMPT_BYTES_MIN: usize = 2 << 10;
 /// Bytes at the start of a prompt that must agree before the rest is compared.
 const HEAD_BYTES: usize = 16;
 
-/// Token ids decoded at a time, and those to the end of their chunk, which bounds what hashing takes beside the prompt itself.
+/// Token ids decoded at a time, and those to the end of their chunk, which bounds what hashing takes beside
+/// the prompt itself.
 const PIECE_TOKENS: usize = 64 << 10;
 
 /// What a key may have beside its token ids to be looked for in the memo without being decoded.
@@ -32,7 +33,8 @@ const KEY_REST_BYTES_MAX: usize = 8 << 10;
 
 /// What a prompt's hashes come from.
 pub(super) trait PromptSource {
-    /// Whether `rest` begins with the ids of a known prompt of `count` tokens: their length in bytes and the prompt's hashes.
+    /// Whether `rest` begins with the ids of a known prompt of `count` tokens: their length in bytes and the
+    /// prompt's hashes.
     fn recognise(&mut self, count: u32, rest: &[u8]) -> Option<(usize, Arc<[ChunkHash]>)>;
 
     /// Takes note of hashes just made.
@@ -112,14 +114,16 @@ pub(super) struct Prompts {
 }
 
 impl Prompts {
-    /// Whether the key in `frame` is mostly a prompt that is known, so that decoding it takes no time to speak of.
+    /// Whether the key in `frame` is mostly a prompt that is known, so that decoding it takes no time to
+    /// speak of.
     pub(super) fn has(&self, frame: &[u8]) -> bool {
         self.known.iter().any(|Known { head, prompt, .. }| {
             let Some(room) = frame.len().checked_sub(prompt.raw.len()) else { return false };
             if room > KEY_REST_BYTES_MAX {
                 return false;
             }
-            // Only the first place is looked at as a whole: a frame can have thousands where almost all of the prompt agrees.
+            // Only the first place is looked at as a whole: a frame can have thousands where almost all of
+            // the prompt agrees.
             let [_, _, count @ ..] = prompt.count.to_be_bytes();
             let begins = |(at, window): (usize, &[u8])| window == head && frame[..at].ends_with(&count);
             let first = frame[..room + HEAD_BYTES].windows(HEAD_BYTES).enumerate().position(begins);
@@ -264,8 +268,8 @@ mod tests {
         assert!(!prompts.has(b"short"));
     }
 
-    /// All but the last of its places agree with a known prompt but for its last token. Looking at each of them as a whole would
-    /// compare eight gigabytes.
+    /// All but the last of its places agree with a known prompt but for its last token. Looking at each of
+    /// them as a whole would compare eight gigabytes.
     #[test]
     fn a_key_that_almost_agrees_in_many_places_costs_one_comparison() {
         let mut prompts = Prompts::default();

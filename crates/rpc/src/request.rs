@@ -6,7 +6,8 @@ use larder_zmtp::{Peer, PeerAddress};
 
 use larder_engine::ConnectionId;
 
-/// Encoded requests longer than this are decoded by a worker thread. What is shorter takes less than a millisecond.
+/// Encoded requests longer than this are decoded by a worker thread. What is shorter takes less than a
+/// millisecond.
 const SHORT_REQUEST_BYTES_MAX: usize = 128 << 10;
 
 /// Who asks.
@@ -45,8 +46,8 @@ pub(super) struct EncodedRequest {
 }
 
 impl EncodedRequest {
-    /// Whether decoding it may take too long for the RPC thread. A long key does not if its prompt `is_known`, nor do the
-    /// tensors of a commit: decoding them is a job of its own.
+    /// Whether decoding it may take too long for the RPC thread. A long key does not if its prompt
+    /// `is_known`, nor do the tensors of a commit: decoding them is a job of its own.
     pub(super) fn is_long(&self, is_known: impl FnOnce(&[u8]) -> bool) -> bool {
         let Some((key, others)) = self.payloads.split_first() else { return false };
         let others = match self.operation {

@@ -1,4 +1,5 @@
-//! Handing chunks out: at once where their bytes are trusted, after a look at them where they are not (`--checksum full`).
+//! Handing chunks out: at once where their bytes are trusted, after a look at them where they are not
+//! (`--checksum full`).
 
 use std::sync::Arc;
 
@@ -11,7 +12,8 @@ use super::operations::{Job, Outcome};
 use super::payload;
 use larder_engine::{ChecksumMode, ConnectionId, Engine, OwnedKey, PromptKey, RetrievePlan};
 
-/// Answers a retrieve with the chunks of `plan`: by where they lie if the client `shares_memory`, else by value.
+/// Answers a retrieve with the chunks of `plan`: by where they lie if the client `shares_memory`, else by
+/// value.
 pub(super) fn hand_out(
     engine: &Arc<Engine>,
     key: &PromptKey<'_>,

@@ -63,8 +63,8 @@ impl RpcStats {
         self.rpc_thread.get().map(|(_, sockets)| sockets)
     }
 
-    /// Has the thread that serves clients do nothing, and tells how long that took; `None` if it did not come to it `within`
-    /// that time.
+    /// Has the thread that serves clients do nothing, and tells how long that took; `None` if it did not come
+    /// to it `within` that time.
     pub async fn round_trip(&self, within: Duration) -> Option<Duration> {
         let (runtime, _) = self.rpc_thread.get()?;
         let asked = Instant::now();

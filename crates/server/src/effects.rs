@@ -7,8 +7,8 @@ use larder_engine::{Engine, Limits};
 use larder_telemetry::{LogHandle, level_filter};
 use larder_tier::{StorePolicy, Tier};
 
-/// Makes the running parts what `after` says, where `before` said otherwise: the cache, the second tier, and the log where its level may
-/// be changed.
+/// Makes the running parts what `after` says, where `before` said otherwise: the cache, the second tier, and
+/// the log where its level may be changed.
 pub(crate) fn apply(
     engine: &Engine,
     tier: &Tier,

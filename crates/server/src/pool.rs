@@ -25,7 +25,8 @@ pub(super) struct Memory {
     contents: Contents,
 }
 
-/// The pool as configured. A shared segment nobody asked for by name gives way to private memory if it can't be had.
+/// The pool as configured. A shared segment nobody asked for by name gives way to private memory if it can't
+/// be had.
 pub(super) fn open(config: &ServerConfig) -> Result<Pool, PoolError> {
     for stale in larder_pool::reclaim_stale() {
         tracing::info!("removed {} of a dead server, {}", stale.name, Size(stale.bytes));
@@ -61,7 +62,8 @@ pub(super) fn segment_options(config: &ServerConfig, share: Option<&str>) -> Seg
     }
 }
 
-/// Whether there is memory for the pool, unless the operator doesn't want to know. `Some` if it takes nearly all there is.
+/// Whether there is memory for the pool, unless the operator doesn't want to know. `Some` if it takes nearly
+/// all there is.
 pub(super) fn check_memory(config: &ServerConfig) -> Result<Option<MemoryRoom>, PoolError> {
     if config.l1.overcommit {
         return Ok(None);

@@ -19,7 +19,8 @@ pub struct Preflight {
     pub warnings: Vec<String>,
 }
 
-/// Whether this machine has the memory for the pool. A remark, because the server may be meant for another machine.
+/// Whether this machine has the memory for the pool. A remark, because the server may be meant for another
+/// machine.
 #[must_use]
 pub fn memory_warning(config: &ServerConfig) -> Option<String> {
     match pool::check_memory(config) {
@@ -28,7 +29,8 @@ pub fn memory_warning(config: &ServerConfig) -> Option<String> {
     }
 }
 
-/// Tries everything that a start takes from this machine: memory, `/dev/shm`, ports, directories. Leaves nothing behind.
+/// Tries everything that a start takes from this machine: memory, `/dev/shm`, ports, directories. Leaves
+/// nothing behind.
 #[must_use]
 pub fn preflight(settings: &Settings, environment: &Environment, config: &ServerConfig) -> Preflight {
     let mut found = Preflight::default();

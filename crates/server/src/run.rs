@@ -29,11 +29,12 @@ use larder_telemetry::events::EventBus;
 use larder_telemetry::tasks::Tasks;
 use larder_tier::{StorePolicy, Tier, TierConfig};
 
-/// Work for the admin API that waits for files or the process table. Each location of plugins has one thread more, which it may block.
+/// Work for the admin API that waits for files or the process table. Each location of plugins has one thread
+/// more, which it may block.
 const BLOCKING_THREADS_MAX: usize = 2;
 
-/// Runs a server of this build until SIGTERM or SIGINT, then stops it; a second signal stops it at once. `log` is the log whose level
-/// may be changed meanwhile.
+/// Runs a server of this build until SIGTERM or SIGINT, then stops it; a second signal stops it at once.
+/// `log` is the log whose level may be changed meanwhile.
 ///
 /// # Errors
 /// [`StartError`] if it can't start.

@@ -20,7 +20,8 @@ const DRAIN: Duration = Duration::from_millis(100);
 /// Most copies at a time.
 const COPIES_MAX: usize = 4;
 
-/// Largest message where payloads travel through shared memory: a prompt of `TOKEN_IDS_MAX` tokens and what goes with it.
+/// Largest message where payloads travel through shared memory: a prompt of `TOKEN_IDS_MAX` tokens and what
+/// goes with it.
 const PROMPT_MESSAGE_BYTES_MAX: u64 = 96 << 20;
 
 /// A thread for copies ends when it has had nothing to do for this long.
@@ -35,7 +36,8 @@ pub(super) struct Service {
     pub(super) tasks: Tasks,
 }
 
-/// The RPC thread with its port bound: clients that connect wait until there is something to serve. Dropping it ends the thread.
+/// The RPC thread with its port bound: clients that connect wait until there is something to serve. Dropping
+/// it ends the thread.
 pub(super) struct BoundRpc {
     endpoints: Vec<Endpoint>,
     start: oneshot::Sender<Service>,

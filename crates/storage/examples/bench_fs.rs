@@ -1,6 +1,8 @@
-//! Measures the `fs` adapter against plain writes and reads of the same directory, with as many threads and the same flags.
+//! Measures the `fs` adapter against plain writes and reads of the same directory, with as many threads and
+//! the same flags.
 //!
-//! Usage: `bench_fs DIR [OBJECT_MIB=4] [OBJECTS=256] [THREADS=4] [odirect]`, or `bench_fs restart DIR [FILES=100000]`.
+//! Usage: `bench_fs DIR [OBJECT_MIB=4] [OBJECTS=256] [THREADS=4] [odirect]`, or `bench_fs restart DIR
+//! [FILES=100000]`.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a tool for the command line")]
 
 use std::fs::{self, File};
@@ -53,7 +55,7 @@ async fn throughput(dir: &Path, len: usize, objects: usize, threads: usize, is_d
     let start = Instant::now();
     let batch = (0..objects).map(|index| StoreItem {
         key: object_key(index),
-        buffer: buffers[index % buffers.len()].clone(),
+        buffer: Arc::<HeapBuffer>::clone(&buffers[index % buffers.len()]),
         seal: None,
     });
     assert!(adapter.store(batch.collect()).await.iter().all(Result::is_ok));
@@ -63,8 +65,10 @@ async fn throughput(dir: &Path, len: usize, objects: usize, threads: usize, is_d
     plain(&plain_dir, &buffers, objects, threads, (false, is_direct));
     report("plain read", start);
     let start = Instant::now();
-    let batch = (0..objects)
-        .map(|index| LoadItem { key: object_key(index), buffer: buffers[index % buffers.len()].clone() });
+    let batch = (0..objects).map(|index| LoadItem {
+        key: object_key(index),
+        buffer: Arc::<HeapBuffer>::clone(&buffers[index % buffers.len()]),
+    });
     assert!(adapter.load(batch.collect()).await.iter().all(Result::is_ok));
     report("adapter load", start);
     adapter.close().await;

@@ -1,8 +1,8 @@
 //! The contract between the cache and whatever keeps its objects outside memory.
 //!
-//! Narrow on purpose: an adapter may be code in this crate, a native extension or another process. It reads and
-//! fills buffers it is lent and knows nothing of where they come from. It neither retries nor watches the clock;
-//! decorators do.
+//! Narrow on purpose: an adapter may be code in this crate, a native extension or another process. It reads
+//! and fills buffers it is lent and knows nothing of where they come from. It neither retries nor watches the
+//! clock; decorators do.
 
 use std::fmt;
 use std::pin::Pin;
@@ -26,8 +26,8 @@ pub const BATCH_KEYS_MAX: usize = 65_536;
 /// # For implementers
 ///
 /// - A batch answers with one outcome per key, in the order given, even when everything failed.
-/// - A buffer may be touched for as long as the adapter holds its `Arc`, also after the caller stopped waiting.
-///   Every clone is dropped *before* the outcome of that key is reported.
+/// - A buffer may be touched for as long as the adapter holds its `Arc`, also after the caller stopped
+///   waiting. Every clone is dropped *before* the outcome of that key is reported.
 /// - An object is visible to lookups only when it is complete.
 /// - Dropping a future abandons the call, not the adapter: a dropped lookup leaves no lock behind; a dropped
 ///   store or load may still run to its end.
@@ -41,7 +41,8 @@ pub trait Adapter: Send + Sync + fmt::Debug {
     fn store(&self, batch: Vec<StoreItem>) -> AdapterFuture<'_, Vec<KeyResult<Stored>>>;
 
     /// Says which keys are held and locks those: a locked object is not deleted until as many
-    /// [`unlock`](Self::unlock)s as locks were made. Keys not held answer [`Error::Absent`] and are not locked.
+    /// [`unlock`](Self::unlock)s as locks were made. Keys not held answer [`Error::Absent`] and are not
+    /// locked.
     fn lookup_and_lock(&self, keys: Vec<Key>) -> AdapterFuture<'_, Vec<KeyResult<Found>>>;
 
     /// Fills each buffer with its object. What a failed load leaves in the buffer is unspecified.
@@ -50,7 +51,8 @@ pub trait Adapter: Send + Sync + fmt::Debug {
     /// Releases one lock per key. Must succeed; unknown keys are ignored.
     fn unlock(&self, keys: &[Key]);
 
-    /// Removes objects. A locked one answers [`Busy::Locked`](crate::Busy::Locked) unless the mode overrides it.
+    /// Removes objects. A locked one answers [`Busy::Locked`](crate::Busy::Locked) unless the mode overrides
+    /// it.
     fn delete(&self, keys: Vec<Key>, mode: DeleteMode) -> AdapterFuture<'_, Vec<KeyResult<Deleted>>>;
 
     /// One page of what is held, in an order that only pages agree on.
@@ -60,8 +62,9 @@ pub trait Adapter: Send + Sync + fmt::Debug {
     /// That it can't be removed is no failure; not every login may delete.
     fn probe(&self) -> AdapterFuture<'_, Result<(), Failure>>;
 
-    /// Resolves once stores are not refused for want of an index ([`Busy::Rebuilding`](crate::Busy::Rebuilding));
-    /// at once where they never are, and when the adapter is closed.
+    /// Resolves once stores are not refused for want of an index
+    /// ([`Busy::Rebuilding`](crate::Busy::Rebuilding)); at once where they never are, and when the adapter is
+    /// closed.
     fn ready_to_store(&self) -> AdapterFuture<'_, ()>;
 
     /// Room taken and left. Cheap; never does I/O.
@@ -75,7 +78,7 @@ pub trait Adapter: Send + Sync + fmt::Debug {
 }
 
 /// The operations of an adapter, for counters, limits and faults.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Op {
     /// [`Adapter::store`].
     Store,
@@ -133,8 +136,9 @@ impl Seal {
     /// Of seals that are not bound to a key.
     const MAGIC_UNBOUND: [u8; 4] = *b"LSL1";
 
-    /// The form backends keep: a version mark, then both numbers in little endian. The checksum is bound to the key, so that bytes
-    /// which come back under another one, from files that changed places say, are not taken for its own.
+    /// The form backends keep: a version mark, then both numbers in little endian. The checksum is bound to
+    /// the key, so that bytes which come back under another one, from files that changed places say, are not
+    /// taken for its own.
     #[must_use]
     pub fn encode(&self, key: &Key) -> [u8; Self::ENCODED_LEN] {
         let mut bytes = [0; Self::ENCODED_LEN];
@@ -144,8 +148,8 @@ impl Seal {
         bytes
     }
 
-    /// Reads the form that [`encode`](Self::encode) writes, or wrote when seals were not bound to keys; none for anything else. A
-    /// seal of another key is read as one of other bytes.
+    /// Reads the form that [`encode`](Self::encode) writes, or wrote when seals were not bound to keys; none
+    /// for anything else. A seal of another key is read as one of other bytes.
     #[must_use]
     pub fn decode(bytes: &[u8], key: &Key) -> Option<Self> {
         let (magic, rest) = bytes.split_first_chunk::<4>()?;

@@ -1,7 +1,7 @@
 //! Memory an adapter is lent: who may touch it, and for how long.
 //!
-//! Pool memory is shared with client processes that may write to it at any time, so no `&[u8]` to it can exist.
-//! A lent buffer therefore only copies in and out, or moves bytes straight between itself and a file
+//! Pool memory is shared with client processes that may write to it at any time, so no `&[u8]` to it can
+//! exist. A lent buffer therefore only copies in and out, or moves bytes straight between itself and a file
 //! descriptor. Owning an `Arc` of it *is* the right to touch it: the lender reuses the memory only when the
 //! last clone is gone, so an adapter that gave up waiting for a device can't have the memory taken from under
 //! a transfer that is still running.
@@ -34,9 +34,9 @@ pub struct SharedLocation {
 
 /// A fixed-size piece of memory lent to an adapter.
 ///
-/// Implementers provide copies; the descriptor methods default to a bounce buffer and are overridden where the
-/// memory can be handed to the kernel. Ranges are in bytes from the start of the buffer. Every method fails
-/// with `InvalidInput` on a range outside the buffer.
+/// Implementers provide copies; the descriptor methods default to a bounce buffer and are overridden where
+/// the memory can be handed to the kernel. Ranges are in bytes from the start of the buffer. Every method
+/// fails with `InvalidInput` on a range outside the buffer.
 pub trait LentBuffer: Send + Sync + fmt::Debug {
     /// Size in bytes.
     fn len(&self) -> usize;
@@ -46,7 +46,8 @@ pub trait LentBuffer: Send + Sync + fmt::Debug {
         self.len() == 0
     }
 
-    /// A power of two the address of the first byte is a multiple of; direct I/O needs the device's block size.
+    /// A power of two the address of the first byte is a multiple of; direct I/O needs the device's block
+    /// size.
     fn alignment(&self) -> usize {
         1
     }
@@ -246,7 +247,7 @@ mod tests {
     fn default_methods_agree_with_the_direct_ones() {
         let bytes: Vec<u8> = (0..600_000u32).map(|i| i.to_le_bytes()[1]).collect();
         let direct = HeapBuffer::copy_of(&bytes);
-        let bounced = CopyOnly(direct.clone());
+        let bounced = CopyOnly(Arc::clone(&direct));
         assert_eq!(direct.checksum().unwrap(), xxhash_rust::xxh3::xxh3_64(&bytes));
 
         let file = tempfile::tempfile().unwrap();

@@ -56,7 +56,7 @@ pub struct Failure {
 }
 
 /// The class of a [`Failure`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum FailureKind {
     /// The device, file system or remote answered with an error.
     Io,
@@ -74,7 +74,8 @@ pub enum FailureKind {
     Invalid,
     /// The adapter is closed, or closed while the call was under way.
     Closed,
-    /// The backend answers and refuses us: login, permission, a bucket that does not exist, a read-only file system.
+    /// The backend answers and refuses us: login, permission, a bucket that does not exist, a read-only file
+    /// system.
     Refused,
 }
 

@@ -34,15 +34,15 @@ pub struct Built {
 
 /// Builds an adapter.
 ///
-/// Fails only when it could never work as configured (a directory that can't be created). A backend that does not
-/// answer yet is no failure here: the adapter reports it and works once the backend does.
+/// Fails only when it could never work as configured (a directory that can't be created). A backend that does
+/// not answer yet is no failure here: the adapter reports it and works once the backend does.
 pub fn build(config: &AdapterConfig) -> Result<Built, Failure> {
     let common = &config.common;
     let mut adapter = backend(config)?;
     let mut checksum = None;
     if common.checksum {
         let verifying = Arc::new(Checksum::new(adapter, CHECKSUM_THREADS)?);
-        adapter = verifying.clone();
+        adapter = Arc::<Checksum>::clone(&verifying);
         checksum = Some(verifying);
     }
     if let Some(policy) = common.timeout {
@@ -54,7 +54,7 @@ pub fn build(config: &AdapterConfig) -> Result<Built, Failure> {
     let mut breaker = None;
     if let Some(policy) = common.breaker {
         let breaking = Arc::new(Breaker::new(adapter, policy));
-        adapter = breaking.clone();
+        adapter = Arc::<Breaker>::clone(&breaking);
         breaker = Some(breaking);
     }
     // Around the timeout and the breaker: waiting for our own limits is no fault of the backend.
@@ -117,7 +117,7 @@ mod tests {
         let built = build(&AdapterConfig::from_value(&config, &|_| None).unwrap()).unwrap();
         let stores: Vec<_> = (0..6)
             .map(|index| {
-                let adapter = built.adapter.clone();
+                let adapter = Arc::clone(&built.adapter);
                 tokio::spawn(async move { adapter.store(store_items(index..index + 1, 107)).await.remove(0) })
             })
             .collect();

@@ -1,7 +1,8 @@
 //! What an adapter holds, in memory: presence, size, room by tenant, and pages of it.
 //!
 //! Built for a million objects: the strings of a key are kept once per namespace (model, rank, group, salt),
-//! an entry is the hash, a namespace number and a size. The tree keeps pages stable while objects come and go.
+//! an entry is the hash, a namespace number and a size. The tree keeps pages stable while objects come and
+//! go.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Bound;
@@ -84,7 +85,7 @@ impl<T: Copy> Index<T> {
     pub(crate) fn bytes_by_salt(&self) -> BTreeMap<Arc<str>, u64> {
         let mut by_salt = BTreeMap::new();
         for room in self.namespaces.rooms.iter().filter(|room| room.objects > 0) {
-            *by_salt.entry(room.namespace.0.cache_salt.clone()).or_default() += room.bytes;
+            *by_salt.entry(Arc::clone(&room.namespace.0.cache_salt)).or_default() += room.bytes;
         }
         by_salt
     }
@@ -205,8 +206,9 @@ impl Namespaces {
 
 /// An index that is filled from a backend's own listing, again and again, while it already serves.
 ///
-/// What a listing reports may be out of date by the time it arrives: what happened meanwhile counts for more. An object deleted
-/// while a listing runs does not come back by it, and one that was stored meanwhile is not missed if the listing lacks it.
+/// What a listing reports may be out of date by the time it arrives: what happened meanwhile counts for more.
+/// An object deleted while a listing runs does not come back by it, and one that was stored meanwhile is not
+/// missed if the listing lacks it.
 #[derive(Debug)]
 pub(crate) struct ListedIndex<T> {
     index: Index<Seen<T>>,
@@ -257,7 +259,8 @@ impl<T: Copy + PartialEq> ListedIndex<T> {
         self.deleted_meanwhile = Some(HashSet::new());
     }
 
-    /// Notes that the listing saw an object; false if its size is to be looked at, for [`discover`](Self::discover).
+    /// Notes that the listing saw an object; false if its size is to be looked at, for
+    /// [`discover`](Self::discover).
     pub(crate) fn see(&mut self, key: &Key, note: T) -> bool {
         match self.index.get(key) {
             Some(known) if known.note.note == note => {
@@ -278,7 +281,8 @@ impl<T: Copy + PartialEq> ListedIndex<T> {
         }
     }
 
-    /// Up to `max` objects after the one called `after` that the listing did not show; the last one looked at; none at the end.
+    /// Up to `max` objects after the one called `after` that the listing did not show; the last one looked
+    /// at; none at the end.
     pub(crate) fn unseen(&self, after: Option<String>, max: usize) -> (Vec<Key>, Option<String>) {
         let request = ListRequest { model_name: None, page_token: after, entries_max: max };
         let Ok(page) = self.index.page(&request) else { return (Vec::new(), None) };
@@ -355,7 +359,7 @@ mod tests {
             prop_assert_eq!(index.objects(), model.len() as u64);
             let mut by_salt: BTreeMap<Arc<str>, u64> = BTreeMap::new();
             for (key, bytes) in &model {
-                *by_salt.entry(key.cache_salt.clone()).or_default() += bytes;
+                *by_salt.entry(Arc::clone(&key.cache_salt)).or_default() += bytes;
             }
             prop_assert_eq!(index.bytes_by_salt(), by_salt);
             let listed: BTreeMap<_, _> = pages(&index, 3, None).into_iter().map(|e| (e.key, e.bytes)).collect();

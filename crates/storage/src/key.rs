@@ -26,11 +26,11 @@ const SLASH: &str = "-SEP-";
 /// The name of one stored object. Cheap to clone: both strings are shared.
 ///
 /// Its [fields](KeyFields) can be read, and are always as [`new`](Self::new) lets them through.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(KeyFields);
 
 /// What a [`Key`] is made of.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyFields {
     /// Hash of the token prefix the chunk ends.
     pub chunk_hash: [u8; 32],
@@ -96,7 +96,10 @@ impl Key {
         self.push_tail(&mut name);
         name.push_str(FILE_SUFFIX);
         if name.len() > FILE_NAME_BYTES_MAX {
-            return Err(KeyError::NameTooLong { model_name: self.model_name.clone(), bytes: name.len() });
+            return Err(KeyError::NameTooLong {
+                model_name: Arc::clone(&self.model_name),
+                bytes: name.len(),
+            });
         }
         Ok(name)
     }
@@ -126,7 +129,7 @@ impl Key {
 
     fn push_tail(&self, name: &mut String) {
         name.reserve(8 + 1 + 8 + 1 + 64 + 1 + self.cache_salt.len() + FILE_SUFFIX.len());
-        let _ = write!(name, "{:08x}@{:x}@", self.kv_rank, self.object_group_id);
+        _ = write!(name, "{:08x}@{:x}@", self.kv_rank, self.object_group_id);
         push_hex(name, &self.chunk_hash);
         if !self.cache_salt.is_empty() {
             name.push('@');
@@ -177,11 +180,11 @@ impl KeyDecoder {
     fn share(&self, text: &str) -> Arc<str> {
         let mut strings = self.strings.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(shared) = strings.get(text) {
-            return shared.clone();
+            return Arc::clone(shared);
         }
         let owned: Arc<str> = text.into();
         if strings.len() < SHARED_STRINGS_MAX {
-            strings.insert(owned.clone());
+            strings.insert(Arc::clone(&owned));
         }
         owned
     }
@@ -195,8 +198,8 @@ fn push_hex(text: &mut String, bytes: &[u8]) {
     }
 }
 
-/// Parses hexadecimal digits as they are written here: lowercase, padded to `digits_min` and no further. Another spelling of the
-/// same number would be another file, which nobody finds under its key.
+/// Parses hexadecimal digits as they are written here: lowercase, padded to `digits_min` and no further.
+/// Another spelling of the same number would be another file, which nobody finds under its key.
 fn parse_number(text: &str, digits_min: usize) -> Option<u64> {
     let is_padded = text.len() > digits_min && text.starts_with('0');
     let is_plain = text.len() >= digits_min && text.bytes().all(is_digit) && !is_padded;

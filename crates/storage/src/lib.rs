@@ -1,11 +1,11 @@
 //! L2: where objects go when memory is not enough, and come back from.
 //!
-//! Owns the [`Adapter`] contract, the adapters (files, Valkey and Redis, object stores, stand-ins for rehearsals), the
-//! decorators that add patience and limits to any adapter, the configuration the peer's `--l2-adapter` JSON
-//! describes, and a [`conformance`] suite every adapter passes.
+//! Owns the [`Adapter`] contract, the adapters (files, Valkey and Redis, object stores, stand-ins for
+//! rehearsals), the decorators that add patience and limits to any adapter, the configuration the peer's
+//! `--l2-adapter` JSON describes, and a [`conformance`] suite every adapter passes.
 //!
-//! It never sees the memory pool: it reads and fills [buffers](LentBuffer) it is lent. It decides nothing about
-//! what to store, load or evict.
+//! It never sees the memory pool: it reads and fills [buffers](LentBuffer) it is lent. It decides nothing
+//! about what to store, load or evict.
 
 mod adapter;
 pub mod adapters;

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::error::Busy;
 use crate::key::Key;
 
-/// Locks by key. Holding a lock keeps deletes away; a delete under way keeps locks and stores away, a store keeps
-/// deletes and other stores away.
+/// Locks by key. Holding a lock keeps deletes away; a delete under way keeps locks and stores away, a store
+/// keeps deletes and other stores away.
 #[derive(Debug, Default)]
 pub(crate) struct LockTable {
     holds: Mutex<HashMap<Key, Hold>>,
@@ -54,12 +54,13 @@ impl LockTable {
         }
     }
 
-    /// Claims an unlocked object for deletion; it stays invisible to [`lock`](Self::lock) until the claim drops.
+    /// Claims an unlocked object for deletion; it stays invisible to [`lock`](Self::lock) until the claim
+    /// drops.
     pub(crate) fn claim_delete(self: &Arc<Self>, key: &Key) -> Result<DeleteClaim, Busy> {
         match self.holds().entry(key.clone()) {
             Entry::Vacant(entry) => {
                 entry.insert(Hold::Deleting);
-                Ok(DeleteClaim { table: self.clone(), key: key.clone() })
+                Ok(DeleteClaim { table: Arc::clone(self), key: key.clone() })
             }
             Entry::Occupied(entry) => match entry.get() {
                 Hold::Locked(_) | Hold::Storing { locks: 1.. } => Err(Busy::Locked),
@@ -69,12 +70,13 @@ impl LockTable {
         }
     }
 
-    /// Claims an object for storing. None when a lookup holds it: it is there already, and no delete can come.
+    /// Claims an object for storing. None when a lookup holds it: it is there already, and no delete can
+    /// come.
     pub(crate) fn claim_store(self: &Arc<Self>, key: &Key) -> Result<Option<StoreClaim>, Busy> {
         match self.holds().entry(key.clone()) {
             Entry::Vacant(entry) => {
                 entry.insert(Hold::Storing { locks: 0 });
-                Ok(Some(StoreClaim { table: self.clone(), key: key.clone() }))
+                Ok(Some(StoreClaim { table: Arc::clone(self), key: key.clone() }))
             }
             Entry::Occupied(entry) => match entry.get() {
                 Hold::Locked(_) => Ok(None),

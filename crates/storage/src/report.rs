@@ -34,7 +34,7 @@ impl Usage {
 }
 
 /// How an adapter is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum HealthState {
     /// Everything works.
     Ready,

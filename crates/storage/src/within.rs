@@ -4,8 +4,8 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-/// What `work` comes to, done on a thread of its own; none if that takes longer than `patience` or there is no thread to be had.
-/// Nothing can call off a system call on a dead mount: the thread ends when that does.
+/// What `work` comes to, done on a thread of its own; none if that takes longer than `patience` or there is
+/// no thread to be had. Nothing can call off a system call on a dead mount: the thread ends when that does.
 pub fn within<T: Send + 'static>(
     patience: Duration,
     thread_name: &str,
@@ -14,7 +14,7 @@ pub fn within<T: Send + 'static>(
     let (answer, answered) = mpsc::sync_channel(1);
     let asking = thread::Builder::new().name(thread_name.to_owned()).spawn(move || {
         // Nobody may be waiting any more.
-        let _ = answer.send(work());
+        _ = answer.send(work());
     });
     asking.ok()?;
     answered.recv_timeout(patience).ok()

@@ -17,15 +17,16 @@ type Work<C> = Box<dyn FnOnce(&mut C) + Send>;
 /// Whether somebody waits for the outcome of some work.
 type Wanted = Box<dyn Fn() -> bool + Send>;
 
-/// Threads that may be stuck at once, beyond those that work. With so many the queue stands still until one of them returns.
+/// Threads that may be stuck at once, beyond those that work. With so many the queue stands still until one
+/// of them returns.
 const STUCK_MAX: usize = 64;
 /// Time a job that nobody waits for may go on until its thread counts as stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(1);
 
 /// A fixed number of named threads behind one bounded queue. Each owns a context nobody else touches.
 ///
-/// A thread that goes on with a job although its caller gave up, in a system call that does not return, counts as stuck: another
-/// takes its place, and it ends when the call does.
+/// A thread that goes on with a job although its caller gave up, in a system call that does not return,
+/// counts as stuck: another takes its place, and it ends when the call does.
 pub(crate) struct Workers<C> {
     queue: Arc<Queue<C>>,
 }
@@ -123,7 +124,7 @@ impl<C: Send + 'static> Workers<C> {
         };
         // The slots travel in a shared cell so that they can be taken back when the queue refuses the job.
         let cell = Arc::new(Mutex::new(slots));
-        let taken = cell.clone();
+        let taken = Arc::clone(&cell);
         let work: Work<C> = Box::new(move |context| work(context, take(&taken)));
         if let Err(error) = self.submit(work, is_wanted) {
             for slot in take(&cell) {
@@ -172,12 +173,12 @@ fn take<T>(cell: &Mutex<Vec<Slot<T>>>) -> Vec<Slot<T>> {
 
 impl<C: Send + 'static> Queue<C> {
     fn add_thread(self: &Arc<Self>, state: &mut QueueState<C>) -> io::Result<()> {
-        let (number, queue) = (state.threads_started, self.clone());
+        let (number, queue) = (state.threads_started, Arc::clone(self));
         thread::Builder::new().name(format!("{}-{number}", self.name)).spawn(move || {
             let mut context = (queue.context)();
             while let Some(work) = queue.next(number) {
                 // A job that panics fails alone: its reply slot reports when it is dropped by the unwinding.
-                let _ = catch_unwind(AssertUnwindSafe(|| work(&mut context)));
+                _ = catch_unwind(AssertUnwindSafe(|| work(&mut context)));
             }
         })?;
         state.threads_started += 1;
@@ -273,7 +274,7 @@ impl<T> Batch<T> {
         let results = (0..count).map(|_| None).collect();
         let state = Arc::new(Mutex::new(BatchState { results, missing: count, answer: Some(sender) }));
         let slots = (0..count)
-            .map(|index| Slot { state: state.clone(), index, is_reported: false })
+            .map(|index| Slot { state: Arc::clone(&state), index, is_reported: false })
             .collect::<Vec<_>>();
         (Self { answer, count }, slots)
     }
@@ -306,7 +307,7 @@ impl<T> Slot<T> {
     where
         T: Send + 'static,
     {
-        let state = self.state.clone();
+        let state = Arc::clone(&self.state);
         Box::new(move || is_wanted(&state))
     }
 
@@ -322,7 +323,7 @@ impl<T> Slot<T> {
         if let Some(answer) = state.answer.take() {
             let results =
                 results.into_iter().map(|result| result.unwrap_or_else(|| Err(unreported()))).collect();
-            let _ = answer.send(results);
+            _ = answer.send(results);
         }
     }
 }
@@ -369,8 +370,8 @@ mod tests {
         workers
             .submit(
                 Box::new(move |()| {
-                    let _ = started.send(());
-                    let _ = gate.recv();
+                    _ = started.send(());
+                    _ = gate.recv();
                 }),
                 Box::new(|| true),
             )
@@ -409,8 +410,8 @@ mod tests {
             let (started, is_started) = oneshot::channel();
             let (left, slots) = Batch::<()>::new(1);
             workers.submit_for(slots, move |(), _slots| {
-                let _ = started.send(());
-                let _ = is_open.recv();
+                _ = started.send(());
+                _ = is_open.recv();
             });
             is_started.await.unwrap();
             drop(left);
@@ -443,7 +444,7 @@ mod tests {
         let (gate, is_open) = std::sync::mpsc::channel::<()>();
         let (batch, slots) = Batch::new(1);
         workers.submit_for(slots, move |(), slots| {
-            let _ = is_open.recv();
+            _ = is_open.recv();
             slots.into_iter().for_each(|slot| slot.report(Ok(())));
         });
         assert_eq!(works_within(&workers, STUCK_AFTER * 2).await, None, "it waits its turn");
@@ -457,7 +458,7 @@ mod tests {
         let (gate, is_open) = std::sync::mpsc::channel::<()>();
         let (left, slots) = Batch::<()>::new(1);
         workers.submit_for(slots, move |(), _slots| {
-            let _ = is_open.recv();
+            _ = is_open.recv();
         });
         drop(left);
         workers.close().await;

@@ -15,8 +15,8 @@ const LEN: usize = 200_000;
 /// Rounds of storing and killing; `LARDER_CRASH_ROUNDS` asks for more.
 const ROUNDS: usize = 10;
 
-/// The writer: stores one object after the other and says so, until it is killed. A test by name only, so that the
-/// test program can start itself as one.
+/// The writer: stores one object after the other and says so, until it is killed. A test by name only, so
+/// that the test program can start itself as one.
 #[tokio::test]
 async fn writer_process() {
     let Ok(dir) = std::env::var(DIR) else { return };

@@ -43,12 +43,13 @@ fn kind(result: &Result<impl std::fmt::Debug, Error>) -> FailureKind {
     }
 }
 
-/// Stores and loads on several tasks until the adapter is closed under them; returns what was reported stored.
+/// Stores and loads on several tasks until the adapter is closed under them; returns what was reported
+/// stored.
 async fn work_until_closed(adapter: &Arc<dyn Adapter>) -> Vec<usize> {
     let rounds = Arc::new(AtomicUsize::new(0));
     let workers: Vec<_> = (0..4)
         .map(|worker| {
-            let (adapter, rounds) = (adapter.clone(), rounds.clone());
+            let (adapter, rounds) = (Arc::clone(adapter), Arc::clone(&rounds));
             tokio::spawn(async move { work(&*adapter, worker, &rounds).await })
         })
         .collect();
@@ -68,7 +69,7 @@ async fn work(adapter: &dyn Adapter, worker: usize, rounds: &AtomicUsize) -> Vec
     for round in 0.. {
         let first = (round * 4 + worker) * 8;
         let items = store_items(first..first + 8, LEN);
-        let buffers: Vec<_> = items.iter().map(|item| item.buffer.clone()).collect();
+        let buffers: Vec<_> = items.iter().map(|item| Arc::clone(&item.buffer)).collect();
         let outcomes = adapter.store(items).await;
         assert!(
             buffers.iter().all(|buffer| Arc::strong_count(buffer) == 1),
@@ -103,7 +104,9 @@ async fn closing_under_load_loses_nothing_that_was_reported() {
     let again = built(&config);
     for index in stored {
         let buffer = HeapBuffer::zeroed(LEN);
-        let loaded = again.load(vec![LoadItem { key: object_key(index), buffer: buffer.clone() }]).await;
+        let loaded = again
+            .load(vec![LoadItem { key: object_key(index), buffer: Arc::<HeapBuffer>::clone(&buffer) }])
+            .await;
         assert!(loaded[0].as_ref().is_ok_and(|loaded| loaded.seal.is_some()), "object {index}: {loaded:?}");
         assert_eq!(buffer.to_vec(), object_bytes(index, LEN));
     }
@@ -113,7 +116,7 @@ async fn closing_under_load_loses_nothing_that_was_reported() {
 async fn closing_twice_at_once_ends_and_nothing_works_after() {
     let dir = tempfile::tempdir().unwrap();
     let adapter: Arc<dyn Adapter> = Arc::new(open(dir.path()));
-    let other = adapter.clone();
+    let other = Arc::clone(&adapter);
     let closing = tokio::spawn(async move { other.close().await });
     adapter.close().await;
     closing.await.unwrap();
@@ -124,7 +127,8 @@ async fn closing_twice_at_once_ends_and_nothing_works_after() {
     assert_eq!(adapter.health().state, HealthState::Closed);
 }
 
-/// A remote that takes everything and never answers must not hold a close up for longer than its own patience.
+/// A remote that takes everything and never answers must not hold a close up for longer than its own
+/// patience.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn closing_waits_for_a_silent_remote_no_longer_than_its_calls_do() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -135,8 +139,8 @@ async fn closing_waits_for_a_silent_remote_no_longer_than_its_calls_do() {
             let (mut stream, arrived) = (stream.unwrap(), arrived.clone());
             std::thread::spawn(move || {
                 let mut first = [0];
-                let _ = stream.read_exact(&mut first).map(|()| arrived.send(()));
-                let _ = std::io::copy(&mut stream, &mut std::io::sink());
+                _ = stream.read_exact(&mut first).map(|()| arrived.send(()));
+                _ = std::io::copy(&mut stream, &mut std::io::sink());
             });
         }
     });
@@ -145,7 +149,7 @@ async fn closing_waits_for_a_silent_remote_no_longer_than_its_calls_do() {
         "retry": false,
     }));
     let storing = {
-        let adapter = adapter.clone();
+        let adapter = Arc::clone(&adapter);
         tokio::spawn(async move { adapter.store(store_items(0..4, LEN)).await })
     };
     has_arrived.recv().unwrap();
@@ -208,7 +212,7 @@ async fn the_breaker_of_a_directory_that_vanished_opens_and_closes_when_it_is_ba
     let away = parent.path().join("away");
     fs::rename(&dir, &away).unwrap();
     for _ in 0..50 {
-        let _ = built.adapter.lookup_and_lock(vec![object_key(0)]).await;
+        _ = built.adapter.lookup_and_lock(vec![object_key(0)]).await;
         assert!(built.adapter.load(load_items(0..1, LEN).0).await[0].is_err());
     }
     let breaker = built.breaker.as_ref().unwrap();
@@ -218,8 +222,8 @@ async fn the_breaker_of_a_directory_that_vanished_opens_and_closes_when_it_is_ba
     fs::rename(&away, &dir).unwrap();
     let works = async {
         while built.adapter.health().state != HealthState::Ready {
-            let _ = built.adapter.lookup_and_lock(vec![object_key(0)]).await;
-            let _ = built.adapter.load(load_items(0..1, LEN).0).await;
+            _ = built.adapter.lookup_and_lock(vec![object_key(0)]).await;
+            _ = built.adapter.load(load_items(0..1, LEN).0).await;
         }
     };
     tokio::time::timeout(PATIENCE, works).await.unwrap();
@@ -249,7 +253,7 @@ impl LentBuffer for Hanging {
         Ok(())
     }
     fn write_at(&self, _: usize, _: &[u8]) -> std::io::Result<()> {
-        let _ = self.gate.lock().unwrap().recv();
+        _ = self.gate.lock().unwrap().recv();
         Err(std::io::ErrorKind::TimedOut.into())
     }
 }
@@ -385,7 +389,7 @@ fn mount(args: &[&str], at: &Path) -> bool {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        let _ = Command::new("umount").arg("--lazy").arg(self.0.path()).status();
+        _ = Command::new("umount").arg("--lazy").arg(self.0.path()).status();
     }
 }
 
@@ -400,7 +404,7 @@ async fn a_disk_that_is_really_full_keeps_what_it_holds_and_takes_more_when_ther
     assert_eq!(adapter.health().state, HealthState::Full);
     for index in &held {
         let buffer = HeapBuffer::zeroed(LEN);
-        let item = LoadItem { key: object_key(*index), buffer: buffer.clone() };
+        let item = LoadItem { key: object_key(*index), buffer: Arc::<HeapBuffer>::clone(&buffer) };
         assert!(adapter.load(vec![item]).await[0].is_ok());
         assert_eq!(buffer.to_vec(), object_bytes(*index, LEN));
     }
@@ -434,14 +438,15 @@ async fn a_disk_that_becomes_read_only_still_serves() {
     assert!(adapter.store(store_items(2..3, LEN)).await[0].is_ok());
 }
 
-/// A delete that comes while an object is stored or loaded either waits its turn or is refused; nobody sees a torn object.
+/// A delete that comes while an object is stored or loaded either waits its turn or is refused; nobody sees a
+/// torn object.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn storing_loading_and_deleting_one_object_at_once_never_tears_it() {
     let dir = tempfile::tempdir().unwrap();
     let adapter = built(&json!({"type": "fs", "base_path": dir.path()}));
     let tasks: Vec<_> = (0..3)
         .map(|role| {
-            let adapter = adapter.clone();
+            let adapter = Arc::clone(&adapter);
             tokio::spawn(async move {
                 for _ in 0..200 {
                     match role {

@@ -143,7 +143,8 @@ async fn the_capacity_is_a_hard_cap() {
     assert!(again.store(store_items(50..51, LEN)).await[0].is_ok());
 }
 
-/// An object moves from the room set aside for it into the index at one moment, so what exactly fits is never refused.
+/// An object moves from the room set aside for it into the index at one moment, so what exactly fits is never
+/// refused.
 #[tokio::test]
 async fn what_fits_exactly_is_taken_by_any_number_of_threads() {
     for _ in 0..20 {
@@ -169,7 +170,8 @@ async fn a_cap_is_not_overrun_while_the_index_is_unknown() {
     assert!(adapter.store(store_items(0..1, LEN)).await[0].is_ok());
 }
 
-/// What is written while the index is rebuilt is not lost: whoever waits is told when the directory takes objects.
+/// What is written while the index is rebuilt is not lost: whoever waits is told when the directory takes
+/// objects.
 #[tokio::test]
 async fn whoever_waits_for_the_index_finds_a_directory_that_takes_objects() {
     let dir = tempfile::tempdir().unwrap();
@@ -434,7 +436,7 @@ async fn what_crashed_writers_left_is_swept_and_nothing_else() {
 async fn bytes_changed_on_disk_are_quarantined() {
     let dir = tempfile::tempdir().unwrap();
     let fs_adapter = Arc::new(open(FsOptions { quarantine_files_max: 1, ..FsOptions::new(dir.path()) }));
-    let checked = Checksum::new(fs_adapter.clone(), 1).unwrap();
+    let checked = Checksum::new(Arc::<FsAdapter>::clone(&fs_adapter), 1).unwrap();
     checked.store(store_items(0..3, LEN)).await;
     if fs_adapter.health().details["seals_kept"] == false {
         eprintln!("skipped: the file system has no extended attributes");
@@ -506,7 +508,7 @@ async fn writing_and_sweeping_do_not_meet() {
     let dir = tempfile::tempdir().unwrap();
     let writer = Arc::new(open(FsOptions::new(dir.path())));
     let writing = {
-        let writer = writer.clone();
+        let writer = Arc::clone(&writer);
         tokio::spawn(async move { writer.store(store_items(0..2000, 64)).await })
     };
     while !writing.is_finished() {

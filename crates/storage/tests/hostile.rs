@@ -35,7 +35,7 @@ fn redis(answer: impl Fn(&[String]) -> String + Send + Sync + 'static) -> RespOp
     let answer = Arc::new(answer);
     std::thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
-            let answer = answer.clone();
+            let answer = Arc::clone(&answer);
             std::thread::spawn(move || {
                 let mut source = BufReader::new(stream.try_clone().unwrap());
                 let mut stream = stream;
@@ -154,7 +154,7 @@ async fn what_a_server_says_is_quoted_on_one_line_and_short() {
 #[tokio::test]
 async fn a_server_that_became_full_is_called_full_until_it_takes_an_object() {
     let is_full = Arc::new(AtomicBool::new(true));
-    let full = is_full.clone();
+    let full = Arc::clone(&is_full);
     let options = redis(move |words| match words[0].as_str() {
         "MSET" if full.load(Ordering::Relaxed) => "-OOM command not allowed\r\n".into(),
         "MSET" => "+OK\r\n".into(),
@@ -174,7 +174,7 @@ async fn a_server_that_became_full_is_called_full_until_it_takes_an_object() {
 #[tokio::test]
 async fn what_a_server_forgot_leaves_the_accounts_at_the_next_lookup() {
     let is_held = Arc::new(AtomicBool::new(false));
-    let held = is_held.clone();
+    let held = Arc::clone(&is_held);
     let options = redis(move |words| match words[0].as_str() {
         "MSET" => "+OK\r\n".into(),
         _ if held.load(Ordering::Relaxed) => ":10\r\n".into(),

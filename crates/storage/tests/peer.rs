@@ -117,8 +117,8 @@ struct Redis(std::process::Child, u16);
 
 impl Drop for Redis {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        _ = self.0.kill();
+        _ = self.0.wait();
     }
 }
 
@@ -138,7 +138,7 @@ fn redis() -> Option<Redis> {
         if lines.map_while(Result::ok).any(|line| line.contains("Ready to accept connections")) {
             return Some(Redis(child, port));
         }
-        let _ = child.wait();
+        _ = child.wait();
     }
     panic!("no free port in 20 attempts");
 }

@@ -57,7 +57,7 @@ impl Server {
             }
             log.push_str(&line);
         }
-        let _ = child.wait();
+        _ = child.wait();
         Err(Some(log))
     }
 
@@ -83,8 +83,8 @@ impl Server {
     }
 
     fn kill(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        _ = self.child.kill();
+        _ = self.child.wait();
     }
 }
 
@@ -308,7 +308,7 @@ async fn an_object_and_its_seal_are_written_and_read_as_one() {
 async fn what_is_stored_without_a_seal_takes_away_the_one_of_its_predecessor() {
     let Some(server) = Server::start(&[]) else { return };
     let plain = Arc::new(adapter(options(&server)));
-    let checked = Checksum::new(plain.clone(), 1).unwrap();
+    let checked = Checksum::new(Arc::<RespAdapter>::clone(&plain), 1).unwrap();
     assert!(checked.store(store_items(0..1, 10)).await[0].is_ok());
     assert!(plain.store(store_items(0..1, 20)).await[0].is_ok());
     assert!(checked.load(load_items(0..1, 20).0).await[0].is_ok());
@@ -323,7 +323,7 @@ async fn a_server_that_drips_holds_nobody_for_long() {
         let node = Node { host: "127.0.0.1".into(), port: listener.local_addr().unwrap().port() };
         std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
-            let _ = stream.write_all(beginning);
+            _ = stream.write_all(beginning);
             while stream.write_all(b"1").is_ok() {
                 std::thread::sleep(Duration::from_millis(5));
             }
@@ -365,7 +365,7 @@ async fn a_strange_server_is_a_failure_not_a_hang() {
             let mut held = Vec::new();
             for stream in listener.incoming().take(2) {
                 let mut stream = stream.unwrap();
-                let _ = stream.write_all(reply);
+                _ = stream.write_all(reply);
                 held.push(stream);
             }
         });

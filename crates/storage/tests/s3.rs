@@ -19,8 +19,8 @@ struct Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        _ = self.child.kill();
+        _ = self.child.wait();
     }
 }
 
@@ -38,7 +38,7 @@ impl Server {
         };
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
         let Some(line) = lines.find(|line| line.contains("Running on http://127.0.0.1:")) else {
-            let _ = child.wait();
+            _ = child.wait();
             eprintln!("skipped: `moto_server` does not start");
             return None;
         };
@@ -152,8 +152,8 @@ fn fixed(answer: &'static [u8]) -> (u16, std::thread::JoinHandle<()>) {
     let serving = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
         let mut request = [0; 4096];
-        let _ = stream.read(&mut request);
-        let _ = stream.write_all(answer);
+        _ = stream.read(&mut request);
+        _ = stream.write_all(answer);
     });
     (port, serving)
 }
@@ -235,7 +235,7 @@ async fn a_store_that_drips_holds_nobody_for_long() {
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
-        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nx: ");
+        _ = stream.write_all(b"HTTP/1.1 200 OK\r\nx: ");
         while stream.write_all(b"1").is_ok() {
             std::thread::sleep(std::time::Duration::from_millis(5));
         }

@@ -18,8 +18,8 @@ pub(crate) struct Alarm {
 }
 
 impl Alarm {
-    /// When the next run is due, `now` being the moment `local` on the lifecycle's clock. `waiting` tells whether it is waited for; a time that
-    /// comes while it is not is left out.
+    /// When the next run is due, `now` being the moment `local` on the lifecycle's clock. `waiting` tells
+    /// whether it is waited for; a time that comes while it is not is left out.
     pub(crate) fn turn(
         &mut self,
         cron: &Cron,

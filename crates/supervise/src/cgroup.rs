@@ -1,6 +1,7 @@
 //! Control groups (version 2) for plugins whose manifest asks for limits on everything they start together.
 //!
-//! Where no group is delegated to the server the plugin runs all the same, and its status says which limits are not in force and why.
+//! Where no group is delegated to the server the plugin runs all the same, and its status says which limits
+//! are not in force and why.
 
 use std::fs;
 use std::io;
@@ -18,7 +19,7 @@ const CPU_PERIOD_US: u64 = 100_000;
 static FOLDERS: AtomicU64 = AtomicU64::new(0);
 
 /// Limits on a plugin and everything it starts, together.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CgroupLimits {
     /// Bytes of memory; beyond them the kernel ends processes of the group.
@@ -32,7 +33,7 @@ pub struct CgroupLimits {
 }
 
 /// What a plugin's control group amounts to.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct CgroupStatus {
     /// The group's folder, if there is one.
     pub path: Option<String>,
@@ -44,6 +45,7 @@ pub struct CgroupStatus {
 
 impl CgroupLimits {
     /// Whether it limits nothing.
+    #[must_use]
     pub fn is_none(&self) -> bool {
         *self == Self::default()
     }
@@ -220,7 +222,8 @@ impl Drop for RunGroup {
     }
 }
 
-/// The group this process is in, and before that the one around it, which a service manager may have delegated (`DelegateSubgroup=`).
+/// The group this process is in, and before that the one around it, which a service manager may have
+/// delegated (`DelegateSubgroup=`).
 fn own_group() -> Result<Vec<PathBuf>, String> {
     let file = Path::new("/proc/self/cgroup");
     let groups = fs::read_to_string(file).map_err(|e| told(file, &e))?;

@@ -11,7 +11,7 @@ pub trait Clock: Debug + Send + Sync {
 }
 
 /// The system's clock and time zone.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 
 impl Clock for SystemClock {

@@ -1,6 +1,7 @@
 //! The folder in which one plugin leaves its metrics, in files ending in `.prom`.
 //!
-//! The plugin finds it in `LMCACHE_RUNTIME_PLUGIN_METRICS_DIR` and renames finished files into it; they are read when somebody scrapes.
+//! The plugin finds it in `LMCACHE_RUNTIME_PLUGIN_METRICS_DIR` and renames finished files into it; they are
+//! read when somebody scrapes.
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};

@@ -1,4 +1,5 @@
-//! Commands on their way to a plugin's task, numbered in the order in which they are taken, so that a sender can wait for its own.
+//! Commands on their way to a plugin's task, numbered in the order in which they are taken, so that a sender
+//! can wait for its own.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,7 +12,7 @@ use crate::lifecycle::Event;
 const COMMANDS_MAX: usize = 16;
 
 /// The sending end. The task stops its plugin when the last of them is gone.
-#[derive(Debug, Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Commands {
     sender: mpsc::Sender<Event>,
     /// Commands sent so far.
@@ -43,7 +44,7 @@ impl Commands {
     }
 
     pub(crate) fn downgrade(&self) -> WeakCommands {
-        WeakCommands { sender: self.sender.downgrade(), sent: self.sent.clone() }
+        WeakCommands { sender: self.sender.downgrade(), sent: Arc::clone(&self.sent) }
     }
 
     /// Under one lock, so that numbers and places in the line agree.

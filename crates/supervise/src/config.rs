@@ -18,7 +18,7 @@ use crate::trust::WritableByOthers;
 const STOP_BUDGET: Duration = Duration::from_secs(30);
 
 /// Everything given to [`crate::Supervisor::start`].
-#[derive(Debug, Clone)]
+#[derive(Clone, Debug)]
 pub struct SupervisorConfig {
     /// Files and directories, in order.
     pub locations: Vec<PathBuf>,
@@ -30,7 +30,8 @@ pub struct SupervisorConfig {
     pub config: String,
     /// The extra configuration text; `None` leaves its variable out.
     pub extra_config: Option<String>,
-    /// Whether secret-looking values of both texts are masked for plugins whose manifest does not say `secrets = true`.
+    /// Whether secret-looking values of both texts are masked for plugins whose manifest does not say
+    /// `secrets = true`.
     pub redact_secrets: bool,
     /// The environment plugins inherit.
     pub environment: Vec<(OsString, OsString)>,
@@ -40,7 +41,8 @@ pub struct SupervisorConfig {
     pub defaults: Manifest,
     /// Where the private directory is made.
     pub runtime_dir: PathBuf,
-    /// Whether this process has no children besides the guardian, which makes the clean-up after a dead guardian complete.
+    /// Whether this process has no children besides the guardian, which makes the clean-up after a dead
+    /// guardian complete.
     pub sole_parent: bool,
     /// The events that plugins can ask for.
     pub events: EventLog,

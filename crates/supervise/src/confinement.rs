@@ -1,4 +1,5 @@
-//! What a plugin's process may use: privileges, resources, files. Applied by the guardian between `fork` and `exec`.
+//! What a plugin's process may use: privileges, resources, files. Applied by the guardian between `fork` and
+//! `exec`.
 
 use std::path::PathBuf;
 
@@ -7,14 +8,14 @@ use serde::{Deserialize, Serialize};
 use crate::cgroup::CgroupLimits;
 
 /// Numbers of a user and a group.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Account {
     pub(crate) user: u32,
     pub(crate) group: u32,
 }
 
 /// How a plugin's reading and writing comes to its turn, as `ionice` has it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum IoClass {
     /// Before all others. Needs a privileged server.
@@ -26,7 +27,7 @@ pub enum IoClass {
 }
 
 /// Restrictions on one plugin; the default restricts nothing.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Confinement {
     /// User to become, by name or number. Needs a privileged server.
     pub user: Option<String>,
@@ -55,7 +56,7 @@ pub struct Confinement {
 }
 
 /// Kernel limits, soft and hard at once.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     /// Descriptors open at once.
@@ -88,11 +89,13 @@ impl Limits {
 
 impl Confinement {
     /// Whether it restricts nothing.
+    #[must_use]
     pub fn is_none(&self) -> bool {
         *self == Self::default()
     }
 
     /// What of it cannot be had on this machine: users, groups and paths that do not exist. Reads files.
+    #[must_use]
     pub fn mistakes(&self) -> Vec<String> {
         crate::os::confinement_mistakes(self)
     }
@@ -104,6 +107,7 @@ impl Confinement {
     }
 
     /// Whether file access is restricted.
+    #[must_use]
     pub fn restricts_files(&self) -> bool {
         self.read_paths.is_some() || self.write_paths.is_some()
     }

@@ -1,7 +1,9 @@
-//! The control channel: one socket per run that asks for it, JSON-RPC 2.0 objects one a line in both directions.
+//! The control channel: one socket per run that asks for it, JSON-RPC 2.0 objects one a line in both
+//! directions.
 //!
-//! Owns the socket, the limits and the delivery of events; what requests mean is in [`session`]. A plugin that does not read is not read
-//! from either, loses events and is told how many. The server never waits for it.
+//! Owns the socket, the limits and the delivery of events; what requests mean is in [`session`]. A plugin
+//! that does not read is not read from either, loses events and is told how many. The server never waits for
+//! it.
 
 mod session;
 
@@ -39,7 +41,8 @@ const OUTPUT_MAX_BYTES: usize = 256 * 1024;
 /// Requests answered; beyond them they are refused.
 const REQUESTS: LineRate = LineRate { per_second: 100, burst: 200 };
 
-/// What the server tells plugins through their control channels. Called on the runtime that drives the supervisor: to return at once.
+/// What the server tells plugins through their control channels. Called on the runtime that drives the
+/// supervisor: to return at once.
 pub trait ControlHost: Debug + Send + Sync {
     /// The answer to `status`: any JSON.
     fn status(&self, plugin: &str) -> Value;
@@ -57,7 +60,7 @@ pub trait ControlHost: Debug + Send + Sync {
 }
 
 /// Something a plugin wants an operator to know.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Alert {
     /// How serious it is.
     pub severity: Severity,
@@ -66,7 +69,7 @@ pub struct Alert {
 }
 
 /// What has passed through a plugin's control channel.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ControlCounts {
     /// Requests that were understood.
     pub requests: u64,
@@ -158,8 +161,8 @@ impl Channel {
         Ok((channel, theirs.into()))
     }
 
-    /// Waits until something can be done and does some of it; returns an alert if one was raised. Never returns once the plugin has closed
-    /// its end. May be dropped at any time.
+    /// Waits until something can be done and does some of it; returns an alert if one was raised. Never
+    /// returns once the plugin has closed its end. May be dropped at any time.
     pub(crate) async fn turn(&mut self) -> Option<Alert> {
         let roomy = self.unwritten.len() < OUTPUT_MAX_BYTES;
         if roomy && !self.waiting.is_empty() {

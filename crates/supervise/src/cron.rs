@@ -1,7 +1,8 @@
 //! Calendar times in the five fields of cron: `minute hour day month weekday`.
 //!
-//! A field is `*`, a number, a range `a-b`, either of the last with a step (`*/5`, `8-18/2`), or a list of these; months and weekdays have
-//! English names of three letters, and Sunday is 0 or 7. Where both days are restricted, either suffices, as in every cron.
+//! A field is `*`, a number, a range `a-b`, either of the last with a step (`*/5`, `8-18/2`), or a list of
+//! these; months and weekdays have English names of three letters, and Sunday is 0 or 7. Where both days are
+//! restricted, either suffices, as in every cron.
 
 use std::fmt;
 
@@ -17,7 +18,7 @@ const MONTHS: [&str; 12] =
 const WEEKDAYS: [&str; 7] = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
 
 /// The minutes at which something is due.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cron {
     text: String,
     minutes: u64,
@@ -30,7 +31,7 @@ pub struct Cron {
 }
 
 /// Why a text is no calendar time.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CronError {
     /// It has more or fewer than five fields.
     #[error("has `{0}` fields, not the five of `minute hour day month weekday`")]
@@ -84,6 +85,7 @@ impl Cron {
     }
 
     /// The first minute after the one that `now` is in, on a calendar without time zones.
+    #[must_use]
     pub fn next_civil(&self, now: DateTime) -> Option<DateTime> {
         let today = now.date();
         if self.has_day(today) {
@@ -102,7 +104,9 @@ impl Cron {
 
     /// The next moment after `now` in its time zone.
     ///
-    /// A time that the clocks skip comes as much later as they jump. Of a time that comes twice, the first counts, unless every hour is meant.
+    /// A time that the clocks skip comes as much later as they jump. Of a time that comes twice, the first
+    /// counts, unless every hour is meant.
+    #[must_use]
     pub fn next(&self, now: &Zoned) -> Option<Zoned> {
         let mut civil = now.datetime();
         if self.hours == FIELDS[1].all() {

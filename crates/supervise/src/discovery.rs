@@ -1,7 +1,8 @@
 //! Which files of the configured locations are plugins, in the order they start, and why the others are not.
 //!
-//! Owns the walk and its limits. Looks at names, types and first bytes; runs nothing. Order: locations as given; inside one, the
-//! extensions of the interpreter table (`.py` before `.sh`, as the peer does) before other programs, then by path.
+//! Owns the walk and its limits. Looks at names, types and first bytes; runs nothing. Order: locations as
+//! given; inside one, the extensions of the interpreter table (`.py` before `.sh`, as the peer does) before
+//! other programs, then by path.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -22,7 +23,8 @@ use crate::text::shown;
 pub const DEPTH_MAX: usize = 16;
 /// Directory entries of one location that are looked at; what lies beyond is not seen, and said so.
 pub const ENTRIES_MAX: usize = 20_000;
-/// Files of one location passed over for a reason that an operator should know which are listed one by one; the rest is counted.
+/// Files of one location passed over for a reason that an operator should know which are listed one by one;
+/// the rest is counted.
 pub const NOTABLE_MAX: usize = 1_000;
 /// The same for files that nobody would take for plugins.
 pub const UNREMARKABLE_MAX: usize = 100;
@@ -32,7 +34,7 @@ pub const PLUGINS_MAX: usize = 1_024;
 pub const MANIFEST_SUFFIX: &str = ".plugin.toml";
 
 /// What a scan found.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Discovery {
     /// Files to run, in start order.
     pub plugins: Vec<PathBuf>,
@@ -43,7 +45,7 @@ pub struct Discovery {
 }
 
 /// A path that is not run.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct Skipped {
     /// The path, escaped for display.
     pub path: String,
@@ -52,7 +54,7 @@ pub struct Skipped {
 }
 
 /// Why a path is not run.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, thiserror::Error)]
 #[serde(tag = "reason", rename_all = "snake_case")]
 pub enum SkipReason {
     /// The configured location is not there.
@@ -70,7 +72,8 @@ pub enum SkipReason {
     /// The name begins with an underscore: `__init__.py`, `__pycache__` or a helper module.
     #[error("name begins with an underscore")]
     Underscore,
-    /// The name ends as editors and downloads name what is not the file itself: `~`, `.bak`, `.orig`, `.tmp`, `.part`, `.swp`.
+    /// The name ends as editors and downloads name what is not the file itself: `~`, `.bak`, `.orig`, `.tmp`,
+    /// `.part`, `.swp`.
     #[error("a backup or a file in the making")]
     Backup,
     /// A line of the folder's `.pluginignore` matches.
@@ -122,12 +125,14 @@ pub enum SkipReason {
 
 impl SkipReason {
     /// Whether an operator would have expected the file to run, so that the log should mention it.
+    #[must_use]
     pub fn is_notable(&self) -> bool {
         !matches!(self, Self::NotAProgram | Self::Hidden | Self::Backup | Self::More { .. })
     }
 }
 
 /// Scans `locations` for plugins that run beside `host`. Blocks for as long as the file system does.
+#[must_use]
 pub fn discover(locations: &[PathBuf], host: &Host, interpreters: &Interpreters) -> Discovery {
     let surveys: Vec<_> =
         locations.iter().map(|location| survey(location, interpreters, None, &|| {})).collect();
@@ -138,7 +143,7 @@ pub fn discover(locations: &[PathBuf], host: &Host, interpreters: &Interpreters)
 pub(crate) type Identity = (u64, u64);
 
 /// What one location holds, whoever runs it and whatever other locations hold.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Survey {
     pub(crate) folders: Vec<Folder>,
     /// In start order.
@@ -153,7 +158,7 @@ pub(crate) struct Survey {
 }
 
 /// A folder that was entered.
-#[derive(Debug, Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Folder {
     pub(crate) path: PathBuf,
     pub(crate) identity: Identity,
@@ -164,7 +169,7 @@ pub(crate) struct Folder {
 }
 
 /// A file that can be run.
-#[derive(Debug, Clone)]
+#[derive(Clone, Debug)]
 struct Candidate {
     path: PathBuf,
     identity: Identity,
@@ -173,7 +178,7 @@ struct Candidate {
 }
 
 /// Where a location would appear, or be replaced.
-#[derive(Debug, Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Anchor {
     pub(crate) folder: PathBuf,
     pub(crate) identity: Identity,
@@ -181,7 +186,8 @@ pub(crate) struct Anchor {
     pub(crate) watch: Option<i32>,
 }
 
-/// Looks through one location, calls `step` between any two looks, and has the folders watched before they are read.
+/// Looks through one location, calls `step` between any two looks, and has the folders watched before they
+/// are read.
 pub(crate) fn survey(
     location: &Path,
     interpreters: &Interpreters,
@@ -438,7 +444,8 @@ pub(crate) fn in_place(path: &Path) -> &Path {
     if path.as_os_str().is_empty() { Path::new(".") } else { path }
 }
 
-/// Whether a change of the file `name` can change what is run, as far as its name tells; `None` where only a look at it does.
+/// Whether a change of the file `name` can change what is run, as far as its name tells; `None` where only a
+/// look at it does.
 pub(crate) fn name_matters(name: &Path, interpreters: &Interpreters) -> Option<bool> {
     let bytes = name.as_os_str().as_bytes();
     if bytes == crate::ignore::FILE_NAME.as_bytes() || bytes.ends_with(MANIFEST_SUFFIX.as_bytes()) {

@@ -1,8 +1,8 @@
 //! Which files run in which process, decided from the file name alone.
 //!
-//! Owns the naming rule `<ROLE>[_<WORKER_ID>][_<DESCRIPTION>].<EXTENSION>`. A process without a role (the multiprocess
-//! server) runs every file; a process with a role runs the files meant for it, those meant for `all`, and those whose
-//! first word is no role at all. Knows nothing of the file system.
+//! Owns the naming rule `<ROLE>[_<WORKER_ID>][_<DESCRIPTION>].<EXTENSION>`. A process without a role (the
+//! multiprocess server) runs every file; a process with a role runs the files meant for it, those meant for
+//! `all`, and those whose first word is no role at all. Knows nothing of the file system.
 
 use serde::Serialize;
 
@@ -15,7 +15,7 @@ pub const KNOWN_ROLES: [&str; 2] = ["scheduler", "worker"];
 /// The part a process plays, as used in plugin file names and in `LMCACHE_RUNTIME_PLUGIN_ROLE`.
 ///
 /// Compared without regard to case; the environment shows it as given.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct Role(String);
 
 impl Role {
@@ -25,13 +25,14 @@ impl Role {
     }
 
     /// The name as it was given.
+    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
 /// The process that plugins run beside.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Host {
     /// `None` switches the name filter off (spec/runtime-plugins.md 3.1: multiprocess mode).
     pub role: Option<Role>,
@@ -40,7 +41,7 @@ pub struct Host {
 }
 
 /// Why a file name keeps a file from running in this process.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Ineligible {
     /// The name asks for another role.
@@ -70,7 +71,8 @@ pub fn eligible(stem: &str, host: &Host) -> Result<(), Ineligible> {
     if first != EVERYWHERE && first != own {
         return Err(Ineligible::Role { requires: first.to_uppercase() });
     }
-    // A worker is named only by the middle one of three parts: `worker_0.sh` is a description that happens to be a number.
+    // A worker is named only by the middle one of three parts: `worker_0.sh` is a description that happens to
+    // be a number.
     let second = parts.next();
     let has_third = parts.next().is_some();
     match second.filter(|_| has_third).and_then(decimal) {

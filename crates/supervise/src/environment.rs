@@ -1,7 +1,8 @@
 //! The environment and the configuration text a plugin receives.
 //!
-//! Owns the variable names of both generations (spec/runtime-plugins.md 5) and what happens when a value exceeds what the kernel takes.
-//! The configuration is an opaque text here; only its size is of interest, and its outermost shape when it has to shrink.
+//! Owns the variable names of both generations (spec/runtime-plugins.md 5) and what happens when a value
+//! exceeds what the kernel takes. The configuration is an opaque text here; only its size is of interest, and
+//! its outermost shape when it has to shrink.
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -31,7 +32,7 @@ const PREFIXES: [&str; 2] = ["LMCACHE_RUNTIME_PLUGIN_", "LMCACHE_PLUGIN_"];
 const LOCATIONS: [&str; 2] = ["LMCACHE_RUNTIME_PLUGIN_LOCATIONS", "LMCACHE_PLUGIN_LOCATIONS"];
 
 /// What every plugin of one supervisor is told.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct Briefing<'a> {
     /// The process plugins run beside.
     pub host: &'a Host,
@@ -75,7 +76,8 @@ pub fn build(
     environment
 }
 
-/// Whether a variable belongs to the contract: no list of inherited names takes it away, and none of another supervisor is passed on.
+/// Whether a variable belongs to the contract: no list of inherited names takes it away, and none of another
+/// supervisor is passed on.
 pub(crate) fn is_contract(name: &OsStr) -> bool {
     name == UNBUFFERED
         || name.to_str().is_some_and(|name| {
@@ -83,21 +85,23 @@ pub(crate) fn is_contract(name: &OsStr) -> bool {
         })
 }
 
-/// Whether a variable is between the server and its service manager. A library in a plugin would speak in the server's name.
+/// Whether a variable is between the server and its service manager. A library in a plugin would speak in the
+/// server's name.
 fn is_of_service_manager(name: &OsStr) -> bool {
     name == "NOTIFY_SOCKET"
         || name == "MAINPID"
         || name.to_str().is_some_and(|name| name.starts_with("WATCHDOG_") || name.starts_with("LISTEN_"))
 }
 
-/// Whether a variable of the server is withheld from plugins that do not ask for it by name: it looks like a secret, or has one in it. Those of
-/// LMCache are configuration, which plugins are given.
+/// Whether a variable of the server is withheld from plugins that do not ask for it by name: it looks like a
+/// secret, or has one in it. Those of LMCache are configuration, which plugins are given.
 pub(crate) fn is_withheld(name: &OsStr, value: &OsStr) -> bool {
     let (name, value) = (name.to_string_lossy(), value.to_string_lossy());
     !name.starts_with("LMCACHE_") && has_secret(&name, &value)
 }
 
-/// The text itself where the kernel takes it, or else a smaller JSON object that names the file with the whole.
+/// The text itself where the kernel takes it, or else a smaller JSON object that names the file with the
+/// whole.
 fn fitting(name: &str, text: &str, file: &Path) -> String {
     // `=` and the final NUL.
     let room = VARIABLE_MAX_BYTES - name.len() - 2;
@@ -105,7 +109,8 @@ fn fitting(name: &str, text: &str, file: &Path) -> String {
     if text.len() <= room && !text.contains('\0') { text.to_owned() } else { reduced(text, file, room) }
 }
 
-/// Leaves out the bulkiest parts of a JSON object until what remains, with the note about it, fits into `room` bytes.
+/// Leaves out the bulkiest parts of a JSON object until what remains, with the note about it, fits into
+/// `room` bytes.
 fn reduced(text: &str, file: &Path, room: usize) -> String {
     let mut omitted = Vec::new();
     let mut root = match serde_json::from_str(text) {

@@ -1,7 +1,7 @@
 //! What happens, as a bounded stream of lines with a position each, for readers that come and go.
 //!
-//! Publishing never waits, and makes nothing while nobody listens. A reader has a cursor of its own; one that is slow loses the oldest
-//! events and is told how many.
+//! Publishing never waits, and makes nothing while nobody listens. A reader has a cursor of its own; one that
+//! is slow loses the oldest events and is told how many.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -19,7 +19,7 @@ pub(crate) const LINE_BYTES_MAX: usize = 4_096;
 const PAGE_LINES: usize = 64;
 
 /// One event as it goes out.
-#[derive(Debug, Clone)]
+#[derive(Clone, Debug)]
 pub struct EventLine {
     /// Position in the stream, from 1, without gaps.
     pub seq: u64,
@@ -30,7 +30,7 @@ pub struct EventLine {
 }
 
 /// What a reader gets.
-#[derive(Debug, Clone)]
+#[derive(Clone, Debug)]
 pub struct EventPage {
     /// Lines after the cursor, oldest first.
     pub lines: Vec<EventLine>,
@@ -41,7 +41,7 @@ pub struct EventPage {
 }
 
 /// The stream. Cheap to clone, usable from any thread.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct EventLog(Arc<Inner>);
 
 #[derive(Debug, Default)]
@@ -69,7 +69,8 @@ impl Drop for Listening {
 }
 
 impl EventLog {
-    /// Publishes what `render` makes of its position, if anybody listens; `false` if it is longer than a line may be.
+    /// Publishes what `render` makes of its position, if anybody listens; `false` if it is longer than a line
+    /// may be.
     pub fn publish(&self, kind: &'static str, render: impl FnOnce(u64) -> Option<String>) -> bool {
         if !self.is_wanted() {
             return true;
@@ -92,32 +93,39 @@ impl EventLog {
     }
 
     /// Whether anybody listens.
+    #[must_use]
     pub fn is_wanted(&self) -> bool {
         self.readers() > 0
     }
 
     /// Keeps events coming until what is returned is dropped.
+    #[must_use]
     pub fn listen(&self) -> Listening {
         self.0.readers.fetch_add(1, Ordering::Relaxed);
-        Listening(self.0.clone())
+        Listening(Arc::clone(&self.0))
     }
 
     /// Readers at the moment.
+    #[must_use]
     pub fn readers(&self) -> usize {
         self.0.readers.load(Ordering::Relaxed)
     }
 
     /// Events that were too long to publish.
+    #[must_use]
     pub fn oversized(&self) -> usize {
         self.0.oversized.load(Ordering::Relaxed)
     }
 
     /// The last position given out: a cursor for what comes next.
+    #[must_use]
     pub fn position(&self) -> u64 {
         self.kept().last_seq
     }
 
-    /// Up to `max` lines after `cursor`. A cursor from the future, as of another run, starts at the oldest line.
+    /// Up to `max` lines after `cursor`. A cursor from the future, as of another run, starts at the oldest
+    /// line.
+    #[must_use]
     pub fn read(&self, cursor: u64, max: usize) -> EventPage {
         let kept = self.kept();
         let cursor = if cursor > kept.last_seq { 0 } else { cursor };
@@ -148,8 +156,9 @@ impl EventLog {
     }
 }
 
-/// Where a reader is, and the promise that what follows is kept. Outlives the reader, so that another can go on.
-#[derive(Debug, Clone)]
+/// Where a reader is, and the promise that what follows is kept. Outlives the reader, so that another can go
+/// on.
+#[derive(Clone, Debug)]
 pub(crate) struct Bookmark(Arc<Place>);
 
 #[derive(Debug)]

@@ -1,8 +1,8 @@
 //! Metrics that plugins write, merged into one text in the Prometheus format under `plugin="<name>"`.
 //!
-//! A plugin can disturb neither the server's own metrics nor another plugin's: every line is written anew from what was understood of it, reserved names
-//! are refused, a name keeps the type it was first seen with, a series is taken once, and each plugin has room for so many series. What is left
-//! out is counted.
+//! A plugin can disturb neither the server's own metrics nor another plugin's: every line is written anew
+//! from what was understood of it, reserved names are refused, a name keeps the type it was first seen with,
+//! a series is taken once, and each plugin has room for so many series. What is left out is counted.
 
 mod sample;
 
@@ -38,7 +38,7 @@ struct Family {
     samples: String,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Counter,
     Gauge,
@@ -73,7 +73,8 @@ impl Kind {
         }
     }
 
-    /// The label that a sample of this name must have, with a number in it; `Err` if a family of this kind has no such sample.
+    /// The label that a sample of this name must have, with a number in it; `Err` if a family of this kind
+    /// has no such sample.
     fn bound(self, family: &str, name: &str) -> Result<Option<&'static str>, ()> {
         match self {
             Self::Histogram if name == family => Err(()),
@@ -95,7 +96,8 @@ pub struct Offer {
     pub left_out: u64,
 }
 
-/// Merges what plugins offer, one after the other. A name in `reserved` is the server's, one that ends in `*` stands for all that begin so.
+/// Merges what plugins offer, one after the other. A name in `reserved` is the server's, one that ends in `*`
+/// stands for all that begin so.
 pub fn merge(offers: impl IntoIterator<Item = Offer>, reserved: &[&str]) -> Merged {
     let mut families = Families::default();
     let mut dropped: BTreeMap<String, u64> = BTreeMap::new();
@@ -143,8 +145,8 @@ impl Families {
         })
     }
 
-    /// Whether a family of this name and kind gets along with what is there. Samples that came before may be called counters or gauges,
-    /// but not parts of a whole.
+    /// Whether a family of this name and kind gets along with what is there. Samples that came before may be
+    /// called counters or gauges, but not parts of a whole.
     fn has_room_for(&self, name: &str, kind: Kind) -> bool {
         let taken = |part: &&str| self.0.contains_key(&format!("{name}{part}"));
         let has_samples = self.0.get(name).is_some_and(|family| !family.samples.is_empty());

@@ -1,6 +1,7 @@
 //! Events for plugins: one JSON object a line on standard input, for those whose manifest asks.
 //!
-//! Reads the stream at the plugin's pace and never waits for it; what the plugin is too slow for is lost, and it is told how many.
+//! Reads the stream at the plugin's pace and never waits for it; what the plugin is too slow for is lost, and
+//! it is told how many.
 
 use std::os::fd::OwnedFd;
 
@@ -25,7 +26,8 @@ impl Feed {
         Ok(Self { pipe: pipe::Sender::from_owned_fd(stdin)?, events, unwritten: Vec::new(), lost: 0 })
     }
 
-    /// Waits for an event and writes some of it. Never returns where there is nothing to write. May be dropped at any time.
+    /// Waits for an event and writes some of it. Never returns where there is nothing to write. May be
+    /// dropped at any time.
     pub(crate) async fn turn(&mut self) {
         if self.unwritten.is_empty() {
             self.take_next().await;

@@ -1,4 +1,5 @@
-//! When a plugin came to where it is, and how its latest runs went. What a person asks first, and what is not in the output.
+//! When a plugin came to where it is, and how its latest runs went. What a person asks first, and what is not
+//! in the output.
 
 use std::collections::VecDeque;
 use std::mem::discriminant;
@@ -15,7 +16,7 @@ use crate::spawner::Outcome;
 pub(crate) const RUNS_MAX: usize = 10;
 
 /// One run that is over.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RunRecord {
     /// Its number among the starts of this plugin.
     pub number: u64,
@@ -32,7 +33,7 @@ pub struct RunRecord {
 }
 
 /// What is shown of the past.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Past {
     pub(crate) since: Option<String>,
     pub(crate) started: Option<String>,
@@ -51,7 +52,7 @@ struct Inner {
     runs: VecDeque<RunRecord>,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Begun {
     number: u64,
     at: Timestamp,
@@ -126,6 +127,7 @@ pub(crate) fn why(phase: Phase, outcome: Outcome, is_success: bool) -> String {
 }
 
 /// A point in time as it is shown: RFC 3339 with milliseconds, in UTC, so that texts sort as times do.
+#[must_use]
 pub fn moment(at: Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
 }

@@ -1,7 +1,8 @@
 //! How a plugin file is run: the program, its arguments, and what was passed over on the way.
 //!
-//! Owns the order `#!` line, then the table for the file's extension, then the file itself where it is a native program.
-//! A script with an extension of the table runs with or without the executable bit (spec/runtime-plugins.md 4).
+//! Owns the order `#!` line, then the table for the file's extension, then the file itself where it is a
+//! native program. A script with an extension of the table runs with or without the executable bit
+//! (spec/runtime-plugins.md 4).
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -14,7 +15,7 @@ use crate::regular;
 use crate::shebang::{self, Shebang};
 
 /// Programs tried, in order, for each file extension (without its dot) when the `#!` line gives none.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interpreters(BTreeMap<String, Vec<String>>);
 
 impl Default for Interpreters {
@@ -47,7 +48,7 @@ impl Interpreters {
 }
 
 /// A command line that runs one plugin file.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Invocation {
     /// The program that is executed, as found.
     pub program: PathBuf,
@@ -60,7 +61,7 @@ pub struct Invocation {
 }
 
 /// What the first bytes of a file say about it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Format {
     /// It starts with a `#!` line.
     Script(Shebang),
@@ -133,7 +134,8 @@ fn explicit(path: &Path) -> PathBuf {
     }
 }
 
-/// Finds an executable file: a name with a slash is taken as it stands, any other is looked up on `search_path`.
+/// Finds an executable file: a name with a slash is taken as it stands, any other is looked up on
+/// `search_path`.
 pub(crate) fn find(name: &str, search_path: &OsStr) -> Option<PathBuf> {
     if name.contains('/') {
         return is_executable(Path::new(name)).then(|| PathBuf::from(name));

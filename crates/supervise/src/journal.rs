@@ -18,7 +18,7 @@ pub(crate) const JOURNAL_MAX_LINES: usize = 500;
 pub(crate) const JOURNAL_MAX_BYTES: usize = 128 * 1024;
 
 /// Where a line came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 #[expect(missing_docs, reason = "the names are the documentation")]
 pub enum Stream {
@@ -29,7 +29,7 @@ pub enum Stream {
 }
 
 /// One line as it was logged.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct LogLine {
     /// When it came: RFC 3339 with milliseconds, in UTC.
     pub time: String,
@@ -44,7 +44,7 @@ pub struct LogLine {
 }
 
 /// What went by so far.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct LineCounts {
     /// Lines on standard output.
     pub stdout: u64,
@@ -134,12 +134,14 @@ impl Journal {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     #[tokio::test]
     async fn a_follower_gets_every_line_once() {
-        let journal = std::sync::Arc::new(Journal::default());
-        let writer = journal.clone();
+        let journal = Arc::new(Journal::default());
+        let writer = Arc::clone(&journal);
         let writing = tokio::spawn(async move {
             for i in 1..=100 {
                 writer.count(|c| c.stdout += 1);

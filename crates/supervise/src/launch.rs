@@ -289,13 +289,13 @@ fn offers<S>(
     if manifest.metrics_fd {
         let (ours, theirs) = pipe_with(PipeFlags::CLOEXEC)?;
         rustix::io::ioctl_fionbio(&ours, true)?;
-        offers.metrics = Some(MetricLines::new(ours, records.board.clone())?);
+        offers.metrics = Some(MetricLines::new(ours, Arc::clone(&records.board))?);
         offers.add(METRICS_FD, theirs);
     }
     if manifest.control {
         let session = Session::new(grants(shared, name, manifest));
         let place = (!manifest.events.is_empty()).then(|| records.hearing.begin(&shared.log));
-        let (channel, theirs) = Channel::new(session, place, records.control.clone())?;
+        let (channel, theirs) = Channel::new(session, place, Arc::clone(&records.control))?;
         offers.control = Some(channel);
         offers.add(CONTROL_FD, theirs);
         offers.variables.push((API_VERSION_NAME, API_VERSION.to_string()));

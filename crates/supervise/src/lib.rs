@@ -2,24 +2,29 @@
 //!
 //! # Theory of operation
 //!
-//! [`discovery`] turns the configured locations into a list of plugin files and a list of what was passed over and why. Each plugin then has one
-//! task (`plugin`), which owns its [`lifecycle::Lifecycle`]: a pure machine that turns events into actions. The task feeds it with commands,
-//! process events and the passing of time, and performs its actions through a [`spawner::Spawner`].
+//! [`discovery`] turns the configured locations into a list of plugin files and a list of what was passed
+//! over and why. Each plugin then has one task (`plugin`), which owns its [`lifecycle::Lifecycle`]: a pure
+//! machine that turns events into actions. The task feeds it with commands, process events and the passing of
+//! time, and performs its actions through a [`spawner::Spawner`].
 //!
-//! The only real spawner talks to a **guardian**: this same binary, started again as a small single-threaded process. It alone forks, so the
-//! server with its large memory never does. For each run it forks a **warden**, a child subreaper between it and the plugin: whatever the plugin
-//! starts stays below, double forks and new sessions included. The guardian holds one end of a socket whose other end only the server has. When
-//! that reports end of file, it ends all that is below it; when the guardian dies, wardens end their runs and the server the rest.
+//! The only real spawner talks to a **guardian**: this same binary, started again as a small single-threaded
+//! process. It alone forks, so the server with its large memory never does. For each run it forks a
+//! **warden**, a child subreaper between it and the plugin: whatever the plugin starts stays below, double
+//! forks and new sessions included. The guardian holds one end of a socket whose other end only the server
+//! has. When that reports end of file, it ends all that is below it; when the guardian dies, wardens end
+//! their runs and the server the rest.
 //!
 //! Files of plugins are read by one reader per [`location`], away from the thread that supervises.
 //!
-//! What comes from a plugin, by whichever channel, is read by its task in short turns with rests between (`pace`), so that all plugins together
-//! have but a part of the thread. Lines are cut, counted, rate-limited and escaped on their way to the log.
+//! What comes from a plugin, by whichever channel, is read by its task in short turns with rests between
+//! (`pace`), so that all plugins together have but a part of the thread. Lines are cut, counted, rate-limited
+//! and escaped on their way to the log.
 //!
 //! # Invariants
 //!
 //! 1. A run is over when its last process is gone; no new run starts before.
-//! 2. Nothing a plugin prints, and no way of dying, costs the server more than the limits named in this crate.
+//! 2. Nothing a plugin prints, and no way of dying, costs the server more than the limits named in this
+//!    crate.
 //! 3. No process started here outlives the server.
 
 #[cfg(not(target_os = "linux"))]

@@ -1,7 +1,8 @@
 //! The life of one plugin as a pure machine: `step(state, event, now) -> (state, actions)`.
 //!
-//! Owns every decision about starting, waiting, restarting and stopping; performs none of them. Time is an argument (a duration since any
-//! fixed point) and jitter comes from a seed in the state, so equal inputs give equal outputs.
+//! Owns every decision about starting, waiting, restarting and stopping; performs none of them. Time is an
+//! argument (a duration since any fixed point) and jitter comes from a seed in the state, so equal inputs
+//! give equal outputs.
 //!
 //! ```text
 //! Waiting -> Launching -> Starting -> Ready | Degraded -> Exited | Failed
@@ -12,7 +13,8 @@
 //! Launching | Starting | Ready -> Stopping(asked) -> Stopping(dumping) -> Stopping(killed) -> Stopped | Disabled | Launching
 //! ```
 //!
-//! A run is over only when its last process is gone, not when its first one is: [`Event::Exited`] reports the first process,
+//! A run is over only when its last process is gone, not when its first one is: [`Event::Exited`] reports the
+//! first process,
 //! [`Event::Gone`] the last. A new run never starts while processes of the previous one are left.
 
 mod words;
@@ -29,7 +31,7 @@ pub use words::{Action, Event, FailCause, Next, Phase};
 pub(crate) const KILL_AGAIN_AFTER: Duration = Duration::from_millis(500);
 
 /// The state of one plugin's life.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lifecycle {
     policy: Policy,
     phase: Phase,
@@ -51,6 +53,7 @@ pub struct Lifecycle {
 
 impl Lifecycle {
     /// A plugin that waits for its first [`Event::Start`].
+    #[must_use]
     pub fn new(policy: Policy, seed: u64) -> Self {
         Self {
             policy,
@@ -68,26 +71,31 @@ impl Lifecycle {
     }
 
     /// Where the plugin is.
+    #[must_use]
     pub fn phase(&self) -> Phase {
         self.phase
     }
 
     /// Programs started so far.
+    #[must_use]
     pub fn starts(&self) -> u64 {
         self.starts
     }
 
     /// How the latest ended run ended.
+    #[must_use]
     pub fn last_exit(&self) -> Option<Outcome> {
         self.last_exit
     }
 
     /// Whether processes of a run may be left.
+    #[must_use]
     pub fn occupied(&self) -> bool {
         self.occupied
     }
 
     /// The rules it lives by.
+    #[must_use]
     pub fn policy(&self) -> &Policy {
         &self.policy
     }
@@ -97,8 +105,8 @@ impl Lifecycle {
         self.policy = policy;
     }
 
-    /// Tells when the calendar wants the next run; `None` for a plugin without one. To be told before each step, since calendars move against
-    /// the clock that steps are timed by.
+    /// Tells when the calendar wants the next run; `None` for a plugin without one. To be told before each
+    /// step, since calendars move against the clock that steps are timed by.
     pub fn set_turn(&mut self, turn: Option<Duration>) {
         self.turn = turn;
         if let (Phase::Scheduled { until }, Some(turn)) = (&mut self.phase, turn) {
@@ -114,6 +122,7 @@ impl Lifecycle {
     }
 
     /// When [`Event::Elapsed`] is due, if nothing else happens before.
+    #[must_use]
     pub fn deadline(&self) -> Option<Duration> {
         match self.phase {
             Phase::Backoff { until } | Phase::Scheduled { until } => Some(until),
@@ -404,7 +413,8 @@ impl Lifecycle {
         }
     }
 
-    /// The plugin is not to blame, so it runs again whatever its policy, and the start does not count; only the pauses grow.
+    /// The plugin is not to blame, so it runs again whatever its policy, and the start does not count; only
+    /// the pauses grow.
     fn lost(&mut self, now: Duration) -> Vec<Action> {
         self.recent.pop_back();
         self.occupied = false;

@@ -1,7 +1,8 @@
 //! Bytes of a pipe cut into lines of bounded length.
 //!
-//! Owns the partial line between reads. Ends a line at `\n`, `\r\n` or a lone `\r` (a progress bar redrawn), as the peer does.
-//! A longer line than the limit is handed out once, cut, with the number of bytes that were dropped.
+//! Owns the partial line between reads. Ends a line at `\n`, `\r\n` or a lone `\r` (a progress bar redrawn),
+//! as the peer does. A longer line than the limit is handed out once, cut, with the number of bytes that were
+//! dropped.
 
 /// One line without its end.
 #[derive(Debug, PartialEq, Eq)]

@@ -1,7 +1,8 @@
 //! One configured location, and the only way to touch the files in it.
 //!
-//! A location may lie on a file system that stalls. It is therefore read away from the thread that supervises, one reader at a time, and a
-//! reader that makes no progress is waited for no longer: it keeps its thread, and the location is not asked again before it has returned.
+//! A location may lie on a file system that stalls. It is therefore read away from the thread that
+//! supervises, one reader at a time, and a reader that makes no progress is waited for no longer: it keeps
+//! its thread, and the location is not asked again before it has returned.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,7 +27,7 @@ pub(crate) struct Location {
 }
 
 /// Shows that the reader of a location goes on.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Progress(Arc<AtomicU64>);
 
 impl Progress {
@@ -69,7 +70,8 @@ impl Location {
         Arc::clone(&self.turn).acquire_owned().await.unwrap()
     }
 
-    /// Carries out `read` on another thread. If the location does not answer it ends by itself, whenever that is, and its result is dropped.
+    /// Carries out `read` on another thread. If the location does not answer it ends by itself, whenever that
+    /// is, and its result is dropped.
     pub(crate) async fn ask<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Progress) -> T + Send + 'static,

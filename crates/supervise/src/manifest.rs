@@ -1,7 +1,7 @@
 //! The optional file beside a plugin, `<file>.plugin.toml`: how it is kept running, in systemd's vocabulary.
 //!
-//! Owns names, units, defaults and the explanation of mistakes. A plugin whose manifest is wrong is not started: its author asked for something
-//! that it would not get.
+//! Owns names, units, defaults and the explanation of mistakes. A plugin whose manifest is wrong is not
+//! started: its author asked for something that it would not get.
 
 mod document;
 mod keys;
@@ -27,7 +27,7 @@ use self::keys::Keys;
 const MANIFEST_MAX_BYTES: u64 = 256 * 1024;
 
 /// What a plugin's manifest, or the lack of one, asks for.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Manifest {
     /// What the plugin is for, in its author's words.
     pub description: Option<String>,
@@ -78,7 +78,7 @@ pub struct Manifest {
 }
 
 /// How a plugin says that it is ready.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Readiness {
     /// It is ready once it runs.
@@ -98,7 +98,7 @@ pub enum Readiness {
 }
 
 /// How a plugin shows that it is alive.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Watchdog {
     /// Nothing is expected.
@@ -115,6 +115,7 @@ pub enum Watchdog {
 
 impl Watchdog {
     /// The longest time without a sign.
+    #[must_use]
     pub fn limit(&self) -> Option<Duration> {
         match self {
             Self::Off => None,
@@ -126,7 +127,7 @@ impl Watchdog {
 }
 
 /// What follows when a plugin gives no sign of life in time.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum WatchdogAction {
     /// The run is ended as failed.
@@ -139,7 +140,7 @@ pub enum WatchdogAction {
 }
 
 /// What a plugin would be started with.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct EffectiveManifest {
     /// The manifest beside the plugin, where there is one.
     pub file: Option<PathBuf>,
@@ -148,7 +149,7 @@ pub struct EffectiveManifest {
 }
 
 /// A mistake in a manifest.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}line {line}: {message}{}", file.as_deref().map(|f| format!("{f}: ")).unwrap_or_default(),
     hint.as_deref().map(|h| format!("\nhint: {h}")).unwrap_or_default())]
 pub struct ManifestError {
@@ -163,7 +164,7 @@ pub struct ManifestError {
 }
 
 /// A mistake in the defaults for all plugins.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DefaultsError {
     /// The text is no object, or a key or the kind of its value is unknown.
     #[error("{0}")]
@@ -215,7 +216,8 @@ impl Default for Manifest {
 }
 
 impl Manifest {
-    /// Defaults for all plugins, from a JSON object with the keys of a manifest; what it leaves out is as in `self`.
+    /// Defaults for all plugins, from a JSON object with the keys of a manifest; what it leaves out is as in
+    /// `self`.
     pub fn with_defaults(self, keys: &serde_json::Value) -> Result<Self, DefaultsError> {
         // A list would be taken for the keys in their order.
         if !keys.is_object() {
@@ -239,6 +241,7 @@ impl Manifest {
     }
 
     /// Where the manifest of `plugin` would be.
+    #[must_use]
     pub fn path_for(plugin: &Path) -> PathBuf {
         let mut name = plugin.as_os_str().to_owned();
         name.push(MANIFEST_SUFFIX);

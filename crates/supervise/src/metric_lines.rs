@@ -1,6 +1,8 @@
-//! Metrics that a plugin writes to a descriptor, one line `name{labels} value` at a time; the latest value of each series counts.
+//! Metrics that a plugin writes to a descriptor, one line `name{labels} value` at a time; the latest value of
+//! each series counts.
 //!
-//! Owns the limits: lines a second, bytes of a line, series kept. What exceeds them is counted and never makes the plugin wait for long.
+//! Owns the limits: lines a second, bytes of a line, series kept. What exceeds them is counted and never
+//! makes the plugin wait for long.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
@@ -26,7 +28,7 @@ const READ_BYTES: usize = 4 * 1024;
 const TURN_READS: usize = 16;
 
 /// Lines that a plugin has written to its metrics descriptor.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct MetricLineCounts {
     /// Lines taken.
     pub taken: u64,
@@ -158,7 +160,8 @@ impl MetricLines {
         })
     }
 
-    /// Waits for lines and takes some. Never returns once the plugin has closed its end. May be dropped at any time.
+    /// Waits for lines and takes some. Never returns once the plugin has closed its end. May be dropped at
+    /// any time.
     pub(crate) async fn turn(&mut self) {
         let Some(pipe) = &self.pipe else { return std::future::pending().await };
         // An error shows again when reading.
@@ -214,7 +217,7 @@ mod tests {
     fn rig() -> (Arc<Board>, MetricLines, File) {
         let (read, write) = pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC).unwrap();
         let board = Arc::new(Board::default());
-        let lines = MetricLines::new(read, board.clone()).unwrap();
+        let lines = MetricLines::new(read, Arc::clone(&board)).unwrap();
         (board, lines, write.into())
     }
 
@@ -229,7 +232,7 @@ mod tests {
         assert!(board.text().ends_with("late 3\n"), "the last line needs no end");
         assert_eq!(board.counts(), MetricLineCounts { taken: 5, dropped: 2 });
         let (read, _write) = pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC).unwrap();
-        MetricLines::new(read, board.clone()).unwrap();
+        MetricLines::new(read, Arc::clone(&board)).unwrap();
         assert_eq!((board.text().as_str(), board.counts().taken), ("", 5), "a new run begins empty");
     }
 

@@ -1,4 +1,5 @@
-//! The `NOTIFY_SOCKET` of one run: a plugin says that it is ready, alive, or what it is doing, as it would to systemd.
+//! The `NOTIFY_SOCKET` of one run: a plugin says that it is ready, alive, or what it is doing, as it would to
+//! systemd.
 
 use std::io;
 use std::path::{Path, PathBuf};

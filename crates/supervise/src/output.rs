@@ -1,7 +1,8 @@
 //! A plugin's two output pipes, read line by line into the log and the journal.
 //!
-//! Owns the limits: length of a line, lines a second, bytes a second while a flood is being thrown away. The plugin is never blocked for long,
-//! and nothing it prints takes more memory or attention than the limits allow. Every line is either logged or counted as suppressed.
+//! Owns the limits: length of a line, lines a second, bytes a second while a flood is being thrown away. The
+//! plugin is never blocked for long, and nothing it prints takes more memory or attention than the limits
+//! allow. Every line is either logged or counted as suppressed.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -23,13 +24,14 @@ use crate::text::escaped;
 const READ_BYTES: usize = 4 * 1024;
 /// Bytes taken from one pipe before everything else gets a turn, unless its time is over earlier.
 const TURN_BYTES: usize = 256 * 1024;
-/// Bytes at the beginning of a line in which an awaited text is searched for: a search costs as much as both lengths multiplied.
+/// Bytes at the beginning of a line in which an awaited text is searched for: a search costs as much as both
+/// lengths multiplied.
 const SEARCHED_MAX_BYTES: usize = 4 * 1024;
 /// How long suppressed lines go unmentioned.
 const SUPPRESSED_NOTICE_AFTER: Duration = Duration::from_secs(1);
 
 /// How much of a plugin's output is logged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutputLimits {
     /// Bytes of one line; the rest is cut off and counted.
     pub line_max_bytes: usize,
@@ -75,7 +77,8 @@ impl Output {
         self.stdout.is_none() && self.stderr.is_none()
     }
 
-    /// Waits for output and relays some. Never returns once both pipes have ended. May be dropped at any time.
+    /// Waits for output and relays some. Never returns once both pipes have ended. May be dropped at any
+    /// time.
     pub(crate) async fn turn(&mut self, log: &mut LineLog) {
         let notice_at = log.notice_at;
         let notice = async {
@@ -162,7 +165,7 @@ pub(crate) struct LineLog {
 }
 
 /// A line that means something to the supervisor.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Awaited {
     /// The first.
     Any,

@@ -1,7 +1,8 @@
 //! How much of the supervising thread goes into what plugins send.
 //!
-//! Whatever comes from a plugin, by whichever channel and however much of it, is taken in short turns. After so much work a plugin rests, and
-//! rests follow each other over all plugins: together they never have more than a part of the thread, which also serves HTTP and signals.
+//! Whatever comes from a plugin, by whichever channel and however much of it, is taken in short turns. After
+//! so much work a plugin rests, and rests follow each other over all plugins: together they never have more
+//! than a part of the thread, which also serves HTTP and signals.
 
 use std::future::poll_fn;
 use std::pin::pin;

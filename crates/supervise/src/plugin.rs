@@ -42,7 +42,7 @@ use self::watching::output_turn;
 const RECOVERY_PAUSE: Duration = Duration::from_secs(1);
 
 /// What a plugin's task publishes after every event.
-#[derive(Debug, Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Published {
     pub(crate) lifecycle: Lifecycle,
     pub(crate) pid: Option<u32>,
@@ -141,7 +141,7 @@ impl<S: Spawner> Plugin<S> {
         status: watch::Sender<Published>,
     ) -> Self {
         let label = shown(&origin.path);
-        let log = LineLog::new(label.clone(), records.journal.clone(), manifest.output);
+        let log = LineLog::new(label.clone(), Arc::clone(&records.journal), manifest.output);
         let published = status.borrow().clone();
         let lifecycle = published.lifecycle.clone();
         Self {
@@ -169,8 +169,8 @@ impl<S: Spawner> Plugin<S> {
         }
     }
 
-    /// Runs until the supervisor has let go of the plugin and nothing of it is left. What goes wrong here costs the plugin its run and nobody
-    /// their plugin.
+    /// Runs until the supervisor has let go of the plugin and nothing of it is left. What goes wrong here
+    /// costs the plugin its run and nobody their plugin.
     pub(crate) async fn supervise(mut self) {
         while unwinding(self.drive()).await.is_err() {
             tracing::error!(target: "larder_supervise", "Supervision of runtime plugin {} failed, killing its run", self.label);
@@ -252,7 +252,7 @@ impl<S: Spawner> Plugin<S> {
         if !arms || self.lifecycle.occupied() {
             return;
         }
-        let (path, shared) = (self.origin.path.clone(), self.shared.clone());
+        let (path, shared) = (self.origin.path.clone(), Arc::clone(&self.shared));
         let read =
             move |_: &Progress| Manifest::load(&path, &shared.bare).unwrap_or_else(|_| shared.bare.clone());
         if let Ok(manifest) = self.origin.location.ask(read).await {
@@ -334,7 +334,7 @@ impl<S: Spawner> Plugin<S> {
 
     async fn try_launch(&mut self) -> Result<u32, SuperviseError> {
         // Read anew for every run, so that a restart is all that a changed manifest needs.
-        let (origin, shared) = (self.origin.clone(), self.shared.clone());
+        let (origin, shared) = (self.origin.clone(), Arc::clone(&self.shared));
         let (manifest, program) = self.origin.location.ask(move |_| read_files(&origin, &shared)).await??;
         self.manifest = manifest;
         self.lifecycle.set_policy(self.manifest.policy.clone());
@@ -353,7 +353,7 @@ impl<S: Spawner> Plugin<S> {
         self.events = Some(events);
         self.senses = Some(senses);
         self.metrics = metrics;
-        let scraped = |url: String| Scraper::new(self.label.clone(), url, self.records.board.clone());
+        let scraped = |url: String| Scraper::new(self.label.clone(), url, Arc::clone(&self.records.board));
         self.scraper = self.manifest.metrics_url.clone().map(scraped);
         self.control = control;
         self.feed = Some(feed);

@@ -8,7 +8,7 @@ use crate::cron::Cron;
 use crate::spawner::Outcome;
 
 /// When a run that ended by itself is followed by another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Restart {
     /// Not at all, as the bare contract has it (spec/runtime-plugins.md 7).
@@ -21,7 +21,7 @@ pub enum Restart {
 }
 
 /// Signals a plugin can be asked to stop with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 #[expect(missing_docs, reason = "the names are the documentation")]
 pub enum StopSignal {
@@ -35,7 +35,7 @@ pub enum StopSignal {
 }
 
 /// The rules for one plugin's life.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Policy {
     /// When it is started again.
     pub restart: Restart,
@@ -49,9 +49,11 @@ pub struct Policy {
     pub start_limit_burst: u32,
     /// See `start_limit_burst`.
     pub start_limit_interval: Duration,
-    /// Time from one start to the next of a plugin that does its work and ends; a run that takes longer delays the next.
+    /// Time from one start to the next of a plugin that does its work and ends; a run that takes longer
+    /// delays the next.
     pub interval: Option<Duration>,
-    /// Calendar times, in local time, at which a plugin does its work and ends; a time that comes while it runs is left out.
+    /// Calendar times, in local time, at which a plugin does its work and ends; a time that comes while it
+    /// runs is left out.
     pub cron: Option<Cron>,
     /// Longest run; what takes longer is ended as failed.
     pub run_timeout: Option<Duration>,
@@ -97,18 +99,21 @@ impl Default for Policy {
 
 impl Policy {
     /// The longest time between the request to end and SIGKILL.
+    #[must_use]
     pub fn stop_time(&self) -> Duration {
         let dump = self.dump_signal.map_or(Duration::ZERO, |_| self.dump_timeout);
         self.stop_timeout.saturating_add(dump)
     }
 
     /// Whether a run that ended like this achieved what it was meant to.
+    #[must_use]
     pub fn is_success(&self, outcome: Outcome) -> bool {
         matches!(outcome, Outcome::Code(code) if code == 0 || self.success_codes.contains(&code))
     }
 
-    /// The wait after `failures` failed runs in a row: doubled each time, capped, and shortened by up to a quarter so
-    /// that plugins felled by one cause do not come back in step. `random` is any number.
+    /// The wait after `failures` failed runs in a row: doubled each time, capped, and shortened by up to a
+    /// quarter so that plugins felled by one cause do not come back in step. `random` is any number.
+    #[must_use]
     pub fn delay(&self, failures: u32, random: u64) -> Duration {
         let doublings = failures.saturating_sub(1).min(31);
         let full = self.delay.saturating_mul(1 << doublings).min(self.delay_max);

@@ -1,4 +1,5 @@
-//! Asks from outside whether a plugin is ready: something accepts connections, or an HTTP address answers well.
+//! Asks from outside whether a plugin is ready: something accepts connections, or an HTTP address answers
+//! well.
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -32,11 +33,12 @@ pub(crate) fn stamp(file: &Path) -> Option<Stamp> {
     file.metadata().ok().map(|meta| (meta.dev(), meta.ino(), meta.ctime(), meta.ctime_nsec()))
 }
 
-/// The probe of a readiness that needs one. A file is looked at by the reader of `location`, and counts if it is not as it was `before`.
+/// The probe of a readiness that needs one. A file is looked at by the reader of `location`, and counts if it
+/// is not as it was `before`.
 pub(crate) fn of(readiness: &Readiness, location: &Arc<Location>, before: Option<Stamp>) -> Option<Probe> {
     match readiness {
         Readiness::Socket(_) | Readiness::Http(_) => Some(Box::pin(until_ready(readiness.clone()))),
-        Readiness::File(file) => Some(Box::pin(until_changed(file.clone(), location.clone(), before))),
+        Readiness::File(file) => Some(Box::pin(until_changed(file.clone(), Arc::clone(location), before))),
         _ => None,
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Lines a second, and how many may come at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LineRate {
     /// Sustained lines a second.
     pub per_second: u32,

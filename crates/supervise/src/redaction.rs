@@ -1,6 +1,8 @@
-//! Which parts of a document are secrets, and their replacement: the one rule for whatever is shown or handed on.
+//! Which parts of a document are secrets, and their replacement: the one rule for whatever is shown or handed
+//! on.
 //!
-//! A name tells for whole values; inside texts, passwords of URLs and `name=value` pairs are found. What is no secret stays as it is, byte for byte.
+//! A name tells for whole values; inside texts, passwords of URLs and `name=value` pairs are found. What is
+//! no secret stays as it is, byte for byte.
 
 use std::borrow::Cow;
 
@@ -9,7 +11,8 @@ use serde_json::Value;
 /// What stands in place of a secret.
 pub const REDACTED: &str = "<redacted>";
 
-/// Parts of names, without separators and in lower case, behind which a secret is assumed wherever they stand.
+/// Parts of names, without separators and in lower case, behind which a secret is assumed wherever they
+/// stand.
 const PARTS: [&str; 10] = [
     "password",
     "passwd",
@@ -60,7 +63,9 @@ pub fn is_secret_name(name: &str) -> bool {
         || WHOLE.contains(&word.as_str())
 }
 
-/// Whether this text is a secret as the value of this name. A count is not, nor a folder as in `PWD`, nor a switch.
+/// Whether this text is a secret as the value of this name. A count is not, nor a folder as in `PWD`, nor a
+/// switch.
+#[must_use]
 pub fn is_secret(name: &str, text: &str) -> bool {
     let is_said =
         !text.is_empty() && !["true", "false", "null", "none"].contains(&text.to_ascii_lowercase().as_str());
@@ -70,6 +75,7 @@ pub fn is_secret(name: &str, text: &str) -> bool {
 }
 
 /// Whether the environment variable is a secret, or has one in it.
+#[must_use]
 pub fn has_secret(name: &str, text: &str) -> bool {
     is_secret(name, text) || matches!(redacted(text), Cow::Owned(_))
 }
@@ -120,8 +126,9 @@ fn tells(name: &str, value: &Value) -> bool {
     }
 }
 
-/// The text without its secrets: those of a JSON document, or else passwords of URLs and secret `name=value` pairs. A text without any is
-/// returned as it is.
+/// The text without its secrets: those of a JSON document, or else passwords of URLs and secret `name=value`
+/// pairs. A text without any is returned as it is.
+#[must_use]
 pub fn redacted(text: &str) -> Cow<'_, str> {
     if text.trim_start().starts_with(['{', '['])
         && let Ok(mut document) = serde_json::from_str::<Value>(text)
@@ -157,7 +164,8 @@ fn without_url_passwords(text: &str) -> Cow<'_, str> {
     if clean == text { Cow::Borrowed(text) } else { Cow::Owned(clean) }
 }
 
-/// `name=value` without the value where the name is that of a secret: connection strings, queries of URLs, options.
+/// `name=value` without the value where the name is that of a secret: connection strings, queries of URLs,
+/// options.
 fn without_pairs(text: &str) -> Cow<'_, str> {
     let mut clean = String::new();
     let mut rest = text;

@@ -1,7 +1,7 @@
 //! Files that others put in place, opened so that none of them can hold the reader up.
 //!
-//! Opening a pipe waits for its other end, and a device does what it likes: whatever is no regular file is refused, after an opening that
-//! waits for nothing.
+//! Opening a pipe waits for its other end, and a device does what it likes: whatever is no regular file is
+//! refused, after an opening that waits for nothing.
 
 use std::fs::File;
 use std::io::{self, Read};

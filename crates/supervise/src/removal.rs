@@ -15,9 +15,11 @@ use rustix::path::Arg;
 /// How long a removal may take that somebody waits for.
 pub(crate) const REMOVAL_MAX: Duration = Duration::from_secs(1);
 
-/// Removes `path` and everything in it. What is not there is removed already. [`io::ErrorKind::TimedOut`] says that something is left.
+/// Removes `path` and everything in it. What is not there is removed already. [`io::ErrorKind::TimedOut`]
+/// says that something is left.
 ///
-/// Folders below are emptied into `path` before they go. So no depth needs more than three descriptors, and none needs a stack.
+/// Folders below are emptied into `path` before they go. So no depth needs more than three descriptors, and
+/// none needs a stack.
 pub(crate) fn remove_tree(path: &Path, limit: Duration) -> io::Result<()> {
     let removed =
         open_folder(CWD, path).and_then(|top| Removal { top, moved: 0, begun: Instant::now(), limit }.run());

@@ -23,7 +23,7 @@ use crate::plugin::Published;
 use crate::text::shown;
 
 /// What a rescan of the locations changed; names of plugins.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ReloadReport {
     /// New files, now started.
     pub added: Vec<String>,
@@ -48,7 +48,7 @@ pub(crate) struct Handle {
 }
 
 /// What a plugin has said, kept for whoever asks.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Records {
     pub(crate) journal: Arc<Journal>,
     pub(crate) board: Arc<Board>,
@@ -58,7 +58,7 @@ pub(crate) struct Records {
 }
 
 /// What the task of a plugin knows it by.
-#[derive(Debug, Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Origin {
     pub(crate) name: String,
     pub(crate) path: PathBuf,
@@ -66,7 +66,7 @@ pub(crate) struct Origin {
 }
 
 /// What the manifest says about starting, and the state of the files it was read from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Orders {
     pub(crate) enabled: bool,
     pub(crate) after: Vec<String>,
@@ -90,7 +90,7 @@ impl Handle {
 }
 
 /// Tells whether a file or its manifest has been written or replaced.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Fingerprint([Option<(u64, u64, i64, i64)>; 2]);
 
 impl Fingerprint {
@@ -106,7 +106,7 @@ impl Fingerprint {
 }
 
 /// All plugins in start order, and what was passed over.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Roster {
     pub(crate) plugins: Vec<Arc<Handle>>,
     pub(crate) skipped: Vec<Skipped>,

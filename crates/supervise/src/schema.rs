@@ -1,7 +1,7 @@
 //! What a plugin's own keys in the extra configuration have to look like: a part of JSON Schema, key by key.
 //!
-//! Keys are written `plugin.<name>.<key>` in the extra configuration and `<key>` in the manifest. Owns the check, the defaults, and the
-//! explanation of everything that does not fit.
+//! Keys are written `plugin.<name>.<key>` in the extra configuration and `<key>` in the manifest. Owns the
+//! check, the defaults, and the explanation of everything that does not fit.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,12 +19,12 @@ pub(crate) const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
 const SHOWN_CHARS_MAX: usize = 80;
 
 /// The rules for one plugin's keys, by key.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Schema(pub BTreeMap<String, Rule>);
 
 /// The rules for one key; each left out holds for every value.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Rule {
     /// What kind of value it is.
@@ -51,7 +51,7 @@ pub struct Rule {
 }
 
 /// Kinds of values, as JSON Schema names them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[expect(missing_docs, reason = "the names are the documentation")]
 pub enum Kind {
@@ -64,11 +64,12 @@ pub enum Kind {
 }
 
 /// A key that is not as its rule has it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Misfit {
     /// The whole key.
     pub key: String,
-    /// What it has, as JSON, cut where it is long, masked where it looks like a secret; `None` if it is missing.
+    /// What it has, as JSON, cut where it is long, masked where it looks like a secret; `None` if it is
+    /// missing.
     pub got: Option<String>,
     /// What it takes.
     pub wanted: String,
@@ -132,6 +133,7 @@ impl Schema {
     }
 
     /// The rules as a JSON Schema of the extra configuration.
+    #[must_use]
     pub fn document(&self, plugin: &str) -> Value {
         let prefix = prefix(plugin);
         let properties: Map<String, Value> =

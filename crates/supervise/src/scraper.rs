@@ -30,7 +30,7 @@ pub(crate) struct Scraper {
 impl Scraper {
     /// Asks `url`, which begins with `http://`, for the plugin shown as `label`.
     pub(crate) fn new(label: String, url: String, board: Arc<Board>) -> Self {
-        let answers = board.clone();
+        let answers = Arc::clone(&board);
         let task = tokio::spawn(async move {
             let mut works = None;
             loop {
@@ -123,7 +123,7 @@ mod tests {
     async fn what_was_scraped_is_gone_with_the_run() {
         let (listener, url, answer) = answering(b"HTTP/1.0 200 OK\r\n\r\njobs 1\n".to_vec()).await;
         let board = Arc::new(Board::default());
-        let scraper = Scraper::new("p".into(), url, board.clone());
+        let scraper = Scraper::new("p".into(), url, Arc::clone(&board));
         serve_once(&listener, &answer).await;
         while board.text().is_empty() {
             tokio::task::yield_now().await;

@@ -42,7 +42,8 @@ pub(crate) struct Scratch {
 }
 
 impl Scratch {
-    /// Makes a new directory in the first of `parents` in which that is possible; one that leaves room for the paths of sockets comes first.
+    /// Makes a new directory in the first of `parents` in which that is possible; one that leaves room for
+    /// the paths of sockets comes first.
     pub(crate) fn create_in(parents: &[PathBuf]) -> Result<Self, SuperviseError> {
         let (fitting, long): (Vec<_>, Vec<_>) = parents.iter().partition(|parent| leaves_room(parent));
         let mut failure = None;
@@ -100,8 +101,8 @@ impl Scratch {
         Ok(true)
     }
 
-    /// A directory in which other users can reach the files that are theirs, and cannot list the others: this one where its place allows
-    /// that, or else another one.
+    /// A directory in which other users can reach the files that are theirs, and cannot list the others: this
+    /// one where its place allows that, or else another one.
     pub(crate) fn for_others(self: &Arc<Self>) -> Result<Arc<Self>, SuperviseError> {
         let place = self.path.parent().unwrap_or(&self.path);
         let scratch = match lets_others_through(place) {

@@ -1,7 +1,7 @@
 //! How serious a plugin means a line of its output to be.
 //!
-//! Three ways in common use are understood: `<3>` (systemd), `E!` (Telegraf) and a JSON line with a level. Anything else
-//! takes the level of its stream.
+//! Three ways in common use are understood: `<3>` (systemd), `E!` (Telegraf) and a JSON line with a level.
+//! Anything else takes the level of its stream.
 
 use std::borrow::Cow;
 
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 const JSON_MAX_BYTES: usize = 4096;
 
 /// Seriousness of a line, least first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[expect(missing_docs, reason = "the names are the documentation")]
 pub enum Severity {

@@ -6,7 +6,7 @@
 pub(crate) const FIRST_LINE_MAX_BYTES: usize = 4096;
 
 /// The program a `#!` line asks for and what it is given before the script's path.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shebang {
     /// A path, or a bare name to be looked up on `PATH`.
     pub program: String,
@@ -16,8 +16,8 @@ pub struct Shebang {
     pub environment: Vec<(String, String)>,
 }
 
-/// Reads the `#!` line at the start of `head`, the first bytes of a file. `None` where there is none, or none that
-/// is UTF-8 text.
+/// Reads the `#!` line at the start of `head`, the first bytes of a file. `None` where there is none, or none
+/// that is UTF-8 text.
 pub fn parse(head: &[u8]) -> Option<Shebang> {
     let rest = head.strip_prefix(b"#!")?;
     let end = rest.iter().position(|b| *b == b'\n').unwrap_or(rest.len());

@@ -23,11 +23,11 @@ pub const EXTRA_FDS_MAX: usize = 2;
 pub const FIRST_EXTRA_FD: i32 = 3;
 
 /// Names one run of one plugin for the life of a supervisor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LaunchId(pub u64);
 
 /// How a plugin's first process ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "kind", content = "number", rename_all = "snake_case")]
 pub enum Outcome {
     /// It returned this code.
@@ -40,6 +40,7 @@ pub enum Outcome {
 
 impl Outcome {
     /// The number the peer logs: the code, or the negated signal (spec/runtime-plugins.md 6).
+    #[must_use]
     pub fn code(self) -> i32 {
         match self {
             Self::Code(code) => code,
@@ -50,7 +51,7 @@ impl Outcome {
 }
 
 /// A program to run.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LaunchSpec {
     /// The executable, as a path.
     pub program: PathBuf,
@@ -76,7 +77,7 @@ pub struct ChildStdio {
 }
 
 /// What becomes of a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProcessEvent {
     /// Its first process has ended; others may be left.
     Exited(Outcome),
@@ -87,7 +88,7 @@ pub enum ProcessEvent {
 }
 
 /// A signal for every process of a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RunSignal {
     /// A request to end.
     Stop(StopSignal),
@@ -97,9 +98,9 @@ pub enum RunSignal {
 
 /// Starts programs in groups of their own and reports their end.
 ///
-/// An implementation guarantees: after a successful [`Spawner::launch`] the channel receives either `Exited` and later
-/// `Gone`, or `Lost`; signals reach every process of the run, also those that left its process group; a signal
-/// for a run that is gone has no effect.
+/// An implementation guarantees: after a successful [`Spawner::launch`] the channel receives either `Exited`
+/// and later `Gone`, or `Lost`; signals reach every process of the run, also those that left its process
+/// group; a signal for a run that is gone has no effect.
 pub trait Spawner: Send + Sync + 'static {
     /// Runs a program; returns its process id.
     fn launch(

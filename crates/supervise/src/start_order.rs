@@ -14,7 +14,8 @@ use crate::roster::Handle;
 /// How long a plugin waits for those it comes after; then it starts all the same.
 const PREDECESSORS_MAX: Duration = Duration::from_secs(120);
 
-/// Starts those of `plugins` that are `new` and enabled, each as soon as those it comes after are ready, have ended or have failed.
+/// Starts those of `plugins` that are `new` and enabled, each as soon as those it comes after are ready, have
+/// ended or have failed.
 pub(crate) fn begin(plugins: &[Arc<Handle>], new: &[String]) {
     let waves = waves(plugins);
     let by_name: HashMap<&str, &Arc<Handle>> = plugins.iter().map(|p| (p.name.as_str(), p)).collect();

@@ -11,7 +11,7 @@ use crate::metric_lines::MetricLineCounts;
 use crate::spawner::Outcome;
 
 /// One plugin at one moment.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct PluginStatus {
     /// Its name in the control interface: the file's stem, or more of the path where that is taken.
     pub name: String,
@@ -61,7 +61,7 @@ pub struct PluginStatus {
 }
 
 /// How stopping all plugins went.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct StopReport {
     /// Plugins that were running and have ended.
     pub stopped: Vec<String>,

@@ -37,7 +37,8 @@ use crate::telling::Telling;
 use crate::text::shown;
 use crate::usage::{Usage, usage};
 
-/// Runs the plugins of one server. [`Supervisor::stop`] is the way to end them; dropping the supervisor asks them to stop and waits for nothing.
+/// Runs the plugins of one server. [`Supervisor::stop`] is the way to end them; dropping the supervisor asks
+/// them to stop and waits for nothing.
 #[derive(Debug)]
 pub struct Supervisor<S: Spawner = GuardianSpawner> {
     shared: Arc<Shared<S>>,
@@ -58,11 +59,12 @@ pub struct Supervisor<S: Spawner = GuardianSpawner> {
 }
 
 impl Supervisor {
-    /// Finds the plugins and starts them; returns without waiting for them. Must be called inside a tokio runtime with time
-    /// and I/O, which must go on running for plugins to be supervised. A location that does not answer is waited for
-    /// some seconds, and followed later.
+    /// Finds the plugins and starts them; returns without waiting for them. Must be called inside a tokio
+    /// runtime with time and I/O, which must go on running for plugins to be supervised. A location that does
+    /// not answer is waited for some seconds, and followed later.
     ///
-    /// A plugin that cannot be started is no error here: it is logged and visible in [`Supervisor::snapshot`].
+    /// A plugin that cannot be started is no error here: it is logged and visible in
+    /// [`Supervisor::snapshot`].
     pub async fn start(config: SupervisorConfig) -> Result<Self, SuperviseError> {
         let (command, sole_parent) = (config.guardian.clone(), config.sole_parent);
         Self::start_with(config, |scratch| GuardianSpawner::new(command, scratch, sole_parent)).await
@@ -87,7 +89,7 @@ impl<S: Spawner> Supervisor<S> {
         }
         mention_withheld(&config);
         let scratch = Arc::new(scratch);
-        let telling = Telling::new(&config, scratch.clone())?;
+        let telling = Telling::new(&config, Arc::clone(&scratch))?;
         let shared = Arc::new(Shared {
             spawner: spawner(scratch.path().to_path_buf()),
             telling,
@@ -119,8 +121,8 @@ impl<S: Spawner> Supervisor<S> {
         Ok(supervisor)
     }
 
-    /// Another configuration, for plugins that start from now on, and in the file of those that run; those whose manifests say so are
-    /// restarted. Writes files.
+    /// Another configuration, for plugins that start from now on, and in the file of those that run; those
+    /// whose manifests say so are restarted. Writes files.
     pub fn configure(&self, config: &str, extra_config: Option<&str>) -> Result<(), SuperviseError> {
         self.shared.telling.change(config, extra_config)?;
         for plugin in &self.roster().plugins {
@@ -146,7 +148,8 @@ impl<S: Spawner> Supervisor<S> {
         running.into_iter().map(|(name, pid)| (name, all.get(&pid).copied().unwrap_or_default())).collect()
     }
 
-    /// The metrics that plugins offer, under `plugin="<name>"`. Names beginning with one of `reserved` are refused. Reads files.
+    /// The metrics that plugins offer, under `plugin="<name>"`. Names beginning with one of `reserved` are
+    /// refused. Reads files.
     pub fn plugin_metrics(&self, reserved: &[&str]) -> Merged {
         let plugins = self.roster().plugins.clone();
         let scratches = self.shared.telling.scratches();
@@ -174,8 +177,8 @@ impl<S: Spawner> Supervisor<S> {
         plugin.location.ask(read).await
     }
 
-    /// The rules that a plugin's manifest has for its own keys, as a JSON Schema of the extra configuration; `None` where it has none. Reads the
-    /// manifest.
+    /// The rules that a plugin's manifest has for its own keys, as a JSON Schema of the extra configuration;
+    /// `None` where it has none. Reads the manifest.
     pub async fn schema(&self, name: &str) -> Result<Option<Value>, SuperviseError> {
         let manifest = self.manifest(name).await?.manifest?;
         Ok(manifest.config.map(|schema| schema.document(name)))
@@ -196,10 +199,10 @@ impl<S: Spawner> Supervisor<S> {
         Ok(self.find(name)?.records.journal.tail(count))
     }
 
-    /// The lines that a plugin prints after the one with this number, as soon as there are any. Lines that have left the journal are skipped; the
-    /// numbers show it.
+    /// The lines that a plugin prints after the one with this number, as soon as there are any. Lines that
+    /// have left the journal are skipped; the numbers show it.
     pub async fn follow(&self, name: &str, after: u64) -> Result<Vec<LogLine>, SuperviseError> {
-        let journal = self.find(name)?.records.journal.clone();
+        let journal = Arc::clone(&self.find(name)?.records.journal);
         Ok(journal.after(after).await)
     }
 

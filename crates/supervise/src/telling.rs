@@ -1,6 +1,7 @@
 //! The configuration in the forms in which plugins meet it, rendered anew whenever it changes.
 //!
-//! Owns the files in the private directory that hold it. A plugin that runs finds the new text in the same file; one that starts gets it everywhere.
+//! Owns the files in the private directory that hold it. A plugin that runs finds the new text in the same
+//! file; one that starts gets it everywhere.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -29,7 +30,7 @@ const WHOLE: &str = "config.json";
 const MASKED: &str = "config-masked.json";
 
 /// One form: for plugins that see secrets, or for the others.
-#[derive(Debug, Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Told {
     /// The environment, with the variables of the contract.
     pub(crate) environment: Vec<(OsString, OsString)>,
@@ -49,7 +50,7 @@ pub(crate) struct Forms {
 }
 
 /// The text of one form, now and later.
-#[derive(Debug, Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct ConfigText {
     forms: watch::Receiver<Arc<Forms>>,
     sees_secrets: bool,
@@ -60,7 +61,7 @@ impl ConfigText {
     pub(crate) fn now(&self) -> Arc<str> {
         let forms = self.forms.borrow();
         let form = if self.sees_secrets { &forms.whole } else { &forms.masked };
-        form.config.clone()
+        Arc::clone(&form.config)
     }
 
     /// Returns after the next change. May be dropped at any time.
@@ -87,7 +88,7 @@ pub(crate) struct Telling {
 }
 
 /// Another user, and which form is for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Reader {
     account: Account,
     sees_secrets: bool,
@@ -121,7 +122,8 @@ impl Telling {
         ConfigText { forms: self.now.subscribe(), sees_secrets }
     }
 
-    /// Renders another configuration. Writes files; each is replaced as a whole, so that no reader sees a half of it.
+    /// Renders another configuration. Writes files; each is replaced as a whole, so that no reader sees a
+    /// half of it.
     pub(crate) fn change(&self, config: &str, extra: Option<&str>) -> Result<(), SuperviseError> {
         let whole = self.told(config, extra, WHOLE)?;
         let (clean, clean_extra) = (redacted(config), extra.map(redacted));

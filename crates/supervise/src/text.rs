@@ -1,6 +1,7 @@
 //! Foreign text made safe for one log line.
 //!
-//! A plugin chooses its output and its file name; neither may start a new log line, move the cursor or reorder what is read.
+//! A plugin chooses its output and its file name; neither may start a new log line, move the cursor or
+//! reorder what is read.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -9,7 +10,8 @@ use std::path::Path;
 
 /// Text in which everything that a terminal or a log reader would act on is spelled out as an escape.
 ///
-/// Tabs stay; other control characters, line and paragraph separators and bidirectional overrides become `\n`, `\x1b`, `\u{202e}`.
+/// Tabs stay; other control characters, line and paragraph separators and bidirectional overrides become
+/// `\n`, `\x1b`, `\u{202e}`.
 pub(crate) fn escaped(text: &str) -> Cow<'_, str> {
     if !text.chars().any(unsafe_in_a_line) {
         return Cow::Borrowed(text);

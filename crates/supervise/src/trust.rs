@@ -1,4 +1,5 @@
-//! Who else could change what a plugin runs as this server's user: its file, its manifest, and the folder in which others could be put.
+//! Who else could change what a plugin runs as this server's user: its file, its manifest, and the folder in
+//! which others could be put.
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
@@ -9,7 +10,7 @@ use crate::manifest::Manifest;
 use crate::text::shown;
 
 /// What follows when others could change what is run.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WritableByOthers {
     /// Nothing.
     Allow,

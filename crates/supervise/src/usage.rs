@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::os::{Process, descendants, is_warden, process_table};
 
 /// Use of one plugin at one moment.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Usage {
     /// Seconds of processor time of its processes, and of those of their children that have ended.
     pub cpu_s: f64,

@@ -1,4 +1,5 @@
-//! Which build of the server this is. The binary knows it; it is told to the log, to `/version` and to metrics.
+//! Which build of the server this is. The binary knows it; it is told to the log, to `/version` and to
+//! metrics.
 
 use std::fmt;
 

@@ -1,6 +1,8 @@
-//! Lines that clients can cause are bounded: what one of them does a hundred thousand times a second is not told as often.
+//! Lines that clients can cause are bounded: what one of them does a hundred thousand times a second is not
+//! told as often.
 //!
-//! Each place in the code has an allowance of its own, so that a flood of one kind of line keeps no other kind back.
+//! Each place in the code has an allowance of its own, so that a flood of one kind of line keeps no other
+//! kind back.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -27,7 +29,8 @@ struct Allowance {
 }
 
 impl Flood {
-    /// Whether a line of this place is to be written, and how many were not since the last one. Debugging is not bounded.
+    /// Whether a line of this place is to be written, and how many were not since the last one. Debugging is
+    /// not bounded.
     pub(super) fn pass(&self, metadata: &Metadata<'static>, now: Instant) -> Option<u64> {
         let is_bounded = *metadata.level() <= Level::INFO
             && CLIENT_CRATES.iter().any(|name| metadata.target().starts_with(name));

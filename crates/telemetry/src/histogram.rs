@@ -11,6 +11,7 @@ pub struct Histogram {
 
 impl Histogram {
     /// Without numbers yet; `bounds` rise.
+    #[must_use]
     pub fn new(bounds: &'static [f64]) -> Self {
         Self { bounds, counts: vec![0; bounds.len() + 1], sum: 0.0 }
     }
@@ -23,6 +24,7 @@ impl Histogram {
     }
 
     /// The sum of all numbers.
+    #[must_use]
     pub fn sum(&self) -> f64 {
         self.sum
     }

@@ -175,7 +175,7 @@ fn color_of(level: Level) -> &'static str {
 
 fn push(line: &mut String, arguments: fmt::Arguments<'_>) {
     // Writing to a String cannot fail.
-    let _ = line.write_fmt(arguments);
+    _ = line.write_fmt(arguments);
 }
 
 fn push_escaped(line: &mut String, text: &str) {

@@ -64,7 +64,8 @@ pub enum LogError {
 /// # Errors
 /// When standard error is closed, or a log is installed already.
 pub fn install_log(config: &LogConfig) -> Result<LogGuard, LogError> {
-    // A descriptor of its own: the writer may sit in a blocked write without holding the standard library's lock.
+    // A descriptor of its own: the writer may sit in a blocked write without holding the standard library's
+    // lock.
     let output = own_stderr().map_err(LogError::Start)?;
     let color = io::stderr().is_terminal()
         && wants_color(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()));
@@ -90,6 +91,7 @@ fn wants_color(is_set: impl Fn(&str) -> bool) -> bool {
 }
 
 /// The level behind a word of `--log-level`; an unknown word means `info`.
+#[must_use]
 pub fn level_filter(word: &str) -> LevelFilter {
     match word.to_ascii_lowercase().as_str() {
         "off" => LevelFilter::OFF,
@@ -201,11 +203,13 @@ impl LogHandle {
     }
 
     /// Lines lost because the output was not read fast enough.
+    #[must_use]
     pub fn dropped_lines(&self) -> u64 {
         self.queue.dropped_lines()
     }
 
     /// Waits until everything logged so far is written, for `budget` at most. Returns whether it is.
+    #[must_use]
     pub fn flush(&self, budget: Duration) -> bool {
         self.queue.flush(budget)
     }
@@ -219,6 +223,7 @@ pub struct LogGuard {
 
 impl LogGuard {
     /// Control over the log.
+    #[must_use]
     pub fn handle(&self) -> &LogHandle {
         &self.handle
     }

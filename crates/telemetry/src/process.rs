@@ -23,6 +23,7 @@ pub struct ProcessUsage {
 
 impl ProcessUsage {
     /// What it is now.
+    #[must_use]
     pub fn now() -> Self {
         let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
         let machine = fs::read_to_string("/proc/stat").unwrap_or_default();

@@ -1,3 +1,4 @@
-//! Which parts of a document are credentials: the rule that plugins are masked by holds for whatever this server shows.
+//! Which parts of a document are credentials: the rule that plugins are masked by holds for whatever this
+//! server shows.
 
 pub use larder_supervise::redaction::{REDACTED, is_redacted, is_secret, redact, redacted};

@@ -19,6 +19,7 @@ pub enum TaskLevel {
 
 impl TaskLevel {
     /// The word status pages use.
+    #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Critical => "critical",
@@ -95,6 +96,7 @@ pub struct Tasks(Arc<Mutex<Vec<Arc<Task>>>>);
 
 impl Tasks {
     /// Adds a task that [`Self::keep_running`] will run.
+    #[must_use]
     pub fn register(&self, name: &'static str, level: TaskLevel) -> Arc<Task> {
         let task = Arc::new(Task {
             name,
@@ -110,22 +112,26 @@ impl Tasks {
     }
 
     /// All tasks, in order of registration.
+    #[must_use]
     pub fn list(&self) -> Vec<Arc<Task>> {
         self.lock().clone()
     }
 
     /// Whether a task of this name runs.
+    #[must_use]
     pub fn is_alive(&self, name: &str) -> bool {
         self.lock().iter().any(|task| task.name == name && task.is_alive())
     }
 
     /// Critical tasks that do not run.
+    #[must_use]
     pub fn missing(&self) -> Vec<&'static str> {
         let missing = |task: &&Arc<Task>| task.level == TaskLevel::Critical && !task.is_alive();
         self.lock().iter().filter(missing).map(|task| task.name).collect()
     }
 
-    /// Runs a task for ever in a [`tokio::task::LocalSet`]: a panic or an end is counted, logged and followed by a restart.
+    /// Runs a task for ever in a [`tokio::task::LocalSet`]: a panic or an end is counted, logged and followed
+    /// by a restart.
     pub async fn keep_running<F>(task: Arc<Task>, mut start: impl FnMut(Arc<Task>) -> F)
     where
         F: Future<Output = ()> + 'static,

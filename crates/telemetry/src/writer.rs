@@ -1,8 +1,8 @@
 //! The only thread that touches the log's output.
 //!
-//! Whoever logs appends a line to a bounded buffer and goes on; a terminal or pipe that nobody reads can fill the
-//! buffer but delay nobody. Lines that find no room are counted, and the count is written as a line of its own
-//! as soon as there is room again.
+//! Whoever logs appends a line to a bounded buffer and goes on; a terminal or pipe that nobody reads can fill
+//! the buffer but delay nobody. Lines that find no room are counted, and the count is written as a line of
+//! its own as soon as there is room again.
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};

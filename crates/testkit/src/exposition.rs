@@ -1,12 +1,13 @@
-//! The Prometheus text format, version 0.0.4, read strictly: what the laxest scraper forgives is an error here.
+//! The Prometheus text format, version 0.0.4, read strictly: what the laxest scraper forgives is an error
+//! here.
 //!
-//! Beyond the grammar: one HELP and one TYPE a family, before its samples, which stand together; no series twice; numbers as Prometheus
-//! itself writes them.
+//! Beyond the grammar: one HELP and one TYPE a family, before its samples, which stand together; no series
+//! twice; numbers as Prometheus itself writes them.
 
 use std::collections::{BTreeMap, HashSet};
 
 /// One family and its samples.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Family {
     /// Its name: that of its samples, or what they begin with.
     pub name: String,
@@ -19,7 +20,7 @@ pub struct Family {
 }
 
 /// One line with a value.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Sample {
     /// The name as written.
     pub name: String,

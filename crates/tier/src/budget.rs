@@ -7,16 +7,19 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// Longest a lookup waits for others' loads to end. Then it loads as much as there is room for, even if that is nothing.
+/// Longest a lookup waits for others' loads to end. Then it loads as much as there is room for, even if that
+/// is nothing.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// For how long a lookup that does not fit is passed by smaller ones that do. After that they wait behind it.
 const YIELD_TIME: Duration = Duration::from_secs(1);
 
-/// Share of the budget that loads which nobody waits for any more may hold beside it. What is beyond counts as loading still.
+/// Share of the budget that loads which nobody waits for any more may hold beside it. What is beyond counts
+/// as loading still.
 const ASIDE_SHARE: u64 = 2;
 
-/// Bytes that may be loading. Who asks first comes first, but what is small need not wait behind what is large for a while.
+/// Bytes that may be loading. Who asks first comes first, but what is small need not wait behind what is
+/// large for a while.
 #[derive(Debug)]
 pub(super) struct Budget {
     bytes_max: u64,
@@ -50,8 +53,8 @@ pub(super) struct Grant<'b> {
 }
 
 impl Grant<'_> {
-    /// Makes way for others: `arrived` bytes are not loading any more, and the rest is not waited for. Its memory is in use until the
-    /// adapter lets go of it, which one that hangs does not soon.
+    /// Makes way for others: `arrived` bytes are not loading any more, and the rest is not waited for. Its
+    /// memory is in use until the adapter lets go of it, which one that hangs does not soon.
     pub(super) fn give_up(&mut self, arrived: u64) {
         let mut state = self.budget.state();
         let room = (self.budget.bytes_max / ASIDE_SHARE).saturating_sub(state.aside);
@@ -97,7 +100,8 @@ impl Budget {
         Self { bytes_max, state: Mutex::default(), changed: Notify::new() }
     }
 
-    /// Asks to load chunks of these sizes: all of them, or as many of the first ones as the budget ever or, after a wait, now allows.
+    /// Asks to load chunks of these sizes: all of them, or as many of the first ones as the budget ever or,
+    /// after a wait, now allows.
     pub(super) async fn take(&self, chunk_bytes: &[u64]) -> Grant<'_> {
         let (chunks, bytes) = fitting(chunk_bytes, self.bytes_max);
         let waited = tokio::time::timeout(PATIENCE, self.turn(bytes)).await;

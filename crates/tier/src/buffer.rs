@@ -15,14 +15,16 @@ use larder_engine::Engine;
 /// What becomes of the object when the last holder of its buffer lets go.
 #[derive(Debug)]
 pub(super) enum Purpose {
-    /// Its bytes were to be stored: the lease that kept them in place goes back, and its part of the lane's room with it.
+    /// Its bytes were to be stored: the lease that kept them in place goes back, and its part of the lane's
+    /// room with it.
     Store(#[expect(dead_code, reason = "held until the buffer goes")] Option<OwnedSemaphorePermit>),
-    /// Bytes were to be loaded into it: unless they were published, the memory goes back. Whose they are to be may change.
+    /// Bytes were to be loaded into it: unless they were published, the memory goes back. Whose they are to
+    /// be may change.
     Load(Mutex<Arc<Pulse>>),
 }
 
-/// One object's memory. An adapter that stopped waiting for its device may still hold a clone; the memory is reused only when
-/// that is gone, too.
+/// One object's memory. An adapter that stopped waiting for its device may still hold a clone; the memory is
+/// reused only when that is gone, too.
 #[derive(Debug)]
 pub(super) struct PoolBuffer {
     engine: Arc<Engine>,
@@ -33,7 +35,8 @@ pub(super) struct PoolBuffer {
 }
 
 impl PoolBuffer {
-    /// The memory of `entry`, which the caller holds a lease or a reservation on; either passes to the buffer.
+    /// The memory of `entry`, which the caller holds a lease or a reservation on; either passes to the
+    /// buffer.
     pub(super) fn new(
         engine: &Arc<Engine>,
         entry: EntryRef,

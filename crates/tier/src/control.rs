@@ -36,7 +36,8 @@ impl Tier {
     /// Builds an adapter and adds it in a place of the list, or as the last one. May block while it builds.
     ///
     /// # Errors
-    /// [`TierError`] if the configuration is wrong, the adapter can't work or there is no such place. Nothing has changed then.
+    /// [`TierError`] if the configuration is wrong, the adapter can't work or there is no such place. Nothing
+    /// has changed then.
     pub fn attach(&self, config: &Json, index: Option<usize>) -> Result<Arc<Attached>, TierError> {
         let _place = self.changes.try_acquire().map_err(|_| TierError::Busy)?;
         let roster = &self.shared.roster;
@@ -59,7 +60,8 @@ impl Tier {
         self.add(self.with_eviction(built, parsed.common.eviction, shown, directory), index)
     }
 
-    /// As [`attach`](Self::attach), for an adapter that is built already; `shown` is what status pages say of its configuration.
+    /// As [`attach`](Self::attach), for an adapter that is built already; `shown` is what status pages say of
+    /// its configuration.
     ///
     /// # Errors
     /// [`TierError`] if there is no such place or the server is stopping.
@@ -107,7 +109,8 @@ impl Tier {
         New { built: Built { adapter, ..built }, config, eviction, evictor: Some(evictor), directory }
     }
 
-    /// Takes an adapter away: no new work for it from now on, then a wait of at most `patience` for what uses it, then it is closed.
+    /// Takes an adapter away: no new work for it from now on, then a wait of at most `patience` for what uses
+    /// it, then it is closed.
     ///
     /// To be run to its end: a call that is dropped leaves the adapter draining.
     ///
@@ -175,8 +178,8 @@ impl Tier {
     }
 }
 
-/// Where a backend keeps its objects, if that is a directory that exists, by the one name that it has. One that does not answer is
-/// known by the name it was given.
+/// Where a backend keeps its objects, if that is a directory that exists, by the one name that it has. One
+/// that does not answer is known by the name it was given.
 fn directory(backend: &Backend) -> Option<PathBuf> {
     match backend {
         Backend::Fs(options) => {

@@ -1,4 +1,5 @@
-//! What passes between memory and the adapters, counted for metrics. It outlives every adapter: what rose once never falls.
+//! What passes between memory and the adapters, counted for metrics. It outlives every adapter: what rose
+//! once never falls.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -66,6 +67,7 @@ pub enum Shortfall {
 
 impl Shortfall {
     /// The peer's word for it.
+    #[must_use]
     pub fn label(self) -> &'static str {
         match self {
             Self::NoRoom => "l1_oom",

@@ -10,7 +10,8 @@ use super::roster::InUse;
 use super::tier::Shared;
 use larder_engine::PrefetchWork;
 
-/// Longest an answer of an adapter is waited for, even by nobody. Its own timeouts and retries end before; this is for one that has none.
+/// Longest an answer of an adapter is waited for, even by nobody. Its own timeouts and retries end before;
+/// this is for one that has none.
 const LOOKUP_PATIENCE: Duration = Duration::from_secs(60);
 
 /// The objects a prefetch is about, row by row, from the first missing chunk on.
@@ -48,7 +49,8 @@ impl Wanted {
     }
 }
 
-/// What an adapter said that it holds. The locks go back when this is dropped, whatever happened to whoever asked.
+/// What an adapter said that it holds. The locks go back when this is dropped, whatever happened to whoever
+/// asked.
 #[derive(Debug)]
 pub(super) struct Holding {
     pub(super) adapter: InUse,

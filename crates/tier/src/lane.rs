@@ -1,6 +1,7 @@
 //! Write-through to one adapter: every committed object goes there, at the adapter's own pace.
 //!
-//! Adapters share nothing here but the hash of an object, so that one which is slow, limited or dead costs the others nothing.
+//! Adapters share nothing here but the hash of an object, so that one which is slow, limited or dead costs
+//! the others nothing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -26,8 +27,9 @@ use larder_telemetry::tasks::Task;
 /// Bytes handed to the adapter at a time, unless an object is larger.
 const BATCH_BYTES: u64 = 16 << 20;
 
-/// Most bytes an adapter has in hand at a time: while one batch is hashed others are written, and a slow object holds up only its own
-/// batch. What a stuck adapter does not let go of counts, however long ago it was given up.
+/// Most bytes an adapter has in hand at a time: while one batch is hashed others are written, and a slow
+/// object holds up only its own batch. What a stuck adapter does not let go of counts, however long ago it
+/// was given up.
 const FLIGHT_BYTES_MAX: u64 = 128 << 20;
 
 /// Share of the pool that an adapter has in hand at most.
@@ -318,7 +320,8 @@ fn settle(shared: &Shared, lane: &Lane, items: Vec<Outgoing>, outcomes: Vec<KeyR
     Went::Back
 }
 
-/// A chunk is in use when one that follows is stored: without it the other could not be used, so it must not leave before.
+/// A chunk is in use when one that follows is stored: without it the other could not be used, so it must not
+/// leave before.
 fn refresh(shared: &Shared, adapter: &InUse, items: &[Outgoing]) {
     let Some(evictor) = adapter.attached().evictor() else { return };
     for commit in items.chunk_by(|left, right| Arc::ptr_eq(&left.work.scope, &right.work.scope)) {
@@ -329,8 +332,8 @@ fn refresh(shared: &Shared, adapter: &InUse, items: &[Outgoing]) {
     }
 }
 
-/// Those objects whose bytes are still what was committed, each with its seal. Hashed not on the tier's own thread, but on one of the
-/// runtime's, of which there are never more at it than batches under way.
+/// Those objects whose bytes are still what was committed, each with its seal. Hashed not on the tier's own
+/// thread, but on one of the runtime's, of which there are never more at it than batches under way.
 async fn sealed(engine: &Arc<Engine>, batch: Vec<Outgoing>) -> Vec<Outgoing> {
     if engine.checksum_mode() == ChecksumMode::Off {
         return batch;
@@ -351,7 +354,8 @@ async fn sealed(engine: &Arc<Engine>, batch: Vec<Outgoing>) -> Vec<Outgoing> {
     }
 }
 
-/// Makes room first. What finds none all the same gets a second try after more was evicted: the adapter knows best.
+/// Makes room first. What finds none all the same gets a second try after more was evicted: the adapter knows
+/// best.
 async fn store_evicting(adapter: &InUse, evictor: &Evictor, batch: Vec<StoreItem>) -> Vec<KeyResult<Stored>> {
     let _room = evictor.make_room(batch.iter().map(|item| item.buffer.len() as u64).sum()).await;
     let mut outcomes = adapter.adapter().store(batch.clone()).await;
@@ -418,7 +422,7 @@ mod tests {
     #[tokio::test]
     async fn what_finds_no_room_is_stored_when_as_much_has_left() {
         let mock = Arc::new(MockAdapter::new(MockOptions { capacity_bytes: 500, bandwidth_bytes_per_s: 0 }));
-        let (adapter, evictor) = evicting(mock.clone());
+        let (adapter, evictor) = evicting(Arc::<MockAdapter>::clone(&mock));
         // Others put these there, so that more is held than the ledger knows.
         mock.store(store_items(0..3, 100)).await;
         let evicted = || evictor.report().evicted_objects;
@@ -431,7 +435,7 @@ mod tests {
     #[tokio::test]
     async fn only_a_store_that_was_given_up_may_still_come_to_its_end() {
         let double = FailingAdapter::new();
-        let (adapter, evictor) = evicting(double.clone());
+        let (adapter, evictor) = evicting(Arc::<FailingAdapter>::clone(&double));
         for (kind, expected) in [(FailureKind::Io, false), (FailureKind::Timeout, true)] {
             double.fail_next(Op::Store, 1, Failure::retryable(kind, "no").into());
             assert!(store_evicting(&adapter, &evictor, store_items(0..1, 100)).await[0].is_err());

@@ -1,7 +1,8 @@
 //! The second tier: stores what is committed, brings back what lookups miss, evicts what is too much.
 //!
-//! A thread of its own, `larder-l2`, runs the controllers; it starts with the first adapter. They take work from the engine's queues, move bytes between pool memory
-//! and the adapters, and report back. Nothing they wait for is ever waited for by the RPC thread.
+//! A thread of its own, `larder-l2`, runs the controllers; it starts with the first adapter. They take work
+//! from the engine's queues, move bytes between pool memory and the adapters, and report back. Nothing they
+//! wait for is ever waited for by the RPC thread.
 
 mod budget;
 mod buffer;

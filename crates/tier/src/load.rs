@@ -14,7 +14,8 @@ use super::roster::InUse;
 use super::tier::Shared;
 use larder_engine::{CheckPoint, Corruption, Engine};
 
-/// Longest a load is waited for, even by nobody. Adapters' own timeouts and retries end before; this is for those that have none.
+/// Longest a load is waited for, even by nobody. Adapters' own timeouts and retries end before; this is for
+/// those that have none.
 const LOAD_PATIENCE: Duration = Duration::from_secs(180);
 
 /// An object to load, and the layout it is to be read with.

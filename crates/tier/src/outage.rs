@@ -6,7 +6,8 @@ use std::time::Duration;
 use larder_storage::decorators::BreakerState;
 use tokio::time::Instant;
 
-/// Longest that it waits: long enough for a restart or a failover, and no longer, because what waits keeps memory from others.
+/// Longest that it waits: long enough for a restart or a failover, and no longer, because what waits keeps
+/// memory from others.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Since when an adapter takes nothing.

@@ -34,7 +34,8 @@ impl Places {
 
     /// Takes a place when there is one.
     pub(super) async fn take(self: &Arc<Self>) -> Place {
-        // An error would mean a closed semaphore, and nobody closes it; without a permit there is no bound, but no hang either.
+        // An error would mean a closed semaphore, and nobody closes it; without a permit there is no bound,
+        // but no hang either.
         let permit = Arc::clone(&self.free).acquire_owned().await.ok();
         Place { permit, places: Arc::clone(self) }
     }

@@ -1,6 +1,8 @@
-//! Bringing a prompt's missing chunks back, ahead of the request that needs them (`spec/cache-semantics.md` 11.2).
+//! Bringing a prompt's missing chunks back, ahead of the request that needs them (`spec/cache-semantics.md`
+//! 11.2).
 //!
-//! Whoever asked is answered as soon as nothing more is worth waiting for; what comes later is published all the same, for the next one.
+//! Whoever asked is answered as soon as nothing more is worth waiting for; what comes later is published all
+//! the same, for the next one.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -93,7 +95,8 @@ struct Prefetch {
     holdings: Vec<Holding>,
     /// Every staging object that was made for this prefetch.
     reserved: Vec<EntryRef>,
-    /// What came and is not published yet: that happens together with the answer, so that nothing of it is evicted in between.
+    /// What came and is not published yet: that happens together with the answer, so that nothing of it is
+    /// evicted in between.
     arrived: Vec<Arrived>,
     /// What is in the way of objects that belong there.
     foreign: Vec<(InUse, Vec<Key>)>,
@@ -163,8 +166,9 @@ impl Prefetch {
         self.put_aside().await;
     }
 
-    /// Bytes to load for each of the first missing chunks, as far as every row can be served from memory or from an adapter. One that
-    /// is late is asked for no more than a chunk: that shows whether it still is, and takes little memory if so.
+    /// Bytes to load for each of the first missing chunks, as far as every row can be served from memory or
+    /// from an adapter. One that is late is asked for no more than a chunk: that shows whether it still is,
+    /// and takes little memory if so.
     fn missing_bytes(&self) -> Vec<u64> {
         let Wanted { work, .. } = &*self.wanted;
         let resident = self.shared.engine.resident(&work.rows, &work.hashes, work.from);
@@ -185,7 +189,8 @@ impl Prefetch {
         (0..self.wanted.chunks()).map_while(bytes).collect()
     }
 
-    /// The adapter to load an object from: one that is waited for rather than one that is late, then the one of highest priority.
+    /// The adapter to load an object from: one that is waited for rather than one that is late, then the one
+    /// of highest priority.
     fn holder(&self, at: usize) -> Option<usize> {
         let holders = (0..self.holdings.len()).filter(|&holder| self.holdings[holder].has(at));
         holders.min_by_key(|&holder| self.is_late(holder))
@@ -195,7 +200,8 @@ impl Prefetch {
         self.holdings[holder].adapter.attached().pulse().is_late(Promptness::Load)
     }
 
-    /// Memory for the chunks that are not there. Right after a start it waits for the pool rather than cut the prompt.
+    /// Memory for the chunks that are not there. Right after a start it waits for the pool rather than cut
+    /// the prompt.
     async fn reserve(&mut self, chunks: usize, bytes: u64) -> Vec<LoadSlot> {
         let (engine, work) = (&self.shared.engine, &self.wanted.work);
         if chunks == 0 {
@@ -228,7 +234,8 @@ impl Prefetch {
         self.load(loads, batch);
     }
 
-    /// Loads each object from the next adapter that holds it. The memory of those that nobody holds goes back.
+    /// Loads each object from the next adapter that holds it. The memory of those that nobody holds goes
+    /// back.
     fn load(&mut self, loads: &mut Calls<Delivery>, mut left: Vec<Awaited>) {
         while !left.is_empty() {
             let mut batches: Vec<Vec<Awaited>> = self.holdings.iter().map(|_| Vec::new()).collect();
@@ -265,7 +272,8 @@ impl Prefetch {
         self.load(loads, again);
     }
 
-    /// The object with memory that nobody else may still write to: its own, or new one if an adapter holds on to that.
+    /// The object with memory that nobody else may still write to: its own, or new one if an adapter holds on
+    /// to that.
     fn untouched(&mut self, awaited: Awaited) -> Option<Awaited> {
         if Arc::strong_count(&awaited.buffer) == 1 {
             return Some(awaited);
@@ -316,7 +324,8 @@ impl Prefetch {
         }
     }
 
-    /// Waits for chunks that another load or a worker is about to finish, so that two lookups of one prompt both get all of it.
+    /// Waits for chunks that another load or a worker is about to finish, so that two lookups of one prompt
+    /// both get all of it.
     async fn wait_for_others(&self) {
         let (engine, work) = (&self.shared.engine, &self.wanted.work);
         let deadline = Instant::now() + JOIN_PATIENCE;
@@ -328,8 +337,8 @@ impl Prefetch {
         }
     }
 
-    /// Takes objects of other layouts out of the way of those that belong there: before the answer, because what was asked for will be
-    /// stored next. What can't be put aside in time is found again.
+    /// Takes objects of other layouts out of the way of those that belong there: before the answer, because
+    /// what was asked for will be stored next. What can't be put aside in time is found again.
     async fn put_aside(&mut self) {
         for (adapter, keys) in self.foreign.drain(..) {
             let deleting = adapter.adapter().delete(keys, DeleteMode::Quarantine);

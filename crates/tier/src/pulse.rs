@@ -1,7 +1,8 @@
 //! Whether an adapter answers, so that nobody waits for one that does not.
 //!
-//! A lookup waits for an adapter until it has been silent for the configured patience. From then on the adapter is *late*: lookups ask
-//! it one at a time and wait for none of them, until an answer comes in time again. What it answers late still warms L1.
+//! A lookup waits for an adapter until it has been silent for the configured patience. From then on the
+//! adapter is *late*: lookups ask it one at a time and wait for none of them, until an answer comes in time
+//! again. What it answers late still warms L1.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ impl Promptness {
     pub const ALL: [Self; 2] = [Self::Lookup, Self::Load];
 
     /// The label metrics use.
+    #[must_use]
     pub fn label(self) -> &'static str {
         match self {
             Self::Lookup => "lookup",

@@ -1,7 +1,7 @@
 //! Which adapters there are, in which order, and who is using them.
 //!
-//! Work takes the list as it is when it begins and keeps to it. An adapter that is taken away meanwhile stays usable for those
-//! who have it, and is closed when the last of them is done.
+//! Work takes the list as it is when it begins and keeps to it. An adapter that is taken away meanwhile stays
+//! usable for those who have it, and is closed when the last of them is done.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -33,6 +33,7 @@ pub enum Phase {
 
 impl Phase {
     /// The word status pages use.
+    #[must_use]
     pub fn label(self) -> &'static str {
         match self {
             Self::Active => "active",

@@ -90,7 +90,7 @@ pub enum TierError {
         /// Position in the list.
         index: usize,
         /// What is wrong.
-        source: Box<TierError>,
+        source: Box<Self>,
     },
     /// Eviction without anything that it could keep.
     #[error("{NOTHING_TO_GO_BY}")]
@@ -111,6 +111,7 @@ pub enum TierError {
 
 impl StorePolicy {
     /// The policy of this name, as `--l2-store-policy` takes it.
+    #[must_use]
     pub fn by_name(name: &str) -> Self {
         if name == "skip_l1" { Self::SkipL1 } else { Self::Default }
     }
@@ -170,8 +171,8 @@ impl Shared {
         *lock(&self.store_policy)
     }
 
-    /// What the names of a scope's objects outside memory have in common. None for a scope that nothing can be stored under,
-    /// which is none that was let in.
+    /// What the names of a scope's objects outside memory have in common. None for a scope that nothing can
+    /// be stored under, which is none that was let in.
     pub(super) fn names(&self, scope: &Scope) -> Option<Names> {
         let (model, salt) = (Arc::clone(&scope.model_name), Arc::clone(&scope.cache_salt));
         match Key::new([0; 32], model, scope.kv_rank, scope.object_group_id, salt) {
@@ -215,7 +216,8 @@ impl Tier {
     /// Builds the adapters and starts the controllers.
     ///
     /// # Errors
-    /// [`TierError`] if an adapter can never work as configured. A backend that does not answer yet is no error.
+    /// [`TierError`] if an adapter can never work as configured. A backend that does not answer yet is no
+    /// error.
     pub fn start(config: &TierConfig, engine: Arc<Engine>, tasks: &Tasks) -> Result<Self, TierError> {
         let shared = Arc::new(Shared {
             engine,
@@ -306,7 +308,8 @@ impl Tier {
         Ok(())
     }
 
-    /// Stores what waits, closes the adapters and ends; each within its patience. Nothing can be attached from then on.
+    /// Stores what waits, closes the adapters and ends; each within its patience. Nothing can be attached
+    /// from then on.
     pub fn stop(&self) {
         let running = std::mem::replace(&mut *lock(&self.thread), Thread::Stopped);
         let Thread::Running { stop, handle } = running else { return };

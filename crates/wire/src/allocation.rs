@@ -6,7 +6,7 @@ use crate::msgpack::{Reader, Writer, required, set};
 use crate::name;
 
 /// Blocks newly allocated to a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AllocationRecord<'a> {
     /// The request.
     pub request_id: &'a str,

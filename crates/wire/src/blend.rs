@@ -6,7 +6,7 @@ use crate::limits;
 use crate::msgpack::{Reader, Writer, required, set};
 
 /// A stretch of the prompt that was stored at another position.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SegmentMatch<'a> {
     /// First token where it was stored.
     pub old_start: u64,
@@ -59,7 +59,7 @@ impl<'a> SegmentMatch<'a> {
 }
 
 /// What a unified lookup found.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UnifiedLookupResult<'a> {
     /// Tokens covered from the start.
     pub prefix_coverage_tokens: u64,
@@ -102,7 +102,7 @@ impl<'a> UnifiedLookupResult<'a> {
 }
 
 /// Rotary embedding tables of an engine worker.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct RopeRegistration<'a> {
     /// The engine worker.
     pub instance_id: i64,

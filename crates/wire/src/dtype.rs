@@ -6,7 +6,7 @@ macro_rules! dtypes {
     ($($variant:ident, $name:literal, $size:literal;)*) => {
         /// A torch element type. The names are those the peer accepts in descriptors
         /// (`spec/vectors/ipc_descriptors.json`).
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum DType {
             $(#[doc = concat!("`", $name, "`.")] $variant,)*
         }

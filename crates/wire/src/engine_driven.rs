@@ -8,7 +8,7 @@ use crate::msgpack::{Reader, Writer, required, set};
 use crate::name;
 
 /// What an engine tells about itself when it registers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EngineContext<'a> {
     /// The engine worker, usually its process id.
     pub instance_id: i64,
@@ -84,7 +84,7 @@ impl<'a> EngineContext<'a> {
 
 /// Where a registered engine finds the pool. Empty name and size 0 mean "no shared memory: send data in
 /// messages".
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PoolLocation<'a> {
     /// Name of the shared-memory segment, without leading slash.
     pub shm_name: &'a str,
@@ -112,7 +112,7 @@ impl<'a> PoolLocation<'a> {
 }
 
 /// A piece of the pool that holds one chunk.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slot<'a> {
     /// Bytes from the start of the segment.
     pub offset: u64,
@@ -159,7 +159,7 @@ fn read_slots<'a>(reader: &mut Reader<'a>) -> Result<Vec<Slot<'a>>, ValueError> 
 }
 
 /// The answer to `prepare_store`: what to write where.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PrepareStoreResult<'a> {
     /// Data comes with `commit_store`; nothing is reserved.
     InMessage,
@@ -215,7 +215,7 @@ impl<'a> PrepareStoreResult<'a> {
 }
 
 /// The answer to `prepare_retrieve`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PrepareRetrieveResult<'a> {
     /// Whether everything asked for can be read.
     pub success: bool,

@@ -7,7 +7,7 @@ use thiserror::Error;
 use crate::operation::Operation;
 
 /// Why a message, a payload or a result could not be turned into a value (or the reverse).
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum WireError {
     /// The operation frame is well formed but names nothing this protocol has.
     #[error("unknown operation `{operation}`")]
@@ -112,7 +112,7 @@ enum Step {
 }
 
 /// What is wrong with one value.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Fault {
     /// The bytes end inside a value.
     #[error("message ends inside a value")]

@@ -6,7 +6,7 @@ use crate::limits;
 use crate::msgpack::{Reader, Writer, required, set};
 
 /// What happened to blocks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KvEventKind {
     /// They became readable.
     Stored,
@@ -32,7 +32,7 @@ impl KvEventKind {
 }
 
 /// One event.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KvEvent<'a> {
     /// Number of the event, rising by one.
     pub seq: u64,
@@ -93,7 +93,7 @@ impl<'a> KvEvent<'a> {
 }
 
 /// One message of the stream.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KvEventBatch<'a> {
     /// Whether events are recorded at all.
     pub enabled: bool,

@@ -128,7 +128,7 @@ impl fmt::Debug for IdArray<'_> {
 }
 
 /// Owner of encoded ids, for those who send them.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct IdBuffer {
     raw: Vec<u8>,
     count: u32,

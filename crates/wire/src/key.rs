@@ -12,7 +12,7 @@ pub type KnownIds<'f, 'a> = &'f mut dyn FnMut(u32, &'a [u8]) -> Option<usize>;
 
 /// A range of tokens of one request, for one model and worker (`spec/wire.md 3.1`, peer's
 /// `IPCCacheServerKey`).
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct CacheKey<'a> {
     /// Model name.
     pub model_name: &'a str,

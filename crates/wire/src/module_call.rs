@@ -4,7 +4,7 @@ use crate::error::ValueError;
 use crate::msgpack::{Reader, Writer, required, set};
 
 /// A call of a server-side extension.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ModuleCall<'a> {
     /// Method, usually `module.name`.
     pub method: &'a str,
@@ -32,7 +32,7 @@ impl<'a> ModuleCall<'a> {
 }
 
 /// What the extension answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ModuleCallResult<'a> {
     /// Whether the call worked.
     pub success: bool,

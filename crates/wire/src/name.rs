@@ -1,4 +1,5 @@
-//! Names that clients choose, checked where they come in, so that nothing behind keeps what is too long or can't be stored.
+//! Names that clients choose, checked where they come in, so that nothing behind keeps what is too long or
+//! can't be stored.
 
 use larder_core::name::{NameError, check_cache_salt, check_model_name, check_request_id};
 

@@ -12,7 +12,7 @@ macro_rules! operations {
         $variant:ident, $name:literal, $id:expr, $payloads:literal, $result:ident, $order:ident;
     )*) => {
         /// An operation a client may ask for (`spec/wire.md 2`).
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Operation {
             $($(#[doc = $doc])* $variant,)*
         }
@@ -52,7 +52,7 @@ struct Facts {
 }
 
 /// What the answer to an operation looks like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResultKind {
     /// Never a result frame: the response has two frames.
     None,
@@ -65,7 +65,7 @@ pub enum ResultKind {
 }
 
 /// What a client may rely on when it has several requests in flight on one connection (`spec/wire.md 1`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
     /// Executed in the order sent, among the ordered operations of that connection.
     Sent,

@@ -6,7 +6,7 @@ use crate::msgpack::{Reader, Writer, required, set};
 use crate::name;
 
 /// Name of a stored object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ObjectKey<'a> {
     /// Hash of the chunk and everything before it.
     pub chunk_hash: &'a [u8],
@@ -55,7 +55,7 @@ impl<'a> ObjectKey<'a> {
 }
 
 /// Shapes and element types of the regions of an object.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemoryLayout<'a> {
     /// Shape of each region.
     pub shapes: Vec<Vec<u64>>,
@@ -116,7 +116,7 @@ pub(crate) fn write_layouts(writer: &mut Writer<'_>, layouts: &[(u32, MemoryLayo
 }
 
 /// Where another node finds an object in this node's pool.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TransferAddress {
     /// Bytes from the start of the pool; negative for a miss.
     pub offset: i64,

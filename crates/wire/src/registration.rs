@@ -6,7 +6,7 @@ use crate::limits;
 use crate::msgpack::{Reader, Writer, required, set};
 
 /// The engine a client speaks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EngineType {
     /// vLLM.
     Vllm,
@@ -42,7 +42,7 @@ impl EngineType {
 }
 
 /// How the dimensions of a KV tensor are ordered, as the engine names it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum KvLayout {
     /// Token before head.
     Nhd,
@@ -71,7 +71,7 @@ impl KvLayout {
 }
 
 /// How keys and values are split over the list of tensors.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum KvListLayout {
     /// All key tensors, then all value tensors.
     KeysThenValues,
@@ -108,7 +108,7 @@ fn read_choice<T: Copy>(
 }
 
 /// Facts about the tensors that their shapes do not tell. All optional.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LayoutHints {
     /// Order of the dimensions.
     pub kv_layout: Option<KvLayout>,
@@ -168,7 +168,7 @@ impl LayoutHints {
 }
 
 /// One group of layers that the engine allocates blocks for together.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EngineGroup {
     /// The engine's number of the group.
     pub engine_group_id: u32,
@@ -223,7 +223,7 @@ impl EngineGroup {
 }
 
 /// The tensors of one engine worker.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct TensorRegistration<'a> {
     /// The engine worker.
     pub instance_id: i64,

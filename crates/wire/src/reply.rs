@@ -46,7 +46,7 @@ pub fn decode_reply<'a>(
 }
 
 /// A message from a client, by its frames after the identity (`spec/wire.md 1`, `1.2`).
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub enum Incoming<'a, T> {
     /// A request. The operation frame is to be echoed as it is.
     Request {
@@ -67,7 +67,7 @@ pub enum Incoming<'a, T> {
 }
 
 /// What a client says about a stream it opened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StreamControl {
     /// It took a batch: one more may be sent. A flag, not a counter.
     Ack,

@@ -13,7 +13,7 @@ use crate::operation::{Operation, ResultKind};
 use crate::p2p::TransferAddress;
 
 /// The result of an operation (`spec/wire.md 2`).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Response<'a> {
     /// No result: the response has two frames. Also the message that ends a stream.
     None,

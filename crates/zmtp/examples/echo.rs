@@ -1,7 +1,7 @@
 //! Echoes every message, for measurements and interoperability checks: `echo ENDPOINT...`.
 //!
-//! Prints each endpoint it listens on. A message whose last frame is `later` is answered from another thread, one
-//! whose last frame is `stats` with the counters. It ends when its standard input does.
+//! Prints each endpoint it listens on. A message whose last frame is `later` is answered from another thread,
+//! one whose last frame is `stats` with the counters. It ends when its standard input does.
 
 use std::error::Error;
 use std::io::Read;
@@ -20,7 +20,7 @@ impl Handler for Echo {
         let answered = match message.parts.last().map(|part| &part[..]) {
             Some(b"later") => {
                 // The answering thread lives as long as this handler.
-                let _ = self.later.send(message);
+                _ = self.later.send(message);
                 Ok(())
             }
             Some(b"stats") => {
@@ -47,14 +47,14 @@ fn main() -> Result<(), Box<dyn Error>> {
         let (later, messages) = mpsc::channel::<Message>();
         std::thread::spawn(move || {
             for message in messages {
-                let _ = message.permit.reply(message.parts);
+                _ = message.permit.reply(message.parts);
             }
         });
         let handle = router.handle();
         std::thread::spawn({
             let handle = handle.clone();
             move || {
-                let _ = std::io::stdin().read_to_end(&mut Vec::new());
+                _ = std::io::stdin().read_to_end(&mut Vec::new());
                 handle.close();
             }
         });

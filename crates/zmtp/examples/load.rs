@@ -1,7 +1,7 @@
 //! Load for `echo`: `load ENDPOINT [PAYLOAD_BYTES [IN_FLIGHT [MESSAGES [CONNECTIONS]]]]`.
 //!
-//! Prints the median and 99th percentile of the round trip, and the rate. Messages have the shape of a request:
-//! an empty frame, a 16 byte id, a 4 byte operation and the payload.
+//! Prints the median and 99th percentile of the round trip, and the rate. Messages have the shape of a
+//! request: an empty frame, a 16 byte id, a 4 byte operation and the payload.
 
 use std::collections::VecDeque;
 use std::error::Error;

@@ -31,8 +31,8 @@ impl Dealer {
     /// # Errors
     ///
     /// The endpoint cannot be reached, or its server does not speak our protocol or refuses us.
-    pub async fn connect(endpoint: &Endpoint) -> Result<Dealer> {
-        Dealer::connect_with(endpoint, &[], Limits::default()).await
+    pub async fn connect(endpoint: &Endpoint) -> Result<Self> {
+        Self::connect_with(endpoint, &[], Limits::default()).await
     }
 
     /// As [`Dealer::connect`], giving an identity (at most 255 bytes) and limits.
@@ -40,17 +40,17 @@ impl Dealer {
     /// # Errors
     ///
     /// As [`Dealer::connect`]; also when the handshake takes longer than `Limits::handshake_timeout`.
-    pub async fn connect_with(endpoint: &Endpoint, identity: &[u8], limits: Limits) -> Result<Dealer> {
+    pub async fn connect_with(endpoint: &Endpoint, identity: &[u8], limits: Limits) -> Result<Self> {
         let after = limits.handshake_timeout;
-        let connected = timeout(after, Dealer::open(endpoint, identity, limits)).await;
+        let connected = timeout(after, Self::open(endpoint, identity, limits)).await;
         connected.unwrap_or(Err(Error::Timeout { limit: LimitKind::HandshakeTimeout, after }))
     }
 
-    async fn open(endpoint: &Endpoint, identity: &[u8], limits: Limits) -> Result<Dealer> {
+    async fn open(endpoint: &Endpoint, identity: &[u8], limits: Limits) -> Result<Self> {
         let mut encoder = Encoder::default();
         let local = Ready { socket_type: SocketType::Dealer, identity: identity.to_vec() };
         let mut handshake = Handshake::start(local, limits.command_bytes_max, &mut encoder);
-        let mut dealer = Dealer {
+        let mut dealer = Self {
             stream: connect(endpoint).await?,
             decoder: Decoder::new(limits.frames()),
             encoder,
@@ -63,7 +63,8 @@ impl Dealer {
         Ok(dealer)
     }
 
-    /// Sends a message; returns when it is written. Messages that arrive meanwhile are kept for [`Dealer::recv`].
+    /// Sends a message; returns when it is written. Messages that arrive meanwhile are kept for
+    /// [`Dealer::recv`].
     ///
     /// # Errors
     ///

@@ -40,7 +40,7 @@ pub enum Host {
 impl FromStr for Endpoint {
     type Err = Error;
 
-    fn from_str(text: &str) -> Result<Endpoint, Error> {
+    fn from_str(text: &str) -> Result<Self, Error> {
         let result = match text.split_once("://") {
             Some(("tcp", rest)) => parse_tcp(rest),
             Some(("ipc", rest)) => parse_ipc(rest),
@@ -86,9 +86,9 @@ fn parse_ipc(text: &str) -> Result<Endpoint, &'static str> {
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Endpoint::Tcp { host, port } => write!(f, "tcp://{host}:{port}"),
-            Endpoint::Ipc(path) => write!(f, "ipc://{}", path.display()),
-            Endpoint::Abstract(name) => write!(f, "ipc://@{name}"),
+            Self::Tcp { host, port } => write!(f, "tcp://{host}:{port}"),
+            Self::Ipc(path) => write!(f, "ipc://{}", path.display()),
+            Self::Abstract(name) => write!(f, "ipc://@{name}"),
         }
     }
 }
@@ -96,10 +96,10 @@ impl fmt::Display for Endpoint {
 impl fmt::Display for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Host::Any => f.write_str("*"),
-            Host::Ip(IpAddr::V4(ip)) => write!(f, "{ip}"),
-            Host::Ip(IpAddr::V6(ip)) => write!(f, "[{ip}]"),
-            Host::Name(name) => f.write_str(name),
+            Self::Any => f.write_str("*"),
+            Self::Ip(IpAddr::V4(ip)) => write!(f, "{ip}"),
+            Self::Ip(IpAddr::V6(ip)) => write!(f, "[{ip}]"),
+            Self::Name(name) => f.write_str(name),
         }
     }
 }

@@ -116,35 +116,37 @@ pub enum LimitKind {
 
 impl LimitKind {
     /// Every kind, in the order of [`LimitKind::index`].
-    pub const ALL: [LimitKind; 9] = [
-        LimitKind::FrameBytes,
-        LimitKind::MessageBytes,
-        LimitKind::Parts,
-        LimitKind::CommandBytes,
-        LimitKind::Connections,
-        LimitKind::ConnectionsPerAddress,
-        LimitKind::HandshakeTimeout,
-        LimitKind::ReadStallTimeout,
-        LimitKind::WriteStallTimeout,
+    pub const ALL: [Self; 9] = [
+        Self::FrameBytes,
+        Self::MessageBytes,
+        Self::Parts,
+        Self::CommandBytes,
+        Self::Connections,
+        Self::ConnectionsPerAddress,
+        Self::HandshakeTimeout,
+        Self::ReadStallTimeout,
+        Self::WriteStallTimeout,
     ];
 
     /// Position in [`LimitKind::ALL`].
+    #[must_use]
     pub const fn index(self) -> usize {
         self as usize
     }
 
     /// Name of the field of [`Limits`](crate::Limits).
+    #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
-            LimitKind::FrameBytes => "frame_bytes_max",
-            LimitKind::MessageBytes => "message_bytes_max",
-            LimitKind::Parts => "parts_max",
-            LimitKind::CommandBytes => "command_bytes_max",
-            LimitKind::Connections => "connections_max",
-            LimitKind::ConnectionsPerAddress => "connections_per_address_max",
-            LimitKind::HandshakeTimeout => "handshake_timeout",
-            LimitKind::ReadStallTimeout => "read_stall_timeout",
-            LimitKind::WriteStallTimeout => "write_stall_timeout",
+            Self::FrameBytes => "frame_bytes_max",
+            Self::MessageBytes => "message_bytes_max",
+            Self::Parts => "parts_max",
+            Self::CommandBytes => "command_bytes_max",
+            Self::Connections => "connections_max",
+            Self::ConnectionsPerAddress => "connections_per_address_max",
+            Self::HandshakeTimeout => "handshake_timeout",
+            Self::ReadStallTimeout => "read_stall_timeout",
+            Self::WriteStallTimeout => "write_stall_timeout",
         }
     }
 }

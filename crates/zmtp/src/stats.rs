@@ -31,7 +31,8 @@ pub struct StatsSnapshot {
     pub connections_open: u64,
     /// Connections accepted so far.
     pub connections_accepted: u64,
-    /// Connections closed at once because `connections_max` were open, or as many of one address as it may have.
+    /// Connections closed at once because `connections_max` were open, or as many of one address as it may
+    /// have.
     pub connections_refused: u64,
     /// Failures to accept, such as too many open files.
     pub accept_errors: u64,
@@ -59,6 +60,7 @@ pub struct StatsSnapshot {
 
 impl StatsSnapshot {
     /// Connections ended (or refused) for this limit.
+    #[must_use]
     pub fn violations(&self, limit: LimitKind) -> u64 {
         self.limit_violations[limit.index()]
     }

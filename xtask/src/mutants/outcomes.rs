@@ -111,7 +111,8 @@ impl<'a> Verdict<'a> {
         self.killed + self.survived.len()
     }
 
-    /// Fails when too many of `wanted` survived. Of a sample, only when chance alone would make it look so bad once in fifty times.
+    /// Fails when too many of `wanted` survived. Of a sample, only when chance alone would make it look so
+    /// bad once in fifty times.
     pub(super) fn judge(&self, wanted: usize) -> Result<()> {
         let (counted, min) = (self.counted() as f64, KILLED_MIN as f64 / 100.0);
         let is_sample = self.tried() < wanted;

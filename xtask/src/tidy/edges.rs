@@ -4,8 +4,8 @@ use serde_json::Value;
 
 use super::Finding;
 
-/// Each of our crates and the crates of ours it may name: ARCHITECTURE.md's picture. Tests may also use `testkit`, which may use
-/// anything.
+/// Each of our crates and the crates of ours it may name: ARCHITECTURE.md's picture. Tests may also use
+/// `testkit`, which may use anything.
 const ALLOWED: [(&str, &[&str]); 17] = [
     ("larder-core", &[]),
     ("larder-zmtp", &[]),
@@ -53,7 +53,8 @@ const ALLOWED: [(&str, &[&str]); 17] = [
     ("xtask", &[]),
 ];
 
-/// What the pure crate may use: hashing, a hash table, an error derive. Nothing that waits, reads, or serializes.
+/// What the pure crate may use: hashing, a hash table, an error derive. Nothing that waits, reads, or
+/// serializes.
 const CORE_MAY_USE: [&str; 5] = ["blake3", "hashbrown", "sha2", "smallvec", "thiserror"];
 
 /// MessagePack belongs to `wire` alone (invariant 2).

@@ -1,7 +1,7 @@
 //! Licences and origins of every dependency, against the lists in deny.toml.
 //!
-//! cargo-deny says the same with more detail, but takes longer to build than everything else together; this check
-//! runs everywhere.
+//! cargo-deny says the same with more detail, but takes longer to build than everything else together; this
+//! check runs everywhere.
 
 use anyhow::{Context, Result};
 use serde_json::Value;

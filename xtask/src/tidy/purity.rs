@@ -1,5 +1,5 @@
-//! What a source file may not mention: the clock and the outside world in `core`, `unsafe` outside its two homes,
-//! leftovers anywhere.
+//! What a source file may not mention: the clock and the outside world in `core`, `unsafe` outside its two
+//! homes, leftovers anywhere.
 
 use super::{Finding, Source};
 

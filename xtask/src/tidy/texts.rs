@@ -1,4 +1,5 @@
-//! Texts people read: error and log messages are lowercase phrases without a full stop (STYLE.md, "Messages").
+//! Texts people read: error and log messages are lowercase phrases without a full stop (STYLE.md,
+//! "Messages").
 
 use super::purity::without_comment;
 use super::{Finding, Source};

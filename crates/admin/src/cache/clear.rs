@@ -55,7 +55,8 @@ pub(super) async fn clear(State(admin): State<Admin>, body: Bytes) -> Result<Jso
     Ok(Json(json!({ "status": "ok", "cleared": cleared })))
 }
 
-/// Deletes page by page. A page is listed anew from the start for as long as deleting makes progress: tokens need not survive deletions.
+/// Deletes page by page. A page is listed anew from the start for as long as deleting makes progress: tokens
+/// need not survive deletions.
 async fn empty(adapter: &dyn Adapter, force: bool) -> Value {
     let mode = if force { DeleteMode::Forced } else { DeleteMode::IfUnlocked };
     let (mut deleted, mut skipped, mut error) = (0, 0, None);

@@ -1,4 +1,5 @@
-//! `/cache/*` and `/leases`: what is cached, and taking it out or bringing it in by hand (`spec/http-api.md` 2).
+//! `/cache/*` and `/leases`: what is cached, and taking it out or bringing it in by hand (`spec/http-api.md`
+//! 2).
 
 mod clear;
 mod keys;

@@ -106,7 +106,8 @@ struct DeleteRequest {
     adapter: Option<String>,
 }
 
-/// Deletes objects by name. Counts what was there and is gone, unlike the peer, which counts what it was asked for.
+/// Deletes objects by name. Counts what was there and is gone, unlike the peer, which counts what it was
+/// asked for.
 pub(super) async fn delete(State(admin): State<Admin>, body: Bytes) -> Result<Json<Value>, Refusal> {
     let request: DeleteRequest = read(&body, None)?;
     if request.keys.len() > DELETED_KEYS_MAX {

@@ -8,17 +8,19 @@ use serde::Serialize;
 /// Entries kept; older ones are counted and dropped. The log has them all.
 pub(super) const AUDIT_ENTRIES_MAX: usize = 256;
 
-/// Characters of a plugin's name that an entry keeps. Real names fit; the caller of a route can send anything.
+/// Characters of a plugin's name that an entry keeps. Real names fit; the caller of a route can send
+/// anything.
 const NAME_CHARS_MAX: usize = 200;
 
 /// One finished command.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct AuditEntry {
     /// Its number among all commands of this server, from 1.
     sequence: u64,
     /// When it was finished.
     time: String,
-    /// Who asked: a user's number, the address and what the program calls itself; the name of a signal; or `file change`.
+    /// Who asked: a user's number, the address and what the program calls itself; the name of a signal; or
+    /// `file change`.
     caller: String,
     /// What was asked for: `start`, `stop`, `restart`, `enable`, `disable`, `reload`.
     action: &'static str,

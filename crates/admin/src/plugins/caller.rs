@@ -10,7 +10,8 @@ const AGENT_CHARS_MAX: usize = 60;
 /// Bytes of the kernel's table that are read.
 const TABLE_MAX_BYTES: u64 = 4 * 1024 * 1024;
 
-/// The user whose program holds the other end, as the kernel has it, the address, and what the program calls itself. Blocks.
+/// The user whose program holds the other end, as the kernel has it, the address, and what the program calls
+/// itself. Blocks.
 pub(super) fn describe(address: SocketAddr, headers: &HeaderMap) -> String {
     let agent = headers
         .get(header::USER_AGENT)

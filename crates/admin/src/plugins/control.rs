@@ -29,7 +29,7 @@ struct Inner {
 }
 
 /// What can be asked of one plugin.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
     Start,
     Stop,

@@ -1,7 +1,7 @@
 //! A plugin's log as it grows.
 //!
-//! A reader costs the server one task, woken by lines. One that reads too slowly delays only itself: what left the journal meanwhile is
-//! counted and said.
+//! A reader costs the server one task, woken by lines. One that reads too slowly delays only itself: what
+//! left the journal meanwhile is counted and said.
 
 use std::convert::Infallible;
 use std::fmt::Write as _;
@@ -18,13 +18,14 @@ use tokio::time::{sleep, timeout};
 
 /// Pause after each piece, so that a flood goes out in pieces and not line by line.
 const PIECE_PAUSE: Duration = Duration::from_millis(100);
-/// Silence after which a comment shows the reader, and proxies between, that the stream lives. The removal of a silent plugin is noticed then.
+/// Silence after which a comment shows the reader, and proxies between, that the stream lives. The removal of
+/// a silent plugin is noticed then.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// A reader that takes nothing for this long is given up.
 const STALLED_AFTER: Duration = Duration::from_secs(300);
 
 /// Where following begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cursor {
     /// With this many of the newest lines.
     Newest(usize),
@@ -33,7 +34,7 @@ pub(super) enum Cursor {
 }
 
 /// How lines are put into the stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Framing {
     /// Server-sent events, a JSON object each; the id is the line's number.
     Events,
@@ -132,7 +133,8 @@ impl Follower {
         }
     }
 
-    /// The lines after the last one sent. Numbers that are missing between are lines that were suppressed or came too fast.
+    /// The lines after the last one sent. Numbers that are missing between are lines that were suppressed or
+    /// came too fast.
     fn frame(&mut self, lines: &[LogLine]) -> String {
         let mut text = String::new();
         let sent = self.last;

@@ -1,5 +1,7 @@
 //! The latest lines of a plugin, once or as a stream.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
@@ -31,7 +33,7 @@ pub(super) struct LogQuery {
 }
 
 /// How lines are written.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Format {
     #[default]
@@ -78,7 +80,7 @@ fn tail_or_follow(
         };
         let after = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok());
         let cursor = after.map_or(Cursor::Newest(query.lines), Cursor::After);
-        let lines = stream(supervisor.clone(), found.name, cursor, framing, plugins.follower()?);
+        let lines = stream(Arc::clone(supervisor), found.name, cursor, framing, plugins.follower()?);
         let head = [(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "no-store")];
         return Ok((head, Body::from_stream(lines)).into_response());
     }

@@ -1,6 +1,7 @@
 //! `larder_plugin_*` in `/metrics`.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use larder_supervise::exposition::Merged;
 use larder_supervise::{PluginStatus, Usage};
@@ -41,7 +42,7 @@ impl Plugins {
     /// Looks at all plugins and what they use.
     pub(crate) async fn sample(&self) -> PluginSample {
         let Some(supervisor) = self.supervisor() else { return PluginSample::default() };
-        let reader = supervisor.clone();
+        let reader = Arc::clone(supervisor);
         let read = tokio::task::spawn_blocking(move || {
             (reader.usage().into_iter().collect(), reader.plugin_metrics(&RESERVED))
         });

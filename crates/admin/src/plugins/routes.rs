@@ -62,8 +62,9 @@ async fn show(
     Json(body).into_response()
 }
 
-/// Whether the caller is a program on this machine. Even without credentials, an environment says much about a machine, so a
-/// web page must not get it: neither by asking across origins nor by a name of its own that leads here.
+/// Whether the caller is a program on this machine. Even without credentials, an environment says much about
+/// a machine, so a web page must not get it: neither by asking across origins nor by a name of its own that
+/// leads here.
 fn is_local(caller: SocketAddr, headers: &HeaderMap) -> bool {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let name =

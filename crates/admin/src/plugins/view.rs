@@ -80,7 +80,8 @@ fn encoded(text: &str) -> String {
     if segment.chars().all(|character| character == '.') { segment.replace('.', "%2E") } else { segment }
 }
 
-/// The environment a plugin's first process was started with, as the system has it; `None` where that cannot be seen.
+/// The environment a plugin's first process was started with, as the system has it; `None` where that cannot
+/// be seen.
 fn environment(pid: u32) -> Option<Map<String, Value>> {
     let mut bytes = fs::read(format!("/proc/{pid}/environ")).ok()?;
     bytes.truncate(ENVIRONMENT_MAX_BYTES);

@@ -6,14 +6,15 @@ use larder_supervise::Supervisor;
 
 use super::control::{Plugins, Refusal};
 
-/// Reloads whenever something in the locations changes, and records what that led to, for as long as it is polled.
+/// Reloads whenever something in the locations changes, and records what that led to, for as long as it is
+/// polled.
 pub async fn follow_locations(plugins: Plugins, supervisor: Arc<Supervisor>) {
     supervisor.watch(|report| plugins.note_changes(report)).await;
 }
 
 impl Plugins {
-    /// Looks through the locations again because of a SIGHUP. A server without plugins has nothing to reload, and says so: the signal is what log
-    /// rotation and closing terminals send.
+    /// Looks through the locations again because of a SIGHUP. A server without plugins has nothing to reload,
+    /// and says so: the signal is what log rotation and closing terminals send.
     pub(crate) async fn reload_on_hangup(&self) {
         match self.reload("SIGHUP".into()).await {
             Ok(_) => {}

@@ -17,6 +17,7 @@ pub fn all() -> impl Iterator<Item = &'static Flag> {
 }
 
 /// The flag called `name` (without dashes), if there is one.
+#[must_use]
 pub fn find(name: &str) -> Option<&'static Flag> {
     all().find(|flag| flag.name == name)
 }

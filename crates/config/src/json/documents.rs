@@ -18,6 +18,7 @@ pub struct Resolved {
 
 impl Resolved {
     /// What the configuration asks for.
+    #[must_use]
     pub fn requested(config: &ServerConfig) -> Self {
         Self {
             shm_name: config.l1.shared_memory.name().unwrap_or_default().to_owned(),
@@ -28,11 +29,13 @@ impl Resolved {
 
 /// The document handed to plugins, as one line of text. Credentials of storage adapters are left out; the
 /// plugins' own settings are not touched.
+#[must_use]
 pub fn plugin_config_json(config: &ServerConfig, resolved: &Resolved) -> String {
     to_python_json(&plugin_config(config, resolved), Layout::Line)
 }
 
 /// The document handed to plugins.
+#[must_use]
 pub fn plugin_config(config: &ServerConfig, resolved: &Resolved) -> Json {
     let mut document = json!({
         "mp_config": mp(config, resolved),
@@ -48,12 +51,14 @@ pub fn plugin_config(config: &ServerConfig, resolved: &Resolved) -> Json {
 }
 
 /// The plugins' own settings as one line of text; `None` when there are none.
+#[must_use]
 pub fn plugin_extra_config_json(config: &ServerConfig) -> Option<String> {
     let extra = &config.plugins.extra_config;
     is_truthy(extra).then(|| to_python_json(extra, Layout::Line))
 }
 
 /// The body of `GET /config`, with every credential redacted.
+#[must_use]
 pub fn http_config_json(config: &ServerConfig, resolved: &Resolved) -> String {
     let mut document = json!({
         "mp": mp(config, resolved),

@@ -1,5 +1,5 @@
-//! JSON text as Python's `json.dumps` writes it with its default settings: separators `", "` and `": "`, every
-//! character outside ASCII escaped, floats by their shortest form.
+//! JSON text as Python's `json.dumps` writes it with its default settings: separators `", "` and `": "`,
+//! every character outside ASCII escaped, floats by their shortest form.
 
 use std::fmt::Write as _;
 
@@ -15,6 +15,7 @@ pub enum Layout {
 }
 
 /// Writes `value` as Python would.
+#[must_use]
 pub fn to_python_json(value: &Json, layout: Layout) -> String {
     let mut text = String::new();
     write_value(&mut text, value, layout, 0);
@@ -107,10 +108,11 @@ fn write_number(text: &mut String, number: &Number) {
 
 fn push(text: &mut String, arguments: std::fmt::Arguments<'_>) {
     // Writing to a String cannot fail.
-    let _ = text.write_fmt(arguments);
+    _ = text.write_fmt(arguments);
 }
 
-/// The shortest decimal that reads back as `value`; exponents below -4 and from 16 on, with two digits or more.
+/// The shortest decimal that reads back as `value`; exponents below -4 and from 16 on, with two digits or
+/// more.
 fn python_float(value: f64) -> String {
     if value.is_nan() {
         return "NaN".into();

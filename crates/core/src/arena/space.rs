@@ -40,6 +40,7 @@ impl Arena {
     /// An arena of `capacity_bytes`, rounded down to whole units of `align` bytes (at least 1).
     ///
     /// The capacity is at most `2^32 - 4` units: 16 TiB at an alignment of 4096.
+    #[must_use]
     pub fn new(capacity_bytes: u64, align: u64) -> Self {
         let mut arena = Self {
             blocks: BlockTable::new(),
@@ -74,8 +75,8 @@ impl Arena {
         Some(self.take(index, len, owner))
     }
 
-    /// Takes at least `bytes` at `offset` for `owner`. `None`, and no change, when some of it is taken or beyond the end,
-    /// `offset` is not aligned, or `bytes` is zero.
+    /// Takes at least `bytes` at `offset` for `owner`. `None`, and no change, when some of it is taken or
+    /// beyond the end, `offset` is not aligned, or `bytes` is zero.
     ///
     /// Takes constant time in order of ascending offsets; otherwise it walks the blocks above.
     pub fn alloc_at(&mut self, offset: u64, bytes: u64, owner: u32) -> Option<Extent> {
@@ -115,6 +116,7 @@ impl Arena {
     }
 
     /// Who holds the block that begins at `offset`.
+    #[must_use]
     pub fn owner_at(&self, offset: u64) -> Option<u32> {
         self.blocks.get(self.taken_at(offset)?).owner()
     }
@@ -127,41 +129,49 @@ impl Arena {
     }
 
     /// The taken range that begins at `offset`.
+    #[must_use]
     pub fn extent_at(&self, offset: u64) -> Option<Extent> {
         Some(self.extent_of(self.taken_at(offset)?))
     }
 
     /// Bytes of one unit; every offset is a multiple of it.
+    #[must_use]
     pub fn align(&self) -> u64 {
         self.align
     }
 
     /// Bytes the arena spans.
+    #[must_use]
     pub fn capacity_bytes(&self) -> u64 {
         u64::from(self.units) * self.align
     }
 
     /// Bytes taken, rounding included.
+    #[must_use]
     pub fn used_bytes(&self) -> u64 {
         u64::from(self.units_used) * self.align
     }
 
     /// Bytes not taken.
+    #[must_use]
     pub fn free_bytes(&self) -> u64 {
         self.capacity_bytes() - self.used_bytes()
     }
 
     /// The largest request that would succeed now. Walks one size class.
+    #[must_use]
     pub fn largest_free_bytes(&self) -> u64 {
         u64::from(self.classes.longest_free(&self.blocks)) * self.align
     }
 
     /// Taken blocks.
+    #[must_use]
     pub fn blocks(&self) -> usize {
         self.blocks_used as usize
     }
 
     /// Free blocks; the more of them for the same free bytes, the more fragmented the arena.
+    #[must_use]
     pub fn holes(&self) -> usize {
         self.blocks.live() - self.blocks()
     }
@@ -198,7 +208,8 @@ impl Arena {
         self.extent_of(index)
     }
 
-    /// Shortens a free, unlisted block to `len` units and returns the block of the units above, also unlisted.
+    /// Shortens a free, unlisted block to `len` units and returns the block of the units above, also
+    /// unlisted.
     fn split(&mut self, index: u32, len: u32) -> u32 {
         let found = *self.blocks.get(index);
         let rest = self.blocks.insert(found.start + len, found.len - len, index, found.above);

@@ -14,8 +14,8 @@ impl Arena {
     /// `start_offset`, lowest address first; free space between them counts and costs nothing.
     ///
     /// Among all runs of adjacent free or evictable blocks that include that block, the one that evicts the
-    /// fewest bytes is chosen. `None` when there is no such run, or `start_offset` is not the start of a block. An
-    /// empty answer means that there is room already.
+    /// fewest bytes is chosen. `None` when there is no such run, or `start_offset` is not the start of a
+    /// block. An empty answer means that there is room already.
     ///
     /// Asks `evictable` at most once per block and looks no further than `bytes` to each side, which bounds
     /// the work by `2 * bytes / align` blocks.

@@ -6,11 +6,13 @@ use crate::hash::ChunkHash;
 use crate::key::Scope;
 
 impl Cache {
-    /// Takes the memory at `offset` over as a staging object: the chunk at `position` of its prompt, whose writer began at `staged_ms`.
-    /// `None`, and no change, when its memory would overlap another object's, reach beyond the pool or not be aligned.
+    /// Takes the memory at `offset` over as a staging object: the chunk at `position` of its prompt, whose
+    /// writer began at `staged_ms`. `None`, and no change, when its memory would overlap another object's,
+    /// reach beyond the pool or not be aligned.
     ///
-    /// The caller commits it once it knows that the bytes are the chunk's, or aborts it. Adopt in order of ascending offsets: then
-    /// each takes constant time. What is committed later is hotter. Quotas do not refuse it; what is beyond them is for
+    /// The caller commits it once it knows that the bytes are the chunk's, or aborts it. Adopt in order of
+    /// ascending offsets: then each takes constant time. What is committed later is hotter. Quotas do not
+    /// refuse it; what is beyond them is for
     /// [`Self::evict_over_quota`].
     pub fn adopt(
         &mut self,
@@ -38,7 +40,8 @@ impl Cache {
         Some(entry)
     }
 
-    /// Notes a caller's 64 bits with an object, such as the checksum of its bytes; false if it is gone or cleared.
+    /// Notes a caller's 64 bits with an object, such as the checksum of its bytes; false if it is gone or
+    /// cleared.
     pub fn set_seal(&mut self, entry: EntryRef, seal: u64) -> bool {
         let Some(found) = self.entries.get_mut(entry) else { return false };
         if found.state == State::Condemned {

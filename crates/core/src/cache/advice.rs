@@ -1,7 +1,9 @@
-//! Advice about what should leave first, stay longest, or stay out of the second tier, from somebody who knows more than the policy.
+//! Advice about what should leave first, stay longest, or stay out of the second tier, from somebody who
+//! knows more than the policy.
 //!
-//! Advice orders, it never forbids: an object that should stay still leaves when nothing else can, so no advice keeps a store from its room. It is bounded in
-//! number, and every piece of it ends at a time that its giver names.
+//! Advice orders, it never forbids: an object that should stay still leaves when nothing else can, so no
+//! advice keeps a store from its room. It is bounded in number, and every piece of it ends at a time that its
+//! giver names.
 
 use std::sync::Arc;
 
@@ -19,8 +21,8 @@ pub const ADVISED_CHUNKS_MAX: usize = 4_096;
 /// Most pieces of advice about models and salts.
 pub const ADVISED_SCOPES_MAX: usize = 64;
 
-/// Object records walked in one eviction step in search of what should leave first. Each is compared with all advice about scopes, under
-/// the lock of whoever calls.
+/// Object records walked in one eviction step in search of what should leave first. Each is compared with all
+/// advice about scopes, under the lock of whoever calls.
 const WALK: u32 = 512;
 
 /// Objects of a model, of a salt, or of both.
@@ -116,7 +118,8 @@ impl Advice {
 }
 
 impl Cache {
-    /// Takes advice that holds until `until_ms`; `false` if there is too much of it. The same advice given again holds until the later time.
+    /// Takes advice that holds until `until_ms`; `false` if there is too much of it. The same advice given
+    /// again holds until the later time.
     pub fn advise(&mut self, by: &Arc<str>, wish: Wish, until_ms: u64) -> bool {
         let given = Given { by: Arc::clone(by), until_ms };
         let advice = &mut self.advice;
@@ -158,7 +161,8 @@ impl Cache {
         }
     }
 
-    /// Evicts up to `count` objects that should leave first, among a bounded number of records; the walk goes on where the last one ended.
+    /// Evicts up to `count` objects that should leave first, among a bounded number of records; the walk goes
+    /// on where the last one ended.
     pub(super) fn evict_advised(&mut self, count: usize) -> usize {
         if self.advice.shed.is_empty() && self.advice.shed_all.is_empty() {
             return 0;

@@ -33,7 +33,8 @@ pub struct Slot<'a> {
     pub position: u16,
     /// First byte in the pool.
     pub offset: u64,
-    /// Its seal, if it has one and may be found by it again: not while it is being written, nor after it was cleared under a lease.
+    /// Its seal, if it has one and may be found by it again: not while it is being written, nor after it was
+    /// cleared under a lease.
     pub seal: Option<u64>,
     /// Whether a writer may still touch the memory.
     pub is_being_written: bool,
@@ -52,7 +53,8 @@ impl Cache {
         !self.changes.ids.is_empty()
     }
 
-    /// The ids of records that changed, in order, some more than once. What a record is now is told by [`Self::slot`].
+    /// The ids of records that changed, in order, some more than once. What a record is now is told by
+    /// [`Self::slot`].
     pub fn take_changes(&mut self) -> Vec<u32> {
         std::mem::take(&mut self.changes.ids)
     }

@@ -46,8 +46,8 @@ pub enum NamedRemoval {
 }
 
 impl Cache {
-    /// The resident objects among at most `step` records from record `from` on, and where to go on. Objects that come and go
-    /// between two steps may be missed or seen twice; others are seen once.
+    /// The resident objects among at most `step` records from record `from` on, and where to go on. Objects
+    /// that come and go between two steps may be missed or seen twice; others are seen once.
     #[must_use]
     pub fn list_step(&self, from: u32, step: u32) -> (Vec<Listed>, Option<u32>) {
         let until = from.saturating_add(step).min(self.entries.bound());
@@ -60,8 +60,8 @@ impl Cache {
         (listed.collect(), (until < self.entries.bound()).then_some(until))
     }
 
-    /// Removes the resident object of this name, in whatever layouts there are of it. With `force` also one under lease, whose memory
-    /// is then kept until the last reader lets go.
+    /// Removes the resident object of this name, in whatever layouts there are of it. With `force` also one
+    /// under lease, whose memory is then kept until the last reader lets go.
     pub fn remove_named(&mut self, name: &ObjectName<'_>, force: bool) -> NamedRemoval {
         let mut outcome = NamedRemoval::Absent;
         for scope in self.scopes.named(name) {

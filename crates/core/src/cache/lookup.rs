@@ -50,7 +50,8 @@ impl Cache {
         Lookup { hit_chunks, leases }
     }
 
-    /// How much of a prompt from its start every row could serve, in chunks. Nothing is leased, nothing counts as used.
+    /// How much of a prompt from its start every row could serve, in chunks. Nothing is leased, nothing
+    /// counts as used.
     #[must_use]
     pub fn usable_prefix(&self, rows: &[Row], hashes: &[ChunkHash]) -> usize {
         if rows.iter().all(|row| row.window.is_none()) {

@@ -8,12 +8,12 @@
 //!                        +--abort--> absent  +--clear(force) under a lease--> condemned --last release--> absent
 //! ```
 //!
-//! * A *staging* object is memory handed to one writer. It is in no index, so nobody reads what was not committed.
-//!   [`Cache::abort`] takes it back; time alone never publishes it.
+//! * A *staging* object is memory handed to one writer. It is in no index, so nobody reads what was not
+//!   committed. [`Cache::abort`] takes it back; time alone never publishes it.
 //! * A *resident* object is in the index. A lease keeps its memory in place; leases are counts here and
 //!   owned by a [`LeaseSet`](crate::lease::LeaseSet), which belongs to the request that looked it up.
-//! * A *condemned* object was cleared by force while somebody may still touch its memory: no longer in the index, and its
-//!   memory is free for reuse only after the last lease or the writer let go.
+//! * A *condemned* object was cleared by force while somebody may still touch its memory: no longer in the
+//!   index, and its memory is free for reuse only after the last lease or the writer let go.
 //!
 //! [`Cache`] is a plain state machine. It knows no clock and no thread: callers pass the time and
 //! serialise access, and everything long (eviction of many objects, clearing) is offered in bounded steps.

@@ -13,9 +13,11 @@ impl Cache {
         self.policy.name()
     }
 
-    /// Evicts by another policy from now on. It begins with the order of the one before and learns about use anew.
+    /// Evicts by another policy from now on. It begins with the order of the one before and learns about use
+    /// anew.
     ///
-    /// Takes time in proportion to the number of objects: a few tenths of a second for a million, in one hold.
+    /// Takes time in proportion to the number of objects: a few tenths of a second for a million, in one
+    /// hold.
     pub fn replace_policy(&mut self, policy: Box<dyn Policy>) {
         let order = self.cold_to_hot();
         self.policy = match self.quotas().is_unlimited() {
@@ -29,7 +31,8 @@ impl Cache {
         }
     }
 
-    /// Every resident object, the first to leave first. What the policy has no order of comes first, later chunks before earlier ones.
+    /// Every resident object, the first to leave first. What the policy has no order of comes first, later
+    /// chunks before earlier ones.
     pub(super) fn cold_to_hot(&mut self) -> Vec<EntryId> {
         let known = self.policy.cold_to_hot();
         if known.len() == self.policy.len() {

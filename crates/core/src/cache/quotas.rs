@@ -14,10 +14,12 @@ impl Cache {
         self.tenants.quotas()
     }
 
-    /// Limits the memory of a salt's objects to `limit_bytes`, those being written included, and returns its own limit before.
+    /// Limits the memory of a salt's objects to `limit_bytes`, those being written included, and returns its
+    /// own limit before.
     ///
-    /// What it has beyond that stays until [`Self::evict_over_quota`] or its own stores evict it. The first quota of all takes time in
-    /// proportion to the number of objects, a tenth of a second for a million; every other in proportion to the number of salts.
+    /// What it has beyond that stays until [`Self::evict_over_quota`] or its own stores evict it. The first
+    /// quota of all takes time in proportion to the number of objects, a tenth of a second for a million;
+    /// every other in proportion to the number of salts.
     pub fn set_quota(&mut self, salt: &str, limit_bytes: u64) -> Option<u64> {
         self.change_quotas(|quotas| quotas.set(salt, limit_bytes))
     }
@@ -32,7 +34,8 @@ impl Cache {
         self.change_quotas(|quotas| quotas.set_default(limit_bytes));
     }
 
-    /// Each salt that has objects, with the bytes they take, those being written included. The sum is the pool's use.
+    /// Each salt that has objects, with the bytes they take, those being written included. The sum is the
+    /// pool's use.
     pub fn usage_by_salt(&self) -> impl Iterator<Item = (&str, u64)> {
         self.tenants.usage()
     }
@@ -43,8 +46,8 @@ impl Cache {
         self.tenants.usage_of(salt)
     }
 
-    /// Evicts up to `step` objects, the coldest without leases, of salts that have more than their quota since it was lowered,
-    /// and returns how many went; 0 when nothing more can go now.
+    /// Evicts up to `step` objects, the coldest without leases, of salts that have more than their quota
+    /// since it was lowered, and returns how many went; 0 when nothing more can go now.
     pub fn evict_over_quota(&mut self, step: usize) -> usize {
         let mut evicted = 0;
         for _ in 0..self.tenants.over_len() {
@@ -62,8 +65,8 @@ impl Cache {
         evicted
     }
 
-    /// Makes room for `bytes` more within a tenant's quota, from its own objects alone; false if that can't be had. `spare` is
-    /// called before anything is evicted, to hold on to what must stay.
+    /// Makes room for `bytes` more within a tenant's quota, from its own objects alone; false if that can't
+    /// be had. `spare` is called before anything is evicted, to hold on to what must stay.
     pub(super) fn fit_quota(&mut self, tenant: TenantId, bytes: u64, spare: impl FnOnce(&mut Self)) -> bool {
         if self.tenants.excess_bytes(tenant, bytes) == 0 {
             return true;

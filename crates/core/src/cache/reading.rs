@@ -12,8 +12,8 @@ impl Cache {
         self.entries.get(entry).is_some_and(|found| found.state == State::Resident)
     }
 
-    /// Keeps an object's memory in place for `count` more readers; false if it is gone or cleared. One that is not committed yet can
-    /// have readers, too: of what it was before it was adopted.
+    /// Keeps an object's memory in place for `count` more readers; false if it is gone or cleared. One that
+    /// is not committed yet can have readers, too: of what it was before it was adopted.
     pub fn lease(&mut self, entry: EntryRef, count: u32) -> bool {
         let Some(found) = self.entries.get_mut(entry) else { return false };
         if found.state == State::Condemned || count == 0 {
@@ -55,8 +55,9 @@ impl Cache {
         }
     }
 
-    /// Marks the chunks of a prompt that are resident from its start as still in use by the same request, the first chunk as the most
-    /// recent. What follows a chunk that is not there is of no use without it, and is not looked for.
+    /// Marks the chunks of a prompt that are resident from its start as still in use by the same request, the
+    /// first chunk as the most recent. What follows a chunk that is not there is of no use without it, and is
+    /// not looked for.
     pub fn refresh(&mut self, scope: &Scope, prefix: &[ChunkHash]) {
         let Some(scope) = self.scopes.find(scope) else { return };
         let resident = prefix.iter().map_while(|hash| self.find_resident(scope, hash));

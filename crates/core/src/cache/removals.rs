@@ -56,7 +56,8 @@ impl Cache {
         self.removals.record = record;
     }
 
-    /// Takes the objects that left the index since the last call, oldest first, and how many were not remembered.
+    /// Takes the objects that left the index since the last call, oldest first, and how many were not
+    /// remembered.
     pub fn take_removed(&mut self) -> (VecDeque<Removed>, u64) {
         (std::mem::take(&mut self.removals.removed), std::mem::take(&mut self.removals.lost))
     }
@@ -66,7 +67,8 @@ impl Cache {
         self.removals.sample = sample;
     }
 
-    /// Takes the removals of the followed share since the last call, oldest first; of very many the latest are missing.
+    /// Takes the removals of the followed share since the last call, oldest first; of very many the latest
+    /// are missing.
     pub fn take_followed(&mut self) -> Vec<Removed> {
         std::mem::take(&mut self.removals.followed)
     }

@@ -8,8 +8,8 @@ use crate::key::Scope;
 
 /// Cold objects evicted for one allocation before a run of neighbours is evicted instead.
 ///
-/// With objects of one size the first victim makes room. With mixed sizes small holes may never add up; after this
-/// many tries the objects around the coldest one go, which frees one long run.
+/// With objects of one size the first victim makes room. With mixed sizes small holes may never add up; after
+/// this many tries the objects around the coldest one go, which frees one long run.
 const VICTIMS_BEFORE_WINDOW: usize = 4;
 
 impl Cache {
@@ -19,8 +19,8 @@ impl Cache {
         (self.arena.used_bytes(), self.arena.capacity_bytes())
     }
 
-    /// Evicts up to `count` of the objects without leases and returns how many went: what advice says, then the coldest, and at last those of
-    /// which advice says that they should stay.
+    /// Evicts up to `count` of the objects without leases and returns how many went: what advice says, then
+    /// the coldest, and at last those of which advice says that they should stay.
     pub fn evict(&mut self, count: usize) -> usize {
         let mut gone = self.evict_advised(count);
         for spares in [true, false] {
@@ -64,7 +64,8 @@ impl Cache {
         self.arena.alloc(bytes, entry.id).map(|extent| extent.offset)
     }
 
-    /// Leases the resident chunks of a prompt, once, so that room for its next chunk is not made of its own beginning.
+    /// Leases the resident chunks of a prompt, once, so that room for its next chunk is not made of its own
+    /// beginning.
     pub(super) fn spare(&mut self, spared: &mut Option<Vec<EntryRef>>, scope: &Scope, prompt: &[ChunkHash]) {
         if spared.is_some() {
             return;

@@ -10,7 +10,8 @@ use super::tenants::Tenants;
 use crate::eviction::TenantId;
 use crate::key::Scope;
 
-/// Scopes that have objects, counted; a scope without objects is forgotten, so that hostile salts cost nothing.
+/// Scopes that have objects, counted; a scope without objects is forgotten, so that hostile salts cost
+/// nothing.
 #[derive(Debug, Default)]
 pub(super) struct Scopes {
     ids: HashMap<Arc<Scope>, ScopeId>,

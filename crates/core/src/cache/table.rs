@@ -134,8 +134,9 @@ impl Cache {
     /// Reserves memory for the absent chunks of `range`, where `prefix` holds the chunk hashes from
     /// the start of the prompt to the end of the range.
     ///
-    /// Room is made by evicting colder objects, never one of this prompt; of a salt that is at its quota, by evicting its
-    /// own. When nothing more can be evicted the rest of the range is refused: a prefix of it is still worth storing.
+    /// Room is made by evicting colder objects, never one of this prompt; of a salt that is at its quota, by
+    /// evicting its own. When nothing more can be evicted the rest of the range is refused: a prefix of it is
+    /// still worth storing.
     pub fn reserve(
         &mut self,
         scope: &Scope,
@@ -242,7 +243,8 @@ impl Cache {
         Commit::Stored
     }
 
-    /// Takes back memory that its writer has let go of without finishing, once the last lease on it is given back. Nothing is published.
+    /// Takes back memory that its writer has let go of without finishing, once the last lease on it is given
+    /// back. Nothing is published.
     pub fn abort(&mut self, entry: EntryRef) {
         let Some(found) = self.entries.get(entry) else { return };
         match found.state {
@@ -281,7 +283,8 @@ impl Cache {
         removable
     }
 
-    /// Takes a resident object out of the index whoever holds it; the last of them frees its memory. False if it is not there.
+    /// Takes a resident object out of the index whoever holds it; the last of them frees its memory. False if
+    /// it is not there.
     pub fn discard(&mut self, entry: EntryRef) -> bool {
         let Some(found) = self.entries.get(entry).filter(|found| found.state == State::Resident) else {
             return false;
@@ -311,9 +314,9 @@ impl Cache {
         self.entries.get(entry).map(|found| Arc::clone(self.scopes.get(found.scope)))
     }
 
-    /// Removes resident objects without leases, and with `force` also those under lease or being written, whose
-    /// memory is then kept until the last reader or the writer lets go. Walks at most `step` records from
-    /// `from` and returns where to go on.
+    /// Removes resident objects without leases, and with `force` also those under lease or being written,
+    /// whose memory is then kept until the last reader or the writer lets go. Walks at most `step` records
+    /// from `from` and returns where to go on.
     pub fn clear_step(&mut self, force: bool, from: u32, step: u32) -> Option<u32> {
         let until = from.saturating_add(step).min(self.entries.bound());
         for id in from..until {

@@ -338,8 +338,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
-    /// Whatever happens in whatever order: nobody shares memory, leased memory does not move, what was evicted or cleared
-    /// is not found, what is counted is what happened, and when everybody has let go nothing is left.
+    /// Whatever happens in whatever order: nobody shares memory, leased memory does not move, what was
+    /// evicted or cleared is not found, what is counted is what happened, and when everybody has let go
+    /// nothing is left.
     #[test]
     fn memory_has_one_owner_and_accounts_balance(steps in steps()) {
         let mut cache = cache(16);

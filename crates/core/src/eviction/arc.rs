@@ -7,8 +7,8 @@ use super::{Arrival, EntryId, Policy, Removal};
 
 /// Two lists by recency, used once and used again, and the fingerprints of what left each of them lately.
 ///
-/// A miss on what left the first list asks for more room there, a miss on what left the second for less. The capacity is the most
-/// objects there ever were, since the pool is measured in bytes.
+/// A miss on what left the first list asks for more room there, a miss on what left the second for less. The
+/// capacity is the most objects there ever were, since the pool is measured in bytes.
 #[derive(Debug, Default)]
 pub struct Arc {
     links: Links,

@@ -11,8 +11,9 @@ use super::{Arrival, EntryId, Policy, Removal, TenantId};
 
 /// A list by recency for every tenant; victims come from the tenant that is furthest over its share.
 ///
-/// Tenants over their quota give first, the one with the largest multiple of it before the others. Then tenants without a quota, the one
-/// with the most bytes first. A tenant within its quota gives only when nobody else can, so that a quota is a promise too.
+/// Tenants over their quota give first, the one with the largest multiple of it before the others. Then
+/// tenants without a quota, the one with the most bytes first. A tenant within its quota gives only when
+/// nobody else can, so that a quota is a promise too.
 #[derive(Debug, Default)]
 pub struct IsolatedLru {
     lists: TenantLists,
@@ -194,7 +195,8 @@ mod tests {
             }
         }
 
-        /// One victim after the other, from the tenant that is furthest over its share among those that have one to give.
+        /// One victim after the other, from the tenant that is furthest over its share among those that have
+        /// one to give.
         fn victims(&self, free: impl Fn(EntryId) -> bool, want: usize) -> Vec<EntryId> {
             let mut left = self.objects.clone();
             let mut victims = Vec::new();

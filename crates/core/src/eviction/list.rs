@@ -7,8 +7,8 @@ use super::EntryId;
 /// End of a list, in either direction.
 const NIL: EntryId = EntryId::MAX;
 
-/// Objects passed over in one search because they can't be evicted, at most: what a search costs beyond its victims. One
-/// that finds nothing by then finds nothing; the next one goes on from there.
+/// Objects passed over in one search because they can't be evicted, at most: what a search costs beyond its
+/// victims. One that finds nothing by then finds nothing; the next one goes on from there.
 pub(super) const SKIPS_MAX: usize = 1 << 16;
 
 /// Neighbours of one object; towards the cold end and towards the hot end.
@@ -24,9 +24,10 @@ pub(super) struct Links(Vec<Link>);
 
 /// One list. An object is in one list at most among those that share their [`Links`].
 ///
-/// Objects in use gather at the cold end of a cache under pressure. A search does not begin with them every time: it goes on
-/// where the last one ended, and begins anew once it has looked at as many objects as it leaves behind. So an object is
-/// looked at twice at most for every time it has to be, and one that is free again is found soon.
+/// Objects in use gather at the cold end of a cache under pressure. A search does not begin with them every
+/// time: it goes on where the last one ended, and begins anew once it has looked at as many objects as it
+/// leaves behind. So an object is looked at twice at most for every time it has to be, and one that is free
+/// again is found soon.
 #[derive(Debug)]
 pub(super) struct List {
     coldest: EntryId,

@@ -75,7 +75,8 @@ mod tests {
             }
         }
 
-        /// While objects come into use and out of it: victims are free and in order, and there is one whenever one is free.
+        /// While objects come into use and out of it: victims are free and in order, and there is one
+        /// whenever one is free.
         #[test]
         fn finds_every_free_object(
             steps in prop::collection::vec((0..5u8, 0..24u32), 0..300),

@@ -2,13 +2,14 @@
 //!
 //! # Contract
 //!
-//! Ids are dense and reused; a policy keeps its order in vectors indexed by them. The caller guarantees that an id is inserted before it is
-//! touched or removed, and never twice at a time. The policy guarantees that an id it names as a victim is one the
-//! caller called evictable, and keeps it until the caller removes it.
+//! Ids are dense and reused; a policy keeps its order in vectors indexed by them. The caller guarantees that
+//! an id is inserted before it is touched or removed, and never twice at a time. The policy guarantees that
+//! an id it names as a victim is one the caller called evictable, and keeps it until the caller removes it.
 //!
-//! A chunk is useless without the chunks before it. Callers therefore apply a prompt's chunks in reverse, last chunk first,
-//! and touch the whole prefix with every lookup and store. Then no chunk is ever colder than its continuation, and any policy
-//! that evicts by recency shortens a prompt from its end instead of hollowing it out.
+//! A chunk is useless without the chunks before it. Callers therefore apply a prompt's chunks in reverse,
+//! last chunk first, and touch the whole prefix with every lookup and store. Then no chunk is ever colder
+//! than its continuation, and any policy that evicts by recency shortens a prompt from its end instead of
+//! hollowing it out.
 
 mod arc;
 mod by_name;
@@ -80,16 +81,17 @@ pub trait Policy: Send {
     /// An object is gone.
     fn remove(&mut self, id: EntryId, removal: Removal);
 
-    /// Up to `want` objects to evict now, first to leave first, all of them `evictable`. Nothing changes until the
-    /// caller removes them.
+    /// Up to `want` objects to evict now, first to leave first, all of them `evictable`. Nothing changes
+    /// until the caller removes them.
     ///
-    /// Objects that are not evictable are passed over. A policy bounds how many it looks at in one call, and does not begin
-    /// each call with the same ones.
+    /// Objects that are not evictable are passed over. A policy bounds how many it looks at in one call, and
+    /// does not begin each call with the same ones.
     fn victims(&mut self, evictable: &mut dyn FnMut(EntryId) -> bool, want: usize) -> Vec<EntryId>;
 
     /// As [`Self::victims`], all of them of one tenant; `evictable` says no to objects of others.
     ///
-    /// A policy without an order per tenant looks through the objects of all of them; [`PerTenant`] adds that order to any.
+    /// A policy without an order per tenant looks through the objects of all of them; [`PerTenant`] adds that
+    /// order to any.
     fn victims_of(
         &mut self,
         _tenant: TenantId,
@@ -104,11 +106,12 @@ pub trait Policy: Send {
         false
     }
 
-    /// Sets how many bytes a tenant may have; `None` is no limit, which every tenant begins with. For policies that compare tenants.
+    /// Sets how many bytes a tenant may have; `None` is no limit, which every tenant begins with. For
+    /// policies that compare tenants.
     fn set_quota(&mut self, _tenant: TenantId, _limit_bytes: Option<u64>) {}
 
-    /// All objects, the first to leave first, as far as the policy knows an order; what it knows none of is left out. Takes time in
-    /// proportion to their number.
+    /// All objects, the first to leave first, as far as the policy knows an order; what it knows none of is
+    /// left out. Takes time in proportion to their number.
     fn cold_to_hot(&mut self) -> Vec<EntryId>;
 
     /// Objects in the order.

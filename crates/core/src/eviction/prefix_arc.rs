@@ -1,8 +1,9 @@
 //! Adaptive replacement over the tree of prefixes: recency against how often a prefix was shared.
 //!
-//! What a turn of a conversation uses again says little about the turn after the next; what prompts of different continuations have in common is asked
-//! for by others as well. So a use that only continues the prompt's own last chunk counts a quarter of one that branches off. Objects that
-//! were shared more often may stay idle longer, and how much longer is learned as in ARC: from what is missed after its eviction.
+//! What a turn of a conversation uses again says little about the turn after the next; what prompts of
+//! different continuations have in common is asked for by others as well. So a use that only continues the
+//! prompt's own last chunk counts a quarter of one that branches off. Objects that were shared more often may
+//! stay idle longer, and how much longer is learned as in ARC: from what is missed after its eviction.
 
 use super::list::{Links, List};
 use super::prefix_ghosts::{Ghost, PrefixGhosts};
@@ -23,9 +24,10 @@ const TURNOVERS_MAX: usize = 16;
 
 /// Recency and sharing, balanced by what is missed. A chunk never leaves before its continuation.
 ///
-/// Sharing is learned from the order in which prompts are applied, last chunk first: an object that follows its continuation is its parent in the tree, has at
-/// least its points, and is at least as recent. Time is counted in insertions. Twenty-four bytes per object, and up to sixteen for what
-/// is remembered of evicted ones.
+/// Sharing is learned from the order in which prompts are applied, last chunk first: an object that follows
+/// its continuation is its parent in the tree, has at least its points, and is at least as recent. Time is
+/// counted in insertions. Twenty-four bytes per object, and up to sixteen for what is remembered of evicted
+/// ones.
 #[derive(Debug)]
 pub struct PrefixArc {
     links: Links,
@@ -240,7 +242,8 @@ mod tests {
 
     use super::*;
 
-    /// A cache of chunks, each named by the path that leads to it, which applies prompts as the object table does.
+    /// A cache of chunks, each named by the path that leads to it, which applies prompts as the object table
+    /// does.
     struct Tree {
         policy: PrefixArc,
         ids: BTreeMap<Vec<u8>, EntryId>,

@@ -12,7 +12,8 @@ pub(super) struct Ghost {
     pub(super) continued: bool,
 }
 
-/// A table with one place for each fingerprint, which a later one takes over: old memories fade at random, and memory is fixed.
+/// A table with one place for each fingerprint, which a later one takes over: old memories fade at random,
+/// and memory is fixed.
 #[derive(Debug, Default)]
 pub(super) struct PrefixGhosts {
     places: Vec<Ghost>,
@@ -21,7 +22,8 @@ pub(super) struct PrefixGhosts {
 }
 
 impl PrefixGhosts {
-    /// Makes at least `capacity` places. What was remembered moves, in time proportional to its number, each time they double.
+    /// Makes at least `capacity` places. What was remembered moves, in time proportional to its number, each
+    /// time they double.
     pub(super) fn reserve(&mut self, capacity: usize) {
         if capacity <= self.places.len() {
             return;

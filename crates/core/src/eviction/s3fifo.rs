@@ -1,5 +1,5 @@
-//! Three queues, first in first out: a small one for what is new, a main one for what was used there, and a memory of what left
-//! the small one (Yang et al., "FIFO queues are all you need for cache eviction", 2023).
+//! Three queues, first in first out: a small one for what is new, a main one for what was used there, and a
+//! memory of what left the small one (Yang et al., "FIFO queues are all you need for cache eviction", 2023).
 
 use super::ghosts::Ghosts;
 use super::list::{Links, List};
@@ -14,7 +14,8 @@ const USES_MAX: u8 = 3;
 /// Objects moved between the queues in one search for a victim, at most.
 const MOVES_MAX: usize = 1 << 16;
 
-/// Most chunks are never asked for again: they pass through the small queue and are gone, and what is used stays.
+/// Most chunks are never asked for again: they pass through the small queue and are gone, and what is used
+/// stays.
 #[derive(Debug, Default)]
 pub struct S3Fifo {
     links: Links,

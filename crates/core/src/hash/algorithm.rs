@@ -58,6 +58,7 @@ impl HashAlgorithm {
     }
 
     /// The digest that stands before the first chunk.
+    #[must_use]
     pub fn none_hash(&self) -> ChunkHash {
         match self {
             // be64(0) followed by be32(0), spec/cache-semantics.md 1.1.
@@ -67,6 +68,7 @@ impl HashAlgorithm {
     }
 
     /// The canonical name, as `/status` and logs show it.
+    #[must_use]
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Blake3 => "blake3",
@@ -83,6 +85,7 @@ impl fmt::Display for HashAlgorithm {
 
 /// The first digest of the `sha256_cbor` chain: SHA-256 of the CBOR text string of the seed, which is
 /// `PYTHONHASHSEED` when set and [`DEFAULT_SEED`] otherwise.
+#[must_use]
 pub fn sha256_cbor_none_hash(python_hash_seed: Option<&str>) -> ChunkHash {
     let seed = python_hash_seed.unwrap_or(DEFAULT_SEED);
     let mut encoded = Vec::with_capacity(seed.len() + 9);

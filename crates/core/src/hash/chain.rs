@@ -35,16 +35,19 @@ impl ChunkHasher {
     }
 
     /// The algorithm in use.
+    #[must_use]
     pub fn algorithm(&self) -> HashAlgorithm {
         self.algorithm
     }
 
     /// Tokens in one chunk.
+    #[must_use]
     pub fn chunk_size(&self) -> usize {
         self.chunk_size
     }
 
     /// The digest that stands before the first chunk.
+    #[must_use]
     pub fn none_hash(&self) -> ChunkHash {
         self.none_hash
     }

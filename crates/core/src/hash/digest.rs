@@ -6,13 +6,14 @@ use std::fmt;
 ///
 /// Two equal digests mean equal token prefixes. `Display` is lowercase hexadecimal.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ChunkHash(pub [u8; ChunkHash::LEN]);
+pub struct ChunkHash(pub [u8; Self::LEN]);
 
 impl ChunkHash {
     /// Length of a digest in bytes.
     pub const LEN: usize = 32;
 
     /// The digest as raw bytes, in the order they travel on the wire.
+    #[must_use]
     pub const fn as_bytes(&self) -> &[u8; Self::LEN] {
         &self.0
     }
@@ -23,8 +24,8 @@ impl ChunkHash {
     }
 }
 
-impl From<[u8; ChunkHash::LEN]> for ChunkHash {
-    fn from(bytes: [u8; ChunkHash::LEN]) -> Self {
+impl From<[u8; Self::LEN]> for ChunkHash {
+    fn from(bytes: [u8; Self::LEN]) -> Self {
         Self(bytes)
     }
 }

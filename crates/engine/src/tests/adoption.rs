@@ -180,7 +180,8 @@ fn what_is_cleared_while_a_client_of_the_dead_server_may_be_reading_is_gone_and_
     }
 }
 
-/// What can't be found again is not held anew by every server, else ones that die one after the other would use up the pool.
+/// What can't be found again is not held anew by every server, else ones that die one after the other would
+/// use up the pool.
 #[test]
 fn what_can_not_be_found_again_is_kept_for_its_readers_once() {
     let name = Name::new("unsealed");
@@ -502,7 +503,8 @@ fn take(engine: &mut Engine, step: &Step, number: usize) {
             engine.commit_store(&key, WORKER, 1, None).unwrap();
         }
         Step::StoreUnfinished(seed, chunks) => {
-            // A prompt that is never stored: a worker that prepares the same transfer again commits what it prepared first.
+            // A prompt that is never stored: a worker that prepares the same transfer again commits what it
+            // prepared first.
             let tokens = prompt(seed + 100, chunks);
             let request_id = number.to_string();
             engine.prepare_store(&key(&request_id, &tokens, Some(0)), WORKER, 1).unwrap();
@@ -521,7 +523,8 @@ fn take(engine: &mut Engine, step: &Step, number: usize) {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
-    /// Whatever a server did, its successor has exactly what was sealed and readable, and all other memory is free in the end.
+    /// Whatever a server did, its successor has exactly what was sealed and readable, and all other memory is
+    /// free in the end.
     #[test]
     fn a_successor_has_what_was_sealed(lives in prop::collection::vec(prop::collection::vec(step(), 0..24), 1..4)) {
         let name = Name::new("model");

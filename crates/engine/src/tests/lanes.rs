@@ -1,4 +1,5 @@
-//! The lanes to the second tier against a model: what waits, in which order, whose leases it has, and who stored what.
+//! The lanes to the second tier against a model: what waits, in which order, whose leases it has, and who
+//! stored what.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -94,8 +95,9 @@ fn commit(engine: &Engine, seed: u32, chunks: u32, is_large: bool) -> Arc<[Chunk
 }
 
 proptest! {
-    /// Whatever is stored, taken, put back and finished in lanes that open, close and go: each lane has what was committed while it was
-    /// open, in that order and under leases of its own, and an object is stored everywhere when every lane said so.
+    /// Whatever is stored, taken, put back and finished in lanes that open, close and go: each lane has what
+    /// was committed while it was open, in that order and under leases of its own, and an object is stored
+    /// everywhere when every lane said so.
     #[test]
     fn each_lane_has_what_was_committed_while_it_was_open(steps in prop::collection::vec(step(), 1..60)) {
         let engine = Arc::new(engine(1000));

@@ -1,8 +1,9 @@
-//! Schedulers and workers of several engines, in any order and under the same request ids, with the bytes as the judge.
+//! Schedulers and workers of several engines, in any order and under the same request ids, with the bytes as
+//! the judge.
 //!
-//! What a chunk's bytes are is a function of its scope and its tokens, as real KV is. A worker fills what it was told to write with
-//! noise of its own as long as it has not finished, so two writers of one place are found out, and so is whoever publishes or hands
-//! out what nobody has finished.
+//! What a chunk's bytes are is a function of its scope and its tokens, as real KV is. A worker fills what it
+//! was told to write with noise of its own as long as it has not finished, so two writers of one place are
+//! found out, and so is whoever publishes or hands out what nobody has finished.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -576,7 +577,8 @@ impl World {
         Ok(arrived)
     }
 
-    /// An object's bytes change, and somebody notices. Whoever reads it at that moment has been given it before.
+    /// An object's bytes change, and somebody notices. Whoever reads it at that moment has been given it
+    /// before.
     fn corrupt(&mut self, worker: usize, seed: u32, chunk: usize) {
         let key = Self::worker_key(worker, 0, seed, (0, 1));
         let (scope, hash) = (Self::scope(worker), key.hashes[chunk]);
@@ -609,8 +611,8 @@ impl World {
         self.register(worker);
     }
 
-    /// A worker loses its connection and is back after a while; its process lives, and goes on with its copies. Of one that nobody
-    /// knows more about, the server closed it.
+    /// A worker loses its connection and is back after a while; its process lives, and goes on with its
+    /// copies. Of one that nobody knows more about, the server closed it.
     fn cut(&mut self, worker: usize, seconds: u64, word: Word) {
         let gone = self.worker_connection(worker);
         if is_known(worker) {
@@ -663,7 +665,8 @@ impl World {
                 retrieve.slots.clear();
             }
         }
-        // Of a worker whose connection the server closed, and whose process it does not know, ten minutes are waited for.
+        // Of a worker whose connection the server closed, and whose process it does not know, ten minutes are
+        // waited for.
         let clock_s = self.clock_s;
         let lives =
             |own: &Transfer| is_known(own.worker) || own.cut_s.is_none_or(|cut_s| clock_s - cut_s < 590);
@@ -675,8 +678,8 @@ impl World {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
 
-    /// Whatever schedulers and workers do, in whatever order: no two of them are told to write one place, and every slot that is handed
-    /// out has the bytes and the shape of its chunk, of the very scope that asked.
+    /// Whatever schedulers and workers do, in whatever order: no two of them are told to write one place, and
+    /// every slot that is handed out has the bytes and the shape of its chunk, of the very scope that asked.
     #[test]
     fn nobody_is_handed_anothers_bytes(steps in prop::collection::vec(step(), 1..150)) {
         let mut world = World::new();

@@ -127,7 +127,8 @@ struct Modelled {
     is_orphaned: bool,
 }
 
-/// Which of the sessions under an id a connection speaks for: its own, or else those of connections that are gone.
+/// Which of the sessions under an id a connection speaks for: its own, or else those of connections that are
+/// gone.
 fn is_its(model: &[Modelled], request: u64, owner: u64) -> impl Fn(&Modelled) -> bool + use<> {
     let owns = model.iter().any(|session| (session.request, session.owner) == (request, owner));
     move |session| {
@@ -140,8 +141,8 @@ fn salted(request: &str, salt: bool) -> PromptKey<'_> {
 }
 
 proptest! {
-    /// Whoever opens, ends, leaves and comes back under whatever ids: each connection speaks for its own sessions and for those of
-    /// connections that are gone, and the accounts balance.
+    /// Whoever opens, ends, leaves and comes back under whatever ids: each connection speaks for its own
+    /// sessions and for those of connections that are gone, and the accounts balance.
     #[test]
     fn a_connection_speaks_for_its_own_sessions_and_for_orphans(
         steps in prop::collection::vec(step(), 1..60)

@@ -1,7 +1,7 @@
 //! What keeps the engine in order beside its clients: evicting, sealing, preparing the pool.
 //!
-//! A task decides when; the engine does, in bounded steps. Tasks that only nudge the engine share the RPC thread, so that they
-//! never hold the engine's lock while a request waits for another core to let go of it.
+//! A task decides when; the engine does, in bounded steps. Tasks that only nudge the engine share the RPC
+//! thread, so that they never hold the engine's lock while a request waits for another core to let go of it.
 
 mod eviction;
 mod preparation;

@@ -39,8 +39,8 @@ impl Preparation {
     }
 }
 
-/// Prepares the pool slice by slice and lets the engine use what is ready: `eager_bytes` at once, the rest when half of what there is
-/// is in use. Runs on a thread of its own.
+/// Prepares the pool slice by slice and lets the engine use what is ready: `eager_bytes` at once, the rest
+/// when half of what there is is in use. Runs on a thread of its own.
 pub fn prepare(engine: &Engine, progress: &Arc<Preparation>, eager_bytes: u64) {
     let total = engine.pool().len_bytes();
     let mut done = 0;

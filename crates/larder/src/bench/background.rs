@@ -1,4 +1,5 @@
-//! Eviction in the background, as either server does it: a share of all objects leaves while the pool is at its watermark, at most once a second.
+//! Eviction in the background, as either server does it: a share of all objects leaves while the pool is at
+//! its watermark, at most once a second.
 
 /// Shortest time from one pass to the next (`spec/cache-semantics.md` 10).
 const INTERVAL_MS: u64 = 1_000;
@@ -12,7 +13,8 @@ pub(super) struct Background {
 }
 
 impl Background {
-    /// Passes that start from a pool filled to `watermark`, and evict `ratio` of its objects, both from 0 to 1.
+    /// Passes that start from a pool filled to `watermark`, and evict `ratio` of its objects, both from 0 to
+    /// 1.
     pub(super) fn new(watermark: f64, ratio: f64) -> Self {
         Self { watermark, ratio, next_pass_ms: 0 }
     }

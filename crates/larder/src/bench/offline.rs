@@ -8,11 +8,12 @@ use super::trace::{ChunkId, Request, Trace};
 /// A request that never comes.
 const NEVER: u32 = u32::MAX;
 
-/// Scores a trace under the rule to keep, after every request, those chunks that are used again soonest (Belady).
+/// Scores a trace under the rule to keep, after every request, those chunks that are used again soonest
+/// (Belady).
 ///
-/// A chunk is never used later than what continues it; of two used at the same time the later one in the prompt leaves first. So what is kept is
-/// closed under prefixes, and every chunk kept for its next use is a hit then. With chunks of one size no cache serves more chunks, whether it
-/// respects prefixes or not.
+/// A chunk is never used later than what continues it; of two used at the same time the later one in the
+/// prompt leaves first. So what is kept is closed under prefixes, and every chunk kept for its next use is a
+/// hit then. With chunks of one size no cache serves more chunks, whether it respects prefixes or not.
 pub(super) fn offline(trace: &Trace, capacity_bytes: u64) -> Score {
     let next_uses = next_uses(trace);
     let mut kept = Kept { places: vec![None; trace.distinct()], order: BTreeSet::new(), bytes: 0 };

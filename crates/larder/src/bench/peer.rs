@@ -1,7 +1,8 @@
 //! A trace through the rules of the reference server's first tier (`spec/cache-semantics.md` 5 and 10).
 //!
-//! A store takes memory for all of its absent chunks or for none, and evicts nothing. Once a second, if the pool is at its watermark, a share of all
-//! objects is evicted at once. A prompt counts as used when its request ends.
+//! A store takes memory for all of its absent chunks or for none, and evicts nothing. Once a second, if the
+//! pool is at its watermark, a share of all objects is evicted at once. A prompt counts as used when its
+//! request ends.
 
 use larder_core::eviction::{Arrival, EntryId, Policy, Removal};
 

@@ -16,15 +16,17 @@ const LINE_BYTES_MAX: u64 = 64 << 20;
 /// How a file says what was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Format {
-    /// The traces published with Mooncake: JSON lines with `timestamp` in milliseconds, `input_length` and `hash_ids` of 512 tokens each.
+    /// The traces published with Mooncake: JSON lines with `timestamp` in milliseconds, `input_length` and
+    /// `hash_ids` of 512 tokens each.
     Mooncake,
-    /// The anonymised Qwen traces of Alibaba Cloud: JSON lines with `timestamp` in seconds, `chat_id`, `input_length` and `hash_ids` of 16 tokens
-    /// each.
+    /// The anonymised Qwen traces of Alibaba Cloud: JSON lines with `timestamp` in seconds, `chat_id`,
+    /// `input_length` and `hash_ids` of 16 tokens each.
     QwenBailian,
-    /// What LMCache writes with `--lookup-hash-log-dir`: JSON lines with `timestamp` in seconds, `model_name`, `chunk_size` and `chunk_hashes`.
+    /// What LMCache writes with `--lookup-hash-log-dir`: JSON lines with `timestamp` in seconds,
+    /// `model_name`, `chunk_size` and `chunk_hashes`.
     LookupHashes,
-    /// JSON lines with `timestamp_ms` and `blocks`, and where it matters `salt` and `block_bytes`; or the columns `timestamp_ms`, `salt` and
-    /// `blocks` separated by commas, the blocks by spaces.
+    /// JSON lines with `timestamp_ms` and `blocks`, and where it matters `salt` and `block_bytes`; or the
+    /// columns `timestamp_ms`, `salt` and `blocks` separated by commas, the blocks by spaces.
     Blocks,
 }
 
@@ -83,7 +85,8 @@ impl fmt::Display for TraceError {
     }
 }
 
-/// Reads a file; without a format, in the one its first line shows. `block_tokens` replaces what the format says.
+/// Reads a file; without a format, in the one its first line shows. `block_tokens` replaces what the format
+/// says.
 ///
 /// # Errors
 /// The file can't be read, its format is not known, or a line does not have it.

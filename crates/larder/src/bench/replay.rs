@@ -1,7 +1,8 @@
 //! A trace through the object table's rules, with one of its policies.
 //!
-//! Mirrors what a lookup, a store and its commit do to the policy (`larder_core::cache`): a lookup touches what it found, last chunk first; a store
-//! evicts nothing of its own prompt and stops at the first chunk without room; a commit inserts last chunk first and refreshes the prompt.
+//! Mirrors what a lookup, a store and its commit do to the policy (`larder_core::cache`): a lookup touches
+//! what it found, last chunk first; a store evicts nothing of its own prompt and stops at the first chunk
+//! without room; a commit inserts last chunk first and refreshes the prompt.
 
 use larder_core::eviction::{Arrival, EntryId, Policy, Removal, TenantId};
 
@@ -9,7 +10,8 @@ use super::background::Background;
 use super::score::Score;
 use super::trace::{ChunkId, Request, Trace};
 
-/// Scores a policy on a trace with `capacity_bytes` of room, evicting what stores need, and in the background if asked to.
+/// Scores a policy on a trace with `capacity_bytes` of room, evicting what stores need, and in the background
+/// if asked to.
 pub(super) fn replay(
     trace: &Trace,
     capacity_bytes: u64,

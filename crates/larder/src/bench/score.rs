@@ -2,8 +2,8 @@
 
 use super::trace::{Request, Trace};
 
-/// Tokens of context at which attending to them costs as much as everything else that a token costs: about six times the hidden size of a dense
-/// model with 4096 dimensions.
+/// Tokens of context at which attending to them costs as much as everything else that a token costs: about
+/// six times the hidden size of a dense model with 4096 dimensions.
 const ATTENTION_EVEN_TOKENS: f64 = 24_576.0;
 
 /// Sums over the requests of a trace.

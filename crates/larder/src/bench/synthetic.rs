@@ -34,8 +34,8 @@ impl Workload {
     }
 }
 
-/// Independent requests: a document of 4 to 64 chunks, rank by a Zipf law with exponent 1, and one chunk of a question that never
-/// comes again. There is a document for every tenth request.
+/// Independent requests: a document of 4 to 64 chunks, rank by a Zipf law with exponent 1, and one chunk of a
+/// question that never comes again. There is a document for every tenth request.
 fn zipf(requests: usize, seed: u64) -> Trace {
     let mut dice = Dice::new(seed);
     let documents = (requests / 10).max(1);
@@ -55,8 +55,9 @@ fn zipf(requests: usize, seed: u64) -> Trace {
     builder.build()
 }
 
-/// Conversations begin at random, over one of 32 system prompts of 2 to 16 chunks chosen by a Zipf law. Each has a geometric number of turns,
-/// 6 on average; from one to the next pass 60 s in the median (log-normal, sigma 1) and come 3 chunks on average.
+/// Conversations begin at random, over one of 32 system prompts of 2 to 16 chunks chosen by a Zipf law. Each
+/// has a geometric number of turns, 6 on average; from one to the next pass 60 s in the median (log-normal,
+/// sigma 1) and come 3 chunks on average.
 fn conversations(requests: usize, seed: u64) -> Trace {
     const TURNS_MEAN: f64 = 6.0;
     let mut dice = Dice::new(seed);

@@ -65,8 +65,9 @@ fn the_peer_evicts_a_fifth_once_a_second_above_its_watermark() {
     let first: Vec<u64> = (0..10).collect();
     let trace = trace(&[(500, &first), (600, &[90]), (1_500, &first), (5_000, &first)]);
     let score = peer(&trace, 10, eviction::by_name("LRU").unwrap(), Background::new(0.8, 0.2));
-    // At 600 ms the pool is full, and nothing is evicted before the next second, when the last two of ten go. The prompt at 1500 ms finds the other eight
-    // and stores those two again. Two seconds later two and then one of eight have gone; seven are below the watermark.
+    // At 600 ms the pool is full, and nothing is evicted before the next second, when the last two of ten go.
+    // The prompt at 1500 ms finds the other eight and stores those two again. Two seconds later two and then
+    // one of eight have gone; seven are below the watermark.
     assert_eq!(score.evicted, 2 + 2 + 1);
     assert_eq!(score.chunks_hit, 8 + 7);
     assert_eq!(score.refused, 1);
@@ -77,7 +78,8 @@ fn with_passes_in_the_background_a_store_still_makes_its_own_room() {
     let first: Vec<u64> = (0..10).collect();
     let trace = trace(&[(500, &first), (600, &[90]), (1_500, &first)]);
     let score = replay(&trace, 10, eviction::by_name("LRU").unwrap(), Some(Background::new(0.8, 0.2)));
-    // 90 takes the place of the last chunk; a pass takes two more; storing three again takes one, which is 90.
+    // 90 takes the place of the last chunk; a pass takes two more; storing three again takes one, which is
+    // 90.
     assert_eq!((score.evicted, score.chunks_hit, score.refused), (1 + 2 + 1, 7, 0));
 }
 

@@ -1,7 +1,7 @@
 //! A trace in memory: who asked for which chunks, in order of time.
 //!
-//! Chunks are named by what leads to them, as a cache names them: the same block after another beginning is another chunk. So any trace is a
-//! tree of prefixes here, whatever its blocks were hashed from.
+//! Chunks are named by what leads to them, as a cache names them: the same block after another beginning is
+//! another chunk. So any trace is a tree of prefixes here, whatever its blocks were hashed from.
 
 use std::collections::HashMap;
 
@@ -65,7 +65,8 @@ pub(super) struct TraceBuilder {
 }
 
 impl TraceBuilder {
-    /// For prompts of blocks of `block_tokens`, of which as many make one chunk as fit into `chunk_tokens`, at least one.
+    /// For prompts of blocks of `block_tokens`, of which as many make one chunk as fit into `chunk_tokens`,
+    /// at least one.
     pub(super) fn new(name: &str, block_tokens: u32, chunk_tokens: u32) -> Self {
         let blocks_per_chunk = (chunk_tokens / block_tokens.max(1)).max(1);
         let trace = Trace {

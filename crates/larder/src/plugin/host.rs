@@ -1,6 +1,7 @@
 //! `larder plugin host`: plugins beside any process, for engines that embed LMCache.
 //!
-//! The process comes first: it is started before the plugins, nothing a plugin does touches it, and its end ends them.
+//! The process comes first: it is started before the plugins, nothing a plugin does touches it, and its end
+//! ends them.
 
 mod companion;
 

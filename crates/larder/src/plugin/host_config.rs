@@ -1,4 +1,5 @@
-//! The configuration of an engine that embeds LMCache, as far as plugins are concerned (spec/runtime-plugins.md 9).
+//! The configuration of an engine that embeds LMCache, as far as plugins are concerned
+//! (spec/runtime-plugins.md 9).
 
 mod settings;
 
@@ -35,7 +36,7 @@ pub(super) enum HostConfigError {
 }
 
 /// What plugins of such an engine get.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct HostConfig {
     pub(super) locations: Vec<PathBuf>,
     /// The whole configuration as JSON over several lines.
@@ -112,7 +113,8 @@ fn read(path: &Path) -> Result<Map<String, Value>, HostConfigError> {
     }
 }
 
-/// The peer takes a variable's whole value as one path; a JSON list is a list here, since no path looks like one.
+/// The peer takes a variable's whole value as one path; a JSON list is a list here, since no path looks like
+/// one.
 fn from_variable(text: &str) -> Value {
     match serde_json::from_str(text) {
         Ok(list @ Value::Array(_)) => list,

@@ -8,7 +8,7 @@ use larder_config::{Environment, ServerConfig, load, with_server_flags};
 use larder_supervise::{Host, PluginStatus, Role, Supervisor, SupervisorConfig};
 
 /// A plugin file and the server it believes to run beside.
-#[derive(Debug, Clone)]
+#[derive(Clone, Debug)]
 pub(super) struct Rig {
     pub(super) file: PathBuf,
     pub(super) host: Host,

@@ -74,7 +74,7 @@ impl Running {
         let mut child = command.env(MARK, &mark).stderr(Stdio::piped()).spawn().unwrap();
         let stderr = child.stderr.take().unwrap();
         let log: Arc<(Mutex<Vec<String>>, Condvar)> = Arc::default();
-        let shared = log.clone();
+        let shared = Arc::clone(&log);
         thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
                 shared.0.lock().unwrap().push(line);

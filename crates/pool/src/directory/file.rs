@@ -57,7 +57,8 @@ const KEPT_SECONDS: u64 = 3_600;
 /// What a directory is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DirectoryOptions {
-    /// Stands for everything that must be the same for the contents to make sense. Another stamp, and there are none.
+    /// Stands for everything that must be the same for the contents to make sense. Another stamp, and there
+    /// are none.
     pub stamp: u64,
     /// Records there may ever be.
     pub records_max: u64,
@@ -93,7 +94,8 @@ impl Directory {
     /// An empty directory of this segment. The one that is there stays until [`Self::publish`].
     ///
     /// # Errors
-    /// [`PoolError::InvalidName`] for a segment without a name, [`PoolError::System`] for what the system refuses.
+    /// [`PoolError::InvalidName`] for a segment without a name, [`PoolError::System`] for what the system
+    /// refuses.
     pub fn create(segment: &Segment, options: DirectoryOptions) -> Result<Self, PoolError> {
         let name = segment.locked_name().ok_or_else(|| PoolError::InvalidName(String::new()))?;
         let (path, published_path) = (path_of(UNPUBLISHED_PREFIX, name), path_of(NAME_PREFIX, name));
@@ -118,7 +120,8 @@ impl Directory {
         Ok(directory)
     }
 
-    /// Takes the place of the directory that is there. From now on a dead server's successor finds this one; it goes with its segment.
+    /// Takes the place of the directory that is there. From now on a dead server's successor finds this one;
+    /// it goes with its segment.
     ///
     /// # Errors
     /// [`PoolError::System`] for what the system refuses.
@@ -129,11 +132,11 @@ impl Directory {
         Ok(())
     }
 
-    /// Notes whether somebody may be writing memory of which there is no record. A successor then finds no directory: it must not
-    /// take such memory for free.
+    /// Notes whether somebody may be writing memory of which there is no record. A successor then finds no
+    /// directory: it must not take such memory for free.
     pub fn set_incomplete(&mut self, is_incomplete: bool) {
         // Inside the mapping, whose header is backed.
-        let _ = self.mapping.write(INCOMPLETE_AT as u64, &u64::from(is_incomplete).to_le_bytes());
+        _ = self.mapping.write(INCOMPLETE_AT as u64, &u64::from(is_incomplete).to_le_bytes());
     }
 
     /// Writes a record down, over what was there; false if there is no room for it.
@@ -149,7 +152,7 @@ impl Directory {
         let at = record_at(slot);
         if slot < self.records_max && at < self.backed_bytes {
             // Inside the mapping, as the bound before says.
-            let _ = self.mapping.write(at, &[0; RECORD_BYTES]);
+            _ = self.mapping.write(at, &[0; RECORD_BYTES]);
         }
     }
 
@@ -189,13 +192,14 @@ impl Drop for Directory {
     fn drop(&mut self) {
         if !self.is_published {
             // Without the name there is nothing to remove.
-            let _ = rustix::fs::unlink(&self.path);
+            _ = rustix::fs::unlink(&self.path);
         }
     }
 }
 
 impl Contents {
-    /// What the directory of this segment says; none if there is none that is complete and makes sense with this stamp.
+    /// What the directory of this segment says; none if there is none that is complete and makes sense with
+    /// this stamp.
     ///
     /// # Errors
     /// [`PoolError::System`] when it can't be read.
@@ -220,7 +224,8 @@ impl Contents {
         let read_at_s = u64::try_from(rustix::time::clock_gettime(rustix::time::ClockId::Boottime).tv_sec);
         let mut contents =
             Self { scopes: scopes(&head), read_at_s: read_at_s.unwrap_or_default(), ..Self::default() };
-        // What was never written is a hole, and reads as zeros up to the end: the records end with the last page of data.
+        // What was never written is a hole, and reads as zeros up to the end: the records end with the last
+        // page of data.
         let end =
             (u64::try_from(stat.st_blocks).unwrap_or_default() * 512).next_multiple_of(BACKING_STEP_BYTES);
         let mut record = [0; RECORD_BYTES];
@@ -272,7 +277,8 @@ pub(crate) fn segment_of(file_name: &str) -> Option<SegmentName> {
     SegmentName::new(&format!("{}{bare}", crate::NAME_PREFIX)).ok()
 }
 
-/// Whether what a dead server left is still kept for its successor. The first to ask starts the clock: nobody saw the server die.
+/// Whether what a dead server left is still kept for its successor. The first to ask starts the clock: nobody
+/// saw the server die.
 pub(crate) fn is_kept(segment: &SegmentName, now_seconds: u64) -> bool {
     let Ok(Some((file, _))) = reclaim::open_regular(&path_of(NAME_PREFIX, segment)) else { return false };
     let mut since = [0; 8];
@@ -289,7 +295,7 @@ pub(crate) fn is_kept(segment: &SegmentName, now_seconds: u64) -> bool {
 pub(crate) fn remove(segment: &SegmentName) {
     for prefix in [NAME_PREFIX, UNPUBLISHED_PREFIX] {
         // Without the name there is nothing to remove.
-        let _ = rustix::fs::unlink(path_of(prefix, segment));
+        _ = rustix::fs::unlink(path_of(prefix, segment));
     }
 }
 

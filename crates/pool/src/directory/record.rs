@@ -33,8 +33,8 @@ pub struct SlotRecord {
     pub seal: Option<u64>,
     /// Whether somebody may be writing there.
     pub is_being_written: bool,
-    /// When the server was found dead whose client may be touching it, in seconds since the boot; none for a client of the
-    /// server that wrote the record. Never 0.
+    /// When the server was found dead whose client may be touching it, in seconds since the boot; none for a
+    /// client of the server that wrote the record. Never 0.
     pub left_at_s: Option<u64>,
 }
 

@@ -183,7 +183,8 @@ fn tensors_that_do_not_lie_packed_are_stored_packed() {
         let ids = IdBuffer::new(&prompt(1, 2));
         let chunks = [bytes(1), bytes(2)];
         let mut data = pickled(&chunks, SHAPE, DType::Uint8);
-        // The strides of the last two dimensions, 256 and 1, as those of a tensor that was transposed: 1 and 16.
+        // The strides of the last two dimensions, 256 and 1, as those of a tensor that was transposed: 1 and
+        // 16.
         let strides: Vec<usize> = data
             .windows(5)
             .enumerate()

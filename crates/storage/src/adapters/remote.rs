@@ -1,5 +1,5 @@
-//! What adapters of remote stores share: threads with sessions of their own, batches in groups, locks and accounts on
-//! this side.
+//! What adapters of remote stores share: threads with sessions of their own, batches in groups, locks and
+//! accounts on this side.
 //!
 //! Accounts cover what this process stored or found; others may write to the same store.
 
@@ -21,8 +21,8 @@ use crate::locks::{LockTable, StoreClaim};
 use crate::report::{Health, HealthState, Usage};
 use crate::workers::{Batch, Slot, Workers};
 
-/// Objects that are kept account of. Of more than these some are forgotten: a store that lets objects expire by itself would else be
-/// remembered with everything it ever held.
+/// Objects that are kept account of. Of more than these some are forgotten: a store that lets objects expire
+/// by itself would else be remembered with everything it ever held.
 const ACCOUNTED_MAX: u64 = 1 << 20;
 
 /// The model that objects of probes claim to be of.
@@ -88,7 +88,8 @@ impl Accounts {
         }
     }
 
-    /// Takes out what was not found by a call that began when so many were entered; what was stored since is there.
+    /// Takes out what was not found by a call that began when so many were entered; what was stored since is
+    /// there.
     fn remove_older(&mut self, key: &Key, entered: u64) {
         if self.index.get(key).is_some_and(|entry| entry.note <= entered) {
             self.index.remove(key);
@@ -162,7 +163,7 @@ impl<S: RemoteSession> Remote<S> {
             }
         }
         for (items, slots) in self.grouped(claimed) {
-            let accounts = self.accounts.clone();
+            let accounts = Arc::clone(&self.accounts);
             self.transfers.submit_for(slots, move |session, slots| {
                 if !slots.iter().any(Slot::is_wanted) {
                     return;
@@ -220,7 +221,7 @@ impl<S: RemoteSession> Remote<S> {
     pub(super) async fn load(&self, batch: Vec<LoadItem>) -> Vec<KeyResult<Loaded>> {
         let (answers, slots) = Batch::new(batch.len());
         for (items, slots) in self.grouped(batch.into_iter().zip(slots).collect()) {
-            let accounts = self.accounts.clone();
+            let accounts = Arc::clone(&self.accounts);
             self.transfers.submit_for(slots, move |session, slots| {
                 if !slots.iter().any(Slot::is_wanted) {
                     return;
@@ -256,7 +257,7 @@ impl<S: RemoteSession> Remote<S> {
         while !claimed.is_empty() {
             let count = claimed.len().min(self.options.keys_per_group);
             let (held, slots): (Vec<_>, Vec<_>) = claimed.drain(..count).unzip();
-            let accounts = self.accounts.clone();
+            let accounts = Arc::clone(&self.accounts);
             self.control.submit_for(slots, move |session, slots| {
                 let results = session.delete(&held.iter().map(|(key, _)| key).collect::<Vec<_>>());
                 for (((key, claim), slot), result) in held.into_iter().zip(slots).zip(results) {

@@ -19,7 +19,8 @@ use crate::error::{Failure, FailureKind};
 
 /// Bytes decrypted or encrypted at a time.
 const BOUNCE_BYTES: usize = 64 * 1024;
-/// Slowest transfer that is borne, in bytes per second. A peer that always sends a little would else hold its thread for ever.
+/// Slowest transfer that is borne, in bytes per second. A peer that always sends a little would else hold its
+/// thread for ever.
 const BYTES_PER_S_MIN: u64 = 1 << 20;
 /// Pauses without any progress that an exchange may have, each of the longest length.
 const PAUSES_MAX: u32 = 4;
@@ -31,8 +32,8 @@ const RESOLVING_MAX: usize = 8;
 /// Whom to trust when connections are encrypted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsOptions {
-    /// A PEM file with the certificate authorities to trust; none for those of the system, or of `SSL_CERT_FILE`
-    /// and `SSL_CERT_DIR`.
+    /// A PEM file with the certificate authorities to trust; none for those of the system, or of
+    /// `SSL_CERT_FILE` and `SSL_CERT_DIR`.
     pub ca_file: Option<PathBuf>,
 }
 
@@ -83,7 +84,7 @@ impl Connector {
         thread::Builder::new().name("l2-resolve".to_owned()).spawn(move || {
             let addresses = (name.as_str(), port).to_socket_addrs().map(Iterator::collect);
             drop(resolving);
-            let _ = answer.send(addresses);
+            _ = answer.send(addresses);
         })?;
         resolved
             .recv_timeout(self.connect_limit)
@@ -98,7 +99,7 @@ impl Connector {
             None => Wire::Plain(stream),
             Some(config) => {
                 let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
-                let connection = ClientConnection::new(config.clone(), name).map_err(io::Error::other)?;
+                let connection = ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
                 Wire::Tls(Box::new(StreamOwned::new(connection, stream)))
             }
         };
@@ -114,7 +115,7 @@ impl Resolving {
     fn enter(count: &Arc<AtomicUsize>) -> io::Result<Self> {
         let one_more = |count| (count < RESOLVING_MAX).then_some(count + 1);
         match count.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more) {
-            Ok(_) => Ok(Self(count.clone())),
+            Ok(_) => Ok(Self(Arc::clone(count))),
             Err(_) => {
                 let text = format!("{RESOLVING_MAX} names are being resolved already");
                 Err(io::Error::new(io::ErrorKind::TimedOut, text))

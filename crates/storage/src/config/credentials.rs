@@ -13,7 +13,8 @@ use super::types::Secret;
 /// Longest password file that is read.
 const PASSWORD_BYTES_MAX: u64 = 64 << 10;
 
-/// The value of `password`, or what `password_file` or `password_env` lead to; at most one of them may be given.
+/// The value of `password`, or what `password_file` or `password_env` lead to; at most one of them may be
+/// given.
 pub(super) fn password(fields: &mut Fields<'_>, env: Env<'_>) -> Secret {
     let keys = ["password", "password_file", "password_env"];
     let given: Vec<&str> = keys.into_iter().filter(|key| fields.value(key).is_some()).collect();

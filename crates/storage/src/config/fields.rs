@@ -169,7 +169,7 @@ impl<'a> Fields<'a> {
     }
 
     /// A nested object.
-    pub(super) fn object(&mut self, key: &str) -> Option<Fields<'a>> {
+    pub(super) fn object(&mut self, key: &str) -> Option<Self> {
         let value = self.value(key)?;
         match value.as_object() {
             Some(object) => Some(Fields::new(self.path_of(key), object)),
@@ -187,8 +187,8 @@ impl<'a> Fields<'a> {
         self.warnings.extend(warnings);
     }
 
-    /// Ends reading: whatever was not asked for becomes a warning, with the nearest known key, or the hint of the required key
-    /// that it was to be.
+    /// Ends reading: whatever was not asked for becomes a warning, with the nearest known key, or the hint of
+    /// the required key that it was to be.
     pub(super) fn finish(mut self) -> (Vec<ConfigProblem>, Vec<String>) {
         let unknown: Vec<&String> = self.object.keys().filter(|key| !self.asked.contains(*key)).collect();
         for (place, key) in &self.missing {
@@ -214,7 +214,8 @@ fn is_told(key: &str) -> bool {
     !["password", "secret", "token", "access_key"].iter().any(|part| key.contains(part))
 }
 
-/// Whether an unknown key is probably a known one with a slip of the pen, or its beginning (`trigger` for `trigger_watermark`).
+/// Whether an unknown key is probably a known one with a slip of the pen, or its beginning (`trigger` for
+/// `trigger_watermark`).
 fn is_meant(given: &str, known: &str) -> bool {
     distance(given, known) <= 2 || known.strip_prefix(given).is_some_and(|rest| rest.starts_with('_'))
 }

@@ -1,7 +1,7 @@
 //! The peer's `--l2-adapter` JSON, read as a whole: every mistake at once, each with what would be accepted.
 //!
-//! Facts: `spec/config-and-cli.md` 6. Keys of ours are additions; a configuration written for the peer is read
-//! the way the peer reads it. Keys nobody knows are ignored, as the peer does, but never silently.
+//! Facts: `spec/config-and-cli.md` 6. Keys of ours are additions; a configuration written for the peer is
+//! read the way the peer reads it. Keys nobody knows are ignored, as the peer does, but never silently.
 
 mod backends;
 mod common;

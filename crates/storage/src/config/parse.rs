@@ -11,7 +11,8 @@ use super::{backends, common, kinds};
 const NESTING_MAX: usize = 4;
 
 impl AdapterConfig {
-    /// Reads one `--l2-adapter` value. `env` answers for environment variables: some types take credentials there.
+    /// Reads one `--l2-adapter` value. `env` answers for environment variables: some types take credentials
+    /// there.
     pub fn parse(json: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         let value: Value =
             serde_json::from_str(json).map_err(|error| whole(format!("invalid JSON: {error}"), None))?;

@@ -169,15 +169,15 @@ pub(super) async fn buffers_are_given_back(adapter: &dyn Adapter) {
     let buffers: Vec<_> = (0..8).map(|index| HeapBuffer::copy_of(&object_bytes(index, LEN))).collect();
     let items = buffers.iter().enumerate().map(|(index, buffer)| StoreItem {
         key: object_key(index),
-        buffer: buffer.clone(),
+        buffer: Arc::<HeapBuffer>::clone(buffer),
         seal: None,
     });
     adapter.store(items.collect()).await;
     // Half of these are absent: a failed load gives its buffer back as well.
-    let loads = buffers
-        .iter()
-        .enumerate()
-        .map(|(index, buffer)| LoadItem { key: object_key(index * 2), buffer: buffer.clone() });
+    let loads = buffers.iter().enumerate().map(|(index, buffer)| LoadItem {
+        key: object_key(index * 2),
+        buffer: Arc::<HeapBuffer>::clone(buffer),
+    });
     adapter.load(loads.collect()).await;
     for (index, buffer) in buffers.iter().enumerate() {
         assert_eq!(Arc::strong_count(buffer), 1, "owners of buffer {index} after its outcome");
@@ -261,7 +261,7 @@ pub(super) async fn a_probe_leaves_nothing(adapter: &dyn Adapter) {
 pub(super) async fn concurrent_callers_see_whole_objects(adapter: Arc<dyn Adapter>) {
     let mut tasks = Vec::new();
     for task in 0..8 {
-        let adapter = adapter.clone();
+        let adapter = Arc::clone(&adapter);
         tasks.push(tokio::spawn(async move {
             for round in 0..12 {
                 let first = (task + round) % 6;

@@ -81,7 +81,7 @@ impl FailingAdapter {
         let mut changes = self.changes.subscribe();
         while !condition(&self.script()) {
             // The sender lives in `self`.
-            let _ = changes.changed().await;
+            _ = changes.changed().await;
         }
     }
 
@@ -155,7 +155,7 @@ impl Adapter for FailingAdapter {
                 if result.is_ok() && corrupt.contains(&item.key) && item.buffer.read_at(0, &mut byte).is_ok()
                 {
                     byte[0] ^= 1;
-                    let _ = item.buffer.write_at(0, &byte);
+                    _ = item.buffer.write_at(0, &byte);
                 }
             }
             results

@@ -58,7 +58,7 @@ pub fn load_items(range: Range<usize>, len: usize) -> (Vec<LoadItem>, Vec<Arc<He
     range
         .map(|index| {
             let buffer = HeapBuffer::zeroed(len);
-            (LoadItem { key: object_key(index), buffer: buffer.clone() }, buffer)
+            (LoadItem { key: object_key(index), buffer: Arc::<HeapBuffer>::clone(&buffer) }, buffer)
         })
         .unzip()
 }

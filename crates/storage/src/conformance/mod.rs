@@ -1,7 +1,8 @@
-//! What every adapter must do, as a suite any adapter can be run through, and a double for testing its callers.
+//! What every adapter must do, as a suite any adapter can be run through, and a double for testing its
+//! callers.
 //!
-//! Made to be used from tests, here and by whoever writes an adapter elsewhere: the checks panic with what they
-//! expected.
+//! Made to be used from tests, here and by whoever writes an adapter elsewhere: the checks panic with what
+//! they expected.
 
 mod checks;
 mod double;

@@ -8,7 +8,8 @@ use crate::adapter::Adapter;
 
 /// Runs every check.
 ///
-/// `make_adapter` gives an adapter that holds nothing and has room for at least 64 MiB; it is called once per check.
+/// `make_adapter` gives an adapter that holds nothing and has room for at least 64 MiB; it is called once per
+/// check.
 ///
 /// # Panics
 ///

@@ -18,15 +18,15 @@ pub struct BandwidthLimits {
     pub store_bytes_per_s: Option<u64>,
     /// What loads may take.
     pub load_bytes_per_s: Option<u64>,
-    /// Longest a call waits for those before it in milliseconds; one that would wait longer is answered busy. 0 for the default
-    /// of 5,000.
+    /// Longest a call waits for those before it in milliseconds; one that would wait longer is answered busy.
+    /// 0 for the default of 5,000.
     pub delay_max_ms: u64,
 }
 
 const DELAY_MAX_DEFAULT_MS: u64 = 5000;
 
-/// Time whose bytes go at once, at least one object: a call that takes longer goes piece by piece, so that the rate is kept within
-/// the call and others have their turns in between.
+/// Time whose bytes go at once, at least one object: a call that takes longer goes piece by piece, so that
+/// the rate is kept within the call and others have their turns in between.
 const PIECE: Duration = Duration::from_millis(100);
 
 /// Holds calls back so that, over time, no more bytes pass than allowed.
@@ -183,10 +183,10 @@ mod tests {
         let double = FailingAdapter::new();
         double.store(store_items(0..100, 100)).await;
         let limits = BandwidthLimits { load_bytes_per_s: Some(1000), ..BandwidthLimits::default() };
-        let paced = Arc::new(Bandwidth::new(double.clone(), limits));
+        let paced = Arc::new(Bandwidth::new(Arc::<FailingAdapter>::clone(&double), limits));
         let start = Instant::now();
         let large = {
-            let paced = paced.clone();
+            let paced = Arc::clone(&paced);
             tokio::spawn(async move { paced.load(load_items(0..90, 100).0).await })
         };
         double.calls_reach(Op::Load, 1).await;
@@ -221,7 +221,7 @@ mod tests {
     async fn what_passes_in_a_tenth_of_a_second_goes_at_once() {
         let double = FailingAdapter::new();
         let limits = BandwidthLimits { store_bytes_per_s: Some(1000), ..BandwidthLimits::default() };
-        let paced = Bandwidth::new(double.clone(), limits);
+        let paced = Bandwidth::new(Arc::<FailingAdapter>::clone(&double), limits);
         assert!(paced.store(store_items(0..9, 33)).await.iter().all(Result::is_ok));
         assert_eq!(double.calls_seen(Op::Store), 3, "three times 33 bytes are less than 100");
         assert!(paced.store(store_items(10..14, 50)).await.iter().all(Result::is_ok));

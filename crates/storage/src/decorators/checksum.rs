@@ -28,9 +28,9 @@ pub struct ChecksumCounts {
 
 /// Seals what is stored and checks what is loaded.
 ///
-/// A mismatch is a failed load of kind [`FailureKind::Corrupt`], and the object is quarantined so that it is not
-/// found again. Objects the caller has sealed already keep their seal: the sum then spans the whole way from
-/// its commit. Hashing happens on threads of its own.
+/// A mismatch is a failed load of kind [`FailureKind::Corrupt`], and the object is quarantined so that it is
+/// not found again. Objects the caller has sealed already keep their seal: the sum then spans the whole way
+/// from its commit. Hashing happens on threads of its own.
 #[derive(Debug)]
 pub struct Checksum {
     inner: Arc<dyn Adapter>,
@@ -75,7 +75,7 @@ impl Checksum {
 
     async fn sealed(&self, batch: Vec<StoreItem>) -> Vec<KeyResult<StoreItem>> {
         let unsealed =
-            batch.iter().filter(|item| item.seal.is_none()).map(|item| item.buffer.clone()).collect();
+            batch.iter().filter(|item| item.seal.is_none()).map(|item| Arc::clone(&item.buffer)).collect();
         let mut sums = self.sums(unsealed).await.into_iter();
         let seal = |mut item: StoreItem| {
             if item.seal.is_none() {
@@ -182,7 +182,7 @@ mod tests {
     #[tokio::test]
     async fn changed_bytes_are_never_served_and_not_found_again() {
         let double = FailingAdapter::new();
-        let checked = Checksum::new(double.clone(), 1).unwrap();
+        let checked = Checksum::new(Arc::<FailingAdapter>::clone(&double), 1).unwrap();
         assert!(checked.store(store_items(0..3, 1000)).await.iter().all(Result::is_ok));
         checked.lookup_and_lock(vec![object_key(1)]).await;
         double.corrupt(&object_key(1));
@@ -201,7 +201,7 @@ mod tests {
     #[tokio::test]
     async fn a_seal_of_the_caller_is_kept_and_checked() {
         let double = FailingAdapter::new();
-        let checked = Checksum::new(double.clone(), 1).unwrap();
+        let checked = Checksum::new(Arc::<FailingAdapter>::clone(&double), 1).unwrap();
         let mut items = store_items(0..1, 100);
         let seal = Seal { checksum: items[0].buffer.checksum().unwrap(), layout: 77 };
         items[0].seal = Some(seal);
@@ -214,7 +214,7 @@ mod tests {
     async fn unsealed_objects_pass_and_are_counted() {
         let double = FailingAdapter::new();
         double.store(store_items(0..1, 100)).await;
-        let checked = Checksum::new(double.clone(), 1).unwrap();
+        let checked = Checksum::new(Arc::<FailingAdapter>::clone(&double), 1).unwrap();
         let (loads, _buffers) = load_items(0..1, 100);
         assert!(checked.load(loads).await[0].is_ok());
         assert_eq!(checked.counts().unverified, 1);
@@ -225,7 +225,7 @@ mod tests {
     async fn each_answer_is_that_of_its_own_object() {
         let double = FailingAdapter::new();
         double.store(store_items(0..1, 100)).await;
-        let checked = Checksum::new(double.clone(), 2).unwrap();
+        let checked = Checksum::new(Arc::<FailingAdapter>::clone(&double), 2).unwrap();
         let mut items = store_items(2..5, 100);
         items[1].seal = Some(Seal { checksum: 7, layout: 0 });
         assert!(checked.store(items).await.iter().all(Result::is_ok));
@@ -271,7 +271,7 @@ mod tests {
     #[tokio::test]
     async fn what_cannot_be_hashed_is_neither_stored_nor_served() {
         let double = FailingAdapter::new();
-        let checked = Checksum::new(double.clone(), 1).unwrap();
+        let checked = Checksum::new(Arc::<FailingAdapter>::clone(&double), 1).unwrap();
         let mut items = store_items(0..3, 100);
         items[1].buffer = Arc::new(Unreadable);
         let stored: Vec<bool> = checked.store(items).await.iter().map(Result::is_ok).collect();

@@ -125,10 +125,10 @@ mod tests {
     async fn bytes_beyond_the_budget_wait_and_waiting_is_bounded() {
         let double = FailingAdapter::new();
         let limits = ConcurrencyLimits { in_flight_bytes_max: 8192, waiting_calls_max: 1 };
-        let limited = Arc::new(Concurrency::new(double.clone(), limits));
+        let limited = Arc::new(Concurrency::new(Arc::<FailingAdapter>::clone(&double), limits));
         double.hang(Op::Store, true);
         let spawn = |range| {
-            let limited = limited.clone();
+            let limited = Arc::clone(&limited);
             tokio::spawn(async move { limited.store(store_items(range, 4096)).await })
         };
         let running = spawn(0..2);
@@ -151,7 +151,7 @@ mod tests {
     async fn who_stops_waiting_leaves_its_place_and_loads_wait_as_stores_do() {
         let double = FailingAdapter::new();
         let limits = ConcurrencyLimits { in_flight_bytes_max: 4096, waiting_calls_max: 1 };
-        let limited = Concurrency::new(double.clone(), limits);
+        let limited = Concurrency::new(Arc::<FailingAdapter>::clone(&double), limits);
         double.store(store_items(0..1, 1)).await;
         double.hang(Op::Load, true);
         let (loads, _buffers) = load_items(0..1, 1);

@@ -124,7 +124,7 @@ impl Counting {
     /// The counters.
     #[must_use]
     pub fn counters(&self) -> Arc<Counters> {
-        self.counters.clone()
+        Arc::clone(&self.counters)
     }
 
     fn start(&self, op: Op) -> Running<'_> {
@@ -236,7 +236,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_call_counts_from_its_beginning_to_its_end_or_until_it_is_given_up() {
         let double = FailingAdapter::new();
-        let counting = Counting::new(double.clone());
+        let counting = Counting::new(Arc::<FailingAdapter>::clone(&double));
         let counters = counting.counters();
         double.hang(Op::Store, true);
         let store = tokio::time::timeout(Duration::from_secs(2), counting.store(store_items(0..1, 10)));
@@ -254,7 +254,7 @@ mod tests {
     #[tokio::test]
     async fn what_a_rule_keeps_out_is_not_what_finds_a_backend_busy() {
         let double = FailingAdapter::new();
-        let counting = Counting::new(double.clone());
+        let counting = Counting::new(Arc::<FailingAdapter>::clone(&double));
         for (keys, busy) in [(2, Busy::Declined("stores_min")), (1, Busy::Storing)] {
             double.fail_next(Op::Store, keys, Error::Busy(busy));
             counting.store(store_items(0..keys as usize, 10)).await;

@@ -27,7 +27,8 @@ pub struct FaultPlan {
     pub seed: i64,
     /// Positions of a batch that fail, counted from its start.
     pub gap_indices: Vec<usize>,
-    /// Positions of a batch that fail, as a share of its length counted from its end: 0 the last, 1 the first.
+    /// Positions of a batch that fail, as a share of its length counted from its end: 0 the last, 1 the
+    /// first.
     pub gap_tail_ratios: Vec<f64>,
 }
 
@@ -68,7 +69,8 @@ impl FaultPlan {
     }
 }
 
-/// Lets chosen loads fail; everything else passes. Objects stay found by lookups, as when a backend loses a read.
+/// Lets chosen loads fail; everything else passes. Objects stay found by lookups, as when a backend loses a
+/// read.
 #[derive(Debug)]
 pub struct FaultInject {
     inner: Arc<dyn Adapter>,
@@ -142,7 +144,8 @@ mod tests {
 
     #[test]
     fn a_key_fails_from_its_own_millionth_on() {
-        // `int.from_bytes(hashlib.blake2b(identity, digest_size=8).digest(), "big") % 1_000_000` in Python is 1,327 for this key.
+        // `int.from_bytes(hashlib.blake2b(identity, digest_size=8).digest(), "big") % 1_000_000` in Python is
+        // 1,327 for this key.
         let key = Key::new([9; 32], "org/m", 0x0100_0100, 0, "s").unwrap();
         let hits = |rate| FaultPlan { rate, seed: 7, ..FaultPlan::default() }.hits_key(&key);
         assert_eq!((hits(0.001_327), hits(0.001_328)), (false, true));

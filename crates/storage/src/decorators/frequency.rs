@@ -1,4 +1,5 @@
-//! Keeps out what is stored once: most prompts never come again, and writing them wears a medium out for nothing.
+//! Keeps out what is stored once: most prompts never come again, and writing them wears a medium out for
+//! nothing.
 
 use std::hash::{BuildHasher as _, DefaultHasher, Hash as _, Hasher as _, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,7 +16,8 @@ use crate::report::Health;
 /// Which stores are let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FrequencyPolicy {
-    /// The attempt to store an object that succeeds, counted among the last ones remembered; 2 lets the second in.
+    /// The attempt to store an object that succeeds, counted among the last ones remembered; 2 lets the
+    /// second in.
     pub stores_min: u8,
     /// Objects whose attempts are remembered, about; from time to time all counts are halved.
     pub remembered_objects: usize,
@@ -23,8 +25,8 @@ pub struct FrequencyPolicy {
 
 /// Answers [`Busy::Declined`] until an object was offered often enough.
 ///
-/// An object in memory is offered again when it left memory and was computed again. A chunk is offered at least as often as the
-/// chunks that follow it, so what is let in has its beginning there, too.
+/// An object in memory is offered again when it left memory and was computed again. A chunk is offered at
+/// least as often as the chunks that follow it, so what is let in has its beginning there, too.
 #[derive(Debug)]
 pub struct Frequency {
     inner: Arc<dyn Adapter>,
@@ -102,7 +104,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_offered_again_is_let_in() {
         let double = FailingAdapter::new();
-        let filter = Frequency::new(double.clone(), policy(2, 100));
+        let filter = Frequency::new(Arc::<FailingAdapter>::clone(&double), policy(2, 100));
         let declined = Err(Error::Busy(Busy::Declined("stores_min")));
         assert_eq!(filter.store(store_items(0..3, 10)).await, vec![declined.clone(); 3]);
         assert_eq!(double.calls_seen(Op::Store), 0, "nothing was asked of the backend");

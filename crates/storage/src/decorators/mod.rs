@@ -1,7 +1,8 @@
 //! Patience, limits and observation around any adapter, one file each.
 //!
-//! Each is an [`Adapter`](crate::Adapter) that owns another. [`build`](crate::build) stacks them, outermost first:
-//! counting, frequency, write budget, bandwidth, concurrency, breaker, retry, timeout, checksum. Whoever evicts puts [`Observing`] around all of it.
+//! Each is an [`Adapter`](crate::Adapter) that owns another. [`build`](crate::build) stacks them, outermost
+//! first: counting, frequency, write budget, bandwidth, concurrency, breaker, retry, timeout, checksum.
+//! Whoever evicts puts [`Observing`] around all of it.
 
 mod bandwidth;
 mod breaker;

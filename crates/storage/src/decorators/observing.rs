@@ -11,7 +11,8 @@ use crate::adapter::{
 use crate::error::{Error, Failure};
 use crate::key::Key;
 
-/// Learns from calls that pass what is held. Called on whatever thread polls the call, with what one batch showed; must be quick.
+/// Learns from calls that pass what is held. Called on whatever thread polls the call, with what one batch
+/// showed; must be quick.
 pub trait Observer: Send + Sync + fmt::Debug {
     /// These objects are held, with their bytes; some may be known already.
     fn held(&self, objects: &[(Key, u64)]);
@@ -22,7 +23,8 @@ pub trait Observer: Send + Sync + fmt::Debug {
 
 /// Passes every call on and reports what its outcomes say.
 ///
-/// A call that is abandoned reports nothing, and neither does one that failed: what they did shows in a later call or listing.
+/// A call that is abandoned reports nothing, and neither does one that failed: what they did shows in a later
+/// call or listing.
 #[derive(Debug)]
 pub struct Observing {
     inner: Arc<dyn Adapter>,
@@ -149,7 +151,7 @@ mod tests {
     #[tokio::test]
     async fn every_outcome_that_says_something_is_reported_and_no_other() {
         let (double, notes) = (FailingAdapter::new(), Arc::new(Notes::default()));
-        let adapter = Observing::new(double.clone(), notes.clone());
+        let adapter = Observing::new(Arc::<FailingAdapter>::clone(&double), Arc::<Notes>::clone(&notes));
         double.fail_next(Op::Store, 1, Failure::permanent(FailureKind::Full, "full").into());
         adapter.store(store_items(0..2, 16)).await;
         assert_eq!(notes.take(), [(object_key(1), Some(16))], "the failed one is unknown");

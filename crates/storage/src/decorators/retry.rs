@@ -78,7 +78,8 @@ impl Retry {
         results
     }
 
-    /// Those of the keys just asked for that are worth another attempt, as far as the budget reaches; settles the budget on the way.
+    /// Those of the keys just asked for that are worth another attempt, as far as the budget reaches; settles
+    /// the budget on the way.
     fn admit<T>(&self, results: &[KeyResult<T>], asked: Vec<usize>) -> Vec<usize> {
         let mut budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
         let mut pending = Vec::new();
@@ -198,7 +199,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn only_failed_keys_are_tried_again() {
         let double = flaky(1);
-        let retry = Retry::new(double.clone(), RetryPolicy::default());
+        let retry = Retry::new(Arc::<FailingAdapter>::clone(&double), RetryPolicy::default());
         let results = retry.store(store_items(0..3, 16)).await;
         assert!(results.iter().all(Result::is_ok), "{results:?}");
         assert_eq!(double.keys_seen(Op::Store), 4, "three keys, one of them twice");
@@ -208,13 +209,13 @@ mod tests {
     async fn permanent_failures_and_exhausted_attempts_are_final() {
         let double = FailingAdapter::new();
         double.fail_next(Op::Store, 1, Failure::permanent(FailureKind::Full, "full").into());
-        let retry = Retry::new(double.clone(), RetryPolicy::default());
+        let retry = Retry::new(Arc::<FailingAdapter>::clone(&double), RetryPolicy::default());
         assert!(retry.store(store_items(0..1, 16)).await[0].is_err());
         assert_eq!(double.keys_seen(Op::Store), 1);
         assert_eq!(retry.health().details["retries_over_budget"], 0, "nobody wanted to try again");
 
         let double = flaky(3);
-        let retry = Retry::new(double.clone(), RetryPolicy::default());
+        let retry = Retry::new(Arc::<FailingAdapter>::clone(&double), RetryPolicy::default());
         assert!(retry.store(store_items(0..1, 16)).await[0].is_err());
         assert_eq!(double.keys_seen(Op::Store), 3);
     }
@@ -223,7 +224,7 @@ mod tests {
     async fn an_outage_exhausts_the_budget_not_the_backend() {
         let double = flaky(u32::MAX);
         let policy = RetryPolicy { budget_max: 5, ..RetryPolicy::default() };
-        let retry = Retry::new(double.clone(), policy);
+        let retry = Retry::new(Arc::<FailingAdapter>::clone(&double), policy);
         for _ in 0..10 {
             retry.store(store_items(0..1, 16)).await;
         }
@@ -239,7 +240,7 @@ mod tests {
         double.store(store_items(0..2, 16)).await;
         let failure = Failure::retryable(FailureKind::Io, "flaky");
         double.fail_next(Op::Lookup, 1, failure.into());
-        let retry = Retry::new(double.clone(), RetryPolicy::default());
+        let retry = Retry::new(Arc::<FailingAdapter>::clone(&double), RetryPolicy::default());
         let lookup = retry.lookup_and_lock(vec![object_key(0), object_key(1)]);
         let abandoned = tokio::time::timeout(Duration::from_millis(1), lookup).await;
         assert!(abandoned.is_err(), "it waits to retry");
@@ -250,7 +251,7 @@ mod tests {
     async fn what_works_fills_the_budget_again() {
         let double = flaky(1);
         let policy = RetryPolicy { budget_max: 1, budget_ratio: 0.5, ..RetryPolicy::default() };
-        let retry = Retry::new(double.clone(), policy);
+        let retry = Retry::new(Arc::<FailingAdapter>::clone(&double), policy);
         let fails_once = || Failure::retryable(FailureKind::Io, "flaky");
         assert!(retry.store(store_items(0..1, 16)).await[0].is_ok(), "the budget is used up");
         double.fail_next(Op::Store, 1, fails_once().into());
@@ -269,7 +270,7 @@ mod tests {
             backoff_max_ms: 100,
             ..RetryPolicy::default()
         };
-        let retry = Retry::new(double.clone(), policy);
+        let retry = Retry::new(Arc::<FailingAdapter>::clone(&double), policy);
         let mut store = retry.store(store_items(0..1, 16));
         let start = tokio::time::Instant::now();
         let mut tries = Vec::new();
@@ -287,7 +288,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn every_operation_is_tried_again_for_the_keys_that_failed() {
         let double = FailingAdapter::new();
-        let retry = Retry::new(double.clone(), RetryPolicy::default());
+        let retry = Retry::new(Arc::<FailingAdapter>::clone(&double), RetryPolicy::default());
         double.store(store_items(0..3, 16)).await;
         let flaky = |op| double.fail_next(op, 1, Failure::retryable(FailureKind::Io, "flaky").into());
         flaky(Op::Lookup);
@@ -312,7 +313,7 @@ mod tests {
     async fn success_saves_up_no_more_than_the_budget_and_earns_once() {
         let double = FailingAdapter::new();
         let policy = RetryPolicy { budget_max: 3, ..RetryPolicy::default() };
-        let retry = Retry::new(double.clone(), policy);
+        let retry = Retry::new(Arc::<FailingAdapter>::clone(&double), policy);
         let saved = || *retry.budget.lock().unwrap();
         assert!(retry.store(store_items(0..20, 16)).await.iter().all(Result::is_ok));
         assert!((saved() - 3.0).abs() < 1e-9);

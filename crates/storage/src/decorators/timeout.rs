@@ -19,7 +19,8 @@ use crate::report::Health;
 pub struct TimeoutPolicy {
     /// Milliseconds any call gets.
     pub base_ms: u64,
-    /// Slowest transfer rate tolerated, in bytes per second: a call gets its bytes over this on top. 0 adds nothing.
+    /// Slowest transfer rate tolerated, in bytes per second: a call gets its bytes over this on top. 0 adds
+    /// nothing.
     pub bytes_per_s_min: u64,
 }
 
@@ -31,9 +32,9 @@ impl Default for TimeoutPolicy {
 
 /// Reports a call that takes too long as failed, and stops waiting for it.
 ///
-/// The adapter may still be at work: it owns its clones of the buffers, so their memory is not reused under it.
-/// For the same reason a load that timed out is not retryable: a late attempt could still write into the buffer
-/// after another attempt filled it.
+/// The adapter may still be at work: it owns its clones of the buffers, so their memory is not reused under
+/// it. For the same reason a load that timed out is not retryable: a late attempt could still write into the
+/// buffer after another attempt filled it.
 #[derive(Debug)]
 pub struct Timeout {
     inner: Arc<dyn Adapter>,
@@ -131,7 +132,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_hanging_call_fails_and_a_load_is_not_tried_again() {
         let double = FailingAdapter::new();
-        let timeout = Timeout::new(double.clone(), TimeoutPolicy::default());
+        let timeout = Timeout::new(Arc::<FailingAdapter>::clone(&double), TimeoutPolicy::default());
         double.hang(Op::Store, true);
         double.hang(Op::Load, true);
         double.hang(Op::Lookup, true);
@@ -163,7 +164,10 @@ mod tests {
     async fn no_call_is_waited_for_longer_than_its_bytes_take() {
         let double = FailingAdapter::new();
         Op::ALL.into_iter().for_each(|op| double.hang(op, true));
-        let timeout = Timeout::new(double.clone(), TimeoutPolicy { base_ms: 100, bytes_per_s_min: 1000 });
+        let timeout = Timeout::new(
+            Arc::<FailingAdapter>::clone(&double),
+            TimeoutPolicy { base_ms: 100, bytes_per_s_min: 1000 },
+        );
         let is_expired =
             |failure: &Failure| (failure.kind, failure.retryable) == (FailureKind::Timeout, true);
         let start = tokio::time::Instant::now();

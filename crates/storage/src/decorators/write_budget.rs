@@ -1,4 +1,5 @@
-//! Declines stores beyond what a medium shall be written: flash wears out by bytes written, not by bytes held.
+//! Declines stores beyond what a medium shall be written: flash wears out by bytes written, not by bytes
+//! held.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -36,11 +37,11 @@ pub struct Declined {
     pub bytes: u64,
 }
 
-/// Stores until the budget is used up, then answers [`Busy::Declined`]. Nothing waits: what is not stored now stays
-/// in memory, and the next store of the object asks again.
+/// Stores until the budget is used up, then answers [`Busy::Declined`]. Nothing waits: what is not stored now
+/// stays in memory, and the next store of the object asks again.
 ///
-/// Objects are charged in the order given, so that of a prompt that does not fit its beginning is stored. What turns
-/// out to be held already, or fails, is not charged.
+/// Objects are charged in the order given, so that of a prompt that does not fit its beginning is stored.
+/// What turns out to be held already, or fails, is not charged.
 #[derive(Debug)]
 pub struct WriteBudget {
     inner: Arc<dyn Adapter>,
@@ -205,7 +206,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_is_declined_altogether_is_not_offered_to_the_backend() {
         let double = FailingAdapter::new();
-        let budget = WriteBudget::new(double.clone(), per_s(1, 1));
+        let budget = WriteBudget::new(Arc::<FailingAdapter>::clone(&double), per_s(1, 1));
         assert_eq!(stored(&budget, 0..1).await, [true]);
         assert_eq!(stored(&budget, 1..3).await, [false, false]);
         assert_eq!(double.calls_seen(Op::Store), 1);
@@ -238,7 +239,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_is_not_written_is_not_charged() {
         let double = FailingAdapter::new();
-        let budget = WriteBudget::new(double.clone(), per_s(1, 200));
+        let budget = WriteBudget::new(Arc::<FailingAdapter>::clone(&double), per_s(1, 200));
         assert_eq!(stored(&budget, 0..2).await, [true, true]);
         tokio::time::advance(Duration::from_secs(200)).await;
         double.fail_next(Op::Store, 2, Failure::permanent(FailureKind::Io, "no").into());

@@ -22,7 +22,7 @@ const HELLO_FIRST: i64 = -32_002;
 const NOT_GRANTED: i64 = -32_003;
 
 /// What a plugin may do, and what it is told.
-#[derive(Debug, Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Grants {
     /// Its name.
     pub(crate) plugin: String,
@@ -181,7 +181,8 @@ impl Session {
         serde_json::from_str(&text).unwrap_or_else(|_| Value::from(text.as_ref()))
     }
 
-    /// The configuration after its next change, for a plugin that has said `hello`. May be dropped at any time.
+    /// The configuration after its next change, for a plugin that has said `hello`. May be dropped at any
+    /// time.
     pub(super) async fn reconfigured(&mut self) -> Value {
         if !self.greeted {
             return std::future::pending().await;

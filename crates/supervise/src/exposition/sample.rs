@@ -1,9 +1,10 @@
-//! One sample line, read leniently and written strictly: what is printed back is built from what was understood, never copied.
+//! One sample line, read leniently and written strictly: what is printed back is built from what was
+//! understood, never copied.
 
 use std::fmt::{self, Display, Write as _};
 
 /// A sample as a plugin wrote it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Sample<'a> {
     pub(super) name: &'a str,
     pub(super) labels: Vec<(&'a str, String)>,
@@ -11,7 +12,8 @@ pub(super) struct Sample<'a> {
 }
 
 impl<'a> Sample<'a> {
-    /// Reads a line; `None` if it is no sample. A timestamp after the value is left out: the scrape has its own.
+    /// Reads a line; `None` if it is no sample. A timestamp after the value is left out: the scrape has its
+    /// own.
     pub(super) fn read(line: &'a str) -> Option<Self> {
         let (series, value) = series_and_value(line)?;
         let (name, labels) = match series.split_once('{') {
@@ -40,7 +42,7 @@ pub(crate) fn series_and_value(line: &str) -> Option<(&str, Number)> {
 }
 
 /// The value of a sample. Written as every scraper reads it: with one sign at most, without that of a `NaN`.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Number(f64);
 
 impl Number {
@@ -131,7 +133,7 @@ pub(super) fn push_label(series: &mut String, name: &str, value: &str) {
 }
 
 /// Where a text stands; what has to be escaped there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
     Label,
     Help,

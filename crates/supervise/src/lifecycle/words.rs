@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::spawner::Outcome;
 
 /// What happened to a plugin.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
     /// It should run; operators' starts also clear the crash-loop latch.
     Start,
@@ -52,7 +52,7 @@ pub enum Event {
 }
 
 /// What is to be done, in order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Run the program.
     Launch,
@@ -65,7 +65,7 @@ pub enum Action {
 }
 
 /// Where a plugin is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum Phase {
     /// Eligible and not started yet.
@@ -134,7 +134,7 @@ pub enum Phase {
 }
 
 /// Why a plugin is no longer started.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FailCause {
     /// Its program could not be run.
@@ -171,7 +171,7 @@ impl std::fmt::Display for FailCause {
 }
 
 /// What follows a stop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum Next {
     /// Another run at once.
     Run,

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 use crate::schema::DIALECT;
 
 /// A JSON Schema of manifests. Relations between keys are left to [`super::Manifest::parse`].
+#[must_use]
 pub fn manifest_schema() -> Value {
     let mut properties = Map::new();
     for group in [starting(), running(), output(), giving(), confining()] {

@@ -80,7 +80,7 @@ pub(super) struct Keys {
     cgroup: CgroupLimits,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum ReadyKind {
     Immediate,
@@ -92,7 +92,7 @@ enum ReadyKind {
     File,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum WatchdogKind {
     Notify,

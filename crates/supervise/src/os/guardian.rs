@@ -1,9 +1,10 @@
 //! The guardian: a small single-threaded process between the server and all plugins.
 //!
-//! It is the same binary, started with [`GUARDIAN_ARGUMENT`]. For every run it forks a [`warden`], which starts the program and keeps all of its
-//! descendants together; it sends them signals, reports exits, and holds one end of a socket pair whose other end only the server has. End of
-//! file on that socket means that the server is gone, however it went: the guardian then ends everything below it and itself. Wardens in turn end
-//! their runs if the guardian dies. It owns no other descriptor of the server and no policy.
+//! It is the same binary, started with [`GUARDIAN_ARGUMENT`]. For every run it forks a [`warden`], which
+//! starts the program and keeps all of its descendants together; it sends them signals, reports exits, and
+//! holds one end of a socket pair whose other end only the server has. End of file on that socket means that
+//! the server is gone, however it went: the guardian then ends everything below it and itself. Wardens in
+//! turn end their runs if the guardian dies. It owns no other descriptor of the server and no policy.
 
 mod children;
 mod warden;
@@ -51,7 +52,8 @@ pub fn run_guardian_if_asked() {
     }
 }
 
-/// Serves the socket that is standard input until it closes, ends everything below, removes `scratch` and exits.
+/// Serves the socket that is standard input until it closes, ends everything below, removes `scratch` and
+/// exits.
 pub fn guardian_main(scratch: Option<PathBuf>) -> ! {
     let code = match Guardian::set_up() {
         Ok(mut guardian) => {

@@ -1,4 +1,5 @@
-//! A program's description as bytes in a memory file, since arguments and environment exceed any socket buffer.
+//! A program's description as bytes in a memory file, since arguments and environment exceed any socket
+//! buffer.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -51,7 +52,8 @@ fn encode(spec: &LaunchSpec) -> Vec<u8> {
     // The only structured part. Without restrictions it is empty, and nothing has to be parsed.
     let confinement =
         if spec.confinement.is_none() { Ok(Vec::new()) } else { serde_json::to_vec(&spec.confinement) };
-    // Strings, numbers and lists always serialize; a path that is not UTF-8 yields text that no reader accepts.
+    // Strings, numbers and lists always serialize; a path that is not UTF-8 yields text that no reader
+    // accepts.
     string(&mut out, &confinement.unwrap_or_else(|_| b"?".to_vec()));
     out
 }

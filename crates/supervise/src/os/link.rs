@@ -1,7 +1,8 @@
 //! The server's end of the guardian: starts it, talks to it, and notices when it dies.
 //!
-//! The guardian is started with the first launch and again with the first launch after its death. Spawning it is a plain `posix_spawn`: nothing
-//! runs between fork and exec in the server, whose address space may be very large.
+//! The guardian is started with the first launch and again with the first launch after its death. Spawning it
+//! is a plain `posix_spawn`: nothing runs between fork and exec in the server, whose address space may be
+//! very large.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -37,7 +38,8 @@ use crate::spawner::{
 
 /// How long a closed guardian may take to end everything below it before it is killed itself.
 pub(crate) const GUARDIAN_EXIT_MAX: Duration = Duration::from_secs(2);
-/// How long a kill may take, and the collection of what a killed guardian leaves, before the server stops waiting.
+/// How long a kill may take, and the collection of what a killed guardian leaves, before the server stops
+/// waiting.
 const CLEARING_MAX: Duration = Duration::from_secs(4);
 /// Between two questions whether the guardian still answers.
 const PING_EVERY: Duration = Duration::from_secs(2);
@@ -45,7 +47,7 @@ const PING_EVERY: Duration = Duration::from_secs(2);
 const PONG_MAX: Duration = Duration::from_secs(8);
 
 /// How to start this binary as a guardian.
-#[derive(Debug, Clone)]
+#[derive(Clone, Debug)]
 pub struct GuardianCommand {
     /// The program.
     pub program: PathBuf,
@@ -55,6 +57,7 @@ pub struct GuardianCommand {
 
 impl GuardianCommand {
     /// The running binary, even if its file has been replaced since.
+    #[must_use]
     pub fn this_binary() -> Self {
         Self { program: "/proc/self/exe".into(), arguments: vec![GUARDIAN_ARGUMENT.into()] }
     }
@@ -74,8 +77,10 @@ pub struct GuardianSpawner {
 impl GuardianSpawner {
     /// Starts nothing yet. The guardian removes `scratch` if it outlives the server.
     ///
-    /// `sole_parent` says that this process has no children but the guardian. It then adopts what a dying guardian leaves, and
-    /// nothing can hide from the clean-up; otherwise processes that dropped their mark may.
+    /// `sole_parent` says that this process has no children but the guardian. It then adopts what a dying
+    /// guardian leaves, and nothing can hide from the clean-up; otherwise processes that dropped their mark
+    /// may.
+    #[must_use]
     pub fn new(command: GuardianCommand, scratch: PathBuf, sole_parent: bool) -> Self {
         let server_mark = format!("{}:{}", std::process::id(), scratch.display());
         Self { command, scratch, server_mark, sole_parent, link: Mutex::new(None) }
@@ -94,12 +99,12 @@ impl GuardianSpawner {
     fn connect(&self) -> Result<Arc<Link>, SuperviseError> {
         let mut slot = lock(&self.link);
         if let Some(link) = slot.as_ref().filter(|link| !lock(&link.state).dead) {
-            return Ok(link.clone());
+            return Ok(Arc::clone(link));
         }
         let remains = Remains::new(format!("{MARK_NAME}={}:", self.server_mark), self.sole_parent);
         let link = Link::start(&self.command, &self.scratch).map_err(SuperviseError::Guardian)?;
-        *slot = Some(link.0.clone());
-        tokio::spawn(link.0.clone().read(link.1, remains));
+        *slot = Some(Arc::clone(&link.0));
+        tokio::spawn(Arc::clone(&link.0).read(link.1, remains));
         Ok(link.0)
     }
 }
@@ -333,7 +338,8 @@ impl Link {
         let mut next = Instant::now() + PING_EVERY;
         loop {
             tokio::select! {
-                // What has arrived counts before the time does, which may have passed while this process was stopped.
+                // What has arrived counts before the time does, which may have passed while this process was
+                // stopped.
                 biased;
                 report = self.receive() => match report {
                     Some(Report::Pong { id }) => answered = id,
@@ -342,7 +348,8 @@ impl Link {
                 },
                 _ = exit.readable() => return Ending::Died,
                 () = sleep_until(next) => {
-                    // Whatever kept this process from looking in time may have kept the guardian from answering.
+                    // Whatever kept this process from looking in time may have kept the guardian from
+                    // answering.
                     let is_late = next.elapsed() > PING_EVERY;
                     if answered < asked && !is_late {
                         return Ending::Silent;
@@ -388,7 +395,7 @@ impl Link {
                 let reply = state.runs.get_mut(&id).and_then(|run| run.reply.take());
                 if reply.is_some_and(|reply| reply.send(Ok(pid)).is_err()) {
                     // Nobody waits for this launch any more, so nobody would ever end it.
-                    let link = self.clone();
+                    let link = Arc::clone(self);
                     let kill = Request::Signal { id, signal: Signal::KILL.as_raw() };
                     tokio::spawn(async move { link.send(kill, &[]).await });
                 }

@@ -1,6 +1,7 @@
 //! The messages between server, guardian and wardens: packets over `SOCK_SEQPACKET` pairs.
 //!
-//! What does not fit travels beside a packet as a descriptor: the program to run in a memory file, the standard streams as they are.
+//! What does not fit travels beside a packet as a descriptor: the program to run in a memory file, the
+//! standard streams as they are.
 
 /// Bytes of the longest packet.
 pub(super) const PACKET_MAX_BYTES: usize = 256;
@@ -8,7 +9,7 @@ pub(super) const PACKET_MAX_BYTES: usize = 256;
 const HEAD_BYTES: usize = 24;
 
 /// Server to guardian.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Request {
     /// Run the program described by the first descriptor, with the next three as its standard streams and
     /// the rest as further ones.
@@ -20,14 +21,14 @@ pub(super) enum Request {
 }
 
 /// Warden to guardian, and guardian to server.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Report {
     Launched {
         id: u64,
         pid: i32,
     },
-    /// It was not run; the text says at which step, and is empty where that was running the program itself. Without a number the text says
-    /// all.
+    /// It was not run; the text says at which step, and is empty where that was running the program itself.
+    /// Without a number the text says all.
     Refused {
         id: u64,
         errno: i32,

@@ -8,7 +8,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use super::guardian::WARDEN_NAME;
 
 /// One row of the process table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Process {
     /// Its id.
     pub pid: i32,
@@ -42,7 +42,8 @@ pub fn process_table() -> Vec<Process> {
 
 /// The children of a process, by its threads' own lists. `None` where the kernel does not keep them.
 ///
-/// For the calling process the list is exact, since nobody else can collect its children; for others it is a moment's view.
+/// For the calling process the list is exact, since nobody else can collect its children; for others it is a
+/// moment's view.
 pub(super) fn children(pid: i32) -> Option<Vec<i32>> {
     let mut found = Vec::new();
     for thread in fs::read_dir(format!("/proc/{pid}/task")).ok()? {
@@ -91,19 +92,21 @@ pub fn descendants(table: &[Process], root: i32) -> Vec<Process> {
 }
 
 /// Whether the environment a process was started with holds a string that begins with `mark`.
+#[must_use]
 pub fn marked(pid: i32, mark: &[u8]) -> bool {
     fs::read(format!("/proc/{pid}/environ"))
         .is_ok_and(|text| text.split(|b| *b == 0).any(|entry| entry.starts_with(mark)))
 }
 
 /// Everything below a guardian but what is its own.
+#[must_use]
 pub fn below_guardian(guardian: i32) -> Vec<Process> {
     let own = |process: &Process| process.parent == guardian && is_warden(process.pid);
     descendants(&process_table(), guardian).into_iter().filter(|process| !own(process)).collect()
 }
 
-/// Whether the process keeps a run together, and is no part of it. Plugins may take its name: to be asked only of who is a guardian's child
-/// or a plugin's parent.
+/// Whether the process keeps a run together, and is no part of it. Plugins may take its name: to be asked
+/// only of who is a guardian's child or a plugin's parent.
 pub(crate) fn is_warden(pid: i32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim_end() == WARDEN_NAME)
 }
@@ -111,7 +114,8 @@ pub(crate) fn is_warden(pid: i32) -> bool {
 /// Sends a signal to a process, unless it is gone: its id may have passed to another one since it was seen.
 pub(super) fn signal_process(process: &Process, signal: Signal) {
     let Some(pid) = Pid::from_raw(process.pid) else { return };
-    // The descriptor pins whoever has the id now; if that started at the same time, it is the one that was seen.
+    // The descriptor pins whoever has the id now; if that started at the same time, it is the one that was
+    // seen.
     let Ok(pinned) = pidfd_open(pid, PidfdFlags::empty()) else { return };
     if row(process.pid).is_some_and(|now| now.identity() == process.identity()) {
         _ = pidfd_send_signal(pinned, signal);

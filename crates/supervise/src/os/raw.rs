@@ -105,11 +105,12 @@ pub(super) fn set_io_priority(class: i32, priority: u8) -> rustix::io::Result<()
     }
 }
 
-/// Makes `command` start its program with default signal handling and with `extra` from [`FIRST_EXTRA_FD`] on, after `prepare` has run in the
-/// new process. The caller sees to it that nothing in use has one of those numbers.
+/// Makes `command` start its program with default signal handling and with `extra` from [`FIRST_EXTRA_FD`]
+/// on, after `prepare` has run in the new process. The caller sees to it that nothing in use has one of those
+/// numbers.
 ///
-/// `prepare` runs between `fork` and `exec`. It may make system calls and must not allocate; this process being
-/// single-threaded, no lock can be held by a thread that does not exist in the child.
+/// `prepare` runs between `fork` and `exec`. It may make system calls and must not allocate; this process
+/// being single-threaded, no lock can be held by a thread that does not exist in the child.
 pub(super) fn prepare_child(
     command: &mut Command,
     extra: Vec<OwnedFd>,
@@ -117,7 +118,8 @@ pub(super) fn prepare_child(
 ) {
     let hook = move || {
         for signal in 1..=64 {
-            // SAFETY: setting a default disposition is async-signal-safe; numbers that cannot be set fail without effect.
+            // SAFETY: setting a default disposition is async-signal-safe; numbers that cannot be set fail
+            // without effect.
             unsafe { libc::signal(signal, libc::SIG_DFL) };
         }
         let mut none = MaybeUninit::uninit();
@@ -138,8 +140,8 @@ pub(super) fn prepare_child(
 
 /// Registers a descriptor with the runtime, which then owns it.
 pub(super) fn register(fd: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
-    // SAFETY: an `OwnedFd` stands for the same open descriptor until it is dropped, and the result drops it only after
-    // deregistering it.
+    // SAFETY: an `OwnedFd` stands for the same open descriptor until it is dropped, and the result drops it
+    // only after deregistering it.
     unsafe { AsyncFd::register_with_interest(fd, interest) }.map_err(io::Error::from)
 }
 

@@ -21,7 +21,8 @@ pub(super) struct Remains {
 }
 
 impl Remains {
-    /// To be called before the guardian starts: with `sole_parent`, orphans come to this process from here on.
+    /// To be called before the guardian starts: with `sole_parent`, orphans come to this process from here
+    /// on.
     pub(super) fn new(mark: String, sole_parent: bool) -> Self {
         let adopts = sole_parent && set_child_subreaper(Some(getpid())).is_ok();
         Self { mark, sole_parent: adopts }

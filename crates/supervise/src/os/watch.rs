@@ -21,7 +21,7 @@ pub(crate) struct Watcher {
 }
 
 /// What happened.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
     /// The entry of this name in the folder with this watch came, went or changed.
     Entry {
@@ -43,7 +43,8 @@ impl Watcher {
         Ok(Self { inotify: raw::register(inotify, Interest::READABLE)? })
     }
 
-    /// Watches everything in and about a folder. Waits for its file system. One folder has one number, whatever path leads to it.
+    /// Watches everything in and about a folder. Waits for its file system. One folder has one number,
+    /// whatever path leads to it.
     pub(crate) fn watch(&self, folder: &Path) -> io::Result<i32> {
         let kinds = WatchFlags::CREATE
             | WatchFlags::CLOSE_WRITE

@@ -16,7 +16,7 @@ impl Rig {
         let pipe = || pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).unwrap();
         let ((out_read, out_write), (err_read, err_write)) = (pipe(), pipe());
         let journal = Arc::new(Journal::default());
-        let log = LineLog::new("p/x.py".to_owned(), journal.clone(), limits);
+        let log = LineLog::new("p/x.py".to_owned(), Arc::clone(&journal), limits);
         let output = Output::new(out_read, err_read, &limits).unwrap();
         Self { output, log, journal, stdout: Some(out_write.into()), stderr: Some(err_write.into()) }
     }

@@ -14,7 +14,8 @@ use crate::severity::Severity;
 use crate::spawner::Spawner;
 use crate::turns::{at, next_notice};
 
-/// A deadline found passed by more than this was missed because the server did not run, which is not the plugin's fault.
+/// A deadline found passed by more than this was missed because the server did not run, which is not the
+/// plugin's fault.
 const LATE: Duration = Duration::from_millis(500);
 /// Turns of a last look; a plugin that never stops talking has been heard.
 const LAST_LOOKS: usize = 8;

@@ -1,4 +1,5 @@
-//! How what is run follows what is in the locations: the look at them, what it changes, and what calls for the next.
+//! How what is run follows what is in the locations: the look at them, what it changes, and what calls for
+//! the next.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
@@ -119,7 +120,8 @@ struct Found {
 }
 
 impl<S: Spawner> Supervisor<S> {
-    /// Looks through the locations again: starts what is new, restarts what changed, stops what is gone. Returns without waiting for plugins.
+    /// Looks through the locations again: starts what is new, restarts what changed, stops what is gone.
+    /// Returns without waiting for plugins.
     pub async fn reload(&self) -> ReloadReport {
         let mut stopping = self.stopping.subscribe();
         let looked = async {
@@ -134,7 +136,8 @@ impl<S: Spawner> Supervisor<S> {
         }
     }
 
-    /// Reloads whenever something in the locations changes, for as long as the returned future is polled, and tells what that changed.
+    /// Reloads whenever something in the locations changes, for as long as the returned future is polled, and
+    /// tells what that changed.
     pub async fn watch(&self, tell: impl Fn(&ReloadReport)) {
         match Watcher::new() {
             // A second one would tell the same.
@@ -212,7 +215,8 @@ impl<S: Spawner> Supervisor<S> {
         false
     }
 
-    /// Whether a look is due although no change was told: a folder is another one than it was, or cannot be watched.
+    /// Whether a look is due although no change was told: a folder is another one than it was, or cannot be
+    /// watched.
     pub(super) async fn has_moved(&self) -> bool {
         let (surveys, blind) = {
             let roster = self.roster();
@@ -231,7 +235,7 @@ impl<S: Spawner> Supervisor<S> {
 
     /// Looks through all locations at once.
     async fn look(&self) -> Found {
-        let asked: Vec<_> = self.locations.iter().map(|location| self.survey(location.clone())).collect();
+        let asked: Vec<_> = self.locations.iter().map(|location| self.survey(Arc::clone(location))).collect();
         let known = self.roster().surveys.clone();
         let mut surveys = Vec::new();
         let mut silent = Vec::new();
@@ -258,7 +262,7 @@ impl<S: Spawner> Supervisor<S> {
         &self,
         location: Arc<crate::location::Location>,
     ) -> tokio::task::JoinHandle<Result<Survey, SuperviseError>> {
-        let (watcher, shared) = (self.watcher.get().cloned(), self.shared.clone());
+        let (watcher, shared) = (self.watcher.get().cloned(), Arc::clone(&self.shared));
         tokio::spawn(async move {
             let path = location.path().to_path_buf();
             let survey = move |progress: &crate::location::Progress| {
@@ -268,7 +272,8 @@ impl<S: Spawner> Supervisor<S> {
         })
     }
 
-    /// Reads the files of every plugin found. A mistake in a manifest is found again, and told, by the launch.
+    /// Reads the files of every plugin found. A mistake in a manifest is found again, and told, by the
+    /// launch.
     async fn read_orders(&self, found: &Discovery) -> HashMap<PathBuf, (Orders, Manifest)> {
         let mut orders = HashMap::new();
         for (index, location) in self.locations.iter().enumerate() {
@@ -317,24 +322,26 @@ impl<S: Spawner> Supervisor<S> {
             kept.into_iter().map(|plugin| (plugin.path.clone(), plugin)).collect();
         for (path, location) in plugins.into_iter().zip(location_of) {
             let read = orders.remove(&path);
-            let plugin = match (kept.get(&path), read) {
-                (Some(plugin), read) => {
-                    if read.is_some_and(|(orders, _)| update(plugin, orders)) {
-                        report.changed.push(plugin.name.clone());
+            let plugin =
+                match (kept.get(&path), read) {
+                    (Some(plugin), read) => {
+                        if read.is_some_and(|(orders, _)| update(plugin, orders)) {
+                            report.changed.push(plugin.name.clone());
+                        }
+                        Arc::clone(plugin)
                     }
-                    plugin.clone()
-                }
-                (None, Some(read)) => {
-                    let name = free_name(&names, &path);
-                    names.insert(name.clone());
-                    report.added.push(name.clone());
-                    Arc::new(
-                        self.add(Origin { name, path, location: self.locations[location].clone() }, read),
-                    )
-                }
-                // Found, and silent since: the next look starts it.
-                (None, None) => continue,
-            };
+                    (None, Some(read)) => {
+                        let name = free_name(&names, &path);
+                        names.insert(name.clone());
+                        report.added.push(name.clone());
+                        Arc::new(self.add(
+                            Origin { name, path, location: Arc::clone(&self.locations[location]) },
+                            read,
+                        ))
+                    }
+                    // Found, and silent since: the next look starts it.
+                    (None, None) => continue,
+                };
             next.plugins.push(plugin);
         }
         *roster = next;
@@ -360,7 +367,7 @@ impl<S: Spawner> Supervisor<S> {
         let (sender, status) = watch::channel(Published::new(Lifecycle::new(manifest.policy.clone(), seed)));
         let records = Records::default();
         let Origin { name, path, location } = origin.clone();
-        let plugin = Plugin::new(origin, self.shared.clone(), manifest, records.clone(), inbox, sender);
+        let plugin = Plugin::new(origin, Arc::clone(&self.shared), manifest, records.clone(), inbox, sender);
         let task = std::sync::Mutex::new(Some(tokio::spawn(plugin.supervise())));
         Handle {
             name,

@@ -17,13 +17,14 @@ use crate::status::StopReport;
 const LAST_LINES_MAX: Duration = Duration::from_millis(500);
 /// How long a wave waits for processes that were killed before the next one is told to end.
 const KILLED_MAX: Duration = Duration::from_secs(1);
-/// Added to the time that a wave's manifests ask for, so that a plugin that is killed in its own time does not count as killed by the budget.
+/// Added to the time that a wave's manifests ask for, so that a plugin that is killed in its own time does
+/// not count as killed by the budget.
 const WAVE_MARGIN: Duration = Duration::from_millis(500);
 
 impl<S: Spawner> Supervisor<S> {
-    /// Ends all plugins within the budget and leaves nothing behind: asks, waits as long as each policy and the budget allow, then kills.
-    /// What others start after ends after them, and has its share of the budget whatever they do with theirs. Afterwards no plugin can be
-    /// started any more.
+    /// Ends all plugins within the budget and leaves nothing behind: asks, waits as long as each policy and
+    /// the budget allow, then kills. What others start after ends after them, and has its share of the budget
+    /// whatever they do with theirs. Afterwards no plugin can be started any more.
     pub async fn stop(&self) -> StopReport {
         self.stopping.send_replace(true);
         let plugins = std::mem::take(&mut *self.roster()).plugins;
@@ -74,7 +75,8 @@ fn need(wave: &[&Arc<Handle>]) -> Duration {
     longest.unwrap_or_default()
 }
 
-/// What the first of `needs` gets of the time that is left: all it needs if there is enough for all, or else its part.
+/// What the first of `needs` gets of the time that is left: all it needs if there is enough for all, or else
+/// its part.
 fn share(left: Duration, needs: &[Duration]) -> Duration {
     let all: f64 = needs.iter().map(Duration::as_secs_f64).sum();
     match needs.first() {

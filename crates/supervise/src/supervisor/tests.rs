@@ -116,7 +116,7 @@ async fn rig_with(script: Script, policy: Policy, manifest: &str) -> Rig {
     config.defaults.output = OutputLimits::default();
     config.stop_budget = Duration::from_secs(60);
     config.clock = Arc::new(Midnight(Instant::now()));
-    let supervisor = Supervisor::start_with(config, |_| Scripted(script.clone())).await.unwrap();
+    let supervisor = Supervisor::start_with(config, |_| Scripted(Arc::clone(&script))).await.unwrap();
     Rig { supervisor, script, _dir: dir }
 }
 

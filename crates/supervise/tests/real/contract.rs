@@ -1,4 +1,5 @@
-//! The bare contract with real processes: what a script without a manifest gets and how it appears in the log.
+//! The bare contract with real processes: what a script without a manifest gets and how it appears in the
+//! log.
 
 use std::collections::HashMap;
 

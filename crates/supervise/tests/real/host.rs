@@ -1,9 +1,11 @@
-//! A server reduced to its plugin supervisor: tests start it, talk to it over its standard streams, and kill it.
+//! A server reduced to its plugin supervisor: tests start it, talk to it over its standard streams, and kill
+//! it.
 //!
-//! Arguments are locations. Standard input takes one command a line, standard output shows one JSON answer a line behind `= `, and between them
-//! the log, one event a line behind its level.
+//! Arguments are locations. Standard input takes one command a line, standard output shows one JSON answer a
+//! line behind `= `, and between them the log, one event a line behind its level.
 
 use std::io::{BufRead, Write};
+use std::sync::Arc;
 use std::time::Duration;
 
 use larder_supervise::{Host, Policy, Role, Supervisor, SupervisorConfig, WritableByOthers};
@@ -72,7 +74,7 @@ async fn serve(config: SupervisorConfig) {
         Err(error) => return answer(&error.to_string()),
     };
     if std::env::var_os("HOST_WATCH").is_some() {
-        let watched = supervisor.clone();
+        let watched = Arc::clone(&supervisor);
         tokio::spawn(async move { watched.watch(|_| ()).await });
     }
     while let Some(line) = commands.recv().await {

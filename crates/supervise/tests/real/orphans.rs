@@ -11,8 +11,8 @@ use crate::support::{Host, Plugins, wait_gone};
 /// How long after a hard death everything must be gone.
 const HARD_DEATH_MAX: Duration = Duration::from_secs(2);
 
-/// Ignores SIGTERM, and so do its children: one in its group, one in a session of its own, one daemon forked twice
-/// without its mark.
+/// Ignores SIGTERM, and so do its children: one in its group, one in a session of its own, one daemon forked
+/// twice without its mark.
 const STUBBORN: &str = "import os, signal, subprocess, sys, time\n\
     signal.signal(signal.SIGTERM, signal.SIG_IGN)\n\
     def hold(tag):\n\

@@ -40,21 +40,26 @@ impl EventBus {
     }
 
     /// Keeps events coming until what is returned is dropped.
+    #[must_use]
     pub fn subscribe(&self) -> Listening {
         self.0.listen()
     }
 
     /// Readers at the moment.
+    #[must_use]
     pub fn readers(&self) -> usize {
         self.0.readers()
     }
 
     /// The last position given out: a cursor for what comes next.
+    #[must_use]
     pub fn position(&self) -> u64 {
         self.0.position()
     }
 
-    /// Up to `max` lines after `cursor`. A cursor from the future, as of another run, starts at the oldest line.
+    /// Up to `max` lines after `cursor`. A cursor from the future, as of another run, starts at the oldest
+    /// line.
+    #[must_use]
     pub fn read(&self, cursor: u64, max: usize) -> Page {
         self.0.read(cursor, max)
     }

@@ -106,7 +106,8 @@ events! {
         /// Chunks.
         chunks: usize,
     },
-    /// Memory is above its watermark: a pass of eviction begins. It waits for nobody; hints that come meanwhile count for what is still to go.
+    /// Memory is above its watermark: a pass of eviction begins. It waits for nobody; hints that come
+    /// meanwhile count for what is still to go.
     "pressure" = Pressure {
         /// Bytes in use.
         used_bytes: u64,

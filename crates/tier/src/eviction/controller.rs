@@ -9,7 +9,8 @@ use super::super::tier::Shared;
 use super::evictor::Evictor;
 use larder_telemetry::tasks::Task;
 
-/// Follows the list of adapters, for ever. A failure of one evictor is the task's own: it is counted, and all are started anew.
+/// Follows the list of adapters, for ever. A failure of one evictor is the task's own: it is counted, and all
+/// are started anew.
 pub(crate) async fn evict_all(shared: Arc<Shared>, task: Arc<Task>) {
     let mut running = JoinSet::new();
     let mut handles: HashMap<String, AbortHandle> = HashMap::new();

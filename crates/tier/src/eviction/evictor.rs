@@ -196,8 +196,8 @@ impl State {
 }
 
 impl Evictor {
-    /// Notes objects in chunk order, so the last is entered first: no chunk may be colder than its continuation. What was stored
-    /// while it was being deleted is there again.
+    /// Notes objects in chunk order, so the last is entered first: no chunk may be colder than its
+    /// continuation. What was stored while it was being deleted is there again.
     pub(super) fn enter(&self, objects: &[(Key, u64)], is_stored: bool) {
         let mut state = self.state();
         let mut is_due = false;

@@ -1,7 +1,8 @@
 //! What one adapter holds, in the order in which it would leave. Pure.
 //!
-//! Built for a million objects: strings are kept once per namespace (model, rank, group, salt); an object is a hash, a namespace
-//! number and a size, and a table of 4-byte ids finds it. Ids are those the eviction policy knows.
+//! Built for a million objects: strings are kept once per namespace (model, rank, group, salt); an object is
+//! a hash, a namespace number and a size, and a table of 4-byte ids finds it. Ids are those the eviction
+//! policy knows.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -61,7 +62,8 @@ impl Ledger {
         }
     }
 
-    /// Notes an object, as the hottest if it is new, and returns its id. One that was noted with another size is noted anew.
+    /// Notes an object, as the hottest if it is new, and returns its id. One that was noted with another size
+    /// is noted anew.
     pub(super) fn insert(&mut self, key: &Key, bytes: u64) -> EntryId {
         if let Some(id) = self.find(key) {
             if self.objects[id as usize].bytes == bytes {
@@ -112,7 +114,8 @@ impl Ledger {
         }
     }
 
-    /// Up to `want` objects to leave first, of one tenant or of all, without those in `barred`. They stay until they are removed.
+    /// Up to `want` objects to leave first, of one tenant or of all, without those in `barred`. They stay
+    /// until they are removed.
     pub(super) fn victims(
         &mut self,
         tenant: Option<TenantId>,

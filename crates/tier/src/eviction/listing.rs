@@ -20,8 +20,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(600);
 const UNSURE_PAUSE: Duration = Duration::from_secs(60);
 
 impl Evictor {
-    /// Lists the adapter until a listing was complete, and again after a store whose end is not known. Where others write, too, no
-    /// listing is complete, and it is listed again and again, ever more rarely.
+    /// Lists the adapter until a listing was complete, and again after a store whose end is not known. Where
+    /// others write, too, no listing is complete, and it is listed again and again, ever more rarely.
     pub(super) async fn keep_listed(&self) {
         let mut pause = PAUSE_MIN;
         loop {

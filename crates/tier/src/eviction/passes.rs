@@ -85,7 +85,8 @@ impl Evictor {
         }
     }
 
-    /// Evicts until neither a tenant nor the adapter is filled to its mark. False if nothing more could leave though it should.
+    /// Evicts until neither a tenant nor the adapter is filled to its mark. False if nothing more could leave
+    /// though it should.
     async fn pass(&self) -> bool {
         let mut aims: Vec<Aim> = {
             let state = self.state();
@@ -118,7 +119,8 @@ impl Evictor {
         is_done
     }
 
-    /// How many objects are to leave now, if any: the configured share of those there are, and enough to get below the mark.
+    /// How many objects are to leave now, if any: the configured share of those there are, and enough to get
+    /// below the mark.
     fn due_objects(&self, aim: &Aim, share: f64) -> Option<usize> {
         let state = self.state();
         let (objects, bytes, limit) = match aim {
@@ -180,8 +182,9 @@ impl Evictor {
         }
     }
 
-    /// Evicts as much as `bytes` that the adapter refused, whatever the ledger says about room. False if nothing could leave, or if it
-    /// would be in vain: when the adapter is within its own capacity, others fill its disk, and would fill what the cache gave up.
+    /// Evicts as much as `bytes` that the adapter refused, whatever the ledger says about room. False if
+    /// nothing could leave, or if it would be in vain: when the adapter is within its own capacity, others
+    /// fill its disk, and would fill what the cache gave up.
     pub(crate) async fn free(&self, bytes: u64) -> bool {
         let usage = self.adapter.usage();
         if usage.bytes_capacity.is_some_and(|capacity| usage.bytes_used.saturating_add(bytes) <= capacity) {
@@ -204,8 +207,8 @@ impl Evictor {
         freed > 0
     }
 
-    /// Deletes up to `want` objects, at most [`STEP_OBJECTS`]. Those that can't go now are added to `passed_over`; as long as
-    /// there are others it looks further.
+    /// Deletes up to `want` objects, at most [`STEP_OBJECTS`]. Those that can't go now are added to
+    /// `passed_over`; as long as there are others it looks further.
     async fn step(&self, aim: &Aim, want: usize, passed_over: &mut HashSet<EntryId>) -> Step {
         loop {
             let leaving = self.choose(aim, want, passed_over);

@@ -32,7 +32,8 @@ fn config_of(patience: Duration, store_policy: StorePolicy) -> TierConfig {
 }
 
 /// Attaches an adapter and waits until it was tried.
-pub(super) async fn attach(tier: &Tier, adapter: Arc<dyn Adapter>) {
+pub(super) async fn attach(tier: &Tier, adapter: &Arc<impl Adapter + 'static>) {
+    let adapter = Arc::clone(adapter);
     let built = Built { adapter, is_shared: false, counters: Arc::default(), breaker: None, checksum: None };
     tier.attach_built(built, None, json!({}), None).unwrap().probed().await;
 }
@@ -55,7 +56,7 @@ pub(super) async fn holding(seeds: std::ops::Range<u32>, adapters: &[Arc<Failing
     let engine = engine(64);
     let tier = tier_of(&engine, PATIENCE, StorePolicy::Default);
     for adapter in adapters {
-        attach(&tier, adapter.clone()).await;
+        attach(&tier, adapter).await;
     }
     for seed in seeds.clone() {
         store(&engine, seed, 3);
@@ -143,7 +144,7 @@ async fn memory_that_a_stuck_worker_holds_delays_no_lookup() {
     let engine = holding(1..4, std::slice::from_ref(&held)).await;
     let tier = tier_of(&engine, PATIENCE, StorePolicy::Default);
     let hoarder = Arc::new(Hoarder { inner: held, hoard: Mutex::default() });
-    attach(&tier, hoarder.clone()).await;
+    attach(&tier, &hoarder).await;
     let lookups = async {
         for seed in [1, 1, 2, 3] {
             assert_eq!(read_back(&engine, seed, 3).await, 0);
@@ -162,10 +163,10 @@ async fn memory_that_a_stuck_worker_holds_delays_no_lookup() {
 #[tokio::test]
 async fn what_the_first_tier_cannot_bring_comes_from_the_next() {
     let (first, second) = (FailingAdapter::new(), FailingAdapter::new());
-    let engine = holding(1..4, &[first.clone(), second.clone()]).await;
+    let engine = holding(1..4, &[Arc::clone(&first), Arc::clone(&second)]).await;
     let tier = tier_of(&engine, PATIENCE, StorePolicy::Default);
-    attach(&tier, first.clone()).await;
-    attach(&tier, second.clone()).await;
+    attach(&tier, &first).await;
+    attach(&tier, &second).await;
     first.fail_next(Op::Load, 1, Failure::permanent(FailureKind::Io, "bad sector").into());
     assert_eq!(read_back(&engine, 1, 3).await, 3);
     first.fail_next(Op::Load, 3, Failure::permanent(FailureKind::Io, "no directory").into());
@@ -177,11 +178,11 @@ async fn what_the_first_tier_cannot_bring_comes_from_the_next() {
 #[tokio::test]
 async fn a_stuck_worker_of_one_tier_does_not_keep_the_next_from_loading() {
     let (first, second) = (FailingAdapter::new(), FailingAdapter::new());
-    let engine = holding(1..2, &[first.clone(), second.clone()]).await;
+    let engine = holding(1..2, &[Arc::clone(&first), Arc::clone(&second)]).await;
     let tier = tier_of(&engine, PATIENCE, StorePolicy::Default);
     let hoarder = Arc::new(Hoarder { inner: first, hoard: Mutex::default() });
-    attach(&tier, hoarder.clone()).await;
-    attach(&tier, second).await;
+    attach(&tier, &hoarder).await;
+    attach(&tier, &second).await;
     assert_eq!(read_back(&engine, 1, 3).await, 3);
     for lent in hoarder.hoard.lock().unwrap().iter() {
         lent.write_at(0, &[0xff]).unwrap();
@@ -203,8 +204,8 @@ async fn an_object_of_another_size_hides_none_behind_it() {
     });
     first.store(short.collect()).await;
     let tier = tier_of(&engine, PATIENCE, StorePolicy::Default);
-    attach(&tier, first.clone()).await;
-    attach(&tier, second).await;
+    attach(&tier, &first).await;
+    attach(&tier, &second).await;
     assert_eq!(read_back(&engine, 1, 3).await, 3);
     assert_eq!((first.keys_seen(Op::Load), engine.counters().l2_misfit_objects.get()), (0, 3));
     soon(|| first.usage().objects_locked == 0).await;
@@ -216,8 +217,8 @@ async fn a_tier_that_never_answers_costs_the_healthy_one_no_store() {
     let (stuck, healthy) = (FailingAdapter::new(), FailingAdapter::new());
     let engine = engine(256);
     let tier = tier_of(&engine, PATIENCE, StorePolicy::Default);
-    attach(&tier, stuck.clone()).await;
-    attach(&tier, healthy.clone()).await;
+    attach(&tier, &stuck).await;
+    attach(&tier, &healthy).await;
     stuck.hang(Op::Store, true);
     for seed in 1..=20 {
         store(&engine, seed, 2);
@@ -237,8 +238,8 @@ async fn a_busy_tier_is_asked_again_and_gets_everything() {
     let (busy, healthy) = (FailingAdapter::new(), FailingAdapter::new());
     let engine = engine(64);
     let tier = tier_of(&engine, PATIENCE, StorePolicy::Default);
-    attach(&tier, busy.clone()).await;
-    attach(&tier, healthy.clone()).await;
+    attach(&tier, &busy).await;
+    attach(&tier, &healthy).await;
     busy.fail_next(Op::Store, 5, Error::Busy(Busy::Limit("delay_max_ms")));
     for seed in 1..=4 {
         store(&engine, seed, 3);
@@ -257,14 +258,14 @@ async fn a_busy_tier_is_asked_again_and_gets_everything() {
 async fn what_is_committed_while_a_tier_is_down_reaches_it_when_it_is_back() {
     let double = FailingAdapter::new();
     let policy = BreakerPolicy { failures_max: 1, open_min_ms: 20, open_max_ms: 100 };
-    let breaker = Arc::new(Breaker::new(double.clone(), policy));
+    let breaker = Arc::new(Breaker::new(Arc::<FailingAdapter>::clone(&double), policy));
     let engine = engine(64);
     let tier = tier_of(&engine, PATIENCE, StorePolicy::Default);
     let built = Built {
-        adapter: breaker.clone(),
+        adapter: Arc::<Breaker>::clone(&breaker),
         is_shared: false,
         counters: Arc::default(),
-        breaker: Some(breaker.clone()),
+        breaker: Some(Arc::clone(&breaker)),
         checksum: None,
     };
     tier.attach_built(built, None, json!({}), None).unwrap().probed().await;
@@ -289,8 +290,8 @@ async fn memory_lets_go_of_an_object_when_the_last_tier_has_it() {
     let (slow, quick) = (FailingAdapter::new(), FailingAdapter::new());
     let engine = engine(64);
     let tier = tier_of(&engine, PATIENCE, StorePolicy::SkipL1);
-    attach(&tier, slow.clone()).await;
-    attach(&tier, quick.clone()).await;
+    attach(&tier, &slow).await;
+    attach(&tier, &quick).await;
     slow.hang(Op::Store, true);
     store(&engine, 1, 3);
     soon(|| objects(&quick) == 3 && tier.lanes()[1].1.in_flight_bytes == 0).await;
@@ -309,7 +310,7 @@ async fn what_waits_for_an_adapter_that_goes_is_given_up() {
     let stuck = FailingAdapter::new();
     let engine = engine(64);
     let tier = tier_of(&engine, PATIENCE, StorePolicy::Default);
-    attach(&tier, stuck.clone()).await;
+    attach(&tier, &stuck).await;
     stuck.hang(Op::Store, true);
     for seed in 1..=10 {
         store(&engine, seed, 3);
@@ -330,8 +331,8 @@ async fn an_adapter_that_does_not_answer_delays_nothing_that_others_have() {
     let (deaf, healthy) = (FailingAdapter::new(), FailingAdapter::new());
     let engine = holding(1..9, std::slice::from_ref(&healthy)).await;
     let tier = tier_of(&engine, Duration::from_millis(50), StorePolicy::Default);
-    attach(&tier, deaf.clone()).await;
-    attach(&tier, healthy).await;
+    attach(&tier, &deaf).await;
+    attach(&tier, &healthy).await;
     deaf.hang(Op::Lookup, true);
     store(&engine, 100, 1);
     let lookups = async {
@@ -360,7 +361,7 @@ async fn what_an_adapter_brings_late_is_there_for_the_next_lookup() {
     let slow = FailingAdapter::new();
     let engine = holding(1..3, std::slice::from_ref(&slow)).await;
     let tier = tier_of(&engine, Duration::from_millis(50), StorePolicy::Default);
-    attach(&tier, slow.clone()).await;
+    attach(&tier, &slow).await;
     for (seed, op) in [(1, Op::Lookup), (2, Op::Load)] {
         slow.hang(op, true);
         assert_eq!(read_back(&engine, seed, 3).await, 0, "nobody waits for the {}", op.label());
@@ -382,8 +383,8 @@ async fn a_tier_that_hangs_takes_no_room_from_what_others_load() {
         ..config_of(Duration::from_millis(50), StorePolicy::Default)
     };
     let tier = Tier::start(&config, Arc::clone(&engine), &Tasks::default()).unwrap();
-    attach(&tier, stuck.clone()).await;
-    attach(&tier, healthy).await;
+    attach(&tier, &stuck).await;
+    attach(&tier, &healthy).await;
     stuck.hang(Op::Load, true);
     assert_eq!(read_back(&engine, 1, 3).await, 0);
     assert_eq!(engine.status().cache.staging_objects, 3, "the adapter may still write there");
@@ -409,7 +410,7 @@ async fn right_after_a_start_a_prefetch_waits_for_the_pool() {
     let engine = unprepared_engine(64);
     engine.grow(PAGE);
     let tier = tier_of(&engine, PATIENCE, StorePolicy::Default);
-    attach(&tier, held).await;
+    attach(&tier, &held).await;
     let growing = async {
         for pages in 2..=64 {
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -431,7 +432,7 @@ async fn a_prefetch_that_fails_leaves_no_lock_and_no_memory_behind() {
     let held = FailingAdapter::new();
     let engine = holding(1..2, std::slice::from_ref(&held)).await;
     let tier = tier_of(&engine, PATIENCE, StorePolicy::Default);
-    attach(&tier, Arc::new(Panicking { inner: held.clone() })).await;
+    attach(&tier, &Arc::new(Panicking { inner: Arc::clone(&held) })).await;
     assert_eq!(read_back(&engine, 1, 3).await, 0);
     soon(|| held.usage().objects_locked + engine.status().cache.staging_objects == 0).await;
     assert_eq!(engine.status().prefetching, 0);
@@ -444,27 +445,28 @@ async fn an_adapter_that_can_store_nothing_says_so_and_is_tried_again() {
     refusing.fail_next(Op::Store, 1, Failure::permanent(FailureKind::Refused, "no login").into());
     let engine = engine(16);
     let tier = tier_of(&engine, PATIENCE, StorePolicy::Default);
-    attach(&tier, refusing).await;
+    attach(&tier, &refusing).await;
     let attached = Arc::clone(&tier.adapters()[0]);
     assert_eq!(
         (attached.health().state, attached.health().reason.as_deref()),
         (HealthState::Refused, Some("no login"))
     );
     let well = FailingAdapter::new();
-    attach(&tier, well).await;
+    attach(&tier, &well).await;
     let attached = Arc::clone(&tier.adapters()[1]);
     assert_eq!(attached.health().state, HealthState::Ready);
     tier.stop();
 }
 
-/// An object of another layout is put aside before the answer, because what was asked for is stored next; but not for ever.
+/// An object of another layout is put aside before the answer, because what was asked for is stored next; but
+/// not for ever.
 #[tokio::test]
 async fn an_adapter_that_puts_nothing_aside_delays_an_answer_by_one_patience() {
     let held = FailingAdapter::new();
     holding(1..2, std::slice::from_ref(&held)).await;
     let other = checking_engine(16, ChecksumMode::Tiers, "int8");
     let tier = tier_of(&other, Duration::from_millis(50), StorePolicy::Default);
-    attach(&tier, held.clone()).await;
+    attach(&tier, &held).await;
     held.hang(Op::Delete, true);
     let lookup = tokio::time::timeout(SOON, read_back(&other, 1, 3));
     assert_eq!(lookup.await.expect("the answer does not wait for the deletion"), 0);

@@ -1,4 +1,5 @@
-//! Wrong bytes are never served: what is checked where, and what becomes of an object that is not what it was.
+//! Wrong bytes are never served: what is checked where, and what becomes of an object that is not what it
+//! was.
 
 use std::path::Path;
 
@@ -57,7 +58,7 @@ fn quarantined(directory: &Path) -> usize {
 async fn bytes_that_changed_since_their_commit_are_not_stored() {
     let (engine, adapter) = (engine(32), FailingAdapter::new());
     let tier = alone::tier_of(&engine, PATIENCE, StorePolicy::Default);
-    alone::attach(&tier, adapter.clone()).await;
+    alone::attach(&tier, &adapter).await;
     adapter.hang(Op::Store, true);
     let calls = adapter.calls_seen(Op::Store);
     store(&engine, 9, 1);
@@ -77,7 +78,7 @@ async fn bytes_that_changed_since_their_commit_are_not_stored() {
 
     let second = super::engine(32);
     let other = alone::tier_of(&second, PATIENCE, StorePolicy::Default);
-    alone::attach(&other, adapter).await;
+    alone::attach(&other, &adapter).await;
     assert_eq!(read_back(&second, 1, 3).await, 1);
     other.stop();
     tier.stop();

@@ -20,7 +20,7 @@ async fn only_an_adapter_that_does_its_part_is_waited_for_again() {
         let slow = FailingAdapter::new();
         let engine = holding(1..4, std::slice::from_ref(&slow)).await;
         let tier = tier_of(&engine, SHORT, StorePolicy::Default);
-        attach(&tier, slow.clone()).await;
+        attach(&tier, &slow).await;
         let pulse = Arc::clone(tier.adapters()[0].pulse());
         slow.hang(op, true);
         assert_eq!(read_back(&engine, 1, 3).await, 0);
@@ -49,7 +49,7 @@ async fn nobody_waits_for_a_load_that_was_given_up() {
     let slow = FailingAdapter::new();
     let engine = holding(1..2, std::slice::from_ref(&slow)).await;
     let tier = tier_of(&engine, SHORT, StorePolicy::Default);
-    attach(&tier, slow.clone()).await;
+    attach(&tier, &slow).await;
     slow.hang(Op::Load, true);
     assert_eq!(read_back(&engine, 1, 3).await, 0);
     let again = tokio::time::timeout(Duration::from_secs(8), read_back(&engine, 1, 3)).await;
@@ -66,7 +66,7 @@ async fn two_lookups_of_one_prompt_load_it_once_and_both_get_all_of_it() {
     let held = FailingAdapter::new();
     let engine = holding(1..2, std::slice::from_ref(&held)).await;
     let tier = tier_of(&engine, PATIENCE, StorePolicy::Default);
-    attach(&tier, held.clone()).await;
+    attach(&tier, &held).await;
     held.hang(Op::Load, true);
     let tokens = prompt(1, 3);
     for (number, id) in ["first", "second"].into_iter().enumerate() {
@@ -89,8 +89,8 @@ async fn the_first_in_the_list_is_loaded_from_whoever_answers_first() {
         let adapters = [FailingAdapter::new(), FailingAdapter::new()];
         let engine = holding(1..2, &adapters).await;
         let tier = tier_of(&engine, PATIENCE, StorePolicy::Default);
-        attach(&tier, adapters[0].clone()).await;
-        attach(&tier, adapters[1].clone()).await;
+        attach(&tier, &adapters[0]).await;
+        attach(&tier, &adapters[1]).await;
         adapters[slow].hang(Op::Lookup, true);
         let unhang = async {
             soon(|| adapters.iter().all(|adapter| adapter.calls_seen(Op::Lookup) == 1)).await;
@@ -108,7 +108,7 @@ async fn what_passes_is_counted_and_so_is_what_does_not() {
     let adapter = FailingAdapter::new();
     let engine = engine(64);
     let tier = tier_of(&engine, PATIENCE, StorePolicy::Default);
-    attach(&tier, adapter.clone()).await;
+    attach(&tier, &adapter).await;
     store(&engine, 1, 3);
     soon(|| engine.status().cache.leases == 0).await;
     engine.clear(false);
@@ -146,7 +146,7 @@ async fn what_there_is_no_memory_to_load_is_cut_and_counted() {
         quotas: Arc::default(),
     };
     let tier = Tier::start(&config, Arc::clone(&engine), &Tasks::default()).unwrap();
-    attach(&tier, held).await;
+    attach(&tier, &held).await;
     assert_eq!(read_back(&engine, 1, 3).await, 2);
     let memory = tier.prefetch_memory();
     assert_eq!((memory.bytes_max, memory.bytes_taken, memory.shortened_chunks), (2 * PAGE, 0, 1));
@@ -160,7 +160,7 @@ async fn a_stuck_tier_has_no_more_in_hand_than_its_share() {
     // An eighth of 256 pages, which is 32 objects of a page.
     let engine = engine(256);
     let tier = tier_of(&engine, PATIENCE, StorePolicy::Default);
-    attach(&tier, stuck.clone()).await;
+    attach(&tier, &stuck).await;
     let probes = stuck.calls_seen(Op::Store);
     stuck.hang(Op::Store, true);
     store(&engine, 1, 30);
@@ -178,7 +178,7 @@ async fn what_follows_a_store_and_how_many_load_may_change_at_any_time() {
     let adapter = FailingAdapter::new();
     let engine = engine(64);
     let tier = tier_of(&engine, PATIENCE, StorePolicy::by_name("default"));
-    attach(&tier, adapter.clone()).await;
+    attach(&tier, &adapter).await;
     store(&engine, 1, 3);
     soon(|| engine.status().cache.leases == 0).await;
     assert_eq!(engine.status().cache.resident_objects, 3);
@@ -222,8 +222,8 @@ async fn what_has_another_size_is_counted_and_nothing_else() {
         }
     }
     let tier = tier_of(&engine, PATIENCE, StorePolicy::Default);
-    attach(&tier, first).await;
-    attach(&tier, second).await;
+    attach(&tier, &first).await;
+    attach(&tier, &second).await;
     assert_eq!(read_back(&engine, 1, 3).await, 2);
     assert_eq!(engine.counters().l2_misfit_objects.get(), 3);
     tier.stop();

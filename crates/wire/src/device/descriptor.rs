@@ -6,7 +6,7 @@ use super::metadata::TensorMetadata;
 ///
 /// Decoded descriptors satisfy the checks of the specification: the view lies in what is shared, and the
 /// parts fit each other.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum TensorDescriptor<'a> {
     /// POSIX shared memory.
     CpuShm(CpuShmTensor<'a>),
@@ -51,7 +51,7 @@ impl<'a> TensorDescriptor<'a> {
 }
 
 /// A tensor in a POSIX shared-memory segment.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CpuShmTensor<'a> {
     /// Name of the segment with its leading slash; empty for a tensor without elements.
     pub shm_name: &'a str,
@@ -62,7 +62,7 @@ pub struct CpuShmTensor<'a> {
 }
 
 /// A tensor in a CUDA storage shared by torch (`spec/wire.md 3.3`).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CudaTensor<'a> {
     /// Device index in the exporting process.
     pub device: i64,
@@ -85,7 +85,7 @@ pub struct CudaTensor<'a> {
 }
 
 /// A tensor in a CUDA driver allocation.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RawCudaTensor<'a> {
     /// Handle of the whole allocation.
     pub ipc_handle: &'a [u8; 64],
@@ -98,7 +98,7 @@ pub struct RawCudaTensor<'a> {
 }
 
 /// A tensor in a CUDA virtual-memory allocation.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VmmCudaTensor<'a> {
     /// Names the export when a file descriptor arrives apart.
     pub export_id: &'a [u8; 16],
@@ -115,7 +115,7 @@ pub struct VmmCudaTensor<'a> {
 }
 
 /// A tensor behind a MUSA handle.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MusaTensor<'a> {
     /// The handle: one encoded value without extension values and with string keys only.
     pub handle: &'a [u8],
@@ -124,7 +124,7 @@ pub struct MusaTensor<'a> {
 }
 
 /// A tensor made of one or more NPU planes, all on one device.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NpuTensor<'a> {
     /// Whether the engine holds the one plane directly, not as a list.
     pub bare: bool,
@@ -133,7 +133,7 @@ pub struct NpuTensor<'a> {
 }
 
 /// One plane of an NPU tensor.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NpuPlane<'a> {
     /// The handle: one encoded, non-empty array of scalars.
     pub handle: &'a [u8],

@@ -6,7 +6,7 @@ use crate::limits;
 use crate::msgpack::{Reader, Writer, required, set};
 
 /// A view into a storage (`spec/wire.md 3.3`).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorMetadata<'a> {
     /// Element type.
     pub dtype: DType,

@@ -11,7 +11,7 @@ use crate::error::{Fault, ValueError, quoted};
 const DEPTH_MAX: usize = 64;
 
 /// A MessagePack family, as named in errors.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Family {
     Nil,
     Bool,
@@ -82,7 +82,8 @@ fn out_of_range<T: BoundedInt>(value: impl Display) -> ValueError {
     Fault::OutOfRange { value: value.to_string(), accepted: T::ACCEPTED }.here()
 }
 
-/// Puts a decoded field into its slot, which takes one value; `true` tells [`Reader::fields`] that the key is known.
+/// Puts a decoded field into its slot, which takes one value; `true` tells [`Reader::fields`] that the key is
+/// known.
 pub(crate) fn set<T>(slot: &mut Option<T>, value: Result<T, ValueError>) -> Result<bool, ValueError> {
     match slot.replace(value?) {
         None => Ok(true),
@@ -96,7 +97,7 @@ pub(crate) fn required<T>(field: &'static str, slot: Option<T>) -> Result<T, Val
 }
 
 /// What may be inside a value whose bytes are kept as they are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Opaque {
     /// Everything.
     Anything,
@@ -119,7 +120,7 @@ impl Opaque {
 }
 
 /// A cursor over the bytes not yet read.
-#[derive(Debug, Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Reader<'a> {
     rest: &'a [u8],
 }
@@ -331,8 +332,8 @@ impl<'a> Reader<'a> {
 
     /// Reads a map with string keys as a record whose unknown keys are ignored.
     ///
-    /// `read` gets each key, reads the value of those it knows and returns whether it did. A key that it knows may
-    /// come once.
+    /// `read` gets each key, reads the value of those it knows and returns whether it did. A key that it
+    /// knows may come once.
     pub(crate) fn fields(
         &mut self,
         read: impl FnMut(&str, &mut Self) -> Result<bool, ValueError>,

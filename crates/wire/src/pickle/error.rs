@@ -5,7 +5,7 @@ use thiserror::Error;
 use crate::dtype::DType;
 
 /// Why a pickle is not a list of CPU tensors, or a tensor does not fit its destination.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum PickleError {
     /// The bytes end inside an instruction.
     #[error("pickle ends early")]

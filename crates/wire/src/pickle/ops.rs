@@ -3,7 +3,7 @@
 use super::error::PickleError;
 
 /// An instruction with its operand.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Op<'a> {
     Mark,
     Stop,
@@ -31,7 +31,7 @@ pub(super) enum Op<'a> {
 }
 
 /// Reads instructions.
-#[derive(Debug, Clone)]
+#[derive(Clone, Debug)]
 pub(super) struct Ops<'a> {
     bytes: &'a [u8],
     position: usize,

@@ -50,7 +50,7 @@ pub(super) fn refused(module: &str, name: &str) -> PickleError {
 }
 
 /// A name the machine knows. Constructors build data; nothing is looked up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Constructor {
     /// `torch._utils._rebuild_tensor_v2`: a view of a typed storage.
     TypedTensor,
@@ -64,7 +64,7 @@ enum Constructor {
 }
 
 /// A value. Compound values are indexes, so copying one is cheap and nesting needs no recursion.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 enum Value<'a> {
     None,
     Bool,

@@ -16,7 +16,7 @@ const PREAMBLE: &[u8] = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.\
     X\x03\x00\x00\x00intq\x06K\x04X\x04\x00\x00\x00longq\x07K\x04uu.";
 
 /// A storage: bytes, and their element type if the storage has one.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Storage<'a> {
     pub(super) dtype: Option<DType>,
     pub(super) bytes: &'a [u8],

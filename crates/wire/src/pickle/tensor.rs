@@ -5,7 +5,7 @@ use crate::device::view_span;
 use crate::dtype::DType;
 
 /// A view of borrowed bytes. Every element lies inside them.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PickledTensor<'a> {
     dtype: DType,
     shape: Vec<u64>,

@@ -6,7 +6,7 @@ use super::storage::{typed_class, write_head};
 use crate::dtype::DType;
 
 /// A packed tensor to write: its bytes come from elsewhere.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TensorSpec<'a> {
     /// Element type.
     pub dtype: DType,
@@ -15,7 +15,7 @@ pub struct TensorSpec<'a> {
 }
 
 /// A part of the result, in order.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Piece {
     /// These bytes.
     Bytes(Vec<u8>),

@@ -11,7 +11,7 @@ use crate::p2p::{MemoryLayout, ObjectKey};
 use crate::registration::TensorRegistration;
 
 /// One request, borrowing from its payload frames (`spec/wire.md 2`).
-#[derive(Debug, Clone)]
+#[derive(Clone, Debug)]
 #[expect(
     missing_docs,
     reason = "variants mean the operation of the same name, fields are its parameters there"
@@ -55,7 +55,7 @@ pub enum Request<'a> {
 }
 
 /// Store blocks of registered tensors.
-#[derive(Debug, Clone)]
+#[derive(Clone, Debug)]
 pub struct Store<'a> {
     /// The range stored.
     pub key: CacheKey<'a>,
@@ -68,7 +68,7 @@ pub struct Store<'a> {
 }
 
 /// Retrieve into blocks of registered tensors.
-#[derive(Debug, Clone)]
+#[derive(Clone, Debug)]
 pub struct Retrieve<'a> {
     /// The range retrieved.
     pub key: CacheKey<'a>,
@@ -83,7 +83,7 @@ pub struct Retrieve<'a> {
 }
 
 /// Retrieve segments matched by a blend lookup.
-#[derive(Debug, Clone)]
+#[derive(Clone, Debug)]
 pub struct SegmentRetrieve<'a> {
     /// The prompt.
     pub key: CacheKey<'a>,

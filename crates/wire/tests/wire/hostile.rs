@@ -75,7 +75,7 @@ fn damaged_payloads_never_panic() {
                 ] {
                     let mut damaged = payloads.clone();
                     damaged[index][at] = tag;
-                    let _ = decode_request(operation, &damaged);
+                    _ = decode_request(operation, &damaged);
                 }
             }
         }
@@ -83,7 +83,7 @@ fn damaged_payloads_never_panic() {
             for tag in [0x00, 0x8f, 0xc1, 0xdd, 0xdf, 0xff] {
                 let mut damaged = body.clone().unwrap();
                 damaged[at] = tag;
-                let _ = Response::decode(operation, Some(&damaged));
+                _ = Response::decode(operation, Some(&damaged));
             }
         }
     }
@@ -155,8 +155,8 @@ fn lists_longer_than_their_limit_are_refused() {
     assert_eq!(error.to_string(), "store: payload 2: more than 4096 elements");
 }
 
-/// Every operation whose payloads contain a string, with each string in turn replaced by a very long one: what is kept
-/// of a request is bounded wherever it comes in.
+/// Every operation whose payloads contain a string, with each string in turn replaced by a very long one:
+/// what is kept of a request is bounded wherever it comes in.
 #[test]
 fn no_name_is_longer_than_its_limit() {
     const LONG: usize = 100_000;
@@ -183,7 +183,8 @@ fn no_name_is_longer_than_its_limit() {
     assert!(refused > 50, "{refused}");
 }
 
-/// Operations this server does not have yet, and one whose settings are kept encoded: nothing of them is stored.
+/// Operations this server does not have yet, and one whose settings are kept encoded: nothing of them is
+/// stored.
 const UNKEPT: [Operation; 7] = [
     Operation::RegisterKvCache,
     Operation::RegisterQCache,

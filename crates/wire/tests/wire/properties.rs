@@ -302,11 +302,11 @@ proptest! {
         operation in prop::sample::select(Operation::ALL.to_vec()),
         bytes in proptest::collection::vec(any::<u8>(), 0..200),
     ) {
-        let _ = Operation::from_frame(&bytes);
-        let _ = decode_request(operation, &vec![bytes.clone(); operation.payload_count()]);
-        let _ = Response::decode(operation, Some(&bytes));
-        let _ = TensorDescriptor::decode(&bytes);
-        let _ = read_tensors(&bytes);
+        _ = Operation::from_frame(&bytes);
+        _ = decode_request(operation, &vec![bytes.clone(); operation.payload_count()]);
+        _ = Response::decode(operation, Some(&bytes));
+        _ = TensorDescriptor::decode(&bytes);
+        _ = read_tensors(&bytes);
     }
 
     #[test]

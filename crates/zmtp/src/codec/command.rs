@@ -33,7 +33,7 @@ impl<'a> Command<'a> {
     /// # Errors
     ///
     /// The name, a property or a PING is cut off or too long.
-    pub fn parse(body: &'a [u8]) -> Result<Command<'a>, Violation> {
+    pub fn parse(body: &'a [u8]) -> Result<Self, Violation> {
         let (name, data) = short_string(body).ok_or(Violation::Command("its name is cut off"))?;
         match name {
             b"READY" => Ready::parse(data).map(Command::Ready),
@@ -55,11 +55,13 @@ impl<'a> Command<'a> {
     }
 
     /// The payload of a PONG.
+    #[must_use]
     pub fn pong(context: &[u8]) -> Vec<u8> {
         [b"\x04PONG", context].concat()
     }
 
     /// The payload of an ERROR; the reason is cut at 255 bytes.
+    #[must_use]
     pub fn error(reason: &str) -> Vec<u8> {
         let reason = &reason.as_bytes()[..reason.len().min(255)];
         [b"\x05ERROR", &[reason.len() as u8][..], reason].concat()
@@ -76,7 +78,7 @@ pub struct Ready {
 }
 
 impl Ready {
-    fn parse(mut data: &[u8]) -> Result<Ready, Violation> {
+    fn parse(mut data: &[u8]) -> Result<Self, Violation> {
         let mut socket_type = None;
         let mut identity = Vec::new();
         while !data.is_empty() {
@@ -95,10 +97,11 @@ impl Ready {
             data = rest;
         }
         let socket_type = socket_type.ok_or(Violation::Command("READY without a socket type"))?;
-        Ok(Ready { socket_type, identity })
+        Ok(Self { socket_type, identity })
     }
 
     /// The payload of this READY command.
+    #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut body = b"\x05READY".to_vec();
         push_property(&mut body, "Socket-Type", self.socket_type.name().as_bytes());
@@ -125,36 +128,38 @@ pub enum SocketType {
 }
 
 impl SocketType {
-    const ALL: [(SocketType, &'static str); 11] = [
-        (SocketType::Req, "REQ"),
-        (SocketType::Rep, "REP"),
-        (SocketType::Dealer, "DEALER"),
-        (SocketType::Router, "ROUTER"),
-        (SocketType::Pair, "PAIR"),
-        (SocketType::Pub, "PUB"),
-        (SocketType::Sub, "SUB"),
-        (SocketType::Xpub, "XPUB"),
-        (SocketType::Xsub, "XSUB"),
-        (SocketType::Push, "PUSH"),
-        (SocketType::Pull, "PULL"),
+    const ALL: [(Self, &'static str); 11] = [
+        (Self::Req, "REQ"),
+        (Self::Rep, "REP"),
+        (Self::Dealer, "DEALER"),
+        (Self::Router, "ROUTER"),
+        (Self::Pair, "PAIR"),
+        (Self::Pub, "PUB"),
+        (Self::Sub, "SUB"),
+        (Self::Xpub, "XPUB"),
+        (Self::Xsub, "XSUB"),
+        (Self::Push, "PUSH"),
+        (Self::Pull, "PULL"),
     ];
 
-    fn parse(name: &[u8]) -> Result<SocketType, Violation> {
-        let found = SocketType::ALL.iter().find(|(_, known)| known.as_bytes() == name);
+    fn parse(name: &[u8]) -> Result<Self, Violation> {
+        let found = Self::ALL.iter().find(|(_, known)| known.as_bytes() == name);
         let known = found.map(|&(socket_type, _)| socket_type);
         known.ok_or_else(|| Violation::SocketType(name.escape_ascii().to_string()))
     }
 
     /// The name on the wire.
+    #[must_use]
     pub fn name(self) -> &'static str {
-        SocketType::ALL[self as usize].1
+        Self::ALL[self as usize].1
     }
 
     /// Whether the protocol lets these two types talk, for the types this crate implements.
-    pub fn accepts(self, peer: SocketType) -> bool {
+    #[must_use]
+    pub fn accepts(self, peer: Self) -> bool {
         match self {
-            SocketType::Router => matches!(peer, SocketType::Dealer | SocketType::Req | SocketType::Router),
-            SocketType::Dealer => matches!(peer, SocketType::Dealer | SocketType::Rep | SocketType::Router),
+            Self::Router => matches!(peer, Self::Dealer | Self::Req | Self::Router),
+            Self::Dealer => matches!(peer, Self::Dealer | Self::Rep | Self::Router),
             _ => false,
         }
     }

@@ -9,8 +9,9 @@ use crate::error::{Error, LimitKind, Result};
 /// Memory taken for a frame whose payload has not arrived yet; doubled as it arrives.
 const PAYLOAD_START_BYTES: usize = 64 << 10;
 
-/// Of a frame that has so much, all of the rest is reserved at once: what is not written to is address space, not memory, and
-/// a buffer that keeps growing is copied from one place to the next by the thread that serves others.
+/// Of a frame that has so much, all of the rest is reserved at once: what is not written to is address space,
+/// not memory, and a buffer that keeps growing is copied from one place to the next by the thread that serves
+/// others.
 const PAYLOAD_GROWN_BYTES: usize = 1 << 20;
 
 /// Most bytes read into place at a time: a large message must not hold up the thread that serves others.
@@ -39,15 +40,17 @@ pub enum Event {
         parts: Vec<Bytes>,
         /// Memory the parts take: their bytes and a fixed amount for each.
         cost_bytes: usize,
-        /// Bytes of the parts that were read past because the message is too large to keep; they are the last ones.
+        /// Bytes of the parts that were read past because the message is too large to keep; they are the last
+        /// ones.
         dropped_bytes: u64,
     },
     /// The payload of a command frame; see [`Command::parse`](super::Command::parse).
     Command(Bytes),
 }
 
-/// An incremental decoder. It owns the unfinished message and never writes to more memory than twice what arrived (and
-/// 64 KiB), whatever a header declares. After an error the stream is lost and the decoder must not be used again.
+/// An incremental decoder. It owns the unfinished message and never writes to more memory than twice what
+/// arrived (and 64 KiB), whatever a header declares. After an error the stream is lost and the decoder must
+/// not be used again.
 #[derive(Debug)]
 pub struct Decoder {
     limits: FrameLimits,
@@ -91,8 +94,9 @@ impl Body {
 
 impl Decoder {
     /// A decoder at the start of a frame.
-    pub fn new(limits: FrameLimits) -> Decoder {
-        Decoder {
+    #[must_use]
+    pub fn new(limits: FrameLimits) -> Self {
+        Self {
             limits,
             header: [0; HEADER_BYTES_MAX],
             header_len: 0,
@@ -158,7 +162,9 @@ impl Decoder {
         }
     }
 
-    /// Memory held for the unfinished message or command: bytes which arrived, and a fixed amount for each part.
+    /// Memory held for the unfinished message or command: bytes which arrived, and a fixed amount for each
+    /// part.
+    #[must_use]
     pub fn pending_bytes(&self) -> u64 {
         let arrived = match &self.body {
             // A command's bytes are not among those of the message.
@@ -170,6 +176,7 @@ impl Decoder {
     }
 
     /// Whether a frame or message has begun and not ended.
+    #[must_use]
     pub fn in_message(&self) -> bool {
         self.header_len > 0 || self.body.is_some() || self.skipped.is_some() || self.has_parts()
     }
@@ -179,9 +186,9 @@ impl Decoder {
         self.body.as_ref().map_or(0, Body::missing)
     }
 
-    /// Where the next bytes of the frame in progress belong, so that they can be read straight into place. Never
-    /// longer than the frame, nor than what one read may take. After filling it call [`Decoder::decode`], with no
-    /// input if need be.
+    /// Where the next bytes of the frame in progress belong, so that they can be read straight into place.
+    /// Never longer than the frame, nor than what one read may take. After filling it call
+    /// [`Decoder::decode`], with no input if need be.
     pub fn payload_mut(&mut self) -> Option<Limit<&mut Vec<u8>>> {
         let body = self.body.as_mut().filter(|body| body.missing() > 0)?;
         body.grow();
@@ -211,7 +218,8 @@ impl Decoder {
         Ok(Some(header))
     }
 
-    /// Checks what a header declares, and whether the frame is kept or read past: once one is not, none after it is.
+    /// Checks what a header declares, and whether the frame is kept or read past: once one is not, none after
+    /// it is.
     fn keeps(&mut self, header: FrameHeader) -> Result<bool> {
         let limits = &self.limits;
         let message_bytes = self.message_bytes.saturating_add(header.len);

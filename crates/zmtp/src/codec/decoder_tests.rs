@@ -116,7 +116,8 @@ proptest! {
         }
     }
 
-    /// Whatever the limits, no message is lost: its first frames come as they are, and the rest of it is counted.
+    /// Whatever the limits, no message is lost: its first frames come as they are, and the rest of it is
+    /// counted.
     #[test]
     fn what_is_too_large_to_keep_is_read_past_and_counted(
         items in vec(item(), 1..6),

@@ -13,8 +13,8 @@ pub const FRAME_COPY_BYTES_MAX: usize = 8 << 10;
 /// Buffer capacity kept when everything is written.
 const KEPT_BYTES_MAX: usize = 1 << 10;
 
-/// Encoded output waiting to be written: small frames and headers run together in one buffer, large payloads stand
-/// between as they are.
+/// Encoded output waiting to be written: small frames and headers run together in one buffer, large payloads
+/// stand between as they are.
 #[derive(Debug, Default)]
 pub struct Encoder {
     /// Pieces before `tail`, in order.
@@ -28,11 +28,13 @@ pub struct Encoder {
 
 impl Encoder {
     /// Bytes not yet written.
+    #[must_use]
     pub fn len(&self) -> usize {
         self.len
     }
 
     /// Whether everything is written.
+    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }

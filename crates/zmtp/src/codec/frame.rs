@@ -33,18 +33,18 @@ impl FrameHeader {
         Ok(if flags & LONG != 0 { HEADER_BYTES_MAX } else { 2 })
     }
 
-    /// Reads a header from the start of `bytes`; `None` when there are too few of them. Returns the header and its
-    /// length.
+    /// Reads a header from the start of `bytes`; `None` when there are too few of them. Returns the header
+    /// and its length.
     ///
     /// # Errors
     ///
     /// As [`FrameHeader::size`].
-    pub fn parse(bytes: &[u8]) -> Result<Option<(FrameHeader, usize)>, Violation> {
+    pub fn parse(bytes: &[u8]) -> Result<Option<(Self, usize)>, Violation> {
         let Some(&flags) = bytes.first() else { return Ok(None) };
-        let size = FrameHeader::size(flags)?;
+        let size = Self::size(flags)?;
         let Some(length) = bytes.get(1..size) else { return Ok(None) };
         let len = length.iter().fold(0u64, |len, &byte| len << 8 | u64::from(byte));
-        Ok(Some((FrameHeader { more: flags & MORE != 0, command: flags & COMMAND != 0, len }, size)))
+        Ok(Some((Self { more: flags & MORE != 0, command: flags & COMMAND != 0, len }, size)))
     }
 
     /// Appends the header to `out`, in the short form where the length allows it.

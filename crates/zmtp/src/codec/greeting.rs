@@ -24,8 +24,8 @@ pub const GREETING: [u8; GREETING_BYTES] = {
     greeting
 };
 
-/// Reads the peer's greeting as it arrives and refuses at the first wrong byte, so that a client of some other
-/// protocol is not kept waiting.
+/// Reads the peer's greeting as it arrives and refuses at the first wrong byte, so that a client of some
+/// other protocol is not kept waiting.
 #[derive(Debug)]
 pub struct GreetingReader {
     bytes: [u8; GREETING_BYTES],
@@ -34,7 +34,7 @@ pub struct GreetingReader {
 
 impl Default for GreetingReader {
     fn default() -> Self {
-        GreetingReader { bytes: [0; GREETING_BYTES], len: 0 }
+        Self { bytes: [0; GREETING_BYTES], len: 0 }
     }
 }
 
@@ -43,8 +43,8 @@ impl GreetingReader {
     ///
     /// # Errors
     ///
-    /// The signature is not ZMTP 3's, the version is below 3 or the mechanism is not NULL. The minor version, the
-    /// as-server bit and the filler are ignored, as RFC 23 asks.
+    /// The signature is not ZMTP 3's, the version is below 3 or the mechanism is not NULL. The minor version,
+    /// the as-server bit and the filler are ignored, as RFC 23 asks.
     pub fn advance(&mut self, input: &mut &[u8]) -> Result<bool, Violation> {
         let take = input.len().min(GREETING_BYTES - self.len);
         let (taken, rest) = input.split_at(take);

@@ -6,8 +6,8 @@ use super::encoder::Encoder;
 use super::greeting::{GREETING, GreetingReader};
 use crate::error::{Error, Result, Violation};
 
-/// One side of a handshake: our greeting goes out at once, our READY after the peer's greeting, and the peer's READY
-/// ends it.
+/// One side of a handshake: our greeting goes out at once, our READY after the peer's greeting, and the
+/// peer's READY ends it.
 #[derive(Debug)]
 pub struct Handshake {
     local: Ready,
@@ -17,7 +17,7 @@ pub struct Handshake {
 
 impl Handshake {
     /// Starts a handshake and puts our greeting into `out`.
-    pub fn start(local: Ready, command_bytes_max: u64, out: &mut Encoder) -> Handshake {
+    pub fn start(local: Ready, command_bytes_max: u64, out: &mut Encoder) -> Self {
         out.raw(&GREETING);
         // No message is allowed before READY, so its limits do not matter here.
         let limits = FrameLimits {
@@ -27,16 +27,16 @@ impl Handshake {
             parts_max: 1,
             command_bytes_max,
         };
-        Handshake { local, greeting: Some(GreetingReader::default()), decoder: Decoder::new(limits) }
+        Self { local, greeting: Some(GreetingReader::default()), decoder: Decoder::new(limits) }
     }
 
-    /// Takes bytes from `input` and puts answers into `out`. The peer's properties, once they are there, end the
-    /// handshake; what is left of `input` is traffic.
+    /// Takes bytes from `input` and puts answers into `out`. The peer's properties, once they are there, end
+    /// the handshake; what is left of `input` is traffic.
     ///
     /// # Errors
     ///
-    /// The peer is no ZMTP 3 peer with NULL security, its socket type does not fit (an ERROR command for it is then
-    /// in `out`), or it refused us.
+    /// The peer is no ZMTP 3 peer with NULL security, its socket type does not fit (an ERROR command for it
+    /// is then in `out`), or it refused us.
     pub fn advance(&mut self, input: &mut &[u8], out: &mut Encoder) -> Result<Option<Ready>> {
         if let Some(greeting) = &mut self.greeting {
             if !greeting.advance(input)? {
@@ -65,6 +65,7 @@ impl Handshake {
     }
 
     /// Our own socket type.
+    #[must_use]
     pub fn socket_type(&self) -> SocketType {
         self.local.socket_type
     }

@@ -43,7 +43,7 @@ pub(crate) struct Accepted {
 
 impl Listener {
     /// Binds every address the endpoint stands for.
-    pub(crate) fn bind(endpoint: &Endpoint, limits: &Limits) -> Result<Vec<Listener>> {
+    pub(crate) fn bind(endpoint: &Endpoint, limits: &Limits) -> Result<Vec<Self>> {
         let failed = |source| Error::Bind { endpoint: endpoint.to_string(), source };
         match endpoint {
             Endpoint::Tcp { host, port } => bind_tcp(host, *port, limits).map_err(failed),
@@ -52,19 +52,19 @@ impl Listener {
                 let address = SockAddr::unix(path).map_err(failed)?;
                 let socket = bind_unix(&address, limits).map_err(failed)?;
                 let bound = BoundPath::new(path).map_err(failed)?;
-                Ok(vec![Listener::unix(socket, Some(bound), endpoint)])
+                Ok(vec![Self::unix(socket, Some(bound), endpoint)])
             }
             Endpoint::Abstract(name) => {
                 // A path that starts with a zero byte is an abstract name.
                 let address = SockAddr::unix(format!("\0{name}")).map_err(failed)?;
                 let socket = bind_unix(&address, limits).map_err(failed)?;
-                Ok(vec![Listener::unix(socket, None, endpoint)])
+                Ok(vec![Self::unix(socket, None, endpoint)])
             }
         }
     }
 
-    fn unix(socket: UnixListener, path: Option<BoundPath>, endpoint: &Endpoint) -> Listener {
-        Listener {
+    fn unix(socket: UnixListener, path: Option<BoundPath>, endpoint: &Endpoint) -> Self {
+        Self {
             socket: ListenerSocket::Unix { listener: socket, _path: path },
             endpoint: endpoint.clone(),
             keepalive: None,
@@ -82,11 +82,11 @@ impl Listener {
             ListenerSocket::Tcp(listener) => {
                 let (stream, address) = ready!(listener.poll_accept(cx))?;
                 // A socket whose peer has gone refuses options; reading it will tell.
-                let _ = stream.set_nodelay(true);
+                _ = stream.set_nodelay(true);
                 let socket = socket2::SockRef::from(&stream);
-                let _ = socket.set_tcp_user_timeout(Some(self.user_timeout));
+                _ = socket.set_tcp_user_timeout(Some(self.user_timeout));
                 if let Some(keepalive) = &self.keepalive {
-                    let _ = socket.set_tcp_keepalive(keepalive);
+                    _ = socket.set_tcp_keepalive(keepalive);
                 }
                 Poll::Ready(Ok(Accepted { stream: Stream::Tcp(stream), address: PeerAddress::Tcp(address) }))
             }
@@ -100,8 +100,8 @@ impl Listener {
     }
 }
 
-/// Binds what works: an address family this machine lacks is passed over as long as another one is there, anything
-/// else (such as a port in use) is an error, since clients might reach the wrong server.
+/// Binds what works: an address family this machine lacks is passed over as long as another one is there,
+/// anything else (such as a port in use) is an error, since clients might reach the wrong server.
 fn bind_tcp(host: &Host, port: u16, limits: &Limits) -> io::Result<Vec<Listener>> {
     let addresses: Vec<IpAddr> = match host {
         Host::Any => vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()],
@@ -200,9 +200,9 @@ struct BoundPath {
 }
 
 impl BoundPath {
-    fn new(path: &Path) -> io::Result<BoundPath> {
+    fn new(path: &Path) -> io::Result<Self> {
         let metadata = std::fs::symlink_metadata(path)?;
-        Ok(BoundPath { path: std::path::absolute(path)?, device: metadata.dev(), inode: metadata.ino() })
+        Ok(Self { path: std::path::absolute(path)?, device: metadata.dev(), inode: metadata.ino() })
     }
 }
 
@@ -212,7 +212,7 @@ impl Drop for BoundPath {
             .is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == (self.device, self.inode));
         if same {
             // Nobody is left to tell; the next start clears a path that stays.
-            let _ = std::fs::remove_file(&self.path);
+            _ = std::fs::remove_file(&self.path);
         }
     }
 }

@@ -9,16 +9,17 @@ thread_local! {
     static FREE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// The thread's scratch buffer, on loan until dropped. A second loan at the same time gets a buffer of its own.
+/// The thread's scratch buffer, on loan until dropped. A second loan at the same time gets a buffer of its
+/// own.
 pub(crate) struct Scratch(Vec<u8>);
 
 impl Scratch {
-    pub(crate) fn borrow() -> Scratch {
+    pub(crate) fn borrow() -> Self {
         let mut buffer = FREE.take();
         if buffer.is_empty() {
             buffer.resize(SCRATCH_BYTES, 0);
         }
-        Scratch(buffer)
+        Self(buffer)
     }
 
     pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {

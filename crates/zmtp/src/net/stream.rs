@@ -28,8 +28,8 @@ impl Stream {
     ) -> Poll<io::Result<usize>> {
         let mut buffer = ReadBuf::new(scratch.bytes_mut());
         let read = match self {
-            Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, &mut buffer),
-            Stream::Unix(stream) => Pin::new(stream).poll_read(cx, &mut buffer),
+            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, &mut buffer),
+            Self::Unix(stream) => Pin::new(stream).poll_read(cx, &mut buffer),
         };
         read.map_ok(|()| buffer.filled().len())
     }
@@ -43,8 +43,8 @@ impl Stream {
         let mut payload = decoder.payload_mut()?;
         // The futures hold nothing between polls, so making one for each poll loses nothing.
         Some(match self {
-            Stream::Tcp(stream) => std::pin::pin!(stream.read_buf(&mut payload)).poll(cx),
-            Stream::Unix(stream) => std::pin::pin!(stream.read_buf(&mut payload)).poll(cx),
+            Self::Tcp(stream) => std::pin::pin!(stream.read_buf(&mut payload)).poll(cx),
+            Self::Unix(stream) => std::pin::pin!(stream.read_buf(&mut payload)).poll(cx),
         })
     }
 
@@ -57,10 +57,10 @@ impl Stream {
         let mut slices = [IoSlice::new(&[]); WRITE_SLICES_MAX];
         let used = encoder.slices(&mut slices);
         let written = match (self, &slices[..used]) {
-            (Stream::Tcp(stream), [slice]) => Pin::new(stream).poll_write(cx, slice),
-            (Stream::Tcp(stream), slices) => Pin::new(stream).poll_write_vectored(cx, slices),
-            (Stream::Unix(stream), [slice]) => Pin::new(stream).poll_write(cx, slice),
-            (Stream::Unix(stream), slices) => Pin::new(stream).poll_write_vectored(cx, slices),
+            (Self::Tcp(stream), [slice]) => Pin::new(stream).poll_write(cx, slice),
+            (Self::Tcp(stream), slices) => Pin::new(stream).poll_write_vectored(cx, slices),
+            (Self::Unix(stream), [slice]) => Pin::new(stream).poll_write(cx, slice),
+            (Self::Unix(stream), slices) => Pin::new(stream).poll_write_vectored(cx, slices),
         };
         match written {
             Poll::Ready(Ok(0)) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),

@@ -1,4 +1,5 @@
-//! How many bytes all connections together may hold: received and not yet answered, and queued and not yet written.
+//! How many bytes all connections together may hold: received and not yet answered, and queued and not yet
+//! written.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Mutex, PoisonError};
@@ -8,23 +9,23 @@ use tokio::sync::futures::Notified;
 
 use super::peer::{Peer, PeerId};
 
-/// The budget of all connections. Charging never fails: a connection asks [`Budget::admits`] before it reads, and
-/// what it then reads is charged, so the budget is overrun by at most a scratch buffer for each reader, and by the
-/// one message of the connection that holds the overdraft.
+/// The budget of all connections. Charging never fails: a connection asks [`Budget::admits`] before it reads,
+/// and what it then reads is charged, so the budget is overrun by at most a scratch buffer for each reader,
+/// and by the one message of the connection that holds the overdraft.
 #[derive(Debug)]
 pub(super) struct Budget {
     max: usize,
     used: AtomicUsize,
-    /// Connection allowed to go on although the budget is used up, or 0. Without it, connections each holding half
-    /// a message could use up the budget and wait for each other.
+    /// Connection allowed to go on although the budget is used up, or 0. Without it, connections each holding
+    /// half a message could use up the budget and wait for each other.
     overdraft: AtomicU64,
     waiting: AtomicUsize,
     waiters: Mutex<Vec<Peer>>,
 }
 
 impl Budget {
-    pub(super) fn new(max: usize) -> Budget {
-        Budget {
+    pub(super) fn new(max: usize) -> Self {
+        Self {
             max,
             used: AtomicUsize::new(0),
             overdraft: AtomicU64::new(0),
@@ -43,8 +44,8 @@ impl Budget {
         self.overdraft.compare_exchange(0, peer.0, SeqCst, SeqCst).is_ok()
     }
 
-    /// Registers a peer to be unblocked at the next release. The caller asks again afterwards, since a release in
-    /// between is not noticed.
+    /// Registers a peer to be unblocked at the next release. The caller asks again afterwards, since a
+    /// release in between is not noticed.
     pub(super) fn wait(&self, peer: &Peer) {
         let mut waiters = self.waiters.lock().unwrap_or_else(PoisonError::into_inner);
         if !waiters.contains(peer) {
@@ -98,23 +99,23 @@ impl Budget {
     }
 }
 
-/// The bytes queued for all connections. Charging never fails: who is about to queue much asks [`OutgoingBudget::admits`]
-/// first, so the budget is overrun by at most what is made at the same time, and by what the one connection that holds
-/// the overdraft is sent.
+/// The bytes queued for all connections. Charging never fails: who is about to queue much asks
+/// [`OutgoingBudget::admits`] first, so the budget is overrun by at most what is made at the same time, and
+/// by what the one connection that holds the overdraft is sent.
 #[derive(Debug)]
 pub(super) struct OutgoingBudget {
     max: usize,
     used: AtomicUsize,
-    /// Connection that is sent something although the budget is used up, until it has taken all of it; or 0. Without it,
-    /// peers that do not read could keep all others from their answers.
+    /// Connection that is sent something although the budget is used up, until it has taken all of it; or 0.
+    /// Without it, peers that do not read could keep all others from their answers.
     overdraft: AtomicU64,
     waiting: AtomicUsize,
     changed: Notify,
 }
 
 impl OutgoingBudget {
-    pub(super) fn new(max: usize) -> OutgoingBudget {
-        OutgoingBudget {
+    pub(super) fn new(max: usize) -> Self {
+        Self {
             max: max.max(1),
             used: AtomicUsize::new(0),
             overdraft: AtomicU64::new(0),

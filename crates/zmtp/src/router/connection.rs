@@ -15,8 +15,8 @@ use crate::codec::{Command, Decoder, Event, Handshake, Ready, SocketType};
 use crate::error::{Error, Result};
 use crate::net::{SCRATCH_BYTES, Scratch, Stream};
 
-/// Reads of one connection, bytes of them, and time spent on its messages, before the others get their turn. A message of a few
-/// bytes may take a hundred times as long as another.
+/// Reads of one connection, bytes of them, and time spent on its messages, before the others get their turn.
+/// A message of a few bytes may take a hundred times as long as another.
 const ROUNDS_MAX: usize = 8;
 const TURN_BYTES_MAX: usize = 512 << 10;
 const TURN_TIME_MAX: Duration = Duration::from_micros(500);
@@ -41,21 +41,22 @@ pub enum Disconnect {
 }
 
 impl Disconnect {
-    /// Whether it was the peer that ended the connection, or its host that was lost; else its process lives on and may not know yet.
+    /// Whether it was the peer that ended the connection, or its host that was lost; else its process lives
+    /// on and may not know yet.
     #[must_use]
     pub fn is_by_peer(&self) -> bool {
-        matches!(self, Disconnect::Closed | Disconnect::Failed(Error::Io(_) | Error::Closed { .. }))
+        matches!(self, Self::Closed | Self::Failed(Error::Io(_) | Error::Closed { .. }))
     }
 }
 
 impl std::fmt::Display for Disconnect {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Disconnect::Closed => f.write_str("closed by the peer"),
-            Disconnect::Failed(error) => error.fmt(f),
-            Disconnect::Kicked => f.write_str("disconnected by the server"),
-            Disconnect::Panicked => f.write_str("the server failed while handling a message"),
-            Disconnect::Shutdown => f.write_str("the server stopped"),
+            Self::Closed => f.write_str("closed by the peer"),
+            Self::Failed(error) => error.fmt(f),
+            Self::Kicked => f.write_str("disconnected by the server"),
+            Self::Panicked => f.write_str("the server failed while handling a message"),
+            Self::Shutdown => f.write_str("the server stopped"),
         }
     }
 }
@@ -69,7 +70,8 @@ pub(super) struct Connection<H: Handler> {
     /// `None` when the handshake is over.
     handshake: Option<Handshake>,
     decoder: Decoder,
-    /// Bytes read and, from `carry_start`, not decoded, because the budget or the turn ran out between two messages.
+    /// Bytes read and, from `carry_start`, not decoded, because the budget or the turn ran out between two
+    /// messages.
     carry: Vec<u8>,
     carry_start: usize,
     /// For the message being received.
@@ -89,8 +91,8 @@ struct Turn {
 }
 
 impl Turn {
-    fn new() -> Turn {
-        Turn { bytes: 0, began: Instant::now() }
+    fn new() -> Self {
+        Self { bytes: 0, began: Instant::now() }
     }
 
     fn is_over(&self) -> bool {
@@ -108,13 +110,13 @@ enum Received {
 }
 
 impl<H: Handler> Connection<H> {
-    pub(super) fn new(stream: Stream, peer: Peer, handler: Arc<H>, shared: Arc<Shared>) -> Connection<H> {
+    pub(super) fn new(stream: Stream, peer: Peer, handler: Arc<H>, shared: Arc<Shared>) -> Self {
         let mut outgoing = Outgoing::default();
         let local = Ready { socket_type: SocketType::Router, identity: Vec::new() };
         let handshake = Handshake::start(local, shared.limits.command_bytes_max, &mut outgoing.encoder);
         peer.add_outgoing(outgoing.encoder.len());
         shared.opened(&peer);
-        Connection {
+        Self {
             stream,
             handler,
             peer,
@@ -158,7 +160,7 @@ impl<H: Handler> Connection<H> {
                 }
                 Err(error) => {
                     // An ERROR command for the peer may be waiting; one attempt is enough.
-                    let _ = self.flush(cx);
+                    _ = self.flush(cx);
                     return Poll::Ready(Disconnect::Failed(error));
                 }
             }
@@ -272,8 +274,8 @@ impl<H: Handler> Connection<H> {
         }
     }
 
-    /// Decodes `input` and hands every message over; stops between two messages when the budget is used up or the turn is over.
-    /// Returns how many bytes at the end of `input` are left.
+    /// Decodes `input` and hands every message over; stops between two messages when the budget is used up or
+    /// the turn is over. Returns how many bytes at the end of `input` are left.
     fn process(&mut self, mut input: &[u8]) -> Result<usize> {
         if self.handshake.is_some() && !self.shake_hands(&mut input)? {
             return Ok(0);
@@ -331,7 +333,8 @@ impl<H: Handler> Connection<H> {
         }
     }
 
-    /// Whether the budgets let this connection read; a handshake is bounded in itself. If not, the task is unblocked when that may have changed.
+    /// Whether the budgets let this connection read; a handshake is bounded in itself. If not, the task is
+    /// unblocked when that may have changed.
     fn may_receive(&mut self) -> bool {
         if self.admits() {
             self.blocked = false;

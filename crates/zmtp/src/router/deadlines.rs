@@ -9,8 +9,8 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use crate::error::{Error, LimitKind};
 use crate::limits::Limits;
 
-/// The three waits of a connection. The timer is made only when something waits, and is left to fire once too often
-/// rather than being set anew with every message; without a wait no timer runs.
+/// The three waits of a connection. The timer is made only when something waits, and is left to fire once too
+/// often rather than being set anew with every message; without a wait no timer runs.
 #[derive(Debug)]
 pub(super) struct Deadlines {
     handshake: Option<Instant>,
@@ -29,8 +29,8 @@ pub(super) struct Contested {
 }
 
 impl Deadlines {
-    pub(super) fn new(limits: &Limits) -> Deadlines {
-        Deadlines {
+    pub(super) fn new(limits: &Limits) -> Self {
+        Self {
             handshake: Instant::now().checked_add(limits.handshake_timeout),
             read: Debt::new(limits, LimitKind::ReadStallTimeout, limits.progress_bytes_min),
             write: Debt::new(limits, LimitKind::WriteStallTimeout, 1),
@@ -82,8 +82,8 @@ impl Deadlines {
     }
 }
 
-/// Bytes a peer owes, and whether it pays. It is looked at in steps of the shorter patience, so that a wait which
-/// begins to hold up others ends within one step.
+/// Bytes a peer owes, and whether it pays. It is looked at in steps of the shorter patience, so that a wait
+/// which begins to hold up others ends within one step.
 #[derive(Debug)]
 pub(super) struct Debt {
     limit: LimitKind,
@@ -108,12 +108,12 @@ struct Owed {
 }
 
 impl Debt {
-    fn new(limits: &Limits, limit: LimitKind, progress_bytes_min: usize) -> Debt {
+    fn new(limits: &Limits, limit: LimitKind, progress_bytes_min: usize) -> Self {
         let patience = match limit {
             LimitKind::WriteStallTimeout => limits.write_stall_timeout,
             _ => limits.read_stall_timeout,
         };
-        Debt {
+        Self {
             limit,
             patience,
             contested_patience: limits.contested_stall_timeout.min(patience),

@@ -39,9 +39,9 @@ pub enum PeerAddress {
 impl fmt::Display for PeerAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            PeerAddress::Tcp(address) => address.fmt(f),
-            PeerAddress::Ipc { pid: Some(pid), uid } => write!(f, "pid {pid} uid {uid}"),
-            PeerAddress::Ipc { pid: None, uid } => write!(f, "uid {uid}"),
+            Self::Tcp(address) => address.fmt(f),
+            Self::Ipc { pid: Some(pid), uid } => write!(f, "pid {pid} uid {uid}"),
+            Self::Ipc { pid: None, uid } => write!(f, "uid {uid}"),
         }
     }
 }
@@ -49,7 +49,8 @@ impl fmt::Display for PeerAddress {
 /// A message as received.
 #[derive(Debug)]
 pub struct Message {
-    /// Its frames, at least one of a whole message. Each owns its memory alone, so keeping one keeps nothing else.
+    /// Its frames, at least one of a whole message. Each owns its memory alone, so keeping one keeps nothing
+    /// else.
     pub parts: Vec<Bytes>,
     /// Bytes of its last frames that were too large to keep and are not among `parts`
     /// ([`Limits::message_bytes_max`](crate::Limits)); 0 for a whole message.
@@ -88,8 +89,8 @@ struct Queue {
 }
 
 impl Peer {
-    pub(super) fn new(id: PeerId, address: PeerAddress, router: Arc<Shared>) -> Peer {
-        Peer(Arc::new(PeerShared {
+    pub(super) fn new(id: PeerId, address: PeerAddress, router: Arc<Shared>) -> Self {
+        Self(Arc::new(PeerShared {
             id,
             address,
             identity: OnceLock::new(),
@@ -104,17 +105,20 @@ impl Peer {
     }
 
     /// The connection's number.
+    #[must_use]
     pub fn id(&self) -> PeerId {
         self.0.id
     }
 
     /// Where the connection comes from.
+    #[must_use]
     pub fn address(&self) -> PeerAddress {
         self.0.address
     }
 
-    /// The identity the peer gave in its handshake, possibly empty. Nothing keeps two peers from giving the same
-    /// one; connections are told apart by [`Peer::id`] alone.
+    /// The identity the peer gave in its handshake, possibly empty. Nothing keeps two peers from giving the
+    /// same one; connections are told apart by [`Peer::id`] alone.
+    #[must_use]
     pub fn identity(&self) -> &[u8] {
         self.0.identity.get().map_or(&[], |identity| identity)
     }
@@ -140,13 +144,14 @@ impl Peer {
     }
 
     /// Whether the connection has ended.
+    #[must_use]
     pub fn is_gone(&self) -> bool {
         self.lock().gone
     }
 
-    /// Waits until there is room for another answer, which is to be asked before a large one is made or a kept message
-    /// is served: while much is queued for this peer it waits, and while much is queued for all peers, one at a time
-    /// passes.
+    /// Waits until there is room for another answer, which is to be asked before a large one is made or a
+    /// kept message is served: while much is queued for this peer it waits, and while much is queued for all
+    /// peers, one at a time passes.
     ///
     /// # Errors
     ///
@@ -170,6 +175,7 @@ impl Peer {
     }
 
     /// Whether so little is queued for the peer, or for all, that it may ask for more.
+    #[must_use]
     pub fn has_room(&self) -> bool {
         let queued = self.outgoing_bytes();
         queued == 0 || queued < self.outgoing_bytes_max() && self.0.router.outgoing_budget.has_room()
@@ -180,6 +186,7 @@ impl Peer {
     }
 
     /// Bytes queued for the peer and not yet written.
+    #[must_use]
     pub fn outgoing_bytes(&self) -> usize {
         self.0.outgoing_bytes.load(SeqCst)
     }
@@ -216,7 +223,7 @@ impl Peer {
 impl Peer {
     pub(super) fn set_identity(&self, identity: Vec<u8>) {
         // The handshake happens once.
-        let _ = self.0.identity.set(Bytes::from(identity));
+        _ = self.0.identity.set(Bytes::from(identity));
     }
 
     pub(super) fn add_outgoing(&self, bytes: usize) {
@@ -261,8 +268,8 @@ impl Peer {
         self.0.blocked.store(false, SeqCst);
     }
 
-    /// Puts the task to sleep unless something has come up: output (unless `writing` already waits for the socket),
-    /// or a release since [`Peer::set_blocked`]. True if the task may sleep.
+    /// Puts the task to sleep unless something has come up: output (unless `writing` already waits for the
+    /// socket), or a release since [`Peer::set_blocked`]. True if the task may sleep.
     pub(super) fn park(&self, cx: &Context<'_>, writing: bool, blocked: bool) -> bool {
         let mut queue = self.lock();
         let output = !writing && !queue.outgoing.is_empty();
@@ -307,7 +314,7 @@ impl Peer {
 }
 
 impl PartialEq for Peer {
-    fn eq(&self, other: &Peer) -> bool {
+    fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 }
@@ -320,23 +327,25 @@ impl fmt::Debug for Peer {
     }
 }
 
-/// The right to answer one message. It holds the message's charge on the budgets; dropping it unused gives the
-/// charge back and leaves the peer without an answer.
+/// The right to answer one message. It holds the message's charge on the budgets; dropping it unused gives
+/// the charge back and leaves the peer without an answer.
 #[derive(Debug)]
 pub struct Permit(Charge);
 
 impl Permit {
-    pub(super) fn new(charge: Charge) -> Permit {
+    pub(super) fn new(charge: Charge) -> Self {
         charge.peer.0.in_flight.fetch_add(1, SeqCst);
-        Permit(charge)
+        Self(charge)
     }
 
     /// Who asked.
+    #[must_use]
     pub fn peer(&self) -> &Peer {
         &self.0.peer
     }
 
     /// Memory charged for the message: its bytes and a fixed amount for each part.
+    #[must_use]
     pub fn bytes(&self) -> usize {
         self.0.bytes
     }
@@ -367,8 +376,8 @@ pub(super) struct Charge {
 }
 
 impl Charge {
-    pub(super) fn new(peer: &Peer) -> Charge {
-        Charge { peer: peer.clone(), bytes: 0, overdraft: false }
+    pub(super) fn new(peer: &Peer) -> Self {
+        Self { peer: peer.clone(), bytes: 0, overdraft: false }
     }
 
     pub(super) fn bytes(&self) -> usize {

@@ -26,12 +26,12 @@ use crate::stats::Stats;
 /// Pause after a failure to accept, such as too many open files. A connection that ends cuts it short.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// What a server does with its peers. All calls come from the connections' tasks and should not block: while one
-/// runs, no other connection of the same thread is served.
+/// What a server does with its peers. All calls come from the connections' tasks and should not block: while
+/// one runs, no other connection of the same thread is served.
 pub trait Handler: 'static {
     /// A peer has finished its handshake.
     fn connected(&self, peer: &Peer) {
-        let _ = peer;
+        _ = peer;
     }
 
     /// A whole message has arrived. Answering inside the call is the fast way; the message may also be kept.
@@ -39,7 +39,7 @@ pub trait Handler: 'static {
 
     /// A peer that was announced by [`Handler::connected`] is gone. Called exactly once for each.
     fn disconnected(&self, peer: &Peer, reason: &Disconnect) {
-        let _ = (peer, reason);
+        _ = (peer, reason);
     }
 }
 
@@ -74,40 +74,42 @@ struct Registry {
 impl Router {
     /// Binds all `endpoints`, or none. Needs a tokio runtime with I/O and time enabled.
     ///
-    /// A name bound to several addresses (such as `localhost`) listens on all that exist on this machine, with the
-    /// same port. The ipc path of a dead server is taken over.
+    /// A name bound to several addresses (such as `localhost`) listens on all that exist on this machine,
+    /// with the same port. The ipc path of a dead server is taken over.
     ///
     /// # Errors
     ///
     /// [`Error::Bind`](crate::Error::Bind), [`Error::InUse`](crate::Error::InUse) or
     /// [`Error::NotASocket`](crate::Error::NotASocket) for the first endpoint that cannot be bound.
-    pub fn bind(endpoints: &[Endpoint], limits: Limits) -> Result<Router> {
+    pub fn bind(endpoints: &[Endpoint], limits: Limits) -> Result<Self> {
         let mut listeners = Vec::new();
         for endpoint in endpoints {
             listeners.extend(Listener::bind(endpoint, &limits)?);
         }
-        Ok(Router { listeners, shared: Shared::new(limits) })
+        Ok(Self { listeners, shared: Shared::new(limits) })
     }
 
-    /// The same router with other limits, of which those of the listening sockets stay as they were bound. To be called
-    /// before [`Router::handle`].
+    /// The same router with other limits, of which those of the listening sockets stay as they were bound. To
+    /// be called before [`Router::handle`].
     #[must_use]
-    pub fn with_limits(self, limits: Limits) -> Router {
-        Router { shared: Shared::new(limits), ..self }
+    pub fn with_limits(self, limits: Limits) -> Self {
+        Self { shared: Shared::new(limits), ..self }
     }
 
     /// Where it listens: one entry for each address, with the port the system chose.
+    #[must_use]
     pub fn endpoints(&self) -> Vec<Endpoint> {
         self.listeners.iter().map(|listener| listener.endpoint().clone()).collect()
     }
 
     /// A handle that stays valid while the router serves.
+    #[must_use]
     pub fn handle(&self) -> Handle {
         Handle { shared: Arc::clone(&self.shared) }
     }
 
-    /// Accepts and serves until [`Handle::close`]; then returns when queued output is written. Dropping the future
-    /// ends all connections at once. Each connection is a task of the current runtime.
+    /// Accepts and serves until [`Handle::close`]; then returns when queued output is written. Dropping the
+    /// future ends all connections at once. Each connection is a task of the current runtime.
     pub async fn serve<H: Handler + Send + Sync>(self, handler: Arc<H>) {
         self.run(handler, |tasks, connection| {
             tasks.spawn(connection);
@@ -189,31 +191,37 @@ pub struct Handle {
 
 impl Handle {
     /// The router's counters.
+    #[must_use]
     pub fn stats(&self) -> &Stats {
         &self.shared.stats
     }
 
     /// The router's limits.
+    #[must_use]
     pub fn limits(&self) -> &Limits {
         &self.shared.limits
     }
 
     /// Bytes received on all connections and not yet answered, as `Limits::total_budget_bytes` counts them.
+    #[must_use]
     pub fn charged_bytes(&self) -> usize {
         self.shared.budget.used()
     }
 
     /// Bytes queued for all connections, as `Limits::total_outgoing_bytes_max` counts them.
+    #[must_use]
     pub fn outgoing_bytes(&self) -> usize {
         self.shared.outgoing_budget.used()
     }
 
     /// The connection with this number, if it is open.
+    #[must_use]
     pub fn peer(&self, id: PeerId) -> Option<Peer> {
         self.shared.registry().peers.get(&id).cloned()
     }
 
     /// All open connections, those in the handshake included, in no particular order.
+    #[must_use]
     pub fn peers(&self) -> Vec<Peer> {
         self.shared.registry().peers.values().cloned().collect()
     }
@@ -233,8 +241,8 @@ impl Handle {
 }
 
 impl Shared {
-    fn new(limits: Limits) -> Arc<Shared> {
-        Arc::new(Shared {
+    fn new(limits: Limits) -> Arc<Self> {
+        Arc::new(Self {
             budget: Budget::new(limits.total_budget_bytes),
             outgoing_budget: OutgoingBudget::new(limits.total_outgoing_bytes_max),
             limits,

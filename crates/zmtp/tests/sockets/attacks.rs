@@ -225,7 +225,8 @@ fn reconnect_storms_leave_nothing_behind() {
     server.probe();
 }
 
-/// Has the other client speak while the first of many slow messages is served, and counts how many are before it has its turn.
+/// Has the other client speak while the first of many slow messages is served, and counts how many are before
+/// it has its turn.
 struct Slow {
     other: Mutex<Option<Raw>>,
     served_before: Mutex<(usize, Option<usize>)>,

@@ -1,6 +1,7 @@
 //! Peers that take more than they give back: each blocks itself and nobody else.
 
 use std::io::Write;
+use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
@@ -189,8 +190,8 @@ fn unsolicited_messages_are_refused_when_the_queue_is_full() {
     drop(raw);
 }
 
-/// Eight messages, each larger than the common budget, arrive in halves. Without the overdraft they would use up
-/// the budget and wait for each other.
+/// Eight messages, each larger than the common budget, arrive in halves. Without the overdraft they would use
+/// up the budget and wait for each other.
 #[test]
 fn half_messages_do_not_block_each_other() {
     let limits = Limits { total_budget_bytes: 100_000, connection_budget_bytes: 50_000, ..Limits::default() };
@@ -235,7 +236,8 @@ fn a_used_up_budget_slows_others_and_does_not_stop_them() {
     kept.take();
 }
 
-/// Every way of blocking at once, and every release from another thread: a wake-up lost anywhere stops this test.
+/// Every way of blocking at once, and every release from another thread: a wake-up lost anywhere stops this
+/// test.
 #[test]
 fn no_wake_up_is_lost_between_threads() {
     let limits = Limits {
@@ -251,7 +253,7 @@ fn no_wake_up_is_lost_between_threads() {
     let receiver = std::sync::Arc::new(Mutex::new(receiver));
     let workers: Vec<_> = (0..3)
         .map(|_| {
-            let receiver = receiver.clone();
+            let receiver = Arc::clone(&receiver);
             std::thread::spawn(move || {
                 loop {
                     let Ok(message) = receiver.lock().unwrap().recv() else { return };

@@ -19,7 +19,7 @@ pub(crate) struct Echo;
 impl Handler for Echo {
     fn message(&self, _: &Peer, message: Message) {
         // A peer that left does not need its answer.
-        let _ = message.permit.reply(message.parts);
+        _ = message.permit.reply(message.parts);
     }
 }
 
@@ -33,15 +33,11 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    pub(crate) fn start(limits: Limits, handler: impl Handler + Send + Sync) -> Server {
-        Server::start_at(&["tcp://127.0.0.1:0"], limits, handler)
+    pub(crate) fn start(limits: Limits, handler: impl Handler + Send + Sync) -> Self {
+        Self::start_at(&["tcp://127.0.0.1:0"], limits, handler)
     }
 
-    pub(crate) fn start_at(
-        endpoints: &[&str],
-        limits: Limits,
-        handler: impl Handler + Send + Sync,
-    ) -> Server {
+    pub(crate) fn start_at(endpoints: &[&str], limits: Limits, handler: impl Handler + Send + Sync) -> Self {
         let endpoints: Vec<Endpoint> = endpoints.iter().map(|text| text.parse().unwrap()).collect();
         let (started, starts) = mpsc::channel();
         let thread = std::thread::spawn(move || {
@@ -55,7 +51,7 @@ impl Server {
             });
         });
         let (endpoints, handle, thread_id) = starts.recv().unwrap();
-        Server { endpoints, handle, thread_id, thread: Some(thread) }
+        Self { endpoints, handle, thread_id, thread: Some(thread) }
     }
 
     pub(crate) fn stats(&self) -> StatsSnapshot {
@@ -119,7 +115,7 @@ pub(crate) struct Raw {
 
 impl Raw {
     /// Goes through the handshake and reads the server's part of it.
-    pub(crate) fn shake_hands(mut self, identity: &[u8]) -> Raw {
+    pub(crate) fn shake_hands(mut self, identity: &[u8]) -> Self {
         self.send(&handshake(identity));
         let mut answer = [0; 64 + 43];
         self.stream.read_exact(&mut answer).unwrap();
@@ -130,7 +126,7 @@ impl Raw {
     /// Writes what the server is willing to take.
     pub(crate) fn send(&mut self, bytes: &[u8]) {
         // A server that has closed the connection already is what some tests are after.
-        let _ = self.stream.write_all(bytes);
+        _ = self.stream.write_all(bytes);
     }
 
     /// Waits until the server closes the connection.

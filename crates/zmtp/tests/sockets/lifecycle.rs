@@ -16,14 +16,14 @@ use crate::common::{Echo, PATIENCE, Server, handshake, message};
 struct Tell(Sender<(PeerId, String)>);
 
 impl Tell {
-    fn new() -> (Tell, Receiver<(PeerId, String)>) {
+    fn new() -> (Self, Receiver<(PeerId, String)>) {
         let (sender, receiver) = channel();
-        (Tell(sender), receiver)
+        (Self(sender), receiver)
     }
 
     fn tell(&self, peer: &Peer, text: String) {
         // The test may have seen enough.
-        let _ = self.0.send((peer.id(), text));
+        _ = self.0.send((peer.id(), text));
     }
 }
 
@@ -38,7 +38,7 @@ impl Handler for Tell {
             b"kick" => peer.disconnect(),
             _ => {
                 // A peer that left does not need its answer.
-                let _ = message.permit.reply(message.parts);
+                _ = message.permit.reply(message.parts);
             }
         }
     }

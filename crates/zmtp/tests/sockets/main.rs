@@ -1,4 +1,5 @@
-//! The sockets of this crate against real sockets: their own, raw ones, and those of libzmq where it is installed.
+//! The sockets of this crate against real sockets: their own, raw ones, and those of libzmq where it is
+//! installed.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail the test by panicking")]
 
 mod attacks;

@@ -1,4 +1,5 @@
-//! Peers that take their time: as long as nobody waits for them they get some, and small messages always pass.
+//! Peers that take their time: as long as nobody waits for them they get some, and small messages always
+//! pass.
 
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -27,7 +28,7 @@ struct Trickle {
 }
 
 impl Trickle {
-    fn start(raw: &Raw) -> Trickle {
+    fn start(raw: &Raw) -> Self {
         let mut stream = raw.stream.try_clone().unwrap();
         let stops = Arc::new(AtomicBool::new(false));
         let stop = Arc::clone(&stops);
@@ -36,7 +37,7 @@ impl Trickle {
                 std::thread::park_timeout(Duration::from_millis(5));
             }
         });
-        Trickle { stops, thread: Some(thread) }
+        Self { stops, thread: Some(thread) }
     }
 }
 
@@ -81,8 +82,8 @@ fn a_message_that_comes_on_has_all_the_time_it_needs() {
     assert!(matches!(event, Event::Message { parts, .. } if parts[0].len() == 100_000));
 }
 
-/// Two unfinished messages use up the budget and trickle on. Small messages of others pass at once, although nobody is
-/// ended; as soon as a large one waits, those that keep it waiting are ended.
+/// Two unfinished messages use up the budget and trickle on. Small messages of others pass at once, although
+/// nobody is ended; as soon as a large one waits, those that keep it waiting are ended.
 #[test]
 fn unfinished_messages_stop_nobody_and_end_when_somebody_waits() {
     let limits = Limits {
@@ -125,7 +126,7 @@ impl Handler for Generous {
         let peer = peer.clone();
         tokio::spawn(async move {
             if peer.room().await.is_ok() {
-                let _ = message.permit.reply([Bytes::from(vec![7; ANSWER_BYTES])]);
+                _ = message.permit.reply([Bytes::from(vec![7; ANSWER_BYTES])]);
             }
         });
     }

@@ -27,7 +27,7 @@ struct Echo {
 
 impl Echo {
     /// Starts the echo server with at most `files_max` open files.
-    fn start(files_max: u32) -> Echo {
+    fn start(files_max: u32) -> Self {
         let mut process = Command::new("sh")
             .args(["-c", &format!("ulimit -n {files_max} && exec \"$0\" tcp://127.0.0.1:0")])
             .arg(examples().join("echo"))
@@ -38,7 +38,7 @@ impl Echo {
         let mut line = String::new();
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let address = line.trim().strip_prefix("tcp://").unwrap().to_owned();
-        Echo { process, address }
+        Self { process, address }
     }
 
     /// Connects without waiting for an answer.

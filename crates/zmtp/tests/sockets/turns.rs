@@ -18,7 +18,8 @@ const BUSY_MESSAGES: usize = 2000;
 const READ_MESSAGES: usize = 8;
 const TURN_MESSAGES: usize = 8 * READ_MESSAGES;
 
-/// A busy peer, to which each message that is served gives another one, and a quiet one, which speaks as soon as the busy one does.
+/// A busy peer, to which each message that is served gives another one, and a quiet one, which speaks as soon
+/// as the busy one does.
 struct Scene {
     busy: RefCell<UnixStream>,
     quiet: RefCell<UnixStream>,

@@ -11,7 +11,7 @@ use tokio::time::{sleep, timeout};
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// The mark of one drill.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Mark(String);
 
 impl Mark {

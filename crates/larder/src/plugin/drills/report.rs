@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 const OUTPUT_LINES_MAX: usize = 10;
 
 /// The result of one drill.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// As it should be.
     Ok(String),
@@ -35,7 +35,7 @@ impl Verdict {
 }
 
 /// One drill and what came of it.
-#[derive(Debug, Clone)]
+#[derive(Clone, Debug)]
 struct Result {
     name: &'static str,
     verdict: Verdict,

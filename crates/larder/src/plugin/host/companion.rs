@@ -68,8 +68,8 @@ impl Companion {
         })
     }
 
-    /// Waits for its end: its exit code, or 128 and the signal that ended it. The code of a process that was there
-    /// before cannot be known and counts as 0. May be dropped and called again.
+    /// Waits for its end: its exit code, or 128 and the signal that ended it. The code of a process that was
+    /// there before cannot be known and counts as 0. May be dropped and called again.
     pub(super) async fn ended(&mut self) -> u8 {
         match self {
             Self::Command(child) => child.wait().await.map_or(crate::exit::FAILED, code),

@@ -1,12 +1,13 @@
 //! The settings of an engine that embeds LMCache 0.5.6, as its file, its variables and its plugins know them
 //! (spec/runtime-plugins.md 9): names, kinds, defaults and older names.
 //!
-//! Left out are defaults that JSON has no form for (`pd_allocation_timeout_sec`, infinite) or that are drawn at start (`lmcache_instance_id`).
+//! Left out are defaults that JSON has no form for (`pd_allocation_timeout_sec`, infinite) or that are drawn
+//! at start (`lmcache_instance_id`).
 
 use serde_json::{Map, Value};
 
 /// What a setting's variable is read as.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Switch,
     Int,
@@ -152,8 +153,8 @@ const SETTINGS: &[(&str, Kind, &str)] = &[
     ("hidden_states_retrieve_mode", Kind::Text, r#""prefix_strict""#),
 ];
 
-/// The settings of a file with their defaults, under their present names, and the variables on top. `notices` get what the operator
-/// should know.
+/// The settings of a file with their defaults, under their present names, and the variables on top. `notices`
+/// get what the operator should know.
 pub(super) fn effective(
     mut file: Map<String, Value>,
     variable: impl Fn(&str) -> Option<String>,

@@ -25,7 +25,8 @@ const KEYS_PER_JOB: usize = 64;
 
 /// An adapter that keeps each object in a file.
 ///
-/// Transfers and directory operations have threads of their own, so that a lookup never waits behind a transfer.
+/// Transfers and directory operations have threads of their own, so that a lookup never waits behind a
+/// transfer.
 #[derive(Debug)]
 pub struct FsAdapter {
     store: Arc<Store>,
@@ -36,7 +37,8 @@ pub struct FsAdapter {
 }
 
 impl FsAdapter {
-    /// Opens a directory and starts learning what it holds; serves at once. One that does not answer is opened when it does.
+    /// Opens a directory and starts learning what it holds; serves at once. One that does not answer is
+    /// opened when it does.
     pub fn open(options: FsOptions) -> Result<Self, Failure> {
         Self::open_with(options, OPEN_PATIENCE, |store| store.files.prepare())
     }
@@ -56,7 +58,7 @@ impl FsAdapter {
         let directory = start("l2-fs-dir", workers)?;
         let background = start("l2-fs-scan", 2)?;
         let (opening, opened) = mpsc::channel();
-        let (watched, scanned) = (store.clone(), store.clone());
+        let (watched, scanned) = (Arc::clone(&store), Arc::clone(&store));
         // An error means that nobody waits any more.
         let tell = move |outcome| _ = opening.send(outcome);
         for task in [
@@ -80,15 +82,15 @@ impl FsAdapter {
         Ok(adapter)
     }
 
-    /// Fails while the directory is gone or does not answer: what the index remembers is then of no use. Says whether the disk
-    /// was asked for that.
+    /// Fails while the directory is gone or does not answer: what the index remembers is then of no use. Says
+    /// whether the disk was asked for that.
     async fn check_disk(&self) -> Result<bool, Error> {
         let Some(trouble) = self.store.disk.trouble(Instant::now()) else { return Ok(false) };
         if trouble.kind == FailureKind::Timeout {
             return Err(trouble.into());
         }
         let (answers, slots) = Batch::new(1);
-        let store = self.store.clone();
+        let store = Arc::clone(&self.store);
         self.directory.submit_for(slots, move |(), slots| {
             let there = store.check_base().map_err(Error::from);
             slots.into_iter().for_each(|slot| slot.report(there.clone()));
@@ -110,7 +112,7 @@ impl FsAdapter {
         let mut slots = slots.into_iter();
         for indices in unknown.chunks(KEYS_PER_JOB) {
             let keys: Vec<Key> = indices.iter().map(|index| keys[*index].clone()).collect();
-            let store = self.store.clone();
+            let store = Arc::clone(&self.store);
             self.directory.submit_for(slots.by_ref().take(indices.len()).collect(), move |(), slots| {
                 for (key, slot) in keys.iter().zip(slots) {
                     slot.report(store.discover(key).map(drop).map_err(Error::from));
@@ -159,7 +161,7 @@ impl Adapter for FsAdapter {
         Box::pin(async move {
             let (answers, slots) = Batch::new(batch.len());
             for (item, slot) in batch.into_iter().zip(slots) {
-                let store = self.store.clone();
+                let store = Arc::clone(&self.store);
                 self.transfers.submit_for(vec![slot], move |(), slots| {
                     let results: Vec<_> = wanted(slots).map(|slot| (slot, store.store(&item))).collect();
                     // The buffer is given back before its outcome is known.
@@ -204,7 +206,7 @@ impl Adapter for FsAdapter {
         Box::pin(async move {
             let (answers, slots) = Batch::new(batch.len());
             for (item, slot) in batch.into_iter().zip(slots) {
-                let store = self.store.clone();
+                let store = Arc::clone(&self.store);
                 self.transfers.submit_for(vec![slot], move |(), slots| {
                     let results: Vec<_> = wanted(slots).map(|slot| (slot, store.load(&item))).collect();
                     // The buffer is given back before its outcome is known.
@@ -225,7 +227,7 @@ impl Adapter for FsAdapter {
             let (answers, slots) = Batch::new(keys.len());
             let mut slots = slots.into_iter();
             for keys in keys.chunks(KEYS_PER_JOB) {
-                let (keys, store) = (keys.to_vec(), self.store.clone());
+                let (keys, store) = (keys.to_vec(), Arc::clone(&self.store));
                 self.directory.submit_for(slots.by_ref().take(keys.len()).collect(), move |(), slots| {
                     for (key, slot) in keys.iter().zip(slots) {
                         slot.report(store.delete(key, mode));
@@ -248,7 +250,7 @@ impl Adapter for FsAdapter {
     fn probe(&self) -> AdapterFuture<'_, Result<(), Failure>> {
         Box::pin(async move {
             let (answers, slots) = Batch::new(1);
-            let store = self.store.clone();
+            let store = Arc::clone(&self.store);
             self.transfers.submit_for(slots, move |(), slots| {
                 slots.into_iter().for_each(|slot| slot.report(store.probe().map_err(Error::from)));
             });
@@ -263,7 +265,7 @@ impl Adapter for FsAdapter {
     fn ready_to_store(&self) -> AdapterFuture<'_, ()> {
         Box::pin(async move {
             // The sender lives as long as the adapter.
-            let _ = self.store.is_ready_to_store.subscribe().wait_for(|is_ready| *is_ready).await;
+            _ = self.store.is_ready_to_store.subscribe().wait_for(|is_ready| *is_ready).await;
         })
     }
 
@@ -336,7 +338,7 @@ mod tests {
         let options = FsOptions { capacity_bytes: Some(1 << 20), ..FsOptions::new(dir.path().join("base")) };
         let (answer, answered) = mpsc::channel::<()>();
         let adapter = FsAdapter::open_with(options, Duration::from_millis(1), move |store| {
-            let _ = answered.recv();
+            _ = answered.recv();
             store.files.prepare()
         });
         let adapter = adapter.unwrap();

@@ -1,4 +1,5 @@
-//! Whether the base directory is there and answers. Asked on a thread of its own: on a dead mount even that never returns.
+//! Whether the base directory is there and answers. Asked on a thread of its own: on a dead mount even that
+//! never returns.
 
 use std::fs::Metadata;
 use std::io;
@@ -81,7 +82,8 @@ impl Disk {
                 if state.gone.is_none() {
                     tracing::warn!("directory of objects is gone: {text}");
                 }
-                // Not to be tried again at once: that would hold up each lookup for a directory that is not back so soon.
+                // Not to be tried again at once: that would hold up each lookup for a directory that is not
+                // back so soon.
                 state.gone = Some(Failure::permanent(FailureKind::Unavailable, text));
                 Look::Gone
             }

@@ -12,8 +12,8 @@ use super::options::{FsOptions, PathShards};
 use crate::error::{Failure, FailureKind};
 use crate::key::{FILE_SUFFIX, Key, KeyDecoder};
 
-/// Prefix and suffix of our unfinished files. Short and independent of the key: its name may fill all a directory
-/// entry takes.
+/// Prefix and suffix of our unfinished files. Short and independent of the key: its name may fill all a
+/// directory entry takes.
 const TMP_PREFIX: &str = ".larder-";
 const TMP_SUFFIX: &str = ".tmp";
 /// Directory of objects that failed verification.
@@ -25,7 +25,8 @@ pub(super) struct Files {
     base: PathBuf,
     tmp_dir: Option<PathBuf>,
     shards: PathShards,
-    /// Tells our unfinished files from those of any other server, also of one with our process id in another container.
+    /// Tells our unfinished files from those of any other server, also of one with our process id in another
+    /// container.
     life: u64,
     tmp_sequence: AtomicU64,
 }
@@ -111,7 +112,8 @@ impl Files {
         self.base.join(QUARANTINE_DIR)
     }
 
-    /// Creates the shard directory of a key, never the base directory: where that is gone, a mount may be missing.
+    /// Creates the shard directory of a key, never the base directory: where that is gone, a mount may be
+    /// missing.
     pub(super) fn create_dir(&self, dir: &Path) -> io::Result<()> {
         let create = |dir: &Path| match fs::create_dir(dir) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),

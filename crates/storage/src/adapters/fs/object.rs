@@ -67,8 +67,8 @@ impl ObjectIo {
         self.is_seal_refused.load(Ordering::Relaxed)
     }
 
-    /// Writes a whole file that must not exist yet. The file stays locked until the handle returned is dropped,
-    /// which tells sweepers that its writer lives.
+    /// Writes a whole file that must not exist yet. The file stays locked until the handle returned is
+    /// dropped, which tells sweepers that its writer lives.
     pub(super) fn create(
         &self,
         path: &Path,
@@ -88,7 +88,8 @@ impl ObjectIo {
         Ok(file)
     }
 
-    /// Creates and locks. Between the two a sweeper may take the file for abandoned and remove it; then again.
+    /// Creates and locks. Between the two a sweeper may take the file for abandoned and remove it; then
+    /// again.
     fn create_locked(
         &self,
         options: &OpenOptions,
@@ -100,7 +101,7 @@ impl ObjectIo {
             match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) if rustix::fs::fstat(&file)?.st_nlink == 0 => {}
                 Err(Errno::WOULDBLOCK) => {
-                    let _ = std::fs::remove_file(path);
+                    _ = std::fs::remove_file(path);
                 }
                 // Where locks are not supported, sweepers can't take them either and leave the file alone.
                 Ok(()) | Err(_) => return Ok((file, is_direct)),
@@ -112,8 +113,8 @@ impl ObjectIo {
         ))
     }
 
-    /// Opens a file for reading into `buffer`. What is no regular file is refused: it is nothing we wrote, and opening or
-    /// reading it might never end.
+    /// Opens a file for reading into `buffer`. What is no regular file is refused: it is nothing we wrote,
+    /// and opening or reading it might never end.
     pub(super) fn open_object(
         &self,
         path: &Path,
@@ -124,8 +125,7 @@ impl ObjectIo {
         let bytes = regular_len(&file)?;
         if let Some(ahead) = self.read_ahead_bytes.filter(|_| !is_direct) {
             // Advice only; a file system that ignores it is no error.
-            let _ =
-                rustix::fs::fadvise(&file, 0, std::num::NonZeroU64::new(ahead.min(bytes)), Advice::WillNeed);
+            _ = rustix::fs::fadvise(&file, 0, std::num::NonZeroU64::new(ahead.min(bytes)), Advice::WillNeed);
         }
         let seal = read_seal(&file, key);
         Ok(ObjectFile { file, is_direct, bytes, seal })
@@ -156,8 +156,9 @@ impl ObjectIo {
         })
     }
 
-    /// Moves `len` bytes piece by piece, leaving direct I/O where it ends: for the last part, which may be shorter than a block,
-    /// and where a file system that let the file be opened for it refuses it all the same.
+    /// Moves `len` bytes piece by piece, leaving direct I/O where it ends: for the last part, which may be
+    /// shorter than a block, and where a file system that let the file be opened for it refuses it all the
+    /// same.
     fn transfer(
         &self,
         file: &File,
@@ -214,7 +215,8 @@ impl ObjectIo {
     }
 }
 
-/// What keeps a file of another kind, a FIFO say, from holding its opener up, and a link from leading elsewhere.
+/// What keeps a file of another kind, a FIFO say, from holding its opener up, and a link from leading
+/// elsewhere.
 const SAFE_FLAGS: OFlags = OFlags::NONBLOCK.union(OFlags::NOFOLLOW);
 
 fn open_with(options: &OpenOptions, flags: OFlags, path: &Path) -> io::Result<File> {
@@ -333,7 +335,8 @@ mod tests {
         assert_eq!(io.open_object(&path("file"), &object_key(0), &*HeapBuffer::zeroed(5)).unwrap().bytes, 5);
     }
 
-    /// Memory that can't be moved directly, as on some file systems none can, though they let files be opened for it.
+    /// Memory that can't be moved directly, as on some file systems none can, though they let files be opened
+    /// for it.
     #[derive(Debug)]
     struct Indirect(std::sync::Arc<HeapBuffer>);
 

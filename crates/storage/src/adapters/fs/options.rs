@@ -47,14 +47,15 @@ pub struct FsOptions {
     pub fsync: FsyncPolicy,
     /// Spreading over subdirectories. Objects written under another setting are still found.
     pub path_shards: PathShards,
-    /// Whether others write to the directory as well: what the index does not know is then looked for on disk.
+    /// Whether others write to the directory as well: what the index does not know is then looked for on
+    /// disk.
     pub is_shared: bool,
     /// Age in seconds from which another program's unfinished file counts as left behind.
     pub stale_tmp_s: u64,
     /// Pause in milliseconds between attempts to write to a full disk.
     pub full_probe_ms: u64,
-    /// Shortest pause in milliseconds between two looks through the directory for what others did there. A large directory is
-    /// looked through more rarely.
+    /// Shortest pause in milliseconds between two looks through the directory for what others did there. A
+    /// large directory is looked through more rarely.
     pub rescan_pause_ms: u64,
     /// Objects kept aside after failing verification; further ones are deleted.
     pub quarantine_files_max: usize,

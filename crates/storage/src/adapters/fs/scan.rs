@@ -21,7 +21,8 @@ use crate::key::Key;
 /// Objects entered into the index, or looked for in it, per lock.
 const ENTRIES_PER_LOCK: usize = 512;
 
-/// First pause before a directory is looked through again of which something could not be read; it doubles each time.
+/// First pause before a directory is looked through again of which something could not be read; it doubles
+/// each time.
 const RETRY_PAUSE_MIN: Duration = Duration::from_secs(1);
 /// Longest such pause.
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(300);
@@ -83,7 +84,8 @@ impl ScanState {
         self.wait(|_| pause)
     }
 
-    /// Waits until the next scan: for `pause`, or for no more than `wished_pause` if one is wished for. False when all ends.
+    /// Waits until the next scan: for `pause`, or for no more than `wished_pause` if one is wished for. False
+    /// when all ends.
     fn pause_scans(&self, pause: Duration, wished_pause: Duration) -> bool {
         let goes_on = self.wait(|wishes| if wishes.is_wished { wished_pause.min(pause) } else { pause });
         self.wishes().is_wished = false;
@@ -108,8 +110,8 @@ impl ScanState {
 }
 
 impl Store {
-    /// Opens the directory, tells `tell` how that went the first time and, unless nobody listens to a failure, looks whether it is there
-    /// until the adapter is closed. Blocks for as long.
+    /// Opens the directory, tells `tell` how that went the first time and, unless nobody listens to a
+    /// failure, looks whether it is there until the adapter is closed. Blocks for as long.
     pub(super) fn keep_watched(
         &self,
         prepare: impl Fn(&Self) -> Result<(), Failure>,
@@ -134,8 +136,8 @@ impl Store {
         }
     }
 
-    /// Fills the index from the directory, and looks through it again for what others did there, until the adapter is closed.
-    /// Blocks for as long.
+    /// Fills the index from the directory, and looks through it again for what others did there, until the
+    /// adapter is closed. Blocks for as long.
     pub(super) fn keep_scanned(&self) {
         let mut retry_pause = RETRY_PAUSE_MIN;
         if !self.scan.opened() {
@@ -162,7 +164,8 @@ impl Store {
         }
     }
 
-    /// Makes the index what the directory says, and sweeps what crashed writers left. Returns what could not be read.
+    /// Makes the index what the directory says, and sweeps what crashed writers left. Returns what could not
+    /// be read.
     fn scan(&self) -> Option<Failure> {
         let start = Instant::now();
         self.state().index.begin_listing();
@@ -236,7 +239,8 @@ struct Scan<'a> {
 }
 
 impl Scan<'_> {
-    /// Fails if the base directory itself can't be read to its end. What can't be read below it is passed over and noted.
+    /// Fails if the base directory itself can't be read to its end. What can't be read below it is passed
+    /// over and noted.
     fn base_dir(&mut self) -> Result<(), Failure> {
         let base = self.store.files.base();
         for first in self.dir(base, PathShards::Off)? {
@@ -319,9 +323,9 @@ impl Scan<'_> {
         }
     }
 
-    /// A writer of ours holds a lock on its unfinished file for as long as it lives. The lock taken here is held
-    /// until the file is gone, so that a writer which comes second notices. Where others write as well, locks may
-    /// be each machine's own: there only age tells.
+    /// A writer of ours holds a lock on its unfinished file for as long as it lives. The lock taken here is
+    /// held until the file is gone, so that a writer which comes second notices. Where others write as well,
+    /// locks may be each machine's own: there only age tells.
     fn sweep_own(&self, entry: &DirEntry) {
         if self.store.options.is_shared && !self.is_old(entry) {
             return;

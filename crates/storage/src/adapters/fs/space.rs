@@ -30,8 +30,8 @@ impl Space {
 
     /// Sets aside `bytes` for a write, given what objects take already and whether that number is final.
     ///
-    /// A full disk refuses everything except one write per probe pause, which finds out whether it still is, and as much as was
-    /// deleted meanwhile.
+    /// A full disk refuses everything except one write per probe pause, which finds out whether it still is,
+    /// and as much as was deleted meanwhile.
     pub(super) fn reserve(
         &mut self,
         bytes: u64,
@@ -75,8 +75,8 @@ impl Space {
         is_news
     }
 
-    /// The disk took a write that began at some time; one that was under way when another was refused shows nothing. True when
-    /// that there is room is news.
+    /// The disk took a write that began at some time; one that was under way when another was refused shows
+    /// nothing. True when that there is room is news.
     pub(super) fn note_room(&mut self, began: Instant) -> bool {
         self.full.take_if(|full| began >= full.refused_at).is_some()
     }

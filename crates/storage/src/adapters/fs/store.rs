@@ -23,7 +23,8 @@ use crate::index::{Entry, ListedIndex};
 use crate::key::{Key, KeyDecoder};
 use crate::locks::LockTable;
 
-/// Most bytes that a file without a seal may be longer than its object: the peer pads to its memory alignment for direct I/O.
+/// Most bytes that a file without a seal may be longer than its object: the peer pads to its memory alignment
+/// for direct I/O.
 pub(super) const PADDING_BYTES_MAX: u64 = 4095;
 /// Locks that keep a rename and its index entry together; keys share them by hash.
 const STRIPES: usize = 64;
@@ -55,7 +56,8 @@ pub(super) struct State {
     pub(super) space: Space,
 }
 
-/// Room set aside for a write. It is given back when the object is counted itself, or else with the reservation.
+/// Room set aside for a write. It is given back when the object is counted itself, or else with the
+/// reservation.
 struct Reservation<'s> {
     store: &'s Store,
     bytes: Option<u64>,
@@ -182,13 +184,13 @@ impl Store {
             };
             if let Some(old) = old.filter(|old| old.note != self.files.shards()) {
                 // The object moved; what another setting left behind would only take room.
-                let _ = fs::remove_file(self.files.object(&item.key, old.note)?);
+                _ = fs::remove_file(self.files.object(&item.key, old.note)?);
             }
             Ok(())
         };
         let published = publish();
         if published.is_err() {
-            let _ = fs::remove_file(&tmp);
+            _ = fs::remove_file(&tmp);
         } else if self.options.fsync == FsyncPolicy::Full {
             Files::sync_dir(&dir).map_err(|error| Failure::io(attempt("sync directory of"), &error))?;
         }
@@ -237,7 +239,7 @@ impl Store {
         let path = self.files.tmp(self.files.base());
         let created = self.io.create(&path, &*HeapBuffer::zeroed(1), None);
         if created.is_ok() {
-            let _ = fs::remove_file(&path);
+            _ = fs::remove_file(&path);
         }
         let failure = created.err().map(|error| Failure::io(format!("write `{}`", path.display()), &error));
         self.note_refusal(failure.as_ref());
@@ -289,7 +291,8 @@ impl Store {
         Ok(None)
     }
 
-    /// Size and place of a key's object, from the index or, where the index does not know everything, the disk.
+    /// Size and place of a key's object, from the index or, where the index does not know everything, the
+    /// disk.
     fn entry(&self, key: &Key) -> Result<Option<Entry<PathShards>>, Failure> {
         let (known, is_authoritative) = {
             let state = self.state();

@@ -47,8 +47,8 @@ impl RespAdapter {
             capacity_bytes: options.capacity_bytes,
         };
         let shared = Arc::new(Shared::new(Dialect { options })?);
-        let sessions = shared.clone();
-        let remote = Remote::start(remote, move || Session::new(sessions.clone()))?;
+        let sessions = Arc::clone(&shared);
+        let remote = Remote::start(remote, move || Session::new(Arc::clone(&sessions)))?;
         Ok(Self { shared, remote })
     }
 }

@@ -36,7 +36,8 @@ pub(super) struct SlotMap {
 }
 
 impl SlotMap {
-    /// Reads the reply to `CLUSTER SLOTS`; a server that does not know its own name means the one that answered.
+    /// Reads the reply to `CLUSTER SLOTS`; a server that does not know its own name means the one that
+    /// answered.
     pub(super) fn read(reply: &Reply, answered: &Node) -> Option<Self> {
         let Reply::Array(ranges) = reply else { return None };
         let mut map =

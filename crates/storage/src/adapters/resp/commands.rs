@@ -110,8 +110,8 @@ impl Dialect {
         Ok(answers)
     }
 
-    /// Writes an object and its seal at one moment: a reader between the two would take a good object for a corrupt one. What has
-    /// no seal takes one that may be left of another object away.
+    /// Writes an object and its seal at one moment: a reader between the two would take a good object for a
+    /// corrupt one. What has no seal takes one that may be left of another object away.
     fn send_object(
         &self,
         connection: &mut Connection,
@@ -139,7 +139,8 @@ impl Dialect {
         connection.send(&tail)
     }
 
-    /// What makes the server forget an object. The seal goes first: one that outlives its object could be taken for another's.
+    /// What makes the server forget an object. The seal goes first: one that outlives its object could be
+    /// taken for another's.
     fn expirations(&self, name: &str) -> Vec<Command> {
         let Some(ttl) = self.options.ttl_s else { return Vec::new() };
         let names = [self.seal_name(name), Some(name.to_owned())];

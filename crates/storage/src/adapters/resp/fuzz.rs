@@ -15,9 +15,9 @@ pub fn replies(mut bytes: &[u8]) {
             let nodes = slots.nodes();
             assert!((0..u16::MAX).filter_map(|slot| slots.node(slot)).all(|node| nodes.contains(node)));
         }
-        let _ = read_scan(&reply, "prefix@");
+        _ = read_scan(&reply, "prefix@");
         if let Reply::Error(error) = &reply {
-            let _ = (redirect(error, &answered), server_failure("fuzz", error));
+            _ = (redirect(error, &answered), server_failure("fuzz", error));
         }
     }
 }

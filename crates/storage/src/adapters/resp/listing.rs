@@ -9,7 +9,8 @@ use crate::error::{Failure, FailureKind};
 use crate::key::{Key, KeyDecoder};
 
 impl Session {
-    /// One step of a server's own listing. The token names the server by its position and the place in its listing.
+    /// One step of a server's own listing. The token names the server by its position and the place in its
+    /// listing.
     pub(super) fn page(&mut self, request: &ListRequest) -> Result<ListPage, Failure> {
         let (position, cursor) = parse_token(request.page_token.as_deref())?;
         let nodes = self.listed_nodes()?;

@@ -27,7 +27,7 @@ pub(super) enum Reply {
     Integer(i64),
     Bytes(Vec<u8>),
     Nil,
-    Array(Vec<Reply>),
+    Array(Vec<Self>),
 }
 
 impl Reply {
@@ -246,9 +246,9 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_panic_the_reader(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = read_reply(&mut bytes.as_slice());
-            let _ = read_bulk_header(&mut bytes.as_slice());
-            let _ = read_array_header(&mut bytes.as_slice(), 2);
+            _ = read_reply(&mut bytes.as_slice());
+            _ = read_bulk_header(&mut bytes.as_slice());
+            _ = read_array_header(&mut bytes.as_slice(), 2);
         }
     }
 }

@@ -14,7 +14,8 @@ use crate::adapters::quote::quote;
 use crate::error::{Error, Failure, FailureKind};
 use crate::key::Key;
 
-/// Connections one thread keeps; that to the server asked longest ago goes first. More servers than a cluster ought to have.
+/// Connections one thread keeps; that to the server asked longest ago goes first. More servers than a cluster
+/// ought to have.
 const CONNECTIONS_MAX: usize = 256;
 
 /// Times a key is followed to another server before it counts as lost.
@@ -72,7 +73,7 @@ impl Session {
                 self.groups(&mut results, std::mem::take(&mut pending), items, &key)
             {
                 let group: Vec<&I> = indices.iter().map(|index| items[*index]).collect();
-                let shared = self.shared.clone();
+                let shared = Arc::clone(&self.shared);
                 let exchanged = self.with(&node, |connection| {
                     exchange(&shared.dialect, connection, &node, &group, is_asking)
                 });
@@ -167,7 +168,8 @@ impl Session {
                 Ok(reply) => match SlotMap::read(&reply, &node) {
                     Some(slots) => {
                         let slots = Arc::new(slots);
-                        *self.shared.slots.lock().unwrap_or_else(PoisonError::into_inner) = slots.clone();
+                        *self.shared.slots.lock().unwrap_or_else(PoisonError::into_inner) =
+                            Arc::clone(&slots);
                         return Ok(slots);
                     }
                     None => {
@@ -185,7 +187,8 @@ impl Session {
         *self.shared.slots.lock().unwrap_or_else(PoisonError::into_inner) = Arc::default();
     }
 
-    /// Exchanges something with one server. A connection that fails is dropped: what it would say next is unknown.
+    /// Exchanges something with one server. A connection that fails is dropped: what it would say next is
+    /// unknown.
     pub(super) fn with<T>(
         &mut self,
         node: &Node,

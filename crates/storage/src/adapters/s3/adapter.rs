@@ -15,7 +15,8 @@ use crate::report::{Health, Usage};
 
 /// Threads for lookups, deletes and listings, each with its own connection: a lookup is a request per object.
 const CONTROL_THREADS: usize = 8;
-/// Requests one thread makes at a stretch: there is one per object, and the threads are what makes them overlap.
+/// Requests one thread makes at a stretch: there is one per object, and the threads are what makes them
+/// overlap.
 const KEYS_PER_GROUP: usize = 4;
 /// Payload one thread moves at a stretch; a larger object goes alone.
 const BYTES_PER_GROUP: usize = 1 << 20;
@@ -42,8 +43,8 @@ impl S3Adapter {
             capacity_bytes: options.capacity_bytes,
         };
         let shared = Arc::new(Shared::new(options)?);
-        let sessions = shared.clone();
-        let remote = Remote::start(remote, move || Session::new(sessions.clone()))?;
+        let sessions = Arc::clone(&shared);
+        let remote = Remote::start(remote, move || Session::new(Arc::clone(&sessions)))?;
         Ok(Self { shared, remote })
     }
 }

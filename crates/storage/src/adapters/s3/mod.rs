@@ -1,8 +1,8 @@
 //! `s3`: objects in a bucket of Amazon S3 or anything that speaks its interface.
 //!
 //! Objects are named as by the peer's adapter (`spec/cache-semantics.md` 11.3) and hold raw bytes; a
-//! [seal](crate::Seal) is user metadata. Threads own blocking connections, so that payloads go straight between
-//! socket and lent buffer; a request is HTTP/1.1 signed with version 4 of the signature.
+//! [seal](crate::Seal) is user metadata. Threads own blocking connections, so that payloads go straight
+//! between socket and lent buffer; a request is HTTP/1.1 signed with version 4 of the signature.
 
 mod adapter;
 #[cfg(feature = "fuzz")]

@@ -30,7 +30,8 @@ pub struct S3Options {
     pub credentials: Credentials,
     /// Put before every name, with `/` between; empty for nothing.
     pub key_prefix: String,
-    /// Whether a tenant's objects have its salt as a further prefix, so that access and expiry can be set by tenant.
+    /// Whether a tenant's objects have its salt as a further prefix, so that access and expiry can be set by
+    /// tenant.
     pub is_prefixed_by_salt: bool,
     /// Bytes moved per request: larger objects are uploaded in parts and fetched in ranges.
     pub part_bytes: usize,

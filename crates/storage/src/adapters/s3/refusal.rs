@@ -34,8 +34,8 @@ pub(super) fn refused(request: &Request, response: &Response, text: &str) -> Fai
     }
 }
 
-/// What to do about a refusal of us; none where it is the object that is refused. Some refusals of us have the status of a bad
-/// request.
+/// What to do about a refusal of us; none where it is the object that is refused. Some refusals of us have
+/// the status of a bad request.
 fn hint(response: &Response, code: &str) -> Option<String> {
     let hint = match (response.status, code) {
         (_, "ExpiredToken" | "TokenRefreshRequired" | "RequestExpired" | "InvalidToken") => {

@@ -64,14 +64,15 @@ impl Session {
         Ok(Request { method, path, ..Request::default() })
     }
 
-    /// Sends a request and hands the response to `read`. A connection whose response was not read whole is dropped.
+    /// Sends a request and hands the response to `read`. A connection whose response was not read whole is
+    /// dropped.
     fn send<T>(
         &mut self,
         request: &Request,
         payload: Payload<'_>,
         read: impl FnOnce(&Response, &mut HttpConnection) -> io::Result<T>,
     ) -> Result<(Response, T), Failure> {
-        let shared = self.shared.clone();
+        let shared = Arc::clone(&self.shared);
         let options = &shared.options;
         let exchange = || {
             let mut connection = match self.connection.take().filter(HttpConnection::is_reusable) {
@@ -174,7 +175,7 @@ impl Session {
         if uploaded.is_err() {
             let abort = Request { query: vec![query("uploadId", &id)], ..self.object("DELETE", &item.key)? };
             // What can't be aborted is left to the bucket's lifecycle rule.
-            let _ = self.ask(&abort, Payload::Bytes(b""));
+            _ = self.ask(&abort, Payload::Bytes(b""));
         }
         uploaded
     }

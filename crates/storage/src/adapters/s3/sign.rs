@@ -1,4 +1,5 @@
-//! Signatures, version 4, with unsigned payloads: objects are not read twice, and are checked end to end anyway.
+//! Signatures, version 4, with unsigned payloads: objects are not read twice, and are checked end to end
+//! anyway.
 
 use std::fmt::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -60,9 +61,9 @@ pub(super) fn signed_headers(
     let mut canonical =
         format!("{}\n{}\n{}\n", request.method, encode(&request.path, true), request.canonical_query());
     for (name, value) in &headers {
-        let _ = writeln!(canonical, "{name}:{}", value.trim());
+        _ = writeln!(canonical, "{name}:{}", value.trim());
     }
-    let _ = write!(canonical, "\n{names}\n{payload_hash}");
+    _ = write!(canonical, "\n{names}\n{payload_hash}");
     let day = &stamp[..8];
     let scope = format!("{day}/{}/s3/aws4_request", options.region);
     let text = format!("AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{}", hex(&Sha256::digest(&canonical)));
@@ -87,7 +88,7 @@ fn mac(key: &[u8], text: &[u8]) -> Vec<u8> {
 
 pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
+        _ = write!(text, "{byte:02x}");
         text
     })
 }
@@ -102,7 +103,7 @@ fn encode(text: &str, is_path: bool) -> String {
             }
             b'/' if is_path => encoded.push('/'),
             _ => {
-                let _ = write!(encoded, "%{byte:02X}");
+                _ = write!(encoded, "%{byte:02X}");
             }
         }
     }

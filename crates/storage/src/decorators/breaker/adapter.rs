@@ -17,9 +17,9 @@ use crate::report::{Health, HealthState};
 
 /// Opens when calls fail that blame the backend; after a while lets one call through to see.
 ///
-/// Every operation has a circuit of its own: that lookups are answered says nothing about loads, and what can't be written to may
-/// still be read. Only what was asked of the backend itself counts, for good or ill. A lookup whose loads would be refused is
-/// refused as well.
+/// Every operation has a circuit of its own: that lookups are answered says nothing about loads, and what
+/// can't be written to may still be read. Only what was asked of the backend itself counts, for good or ill.
+/// A lookup whose loads would be refused is refused as well.
 ///
 /// Unlocks always pass: they are bookkeeping, and refusing them would leak locks.
 #[derive(Debug)]

@@ -10,8 +10,8 @@ use crate::error::Failure;
 /// When to open, and how long to stay open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BreakerPolicy {
-    /// Calls of one operation that fail in a row before it opens. A success among them makes up for half a failure, so that it
-    /// opens as well when more than one call in three keeps failing.
+    /// Calls of one operation that fail in a row before it opens. A success among them makes up for half a
+    /// failure, so that it opens as well when more than one call in three keeps failing.
     pub failures_max: u32,
     /// Milliseconds until the first probe; doubles with each probe that fails.
     pub open_min_ms: u64,
@@ -114,7 +114,8 @@ impl Circuits {
         &mut self.by_op[op.position()]
     }
 
-    /// The circuit in the worst state, with its operation. That nothing can be read is worse than that nothing can be written.
+    /// The circuit in the worst state, with its operation. That nothing can be read is worse than that
+    /// nothing can be written.
     pub(super) fn worst(&self, now: Instant) -> (Op, &Circuit) {
         let order = [Op::List, Op::Delete, Op::Store, Op::Lookup, Op::Load];
         let circuits = order.map(|op| (op, self.of(op)));

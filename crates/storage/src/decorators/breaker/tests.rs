@@ -20,7 +20,7 @@ async fn lookup(breaker: &Breaker) -> Error {
 fn pair() -> (Arc<FailingAdapter>, Breaker) {
     let double = FailingAdapter::new();
     let policy = BreakerPolicy { failures_max: 2, open_min_ms: 1000, open_max_ms: 3000 };
-    (double.clone(), Breaker::new(double, policy))
+    (Arc::clone(&double), Breaker::new(double, policy))
 }
 
 #[tokio::test(start_paused = true)]
@@ -138,7 +138,7 @@ async fn it_opens_when_a_large_share_of_calls_keeps_failing() {
     while breaker.state() == BreakerState::Closed {
         double.fail_next(Op::Load, 1, down());
         load(&breaker).await.unwrap_err();
-        let _ = load(&breaker).await;
+        _ = load(&breaker).await;
         calls += 2;
         assert!(calls < 20, "half of all calls fail");
     }
@@ -182,7 +182,7 @@ async fn one_probe_is_under_way_at_a_time() {
     double.hang(Op::Lookup, true);
     let breaker = Arc::new(breaker);
     let probe = {
-        let breaker = breaker.clone();
+        let breaker = Arc::clone(&breaker);
         tokio::spawn(async move { lookup(&breaker).await })
     };
     double.calls_reach(Op::Lookup, 3).await;

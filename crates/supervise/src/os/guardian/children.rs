@@ -86,7 +86,8 @@ impl Children {
             new.into_iter().for_each(|process| signal_process(process, signal));
         }
         if signal == Signal::KILL {
-            // One that was stopped could not collect them. It is a child not yet collected, so the id is its own.
+            // One that was stopped could not collect them. It is a child not yet collected, so the id is its
+            // own.
             _ = rustix::process::kill_process(run.warden, Signal::CONT);
         }
     }

@@ -1,8 +1,9 @@
 //! The warden of one run: a fork of the guardian between it and the run's first process.
 //!
-//! It is a child subreaper, so that whatever a plugin starts stays below it, however it detaches: which processes belong to a run is a
-//! question of descent alone. It reports what becomes of the first process, collects all others, and ends with the last of them; its own end is
-//! the run's. If the guardian is gone it kills what is below it.
+//! It is a child subreaper, so that whatever a plugin starts stays below it, however it detaches: which
+//! processes belong to a run is a question of descent alone. It reports what becomes of the first process,
+//! collects all others, and ends with the last of them; its own end is the run's. If the guardian is gone it
+//! kills what is below it.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};

@@ -40,7 +40,8 @@ fn the_coldest_leaves_first_of_all_and_of_one_tenant() {
     );
 }
 
-/// Any sequence of operations leaves the same objects and bytes as a plain map. Keys repeat, salts come and go.
+/// Any sequence of operations leaves the same objects and bytes as a plain map. Keys repeat, salts come and
+/// go.
 #[test]
 fn it_agrees_with_a_plain_map() {
     let mut ledger = ledger();
@@ -78,7 +79,8 @@ fn it_agrees_with_a_plain_map() {
     assert_eq!((ledger.bytes(), ledger.tenants().count()), (0, 0));
 }
 
-/// What an object costs besides the adapter's own index: 83 bytes with LRU, up to 112 with policies that remember more.
+/// What an object costs besides the adapter's own index: 83 bytes with LRU, up to 112 with policies that
+/// remember more.
 #[test]
 #[ignore = "measures the memory of its process, so it must be alone in it"]
 fn a_million_objects_take_about_100_mb() {

@@ -85,7 +85,7 @@ async fn nothing_is_due_without_a_capacity_or_a_quota() {
 #[tokio::test]
 async fn what_is_stored_while_it_is_deleted_stays_known() {
     let double = FailingAdapter::new();
-    let (adapter, evictor) = evicting(double.clone(), QuotaTable::default());
+    let (adapter, evictor) = evicting(Arc::<FailingAdapter>::clone(&double), QuotaTable::default());
     adapter.store(store_items(0..1, BYTES)).await;
     let leaving = evictor.choose(&Aim::All, 1, &HashSet::new());
     double.delete(vec![object_key(0)], DeleteMode::IfUnlocked).await.remove(0).unwrap();
@@ -107,7 +107,7 @@ async fn a_disk_that_others_fill_is_not_emptied_for_them() {
 #[tokio::test(start_paused = true)]
 async fn a_store_that_ends_after_it_was_given_up_is_found_by_listing() {
     let double = FailingAdapter::new();
-    let (_, evictor) = evicting(double.clone(), QuotaTable::default());
+    let (_, evictor) = evicting(Arc::<FailingAdapter>::clone(&double), QuotaTable::default());
     let listing = async {
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert_eq!(double.calls_seen(Op::List), 1, "one listing was enough");
@@ -127,7 +127,7 @@ async fn a_store_that_ends_after_it_was_given_up_is_found_by_listing() {
 #[tokio::test(start_paused = true)]
 async fn what_cannot_leave_is_tried_again_after_growing_pauses() {
     let double = FailingAdapter::new();
-    let (adapter, evictor) = evicting(double.clone(), QuotaTable::default());
+    let (adapter, evictor) = evicting(Arc::<FailingAdapter>::clone(&double), QuotaTable::default());
     adapter.store(store_items(0..10, BYTES)).await;
     evictor.quotas.set("", 1).unwrap();
     double.fail_next(Op::Delete, 1_000, Failure::retryable(FailureKind::Io, "no").into());
@@ -184,7 +184,7 @@ async fn locked_ones_hide_nothing_behind_them() {
 #[tokio::test]
 async fn what_others_deleted_is_room_all_the_same_and_no_eviction() {
     let double = FailingAdapter::new();
-    let (adapter, evictor) = evicting(double.clone(), QuotaTable::default());
+    let (adapter, evictor) = evicting(Arc::<FailingAdapter>::clone(&double), QuotaTable::default());
     adapter.store(store_items(0..9, BYTES)).await;
     double.fail_next(Op::Delete, 3, Error::Absent);
     let step = evictor.step(&Aim::All, 3, &mut HashSet::new()).await;
@@ -226,7 +226,7 @@ async fn evictions_of_more_tenants_than_are_told_apart_are_counted_together() {
 #[tokio::test]
 async fn what_turns_out_to_be_gone_is_forgotten() {
     let double = FailingAdapter::new();
-    let (adapter, evictor) = evicting(double.clone(), QuotaTable::default());
+    let (adapter, evictor) = evicting(Arc::<FailingAdapter>::clone(&double), QuotaTable::default());
     adapter.store(store_items(0..3, BYTES)).await;
     double.delete(vec![object_key(1)], DeleteMode::IfUnlocked).await;
     adapter.lookup_and_lock((0..3).map(object_key).collect()).await;
