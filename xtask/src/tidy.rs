@@ -2,9 +2,11 @@
 //!
 //! Every finding is one line, `<file>:<line>: <what>`; all findings are printed before the command fails.
 
+mod circles;
 mod edges;
 mod files;
 mod licences;
+mod modules;
 mod purity;
 mod texts;
 
@@ -70,6 +72,9 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     let mut findings = Vec::new();
     findings.extend(edges::check(&metadata));
     findings.extend(licences::check(&metadata)?);
+    if std::env::var_os("TIDY_CIRCLES").is_some() {
+        findings.extend(circles::check(&sources));
+    }
     for source in &sources {
         findings.extend(purity::check(source));
         findings.extend(files::check(source));
