@@ -1,15 +1,16 @@
 //! Files that import each other in a loop: whoever changes one of them has to know all.
 //!
-//! What is read is the text of `use` items and of paths that start with `crate`, `super` or `self`; methods that one
-//! file adds to the type of another are no import. A name that a module only hands on counts for the file that
-//! defines it.
+//! What is read is the text of `use` items and of paths that start with `crate`, `super` or `self`; methods
+//! that one file adds to the type of another are no import. A name that a module only hands on counts for the
+//! file that defines it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::modules::{Crate, crates};
-use super::{Finding, Source};
+use super::source::{Finding, Source};
 
-/// Rings that are left, by the folder that holds all of their files. The reasons are in ARCHITECTURE.md, "Circles".
+/// Rings that are left, by the folder that holds all of their files. The reasons are in ARCHITECTURE.md,
+/// "Circles".
 const KNOWN: [&str; 1] = ["crates/zmtp/src/router/"];
 
 /// File to file: the names taken.

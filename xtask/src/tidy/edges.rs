@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::Finding;
+use super::source::Finding;
 
 /// Each of our crates and the crates of ours it may name: ARCHITECTURE.md's picture. Tests may also use
 /// `testkit`, which may use anything.

@@ -1,6 +1,6 @@
 //! Shape of files: length, line ends, and paths that exist only on somebody's machine.
 
-use super::{Finding, Source};
+use super::source::{Finding, Source};
 
 /// A file past this holds more than one idea (unit tests not counted).
 const LINES_MAX: usize = 500;
@@ -32,7 +32,7 @@ pub(super) fn check(source: &Source) -> Vec<Finding> {
 }
 
 fn is_test(path: &str) -> bool {
-    path.starts_with("tests/") || path.contains("/tests/") || super::is_test_module(path)
+    path.starts_with("tests/") || path.contains("/tests/") || super::source::is_test_module(path)
 }
 
 /// The path starts there: `x/home/y` and `https://host/home/` are something else.

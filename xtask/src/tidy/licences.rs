@@ -6,8 +6,8 @@
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use super::Finding;
 use super::edges::text;
+use super::source::Finding;
 use crate::shell;
 
 /// How `cargo metadata` spells the registry that deny.toml allows.

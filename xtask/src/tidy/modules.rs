@@ -1,10 +1,10 @@
-//! The modules of each crate, and which names of which files a file takes: enough of Rust's rules on paths for code as
-//! rustfmt leaves it.
+//! The modules of each crate, and which names of which files a file takes: enough of Rust's rules on paths
+//! for code as rustfmt leaves it.
 
 use std::collections::BTreeMap;
 
-use super::Source;
 use super::purity::without_comment;
+use super::source::Source;
 
 /// Re-exports that hand on re-exports are followed this far.
 const HOPS_MAX: usize = 8;
@@ -61,8 +61,8 @@ impl<'s> Crate<'s> {
         self.modules.values()
     }
 
-    /// Files of this crate that a module takes names of, each with a name. A module that only hands names on takes
-    /// none: whoever asks it for one is sent on.
+    /// Files of this crate that a module takes names of, each with a name. A module that only hands names on
+    /// takes none: whoever asks it for one is sent on.
     pub(super) fn names_taken(&self, module: &Module<'s>) -> Vec<(&'s str, String)> {
         let mut taken = Vec::new();
         if module.is_face() {
@@ -88,6 +88,18 @@ impl<'s> Crate<'s> {
             }
         }
         taken
+    }
+
+    /// Whether a module above declares it.
+    pub(super) fn is_declared(&self, module: &Module<'s>) -> bool {
+        let Some((name, parent)) = module.path.split_last() else { return true };
+        let declared = format!("mod {name};");
+        let is_binary = parent == ["bin"];
+        is_binary
+            || self
+                .modules
+                .get(parent)
+                .is_some_and(|parent| parent.code.lines().any(|line| without_visibility(line) == declared))
     }
 
     /// A path of `module` from the root of the crate; none if it leads out of the crate.
@@ -127,7 +139,8 @@ impl<'s> Crate<'s> {
         self.modules.iter().find(|(known, _)| **known == path).map(|(_, module)| module)
     }
 
-    /// The file that defines the first name of a path that is no module, and that name; none if all are modules.
+    /// The file that defines the first name of a path that is no module, and that name; none if all are
+    /// modules.
     fn definer(&self, path: &[String], hops: usize) -> Option<(&'s str, String)> {
         let depth = (0..=path.len()).rev().find(|&depth| self.is_module(&path[..depth]))?;
         let module = self.module(&path[..depth])?;
@@ -157,10 +170,14 @@ impl<'s> Crate<'s> {
 
 impl Module<'_> {
     /// Nothing but modules and names of others.
-    fn is_face(&self) -> bool {
+    pub(super) fn is_face(&self) -> bool {
         !["fn ", "struct ", "enum ", "impl ", "trait ", "const ", "static ", "type "]
             .iter()
             .any(|item| self.code.lines().any(|line| without_visibility(line).starts_with(item)))
+    }
+
+    pub(super) fn is_child_of(&self, parent: &Self) -> bool {
+        self.path.split_last().is_some_and(|(_, head)| head == parent.path)
     }
 
     fn defines(&self, name: &str) -> bool {

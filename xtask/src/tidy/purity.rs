@@ -1,7 +1,7 @@
 //! What a source file may not mention: the clock and the outside world in `core`, `unsafe` outside its two
 //! homes, leftovers anywhere.
 
-use super::{Finding, Source};
+use super::source::{Finding, Source};
 
 /// `core` is given time and randomness and returns decisions (invariant 1).
 const CORE_REFUSES: [&str; 9] = [

@@ -2,7 +2,7 @@
 //! "Messages").
 
 use super::purity::without_comment;
-use super::{Finding, Source};
+use super::source::{Finding, Source};
 
 /// What stands right before a message.
 const OPENERS: [&str; 10] = [

@@ -1,18 +1,8 @@
-//! `cargo xtask tidy`: the invariants of ARCHITECTURE.md and STYLE.md that a program can check.
-//!
-//! Every finding is one line, `<file>:<line>: <what>`; all findings are printed before the command fails.
-
-mod circles;
-mod edges;
-mod files;
-mod licences;
-mod modules;
-mod purity;
-mod texts;
+//! The files that are looked at, and what is found in them.
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 
 use crate::shell;
 
@@ -20,16 +10,16 @@ use crate::shell;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Finding {
     /// File and line, or the name of a crate.
-    place: String,
-    text: String,
+    pub(super) place: String,
+    pub(super) text: String,
 }
 
 impl Finding {
-    fn new(place: impl Into<String>, text: impl Into<String>) -> Self {
+    pub(super) fn new(place: impl Into<String>, text: impl Into<String>) -> Self {
         Self { place: place.into(), text: text.into() }
     }
 
-    fn at(source: &Source, line_index: usize, text: impl Into<String>) -> Self {
+    pub(super) fn at(source: &Source, line_index: usize, text: impl Into<String>) -> Self {
         Self::new(format!("{}:{}", source.path, line_index + 1), text)
     }
 }
@@ -37,66 +27,37 @@ impl Finding {
 /// One text file of the repository.
 pub(crate) struct Source {
     /// Path relative to the repository root, with `/`.
-    path: String,
-    text: String,
+    pub(super) path: String,
+    pub(super) text: String,
 }
 
 impl Source {
     /// Lines before the unit tests; tests may be as long and as blunt as they need.
-    fn product_lines(&self) -> impl Iterator<Item = (usize, &str)> {
+    pub(super) fn product_lines(&self) -> impl Iterator<Item = (usize, &str)> {
         let lines: Vec<&str> = self.text.lines().collect();
         let cut = lines
             .windows(2)
-            .position(|pair| pair[0].trim() == "#[cfg(test)]" && pair[1].trim_start().starts_with("mod "))
+            .position(|pair| {
+                pair[0].trim() == "#[cfg(test)]"
+                    && pair[1].trim_start().starts_with("mod ")
+                    && pair[1].ends_with('{')
+            })
             .unwrap_or(lines.len());
         lines.into_iter().take(cut).enumerate()
     }
 
-    fn is_rust_product(&self) -> bool {
+    pub(super) fn is_rust_product(&self) -> bool {
         self.path.ends_with(".rs") && self.path.contains("/src/") && !is_test_module(&self.path)
     }
 }
 
 /// A module that holds nothing but unit tests, by its name.
-fn is_test_module(path: &str) -> bool {
+pub(super) fn is_test_module(path: &str) -> bool {
     path.ends_with("/tests.rs") || path.contains("/tests/") || path.ends_with("_tests.rs")
 }
 
-/// Checks everything.
-pub(crate) fn run(args: &[String]) -> Result<()> {
-    if let Some(arg) = args.first() {
-        bail!("`tidy` takes no argument, got `{arg}`");
-    }
-    let sources = sources()?;
-    let metadata = metadata()?;
-    let mut findings = Vec::new();
-    findings.extend(edges::check(&metadata));
-    findings.extend(licences::check(&metadata)?);
-    if std::env::var_os("TIDY_CIRCLES").is_some() {
-        findings.extend(circles::check(&sources));
-    }
-    for source in &sources {
-        findings.extend(purity::check(source));
-        findings.extend(files::check(source));
-        findings.extend(texts::check(source));
-    }
-    for finding in &findings {
-        eprintln!("{}: {}", finding.place, finding.text);
-    }
-    if !findings.is_empty() {
-        bail!("{} findings", findings.len());
-    }
-    eprintln!("    {} files, nothing to say", sources.len());
-    Ok(())
-}
-
-fn metadata() -> Result<serde_json::Value> {
-    let text = shell::output(shell::cargo().args(["metadata", "--format-version", "1", "--locked"]))?;
-    serde_json::from_str(&text).context("reading `cargo metadata`")
-}
-
 /// Every text file that git tracks or would track, so that build outputs are left out by .gitignore alone.
-fn sources() -> Result<Vec<Source>> {
+pub(super) fn sources() -> Result<Vec<Source>> {
     let listing = shell::output(shell::program("git").args([
         "ls-files",
         "-z",

@@ -1,0 +1,41 @@
+//! All checks in one go.
+
+use anyhow::{Context, Result, bail};
+
+use super::source::sources;
+use super::{circles, edges, files, licences, purity, shape, texts};
+use crate::shell;
+
+/// Checks everything.
+pub(crate) fn run(args: &[String]) -> Result<()> {
+    if let Some(arg) = args.first() {
+        bail!("`tidy` takes no argument, got `{arg}`");
+    }
+    let sources = sources()?;
+    let metadata = metadata()?;
+    let mut findings = Vec::new();
+    findings.extend(edges::check(&metadata));
+    findings.extend(licences::check(&metadata)?);
+    if std::env::var_os("TIDY_CIRCLES").is_some() {
+        findings.extend(circles::check(&sources));
+        findings.extend(shape::check(&sources));
+    }
+    for source in &sources {
+        findings.extend(purity::check(source));
+        findings.extend(files::check(source));
+        findings.extend(texts::check(source));
+    }
+    for finding in &findings {
+        eprintln!("{}: {}", finding.place, finding.text);
+    }
+    if !findings.is_empty() {
+        bail!("{} findings", findings.len());
+    }
+    eprintln!("    {} files, nothing to say", sources.len());
+    Ok(())
+}
+
+fn metadata() -> Result<serde_json::Value> {
+    let text = shell::output(shell::cargo().args(["metadata", "--format-version", "1", "--locked"]))?;
+    serde_json::from_str(&text).context("reading `cargo metadata`")
+}
