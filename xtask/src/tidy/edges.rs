@@ -4,55 +4,6 @@ use serde_json::Value;
 
 use super::source::Finding;
 
-/// Each of our crates and the crates of ours it may name: ARCHITECTURE.md's picture. Tests may also use
-/// `testkit`, which may use anything.
-const ALLOWED: [(&str, &[&str]); 17] = [
-    ("larder-core", &[]),
-    ("larder-zmtp", &[]),
-    ("larder-supervise", &[]),
-    ("larder-wire", &["larder-core"]),
-    ("larder-pool", &[]),
-    ("larder-storage", &["larder-core"]),
-    ("larder-telemetry", &["larder-supervise"]),
-    ("larder-config", &["larder-core", "larder-storage", "larder-supervise", "larder-telemetry"]),
-    ("larder-engine", &["larder-core", "larder-pool", "larder-telemetry"]),
-    ("larder-tier", &["larder-core", "larder-engine", "larder-storage", "larder-telemetry"]),
-    ("larder-rpc", &["larder-core", "larder-engine", "larder-telemetry", "larder-wire", "larder-zmtp"]),
-    (
-        "larder-admin",
-        &[
-            "larder-config",
-            "larder-core",
-            "larder-engine",
-            "larder-rpc",
-            "larder-storage",
-            "larder-supervise",
-            "larder-telemetry",
-            "larder-tier",
-        ],
-    ),
-    (
-        "larder-server",
-        &[
-            "larder-admin",
-            "larder-config",
-            "larder-core",
-            "larder-engine",
-            "larder-pool",
-            "larder-rpc",
-            "larder-storage",
-            "larder-supervise",
-            "larder-telemetry",
-            "larder-tier",
-            "larder-zmtp",
-        ],
-    ),
-    ("larder", &["larder-config", "larder-core", "larder-server", "larder-supervise", "larder-telemetry"]),
-    ("larder-testkit", &[]),
-    ("larder-fuzz", &["larder-storage", "larder-wire", "larder-zmtp"]),
-    ("xtask", &[]),
-];
-
 /// What the pure crate may use: hashing, a hash table, an error derive. Nothing that waits, reads, or
 /// serializes.
 const CORE_MAY_USE: [&str; 5] = ["blake3", "hashbrown", "sha2", "smallvec", "thiserror"];
@@ -60,12 +11,65 @@ const CORE_MAY_USE: [&str; 5] = ["blake3", "hashbrown", "sha2", "smallvec", "thi
 /// MessagePack belongs to `wire` alone (invariant 2).
 const MSGPACK: [&str; 3] = ["rmp", "rmp-serde", "rmpv"];
 
-pub(super) fn check(metadata: &Value) -> Vec<Finding> {
-    let mut findings = Vec::new();
+/// What ARCHITECTURE.md says of our crates.
+struct Plan<'t> {
+    /// Each crate and the crates it uses, as folders are called.
+    uses: Vec<(&'t str, Vec<&'t str>)>,
+    /// The floors, from the top.
+    floors: Vec<Vec<&'t str>>,
+}
+
+impl<'t> Plan<'t> {
+    fn read(architecture: &'t str) -> Self {
+        let rows = architecture.lines().filter_map(|line| {
+            let cells: Vec<&str> = line.strip_prefix("| `")?.split(" | ").collect();
+            let name = cells.first()?.strip_suffix('`')?;
+            let name = name.strip_prefix("crates/").or((name == "xtask").then_some(name))?;
+            Some((
+                name,
+                cells.get(2)?.split('`').filter(|word| !word.trim().is_empty() && *word != "-").collect(),
+            ))
+        });
+        let uses: Vec<(&str, Vec<&str>)> = rows.collect();
+        let is_crate = |word: &str| uses.iter().any(|(name, _)| *name == word);
+        let is_floor = |line: &&str| line.split_whitespace().all(is_crate) && !line.trim().is_empty();
+        let floors =
+            architecture.lines().filter(is_floor).map(|line| line.split_whitespace().collect()).collect();
+        Self { uses, floors }
+    }
+
+    fn allowed(&self, name: &str) -> Option<&[&'t str]> {
+        self.uses.iter().find(|(known, _)| *known == name).map(|(_, uses)| uses.as_slice())
+    }
+
+    fn floor(&self, name: &str) -> Option<usize> {
+        self.floors.iter().position(|floor| floor.contains(&name))
+    }
+
+    /// Crates without a place in the picture, and uses that do not lead down.
+    fn misdrawn(&self) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        for (name, uses) in &self.uses {
+            let wrong = uses.iter().filter(|used| !(self.floor(name) < self.floor(used)));
+            findings.extend(wrong.map(|used| {
+                Finding::new("ARCHITECTURE.md", format!("`{name}` uses `{used}`, which is no floor below it"))
+            }));
+            if !uses.is_empty() && self.floor(name).is_none() {
+                findings.push(Finding::new("ARCHITECTURE.md", format!("`{name}` stands on no floor")));
+            }
+        }
+        findings
+    }
+}
+
+/// Holds the crates against `architecture`, the text of ARCHITECTURE.md.
+pub(super) fn check(metadata: &Value, architecture: &str) -> Vec<Finding> {
+    let plan = Plan::read(architecture);
+    let mut findings = plan.misdrawn();
     for package in members(metadata) {
         let name = text(package, "name");
-        let Some((_, allowed)) = ALLOWED.iter().find(|(known, _)| *known == name) else {
-            findings.push(Finding::new(name, "a crate without a place in xtask/src/tidy/edges.rs"));
+        let Some(allowed) = plan.allowed(folder(name)) else {
+            findings.push(Finding::new(name, "a crate without a row in ARCHITECTURE.md"));
             continue;
         };
         let dependencies: Vec<&Value> = package["dependencies"].as_array().into_iter().flatten().collect();
@@ -75,11 +79,16 @@ pub(super) fn check(metadata: &Value) -> Vec<Finding> {
     findings
 }
 
+/// The folder in `crates` of a package, which is what ARCHITECTURE.md calls it.
+fn folder(package: &str) -> &str {
+    package.strip_prefix("larder-").unwrap_or(package)
+}
+
 fn refused(name: &str, allowed: &[&str], dependency: &Value) -> Option<String> {
     let target = text(dependency, "name");
     let is_dev = dependency["kind"].as_str() == Some("dev");
     let is_ours = target.starts_with("larder") && dependency["source"].is_null();
-    if is_ours && !allowed.contains(&target) && !is_dev {
+    if is_ours && !allowed.contains(&folder(target)) && !is_dev {
         return Some(format!("may not depend on `{target}`: see ARCHITECTURE.md"));
     }
     if name == "larder-core" && !is_ours && !is_dev && !CORE_MAY_USE.contains(&target) {
@@ -91,14 +100,16 @@ fn refused(name: &str, allowed: &[&str], dependency: &Value) -> Option<String> {
     None
 }
 
-/// Allowances that the crate makes no use of: the table is no wider than the house.
+/// Uses that ARCHITECTURE.md names and the crate has not.
 fn unused(allowed: &[&str], dependencies: &[&Value]) -> Vec<String> {
     let is_used = |name: &str| {
         let mut used = dependencies.iter().filter(|dependency| dependency["kind"].as_str() != Some("dev"));
-        used.any(|dependency| text(dependency, "name") == name)
+        used.any(|dependency| folder(text(dependency, "name")) == name)
     };
     let unused = allowed.iter().filter(|name| !is_used(name));
-    unused.map(|name| format!("makes no use of `{name}`: take it out of xtask/src/tidy/edges.rs")).collect()
+    unused
+        .map(|name| format!("makes no use of `{name}`: take it out of its row in ARCHITECTURE.md"))
+        .collect()
 }
 
 /// The packages of this workspace.
@@ -119,11 +130,24 @@ mod tests {
 
     use super::*;
 
+    const PLAN: &str = "\
+        | `crates/server` | all | `wire` `core` | - |\n\
+        | `crates/wire` | bytes | `core` | sockets |\n\
+        | `crates/core` | the domain | - | clocks |\n\
+        | `crates/zmtp` | sockets | - | |\n\
+        server\n  wire\ncore zmtp\n";
+
     fn with(name: &str, dependency: Value) -> Vec<Finding> {
-        check(&json!({
-            "workspace_members": ["a"],
-            "packages": [{"id": "a", "name": name, "dependencies": [dependency]}],
-        }))
+        let package = json!({"id": "a", "name": name, "dependencies": [dependency]});
+        check(&json!({"workspace_members": ["a"], "packages": [package]}), PLAN)
+    }
+
+    #[test]
+    fn a_use_that_the_picture_has_not_is_found() {
+        let is_clean = |architecture: &str| Plan::read(architecture).misdrawn().is_empty();
+        assert!(is_clean(PLAN));
+        assert!(!is_clean(&PLAN.replace("core zmtp", "zmtp")));
+        assert!(!is_clean(&PLAN.replace("  wire\ncore zmtp", "core zmtp\nwire")));
     }
 
     #[test]

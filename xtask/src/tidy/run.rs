@@ -14,7 +14,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     let sources = sources()?;
     let metadata = metadata()?;
     let mut findings = Vec::new();
-    findings.extend(edges::check(&metadata));
+    findings.extend(edges::check(&metadata, &architecture()?));
     findings.extend(licences::check(&metadata)?);
     if std::env::var_os("TIDY_CIRCLES").is_some() {
         findings.extend(circles::check(&sources));
@@ -38,4 +38,9 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
 fn metadata() -> Result<serde_json::Value> {
     let text = shell::output(shell::cargo().args(["metadata", "--format-version", "1", "--locked"]))?;
     serde_json::from_str(&text).context("reading `cargo metadata`")
+}
+
+fn architecture() -> Result<String> {
+    let path = shell::root().join("ARCHITECTURE.md");
+    std::fs::read_to_string(&path).with_context(|| format!("reading `{}`", path.display()))
 }
