@@ -1,6 +1,6 @@
 //! Giving up on a writer that may still write.
 
-use super::entry::{EntryRef, State};
+use super::parts::{EntryRef, State};
 use super::table::Cache;
 
 impl Cache {

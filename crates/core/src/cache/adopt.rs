@@ -1,6 +1,6 @@
 //! Objects that a server before this one left in the pool, and the seals by which they are recognised.
 
-use super::entry::{Entry, EntryRef, State};
+use super::parts::{Entry, EntryRef, State};
 use super::table::Cache;
 use crate::hash::ChunkHash;
 use crate::key::Scope;

@@ -1,62 +1,27 @@
-//! Which records changed, for whoever keeps a copy of the table that outlives this process.
+//! What changed and what left, for whoever keeps a copy of the table or tells others about it.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
 
-use super::entry::State;
+use super::parts::{Removed, Slot, State};
 use super::table::Cache;
-use crate::hash::ChunkHash;
-use crate::key::Scope;
-
-/// Records that changed since they were last taken; nothing is noted unless somebody wants to know.
-#[derive(Debug, Default)]
-pub(super) struct Changes {
-    wanted: bool,
-    ids: Vec<u32>,
-}
-
-impl Changes {
-    pub(super) fn note(&mut self, id: u32) {
-        if self.wanted {
-            self.ids.push(id);
-        }
-    }
-}
-
-/// Memory that an object has, as a copy of the table remembers it.
-#[derive(Clone, Debug)]
-pub struct Slot<'a> {
-    /// Where the object is.
-    pub scope: &'a Arc<Scope>,
-    /// Its chunk.
-    pub hash: ChunkHash,
-    /// Chunks before it in its prompt; the last value stands for all beyond.
-    pub position: u16,
-    /// First byte in the pool.
-    pub offset: u64,
-    /// Its seal, if it has one and may be found by it again: not while it is being written, nor after it was
-    /// cleared under a lease.
-    pub seal: Option<u64>,
-    /// Whether a writer may still touch the memory.
-    pub is_being_written: bool,
-}
+use crate::hash::Sample;
 
 impl Cache {
     /// Starts or stops noting which records change.
     pub fn record_changes(&mut self, record: bool) {
-        self.changes.wanted = record;
-        self.changes.ids.clear();
+        self.changes.record(record);
     }
 
     /// Whether there are changes to take.
     #[must_use]
     pub fn has_changes(&self) -> bool {
-        !self.changes.ids.is_empty()
+        self.changes.has_any()
     }
 
     /// The ids of records that changed, in order, some more than once. What a record is now is told by
     /// [`Self::slot`].
     pub fn take_changes(&mut self) -> Vec<u32> {
-        std::mem::take(&mut self.changes.ids)
+        self.changes.take()
     }
 
     /// The memory of the object with this id; none if the id is not in use.
@@ -76,5 +41,33 @@ impl Cache {
                 State::Resident | State::Free => false,
             },
         })
+    }
+
+    /// Starts or stops remembering removals for [`Self::take_removed`]; at first none are.
+    pub fn record_removed(&mut self, record: bool) {
+        self.removals.record(record);
+    }
+
+    /// Whether [`Self::take_removed`] has something to give.
+    #[must_use]
+    pub fn has_removed(&self) -> bool {
+        self.removals.has_any()
+    }
+
+    /// Takes the objects that left the index since the last call, oldest first, and how many were not
+    /// remembered.
+    pub fn take_removed(&mut self) -> (VecDeque<Removed>, u64) {
+        self.removals.take()
+    }
+
+    /// Remembers removals of a share of all chunks for [`Self::take_followed`]; at first of none.
+    pub fn follow(&mut self, sample: Sample) {
+        self.removals.follow(sample);
+    }
+
+    /// Takes the removals of the followed share since the last call, oldest first; of very many the latest
+    /// are missing.
+    pub fn take_followed(&mut self) -> Vec<Removed> {
+        self.removals.take_followed()
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::entry::State;
+use super::parts::State;
 use super::table::Cache;
 use crate::eviction::Removal;
 use crate::hash::ChunkHash;

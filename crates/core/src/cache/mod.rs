@@ -22,27 +22,22 @@ mod abandon;
 mod adopt;
 mod advice;
 mod changes;
-mod entry;
 mod inventory;
 mod lookup;
 mod order;
+mod parts;
 mod quotas;
 mod reading;
-mod removals;
 mod room;
-mod scopes;
-mod stats;
 mod table;
-mod tenants;
 
 #[cfg(test)]
 mod tests;
 
-pub use advice::{ADVISED_CHUNKS_MAX, ADVISED_SCOPES_MAX, AdviceStats, Selector, Wish};
-pub use changes::Slot;
-pub use entry::{EntryRef, ScopeId};
 pub use inventory::{Listed, NamedRemoval, ObjectName};
 pub use lookup::{Lookup, Row};
-pub use removals::Removed;
-pub use stats::CacheStats;
+pub use parts::{
+    ADVISED_CHUNKS_MAX, ADVISED_SCOPES_MAX, AdviceStats, CacheStats, EntryRef, Removed, ScopeId, Selector,
+    Slot, Wish,
+};
 pub use table::{Cache, CacheConfig, Commit, Reservation, Reserved};

@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 
-use super::entry::State;
+use super::parts::State;
 use super::table::Cache;
 use crate::eviction::{Arrival, EntryId, PerTenant, Policy};
 

@@ -1,6 +1,6 @@
 //! Readers: leases on objects, and what counts as a use of a prompt.
 
-use super::entry::{EntryRef, State};
+use super::parts::{EntryRef, State};
 use super::table::Cache;
 use crate::hash::ChunkHash;
 use crate::key::Scope;

@@ -1,6 +1,6 @@
 //! Making room: eviction in the background, and on the spot for a store that finds none.
 
-use super::entry::{EntryRef, State};
+use super::parts::{EntryRef, State};
 use super::table::Cache;
 use crate::eviction::{Removal, TenantId};
 use crate::hash::ChunkHash;

@@ -6,13 +6,9 @@ use std::sync::Arc;
 
 use hashbrown::HashTable;
 
-use super::advice::Advice;
-use super::changes::Changes;
-use super::entry::{Entries, Entry, EntryRef, ScopeId, State};
-use super::removals::Removals;
-use super::scopes::Scopes;
-use super::stats::CacheStats;
-use super::tenants::Tenants;
+use super::parts::{
+    Advice, CacheStats, Changes, Entries, Entry, EntryRef, Removals, ScopeId, Scopes, State, Tenants,
+};
 use crate::arena::Arena;
 use crate::eviction::{Policy, Removal};
 use crate::hash::ChunkHash;

@@ -5,8 +5,8 @@ use crate::hash::ChunkHash;
 /// Names one object record. Goes stale, and is then ignored, when the object leaves the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct EntryRef {
-    pub(super) id: u32,
-    pub(super) generation: u32,
+    pub(crate) id: u32,
+    pub(crate) generation: u32,
 }
 
 #[cfg(test)]
@@ -19,11 +19,11 @@ impl EntryRef {
 
 /// Position of a [`Scope`](crate::key::Scope) in the scope table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ScopeId(pub(super) u32);
+pub struct ScopeId(pub(crate) u32);
 
 /// Where an object is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum State {
+pub(crate) enum State {
     /// The record is unused.
     Free,
     /// Memory is handed to a writer; nobody else can see the object.
@@ -36,27 +36,27 @@ pub(super) enum State {
 
 /// One object, 64 bytes: a pool of a terabyte has millions of them.
 #[derive(Clone, Debug)]
-pub(super) struct Entry {
-    pub(super) hash: ChunkHash,
-    pub(super) scope: ScopeId,
-    pub(super) generation: u32,
+pub(crate) struct Entry {
+    pub(crate) hash: ChunkHash,
+    pub(crate) scope: ScopeId,
+    pub(crate) generation: u32,
     /// First unit of its memory in the arena.
-    pub(super) unit: u32,
+    pub(crate) unit: u32,
     /// Readers that may be copying from the memory, or were promised that it stays.
-    pub(super) leases: u32,
+    pub(crate) leases: u32,
     /// When staging began, in milliseconds of the caller's clock, wrapping every 49 days.
-    pub(super) staged_ms: u32,
+    pub(crate) staged_ms: u32,
     /// Chunks before it in its prompt; the last value stands for all beyond.
-    pub(super) position: u16,
-    pub(super) state: State,
-    pub(super) sealed: bool,
-    /// What [`Cache::set_seal`](super::Cache::set_seal) noted, if `sealed`.
-    pub(super) seal: u64,
+    pub(crate) position: u16,
+    pub(crate) state: State,
+    pub(crate) sealed: bool,
+    /// What [`Cache::set_seal`](crate::cache::Cache::set_seal) noted, if `sealed`.
+    pub(crate) seal: u64,
 }
 
 impl Entry {
     /// A staging record whose memory is yet to be found.
-    pub(super) fn staging(hash: ChunkHash, scope: ScopeId, position: usize, staged_ms: u32) -> Self {
+    pub(crate) fn staging(hash: ChunkHash, scope: ScopeId, position: usize, staged_ms: u32) -> Self {
         Self {
             hash,
             scope,
@@ -74,14 +74,14 @@ impl Entry {
 
 /// Records by id, with free ids reused under a new generation.
 #[derive(Debug, Default)]
-pub(super) struct Entries {
+pub(crate) struct Entries {
     slots: Vec<Entry>,
     free: Vec<u32>,
 }
 
 impl Entries {
     /// Adds a record and returns its handle.
-    pub(super) fn insert(&mut self, entry: Entry) -> EntryRef {
+    pub(crate) fn insert(&mut self, entry: Entry) -> EntryRef {
         if let Some(id) = self.free.pop() {
             let slot = &mut self.slots[id as usize];
             let generation = slot.generation;
@@ -94,7 +94,7 @@ impl Entries {
     }
 
     /// Forgets a record; every handle on it goes stale.
-    pub(super) fn remove(&mut self, id: u32) {
+    pub(crate) fn remove(&mut self, id: u32) {
         let slot = &mut self.slots[id as usize];
         slot.generation = slot.generation.wrapping_add(1);
         slot.state = State::Free;
@@ -102,34 +102,34 @@ impl Entries {
     }
 
     /// The record behind a handle that is not stale.
-    pub(super) fn get(&self, entry: EntryRef) -> Option<&Entry> {
+    pub(crate) fn get(&self, entry: EntryRef) -> Option<&Entry> {
         let slot = self.slots.get(entry.id as usize)?;
         (slot.generation == entry.generation && slot.state != State::Free).then_some(slot)
     }
 
     /// As [`Self::get`], to change it.
-    pub(super) fn get_mut(&mut self, entry: EntryRef) -> Option<&mut Entry> {
+    pub(crate) fn get_mut(&mut self, entry: EntryRef) -> Option<&mut Entry> {
         let slot = self.slots.get_mut(entry.id as usize)?;
         (slot.generation == entry.generation && slot.state != State::Free).then_some(slot)
     }
 
     /// The record with this id, in use or not.
-    pub(super) fn at(&self, id: u32) -> &Entry {
+    pub(crate) fn at(&self, id: u32) -> &Entry {
         &self.slots[id as usize]
     }
 
     /// As [`Self::at`], to change it.
-    pub(super) fn at_mut(&mut self, id: u32) -> &mut Entry {
+    pub(crate) fn at_mut(&mut self, id: u32) -> &mut Entry {
         &mut self.slots[id as usize]
     }
 
     /// The handle of a record in use.
-    pub(super) fn handle(&self, id: u32) -> EntryRef {
+    pub(crate) fn handle(&self, id: u32) -> EntryRef {
         EntryRef { id, generation: self.slots[id as usize].generation }
     }
 
     /// Ids ever given out: the bound for walking all records.
-    pub(super) fn bound(&self) -> u32 {
+    pub(crate) fn bound(&self) -> u32 {
         self.slots.len() as u32
     }
 }

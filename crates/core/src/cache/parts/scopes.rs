@@ -5,15 +5,15 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use super::entry::ScopeId;
-use super::inventory::ObjectName;
 use super::tenants::Tenants;
+use crate::cache::inventory::ObjectName;
 use crate::eviction::TenantId;
 use crate::key::Scope;
 
 /// Scopes that have objects, counted; a scope without objects is forgotten, so that hostile salts cost
 /// nothing.
 #[derive(Debug, Default)]
-pub(super) struct Scopes {
+pub(crate) struct Scopes {
     ids: HashMap<Arc<Scope>, ScopeId>,
     slots: Vec<Option<Slot>>,
     free: Vec<u32>,
@@ -28,12 +28,12 @@ struct Slot {
 
 impl Scopes {
     /// The id of a scope that has objects.
-    pub(super) fn find(&self, scope: &Scope) -> Option<ScopeId> {
+    pub(crate) fn find(&self, scope: &Scope) -> Option<ScopeId> {
         self.ids.get(scope).copied()
     }
 
     /// Counts one more object of `scope` and returns its id.
-    pub(super) fn acquire(&mut self, scope: &Scope, tenants: &mut Tenants) -> ScopeId {
+    pub(crate) fn acquire(&mut self, scope: &Scope, tenants: &mut Tenants) -> ScopeId {
         if let Some(&id) = self.ids.get(scope) {
             if let Some(slot) = &mut self.slots[id.0 as usize] {
                 slot.objects += 1;
@@ -58,7 +58,7 @@ impl Scopes {
     }
 
     /// Counts one object less; the last one takes the scope with it.
-    pub(super) fn release(&mut self, id: ScopeId, tenants: &mut Tenants) {
+    pub(crate) fn release(&mut self, id: ScopeId, tenants: &mut Tenants) {
         let Some(slot) = &mut self.slots[id.0 as usize] else { return };
         slot.objects -= 1;
         if slot.objects == 0 {
@@ -70,12 +70,12 @@ impl Scopes {
     }
 
     /// The scope behind an id that has objects.
-    pub(super) fn get(&self, id: ScopeId) -> &Arc<Scope> {
+    pub(crate) fn get(&self, id: ScopeId) -> &Arc<Scope> {
         &self.slot(id).scope
     }
 
     /// Whose scope it is.
-    pub(super) fn tenant(&self, id: ScopeId) -> TenantId {
+    pub(crate) fn tenant(&self, id: ScopeId) -> TenantId {
         self.slot(id).tenant
     }
 
@@ -84,7 +84,7 @@ impl Scopes {
     }
 
     /// The scopes an object of this name may be in: one per layout.
-    pub(super) fn named(&self, name: &ObjectName<'_>) -> Vec<ScopeId> {
+    pub(crate) fn named(&self, name: &ObjectName<'_>) -> Vec<ScopeId> {
         let same = |scope: &Scope| {
             *scope.model_name == *name.model_name
                 && scope.kv_rank == name.kv_rank
@@ -95,7 +95,7 @@ impl Scopes {
     }
 
     /// Number of scopes with objects.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.ids.len()
     }
 }

@@ -10,7 +10,7 @@ use crate::quota::Quotas;
 
 /// Tenants with objects; one without any is forgotten, so that hostile salts cost nothing.
 #[derive(Debug, Default)]
-pub(super) struct Tenants {
+pub(crate) struct Tenants {
     quotas: Quotas,
     ids: HashMap<Arc<str>, TenantId>,
     slots: Vec<Option<Tenant>>,
@@ -30,12 +30,12 @@ struct Tenant {
 }
 
 impl Tenants {
-    pub(super) fn quotas(&self) -> &Quotas {
+    pub(crate) fn quotas(&self) -> &Quotas {
         &self.quotas
     }
 
     /// Changes the quotas. Takes time in proportion to the number of tenants.
-    pub(super) fn change_quotas<T>(&mut self, change: impl FnOnce(&mut Quotas) -> T) -> T {
+    pub(crate) fn change_quotas<T>(&mut self, change: impl FnOnce(&mut Quotas) -> T) -> T {
         let answer = change(&mut self.quotas);
         self.over.clear();
         for (id, tenant) in self.slots.iter_mut().enumerate() {
@@ -53,23 +53,23 @@ impl Tenants {
     }
 
     /// Tenants whose limits changed since the last call, with their limits.
-    pub(super) fn take_changed(&mut self) -> Vec<(TenantId, Option<u64>)> {
+    pub(crate) fn take_changed(&mut self) -> Vec<(TenantId, Option<u64>)> {
         let changed = std::mem::take(&mut self.changed);
         changed.into_iter().map(|id| (id, self.limit_bytes(id))).collect()
     }
 
     /// Whether [`Self::take_changed`] has something to give.
-    pub(super) fn has_changed(&self) -> bool {
+    pub(crate) fn has_changed(&self) -> bool {
         !self.changed.is_empty()
     }
 
     /// Has every tenant's limit told again, for a new policy.
-    pub(super) fn mark_all_changed(&mut self) {
+    pub(crate) fn mark_all_changed(&mut self) {
         self.changed = self.ids.values().copied().collect();
     }
 
     /// Counts one more scope of a salt and returns its tenant.
-    pub(super) fn acquire(&mut self, salt: &Arc<str>) -> TenantId {
+    pub(crate) fn acquire(&mut self, salt: &Arc<str>) -> TenantId {
         if let Some(&id) = self.ids.get(salt) {
             if let Some(tenant) = &mut self.slots[id.0 as usize] {
                 tenant.scopes += 1;
@@ -94,7 +94,7 @@ impl Tenants {
     }
 
     /// Counts one scope less; the last one takes the tenant with it.
-    pub(super) fn release(&mut self, id: TenantId) {
+    pub(crate) fn release(&mut self, id: TenantId) {
         let Some(tenant) = &mut self.slots[id.0 as usize] else { return };
         tenant.scopes -= 1;
         if tenant.scopes == 0 {
@@ -105,52 +105,52 @@ impl Tenants {
     }
 
     /// Counts memory that a tenant's object takes.
-    pub(super) fn charge(&mut self, id: TenantId, bytes: u64) {
+    pub(crate) fn charge(&mut self, id: TenantId, bytes: u64) {
         if let Some(tenant) = &mut self.slots[id.0 as usize] {
             tenant.bytes += bytes;
         }
     }
 
     /// Counts memory that a tenant's object gave back.
-    pub(super) fn discharge(&mut self, id: TenantId, bytes: u64) {
+    pub(crate) fn discharge(&mut self, id: TenantId, bytes: u64) {
         if let Some(tenant) = &mut self.slots[id.0 as usize] {
             tenant.bytes -= bytes;
         }
     }
 
     /// The bytes a tenant may have.
-    pub(super) fn limit_bytes(&self, id: TenantId) -> Option<u64> {
+    pub(crate) fn limit_bytes(&self, id: TenantId) -> Option<u64> {
         self.slots[id.0 as usize].as_ref()?.limit_bytes
     }
 
     /// Bytes of a tenant beyond its limit once it has `more`.
-    pub(super) fn excess_bytes(&self, id: TenantId, more: u64) -> u64 {
+    pub(crate) fn excess_bytes(&self, id: TenantId, more: u64) -> u64 {
         let Some(Some(tenant)) = self.slots.get(id.0 as usize) else { return 0 };
         tenant.limit_bytes.map_or(0, |limit| tenant.bytes.saturating_add(more).saturating_sub(limit))
     }
 
     /// The next tenant that may be over its limit.
-    pub(super) fn next_over(&mut self) -> Option<TenantId> {
+    pub(crate) fn next_over(&mut self) -> Option<TenantId> {
         self.over.pop_front()
     }
 
     /// Notes that a tenant may be over its limit.
-    pub(super) fn note_over(&mut self, id: TenantId) {
+    pub(crate) fn note_over(&mut self, id: TenantId) {
         self.over.push_back(id);
     }
 
     /// How many tenants may be over their limit.
-    pub(super) fn over_len(&self) -> usize {
+    pub(crate) fn over_len(&self) -> usize {
         self.over.len()
     }
 
     /// Each salt that has objects, and its bytes.
-    pub(super) fn usage(&self) -> impl Iterator<Item = (&str, u64)> {
+    pub(crate) fn usage(&self) -> impl Iterator<Item = (&str, u64)> {
         self.slots.iter().flatten().map(|tenant| (&*tenant.salt, tenant.bytes))
     }
 
     /// Bytes of one salt.
-    pub(super) fn usage_of(&self, salt: &str) -> u64 {
+    pub(crate) fn usage_of(&self, salt: &str) -> u64 {
         let tenant = self.ids.get(salt).and_then(|id| self.slots[id.0 as usize].as_ref());
         tenant.map_or(0, |tenant| tenant.bytes)
     }
