@@ -3,7 +3,7 @@
 
 use super::ghosts::Ghosts;
 use super::list::{Links, List};
-use super::{Arrival, EntryId, Policy, Removal};
+use super::policy::{Arrival, EntryId, Policy, Removal};
 
 /// Two lists by recency, used once and used again, and the fingerprints of what left each of them lately.
 ///

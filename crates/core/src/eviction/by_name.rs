@@ -2,7 +2,8 @@
 //!
 //! [`KINDS`] is the only list of them: flags, files, adapters and texts are made from it.
 
-use super::{Arc, IsolatedLru, Lru, Noop, Policy, PrefixArc, S3Fifo};
+use super::policy::Policy;
+use super::{Arc, IsolatedLru, Lru, Noop, PrefixArc, S3Fifo};
 
 /// A policy that can be chosen.
 #[derive(Clone, Copy, Debug)]

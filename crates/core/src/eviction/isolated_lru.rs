@@ -6,8 +6,8 @@
 use std::collections::{BTreeSet, BinaryHeap};
 
 use super::list::SKIPS_MAX;
+use super::policy::{Arrival, EntryId, Policy, Removal, TenantId};
 use super::tenant_lists::TenantLists;
-use super::{Arrival, EntryId, Policy, Removal, TenantId};
 
 /// A list by recency for every tenant; victims come from the tenant that is furthest over its share.
 ///

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::EntryId;
+use super::policy::EntryId;
 
 /// End of a list, in either direction.
 const NIL: EntryId = EntryId::MAX;

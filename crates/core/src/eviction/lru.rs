@@ -1,7 +1,7 @@
 //! Least recently used first.
 
 use super::list::{Links, List};
-use super::{Arrival, EntryId, Policy, Removal};
+use super::policy::{Arrival, EntryId, Policy, Removal};
 
 /// One list by recency, eight bytes per object.
 #[derive(Debug, Default)]

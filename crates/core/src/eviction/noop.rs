@@ -1,6 +1,6 @@
 //! Never evicts.
 
-use super::{Arrival, EntryId, Policy, Removal};
+use super::policy::{Arrival, EntryId, Policy, Removal};
 
 /// A full pool stays full; stores are refused.
 #[derive(Debug, Default)]

@@ -1,7 +1,7 @@
 //! Any policy, with an order per tenant beside it.
 
+use super::policy::{Arrival, EntryId, Policy, Removal, TenantId};
 use super::tenant_lists::TenantLists;
-use super::{Arrival, EntryId, Policy, Removal, TenantId};
 
 /// Evicts as the policy inside, and finds the coldest objects of one tenant in constant time, by recency.
 ///

@@ -6,14 +6,8 @@
 //! stay idle longer, and how much longer is learned as in ARC: from what is missed after its eviction.
 
 use super::list::{Links, List};
-use super::prefix_ghosts::{Ghost, PrefixGhosts};
-use super::{Arrival, EntryId, Policy, Removal};
-
-/// Points for a use by a prompt that branches off; one that continues is worth one point.
-const BRANCH_POINTS: u16 = 4;
-
-/// Ranks of sharing: one use, two or three, four to seven, and so on.
-const RANKS: usize = 8;
+use super::policy::{Arrival, EntryId, Policy, Removal};
+use super::prefix_ghosts::{BRANCH_POINTS, Ghost, PrefixGhosts, RANKS, rank};
 
 /// How many times as long as the rank below a rank may stay idle, at most.
 const PATIENCE_MAX: f64 = 16.0;
@@ -144,15 +138,6 @@ impl PrefixArc {
         }
         (f64::from(idle) + 1.0) / self.patience.powi(rank as i32)
     }
-}
-
-fn rank(points: u16) -> usize {
-    ((points / BRANCH_POINTS).max(1).ilog2() as usize).min(RANKS - 1)
-}
-
-/// Whether an object of this many points was shared by prompts that branch off.
-pub(super) fn is_shared(points: u16) -> bool {
-    rank(points) > 0
 }
 
 impl Policy for PrefixArc {
@@ -335,12 +320,6 @@ mod tests {
         );
         tree.serve(&[1, 2, 9]);
         assert_eq!(tree.points(&[1, 2, 9]), 4 + 4, "the same prompt again is a use like any other");
-    }
-
-    #[test]
-    fn what_two_branches_used_is_shared() {
-        let points = [0, 1, BRANCH_POINTS, 2 * BRANCH_POINTS - 1, 2 * BRANCH_POINTS, u16::MAX];
-        assert_eq!(points.map(is_shared), [false, false, false, false, true, true]);
     }
 
     #[test]

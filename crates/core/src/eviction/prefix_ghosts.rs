@@ -1,6 +1,20 @@
-//! What a prefix-aware policy remembers of objects it evicted.
+//! What a prefix-aware policy counts of an object's uses, and remembers of objects it evicted.
 
-use super::prefix_arc::is_shared;
+/// Points for a use by a prompt that branches off; one that continues is worth one point.
+pub(super) const BRANCH_POINTS: u16 = 4;
+
+/// Ranks of sharing: one use, two or three, four to seven, and so on.
+pub(super) const RANKS: usize = 8;
+
+/// The rank of an object of this many points.
+pub(super) fn rank(points: u16) -> usize {
+    ((points / BRANCH_POINTS).max(1).ilog2() as usize).min(RANKS - 1)
+}
+
+/// Whether an object of this many points was shared by prompts that branch off.
+fn is_shared(points: u16) -> bool {
+    rank(points) > 0
+}
 
 /// What is remembered of one object; nobody's by default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -82,6 +96,12 @@ impl PrefixGhosts {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_two_branches_used_is_shared() {
+        let points = [0, 1, BRANCH_POINTS, 2 * BRANCH_POINTS - 1, 2 * BRANCH_POINTS, u16::MAX];
+        assert_eq!(points.map(is_shared), [false, false, false, false, true, true]);
+    }
 
     #[test]
     fn what_is_remembered_is_counted_and_taken_once() {

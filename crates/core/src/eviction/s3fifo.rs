@@ -3,7 +3,7 @@
 
 use super::ghosts::Ghosts;
 use super::list::{Links, List};
-use super::{Arrival, EntryId, Policy, Removal};
+use super::policy::{Arrival, EntryId, Policy, Removal};
 
 /// The small queue's share of all objects is one in this many.
 const SMALL_SHARE: usize = 10;

@@ -1,7 +1,7 @@
 //! One list by recency per tenant.
 
 use super::list::{Links, List};
-use super::{EntryId, TenantId};
+use super::policy::{EntryId, TenantId};
 
 /// The objects of each tenant, least recently used first. Twelve bytes per object.
 #[derive(Debug, Default)]
