@@ -8,7 +8,7 @@ use std::fmt;
 use std::pin::Pin;
 
 use crate::buffer::Lent;
-use crate::error::{Error, Failure};
+use crate::error::{Error, Failure, FailureKind};
 use crate::key::Key;
 use crate::report::{Health, Usage};
 
@@ -183,6 +183,16 @@ pub struct LoadItem {
     pub key: Key,
     /// Where its bytes go; the buffer's length is the length expected.
     pub buffer: Lent,
+}
+
+impl LoadItem {
+    /// The failure of a load whose object, of `held` bytes, has another length than its buffer.
+    #[must_use]
+    pub fn length_mismatch(&self, held: u64) -> Failure {
+        let (name, wanted) = (self.key.wire_name(), self.buffer.len());
+        let text = format!("object `{name}` holds {held} bytes, the buffer wants {wanted}");
+        Failure::permanent(FailureKind::Mismatch, text)
+    }
 }
 
 /// An object that is now held.

@@ -19,6 +19,7 @@ mod index;
 mod key;
 mod locks;
 mod report;
+mod secret;
 mod within;
 mod workers;
 
@@ -29,10 +30,11 @@ pub use adapter::{
 pub use buffer::{HeapBuffer, Lent, LentBuffer, SharedLocation};
 pub use config::{
     AdapterConfig, AdmissionConfig, Backend, BreakerConfig, CommonConfig, ConfigError, ConfigProblem,
-    EvictionConfig, LimitsConfig, NOTHING_TO_GO_BY, RetryConfig, Secret, TimeoutConfig, known_kinds,
+    EvictionConfig, LimitsConfig, NOTHING_TO_GO_BY, RetryConfig, TimeoutConfig, known_kinds,
 };
 pub use error::{Busy, Error, Failure, FailureKind};
 pub use factory::{Built, build};
 pub use key::{FILE_NAME_BYTES_MAX, FILE_SUFFIX, Key, KeyDecoder, KeyError, KeyFields};
 pub use report::{Health, HealthState, Usage};
+pub use secret::Secret;
 pub use within::within;

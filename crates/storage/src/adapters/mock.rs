@@ -96,7 +96,7 @@ impl MockAdapter {
         self.open()?;
         let object = self.state().objects.get(&item.key).cloned().ok_or(Error::Absent)?;
         if object.bytes.len() != item.buffer.len() {
-            return Err(length_mismatch(&item.key, object.bytes.len() as u64, item.buffer.len()).into());
+            return Err(item.length_mismatch(object.bytes.len() as u64).into());
         }
         item.buffer.write_at(0, &object.bytes).map_err(|error| Failure::io("fill lent buffer", &error))?;
         Ok(Loaded { seal: object.seal })
@@ -124,12 +124,6 @@ impl MockAdapter {
         let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(self.options.bandwidth_bytes_per_s);
         tokio::time::sleep(Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))).await;
     }
-}
-
-/// The failure of a load whose object has another length than its buffer.
-pub(crate) fn length_mismatch(key: &Key, held: u64, wanted: usize) -> Failure {
-    let text = format!("object `{}` holds {held} bytes, the buffer wants {wanted}", key.wire_name());
-    Failure::permanent(FailureKind::Mismatch, text)
 }
 
 impl Adapter for MockAdapter {

@@ -1,6 +1,6 @@
 //! What strangers say, made fit for a message: short, on one line, and without our secrets.
 
-use crate::config::Secret;
+use crate::secret::Secret;
 
 /// Most characters of a stranger's text in a message.
 pub(super) const QUOTE_CHARS_MAX: usize = 200;

@@ -1,17 +1,15 @@
 //! The keys of each type.
 
-use super::credentials;
+use super::credentials::{self, Env};
 use super::fields::Fields;
-use super::types::{CommonConfig, Secret};
+use super::types::CommonConfig;
 use crate::adapters::TlsOptions;
 use crate::adapters::fs::{FsOptions, FsyncPolicy, PathShards};
 use crate::adapters::mock::MockOptions;
 use crate::adapters::resp::{Node, RespOptions};
 use crate::adapters::s3::{Credentials, S3Options};
 use crate::decorators::FaultPlan;
-
-/// Looks up an environment variable.
-pub(super) type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
+use crate::secret::Secret;
 
 /// Threads a configuration may ask for.
 const WORKERS_MAX: u64 = 1024;

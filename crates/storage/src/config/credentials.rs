@@ -6,9 +6,11 @@ use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
 
-use super::backends::Env;
 use super::fields::Fields;
-use super::types::Secret;
+use crate::secret::Secret;
+
+/// Looks up an environment variable.
+pub(super) type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// Longest password file that is read.
 const PASSWORD_BYTES_MAX: u64 = 64 << 10;

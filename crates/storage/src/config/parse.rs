@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::backends::Env;
+use super::credentials::Env;
 use super::fields::Fields;
 use super::types::{AdapterConfig, Backend, CommonConfig, ConfigError, ConfigProblem};
 use super::{backends, common, kinds};

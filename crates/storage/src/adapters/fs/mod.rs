@@ -10,6 +10,7 @@ mod files;
 mod object;
 mod options;
 mod scan;
+mod scan_state;
 mod space;
 mod store;
 

@@ -5,7 +5,6 @@ use std::fs::{self, DirEntry};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::fs::FlockOperation;
@@ -31,83 +30,6 @@ const RESCAN_SHARE: u32 = 100;
 /// The same, and the shortest pause, when somebody needs to know.
 const WISHED_SHARE: u32 = 10;
 const WISHED_PAUSE: Duration = Duration::from_secs(1);
-
-/// What is to be done in the background, and how it went.
-#[derive(Debug, Default)]
-pub(super) struct ScanState {
-    wishes: Mutex<Wishes>,
-    changed: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct Wishes {
-    is_opened: bool,
-    is_wished: bool,
-    is_closed: bool,
-    /// What could not be read of the directory last.
-    trouble: Option<Failure>,
-}
-
-impl ScanState {
-    /// Asks for a scan soon: the directory seems to hold something else than the index says.
-    pub(super) fn wish(&self) {
-        self.wishes().is_wished = true;
-        self.changed.notify_all();
-    }
-
-    /// Lets scans begin: the directory is the one to look through.
-    fn open(&self) {
-        self.wishes().is_opened = true;
-        self.changed.notify_all();
-    }
-
-    /// Waits until scans may begin. False when all ends.
-    fn opened(&self) -> bool {
-        let is_waiting = |wishes: &mut Wishes| !(wishes.is_opened || wishes.is_closed);
-        let wishes = self.changed.wait_while(self.wishes(), is_waiting);
-        !wishes.unwrap_or_else(PoisonError::into_inner).is_closed
-    }
-
-    /// Ends what runs in the background.
-    pub(super) fn close(&self) {
-        self.wishes().is_closed = true;
-        self.changed.notify_all();
-    }
-
-    /// What of the directory could not be read.
-    pub(super) fn trouble(&self) -> Option<Failure> {
-        self.wishes().trouble.clone()
-    }
-
-    /// Waits for `pause`. False when all ends.
-    fn pause(&self, pause: Duration) -> bool {
-        self.wait(|_| pause)
-    }
-
-    /// Waits until the next scan: for `pause`, or for no more than `wished_pause` if one is wished for. False
-    /// when all ends.
-    fn pause_scans(&self, pause: Duration, wished_pause: Duration) -> bool {
-        let goes_on = self.wait(|wishes| if wishes.is_wished { wished_pause.min(pause) } else { pause });
-        self.wishes().is_wished = false;
-        goes_on
-    }
-
-    fn wait(&self, pause: impl Fn(&Wishes) -> Duration) -> bool {
-        let start = Instant::now();
-        let mut wishes = self.wishes();
-        loop {
-            let left = pause(&wishes).saturating_sub(start.elapsed());
-            if wishes.is_closed || left.is_zero() {
-                return !wishes.is_closed;
-            }
-            wishes = self.changed.wait_timeout(wishes, left).unwrap_or_else(PoisonError::into_inner).0;
-        }
-    }
-
-    fn wishes(&self) -> MutexGuard<'_, Wishes> {
-        self.wishes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 impl Store {
     /// Opens the directory, tells `tell` how that went the first time and, unless nobody listens to a
@@ -217,17 +139,16 @@ impl Store {
     }
 
     fn note_scan_trouble(&self, trouble: Option<Failure>) {
-        let mut wishes = self.scan.wishes();
+        let before = self.scan.replace_trouble(trouble.clone());
         match &trouble {
-            Some(failure) if wishes.trouble != trouble => {
+            Some(failure) if before != trouble => {
                 tracing::warn!("not all of `{}` can be read: {failure}", self.files.base().display());
             }
-            None if wishes.trouble.is_some() => {
+            None if before.is_some() => {
                 tracing::info!("all of `{}` can be read again", self.files.base().display());
             }
             _ => {}
         }
-        wishes.trouble = trouble;
     }
 }
 

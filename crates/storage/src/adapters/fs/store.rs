@@ -13,10 +13,9 @@ use super::disk::{Disk, Look};
 use super::files::Files;
 use super::object::{ObjectFile, ObjectIo};
 use super::options::{FsOptions, FsyncPolicy, PathShards};
-use super::scan::ScanState;
+use super::scan_state::ScanState;
 use super::space::Space;
 use crate::adapter::{DeleteMode, Deleted, KeyResult, LoadItem, Loaded, StoreItem, Stored};
-use crate::adapters::mock::length_mismatch;
 use crate::buffer::HeapBuffer;
 use crate::error::{Busy, Error, Failure, FailureKind};
 use crate::index::{Entry, ListedIndex};
@@ -255,7 +254,7 @@ impl Store {
         if !is_fitting {
             // The index may remember another length; with the real one the next store replaces the object.
             self.look_again(&item.key)?;
-            return Err(length_mismatch(&item.key, object.bytes, wanted).into());
+            return Err(item.length_mismatch(object.bytes).into());
         }
         self.io
             .read(&object, &*item.buffer)

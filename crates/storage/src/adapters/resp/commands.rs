@@ -1,51 +1,18 @@
-//! Commands as bytes, and what each operation says to one server.
+//! What each operation says to one server.
 
 use std::io;
 use std::sync::Arc;
 
+use super::command::Command;
 use super::connection::{Connection, Fetched};
 use super::options::{Node, RespOptions};
 use super::reply::{Redirect, Reply, redirect, server_failure};
 use crate::adapter::{Deleted, Found, KeyResult, LoadItem, Loaded, Seal, StoreItem, Stored};
-use crate::adapters::mock::length_mismatch;
 use crate::error::Error;
 use crate::key::Key;
 
 /// What the name of a seal starts with. The braces make a cluster keep it where its object is.
 pub(super) const SEAL_PREFIX: &str = "larder:seal:{";
-
-/// A command being put together.
-#[derive(Clone, Debug)]
-pub(super) struct Command {
-    args: usize,
-    body: Vec<u8>,
-}
-
-impl Command {
-    pub(super) fn new(name: &str) -> Self {
-        Self { args: 0, body: Vec::new() }.arg(name)
-    }
-
-    pub(super) fn arg(mut self, arg: impl AsRef<[u8]>) -> Self {
-        let arg = arg.as_ref();
-        self.body.extend_from_slice(format!("${}\r\n", arg.len()).as_bytes());
-        self.body.extend_from_slice(arg);
-        self.body.extend_from_slice(b"\r\n");
-        self.args += 1;
-        self
-    }
-
-    /// Further arguments of a command whose beginning was sent already.
-    fn args<'a>(args: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
-        args.into_iter().fold(Self { args: 0, body: Vec::new() }, Self::arg).body
-    }
-
-    pub(super) fn encode(&self) -> Vec<u8> {
-        let mut bytes = format!("*{}\r\n", self.args).into_bytes();
-        bytes.extend_from_slice(&self.body);
-        bytes
-    }
-}
 
 /// What one server said about one key.
 #[derive(Debug)]
@@ -225,7 +192,7 @@ impl Dialect {
             answers.push(Answer::Done(match fetched {
                 Fetched::Filled => Ok(Loaded { seal }),
                 Fetched::Nil => Err(Error::Absent),
-                Fetched::OtherLength(held) => Err(length_mismatch(&item.key, held, item.buffer.len()).into()),
+                Fetched::OtherLength(held) => Err(item.length_mismatch(held).into()),
             }));
         }
         Ok(answers)
@@ -304,12 +271,6 @@ fn skip_asking(connection: &mut Connection, is_asking: bool) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn commands_are_arrays_of_strings() {
-        let command = Command::new("SET").arg("k").arg([0, 13, 10]);
-        assert_eq!(command.encode(), b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$3\r\n\0\r\n\r\n");
-    }
 
     #[test]
     fn a_seal_lies_where_its_object_does_or_nowhere() {

@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 
-use super::commands::Command;
+use super::command::Command;
 use super::options::{Node, RespOptions};
 use super::reply::{
     BulkHeader, LOGIN_HINT, Reply, read_array_header, read_bulk_header, read_end, read_reply,
@@ -10,7 +10,7 @@ use super::reply::{
 use crate::adapters::quote::quote_without;
 use crate::adapters::stream::{Connector, Stream};
 use crate::buffer::LentBuffer;
-use crate::config::Secret;
+use crate::secret::Secret;
 
 /// Bytes read ahead of a reply: enough for many small ones, little to copy of a large one.
 const READ_AHEAD_BYTES: usize = 8192;

@@ -1,6 +1,7 @@
 //! Pages of what the servers hold, one server after the other.
 
-use super::commands::{Command, Dialect, SEAL_PREFIX};
+use super::command::Command;
+use super::commands::{Dialect, SEAL_PREFIX};
 use super::options::Node;
 use super::reply::Reply;
 use super::session::Session;

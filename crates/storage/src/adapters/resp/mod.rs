@@ -7,6 +7,7 @@
 
 mod adapter;
 mod cluster;
+mod command;
 mod commands;
 mod connection;
 #[cfg(feature = "fuzz")]

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::adapters::TlsOptions;
-use crate::config::Secret;
+use crate::secret::Secret;
 
 /// A server's address.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

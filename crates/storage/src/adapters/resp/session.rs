@@ -4,7 +4,8 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::cluster::{SlotMap, slot};
-use super::commands::{Answer, Command, Dialect};
+use super::command::Command;
+use super::commands::{Answer, Dialect};
 use super::connection::Connection;
 use super::options::Node;
 use super::reply::{Redirect, Reply};

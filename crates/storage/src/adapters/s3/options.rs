@@ -1,9 +1,9 @@
 //! Which bucket, as whom, and how.
 
 use crate::adapters::TlsOptions;
-use crate::config::Secret;
 use crate::error::{Failure, FailureKind};
 use crate::key::Key;
+use crate::secret::Secret;
 
 /// Smallest part a store takes in a multipart upload, other than the last.
 pub(super) const PART_BYTES_MIN: usize = 5 << 20;

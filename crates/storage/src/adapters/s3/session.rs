@@ -15,7 +15,6 @@ use crate::adapter::{
     Deleted, Found, KeyResult, ListPage, ListRequest, Listed, LoadItem, Loaded, Seal, StoreItem, Stored,
 };
 use crate::adapters::link::Link;
-use crate::adapters::mock::length_mismatch;
 use crate::adapters::remote::RemoteSession;
 use crate::error::{Error, Failure, FailureKind};
 use crate::key::{Key, KeyDecoder};
@@ -240,16 +239,12 @@ impl Session {
                     format!("{} `{}`: server sent another part than asked for", request.method, request.path);
                 Err(Failure::permanent(FailureKind::Io, text).into())
             }
-            (200 | 206, Some(_)) => {
-                Err(length_mismatch(&item.key, total(&response).unwrap_or(0), item.buffer.len()).into())
-            }
+            (200 | 206, Some(_)) => Err(item.length_mismatch(total(&response).unwrap_or(0)).into()),
             (404, Some(text)) if xml::text(&text, "Code").as_deref() != Some("NoSuchBucket") => {
                 Err(Error::Absent)
             }
             (412, _) => Err(replaced().into()),
-            (416, _) => {
-                Err(length_mismatch(&item.key, total(&response).unwrap_or(0), item.buffer.len()).into())
-            }
+            (416, _) => Err(item.length_mismatch(total(&response).unwrap_or(0)).into()),
             (_, text) => Err(refused(request, &response, &text.unwrap_or_default()).into()),
         }
     }

@@ -137,7 +137,7 @@ mod tests {
 
     use super::*;
     use crate::adapters::s3::Credentials;
-    use crate::config::Secret;
+    use crate::secret::Secret;
 
     /// The "GET Object" example of Amazon's documentation of the signature.
     #[test]
