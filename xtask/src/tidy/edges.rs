@@ -50,7 +50,7 @@ impl<'t> Plan<'t> {
     fn misdrawn(&self) -> Vec<Finding> {
         let mut findings = Vec::new();
         for (name, uses) in &self.uses {
-            let wrong = uses.iter().filter(|used| !(self.floor(name) < self.floor(used)));
+            let wrong = uses.iter().filter(|used| self.floor(name) >= self.floor(used));
             findings.extend(wrong.map(|used| {
                 Finding::new("ARCHITECTURE.md", format!("`{name}` uses `{used}`, which is no floor below it"))
             }));

@@ -6,6 +6,7 @@ mod circles;
 mod edges;
 mod files;
 mod licences;
+mod limits;
 mod modules;
 mod purity;
 mod run;

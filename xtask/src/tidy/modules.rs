@@ -44,6 +44,14 @@ pub(super) fn crates(sources: &[Source]) -> Vec<Crate<'_>> {
     crates.into_values().collect()
 }
 
+/// Every path of product code that is used or starts with `std`.
+pub(super) fn paths(source: &Source) -> Vec<Vec<String>> {
+    let module = Module::read(source, "");
+    let inline = paths_that_start_with(&module.code, "std");
+    let inline = inline.into_iter().map(|rest| std::iter::once("std".to_owned()).chain(rest).collect());
+    module.uses.into_iter().map(|used| used.path).chain(inline).collect()
+}
+
 impl<'s> Module<'s> {
     fn read(source: &'s Source, inner: &'s str) -> Self {
         let mut path: Vec<&str> = inner.trim_end_matches(".rs").split('/').collect();

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail};
 
 use super::source::sources;
-use super::{circles, edges, files, licences, purity, shape, texts};
+use super::{circles, edges, files, licences, limits, purity, shape, texts};
 use crate::shell;
 
 /// Checks everything.
@@ -18,6 +18,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     findings.extend(licences::check(&metadata)?);
     if std::env::var_os("TIDY_CIRCLES").is_some() {
         findings.extend(circles::check(&sources));
+        findings.extend(limits::check(&sources));
         findings.extend(shape::check(&sources));
     }
     for source in &sources {
