@@ -24,14 +24,14 @@ pub enum EngineError {
     /// Too many workers.
     #[error(
         "instance `{0}` can't be registered: {max} are registered already, or {own} on this connection",
-        max = super::instances::INSTANCES_MAX,
-        own = super::instances::INSTANCES_PER_CONNECTION_MAX
+        max = crate::limits::INSTANCES_MAX,
+        own = crate::limits::INSTANCES_PER_CONNECTION_MAX
     )]
     TooManyInstances(i64),
     /// The worker speaks on too many connections.
     #[error(
         "instance `{0}` speaks on more than {max} connections",
-        max = super::instances::CONNECTIONS_PER_INSTANCE_MAX
+        max = crate::limits::CONNECTIONS_PER_INSTANCE_MAX
     )]
     TooManyConnections(i64),
     /// Engines of the model are of too many kinds.
@@ -52,7 +52,7 @@ pub enum EngineError {
     /// The worker has too many unfinished transfers.
     #[error(
         "instance `{0}` has {max} transfers between prepare and commit; hint: commit them, or register again",
-        max = super::pending::PENDING_PER_INSTANCE_MAX
+        max = crate::limits::PENDING_PER_INSTANCE_MAX
     )]
     TooManyPending(i64),
     /// The pool can't be accessed as asked.

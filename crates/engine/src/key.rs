@@ -7,7 +7,7 @@ use larder_core::hash::ChunkHash;
 use larder_core::key::{self, Scope, TokenRange};
 use larder_core::layout::ObjectLayout;
 
-use super::error::EngineError;
+use crate::error::EngineError;
 
 /// The key of one request (`spec/mp-protocol.md` 3.2), its token ids replaced by their chunk hashes.
 #[derive(Clone, Debug)]
@@ -38,7 +38,7 @@ pub struct PromptKey<'a> {
 
 impl PromptKey<'_> {
     /// Where the objects of `rank` are. Engine-driven objects are all in group 0.
-    pub(super) fn scope(&self, layout: &Arc<ObjectLayout>, rank: u32) -> Scope {
+    pub(crate) fn scope(&self, layout: &Arc<ObjectLayout>, rank: u32) -> Scope {
         Scope {
             model_name: self.model_name.into(),
             kv_rank: key::kv_rank(self.world_size, rank),
@@ -49,17 +49,17 @@ impl PromptKey<'_> {
     }
 
     /// The rank of a transfer.
-    pub(super) fn worker(&self) -> Result<u32, EngineError> {
+    pub(crate) fn worker(&self) -> Result<u32, EngineError> {
         self.worker_id.ok_or(EngineError::WorkerIdMissing)
     }
 
     /// The chunks of a transfer, which must be whole and within the prompt.
-    pub(super) fn chunks(&self, chunk_size: u32) -> Result<Range<usize>, EngineError> {
+    pub(crate) fn chunks(&self, chunk_size: u32) -> Result<Range<usize>, EngineError> {
         Ok(self.range.chunks(self.tokens, chunk_size)?)
     }
 
     /// Hashes a lookup is about: the complete chunks before `end`, whatever `start` says.
-    pub(super) fn lookup_hashes(&self, chunk_size: u32) -> &[ChunkHash] {
+    pub(crate) fn lookup_hashes(&self, chunk_size: u32) -> &[ChunkHash] {
         let end = self.range.end.min(self.tokens);
         let chunks = (end / u64::from(chunk_size)) as usize;
         &self.hashes[..chunks.min(self.hashes.len())]

@@ -8,39 +8,22 @@
 //! which happens outside; a lookup of 32 chunks holds the lock for about 3 us, and anything longer (eviction,
 //! clearing, sweeping) works in bounded steps.
 
-mod adoption;
-mod counters;
+mod changes;
+mod clearing;
+mod config;
 mod engine;
 mod error;
-mod events;
-mod held;
-mod hints;
-mod instances;
-mod inventory;
+mod growth;
 mod key;
-mod layouts;
-mod leases;
-mod lifetimes;
-mod lookup;
-mod members;
-mod pending;
-mod processes;
+mod kv_events;
+mod limits;
+mod operator;
 mod quota_table;
-mod quotas;
-mod room;
-mod seal;
-mod sessions;
-mod set_aside;
-mod slots;
-mod status;
-mod stores;
-mod sweep;
-mod tier;
-
-mod transfer;
+mod requests;
+mod state;
+mod tiers;
 pub mod upkeep;
 mod verify;
-mod warm;
 
 #[cfg(any(test, feature = "fixtures"))]
 #[doc(hidden)]
@@ -48,22 +31,27 @@ pub mod fixtures;
 #[cfg(test)]
 mod tests;
 
-pub use adoption::AdoptionStatus;
-pub use counters::{Counters, LookupCounts, LookupLabels};
-pub use engine::{ConnectionId, Engine, EngineConfig, Limits};
+pub use config::{ChecksumMode, EngineConfig, Limits};
+pub use engine::Engine;
 pub use error::EngineError;
-pub use hints::{HINT_CHUNKS_MAX, HINT_TTL_MAX, Hint, Taken};
-pub use inventory::{ObjectPage, RemovalCount};
 pub use key::{OwnedKey, PromptKey};
-pub use leases::{LeaseHolder, LeaseOwner, LeaseTotals};
-pub use lifetimes::{LifetimeHistograms, Reuse};
-pub use members::Geometry;
+pub use operator::hints::{HINT_CHUNKS_MAX, HINT_TTL_MAX, Hint, Taken};
+pub use operator::inventory::{ObjectPage, RemovalCount};
+pub use operator::leases::{LeaseHolder, LeaseOwner, LeaseTotals};
+pub use operator::status::{EngineStatus, InstanceStatus, SetAsideStatus};
+pub use operator::warm::WarmError;
 pub use quota_table::{QUOTAS_MAX, QuotaChanges, QuotaTable, TooManyQuotas};
-pub use seal::ChecksumMode;
-pub use slots::records_max;
-pub use status::{EngineStatus, InstanceStatus, SetAsideStatus};
-pub use stores::{Backlog, StoreLane, StoreWork};
-pub use tier::{Arrival, LoadSlot, PrefetchWork};
-pub use transfer::{RetrievePlan, Slot, StorePlan};
-pub use verify::{CheckPoint, Checked, ChecksumCounters, Corruption};
-pub use warm::{WarmError, WarmStatus};
+pub use requests::members::Geometry;
+pub use requests::transfer::{RetrievePlan, Slot, StorePlan};
+pub use state::adoption::AdoptionStatus;
+pub use state::checks::{CheckPoint, ChecksumCounters};
+pub use state::connections::ConnectionId;
+pub use state::counters::{Counters, LookupCounts, LookupLabels};
+pub use state::lifetimes::{LifetimeHistograms, Reuse};
+pub use state::prefetches::PrefetchWork;
+pub use state::slots::records_max;
+pub use state::stores::{Backlog, StoreWork};
+pub use state::warm::WarmStatus;
+pub use tiers::prefetch::{Arrival, LoadSlot};
+pub use tiers::stores::StoreLane;
+pub use verify::{Checked, Corruption};

@@ -4,62 +4,10 @@
 use larder_core::cache::EntryRef;
 use larder_core::hash::ChunkHash;
 use larder_pool::PoolError;
-
-use super::counters::Counter;
-use super::engine::{Engine, State};
-use super::transfer::RetrievePlan;
 use larder_telemetry::events::Event;
 
-/// Where objects are checked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CheckPoint {
-    /// On the way to L2.
-    Store,
-    /// On the way back.
-    Load,
-    /// Before a worker may read them.
-    Retrieve,
-}
-
-impl CheckPoint {
-    /// Every point, in the order counters list them.
-    pub const ALL: [Self; 3] = [Self::Store, Self::Load, Self::Retrieve];
-
-    /// The label metrics and events use.
-    #[must_use]
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Store => "store",
-            Self::Load => "load",
-            Self::Retrieve => "retrieve",
-        }
-    }
-}
-
-/// What checks came to, in objects.
-#[derive(Debug, Default)]
-pub struct ChecksumCounters {
-    /// Sealed.
-    pub sealed: Counter,
-    /// Not sealed when they were committed, because too many waited.
-    pub shed: Counter,
-    /// Served without a check, because nobody had sealed them.
-    pub unverified: Counter,
-    verified: [Counter; 3],
-    mismatches: [Counter; 3],
-}
-
-impl ChecksumCounters {
-    /// Those whose bytes were right.
-    pub fn verified(&self, at: CheckPoint) -> &Counter {
-        &self.verified[at as usize]
-    }
-
-    /// Those whose bytes or layout were not right.
-    pub fn mismatches(&self, at: CheckPoint) -> &Counter {
-        &self.mismatches[at as usize]
-    }
-}
+use crate::engine::{Engine, State};
+use crate::state::checks::CheckPoint;
 
 /// What an object's bytes turned out to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,21 +105,5 @@ impl Engine {
             chunk_hash: &chunk,
             adapter: adapter.unwrap_or_default(),
         });
-    }
-
-    /// Whether all chunks of a retrieve are what was committed; what is not is dropped. Blocks for as long as
-    /// hashing them takes.
-    pub fn verify_retrieve(&self, plan: &RetrievePlan) -> bool {
-        let bytes = plan.layout.bytes();
-        let intact = |(&entry, offset)| match self.verify_object(entry, offset, bytes, CheckPoint::Retrieve) {
-            Ok(checked) => matches!(checked, Checked::Intact(_)),
-            Err(error) => {
-                tracing::warn!("a chunk can't be checked: {error}");
-                false
-            }
-        };
-        let offsets = plan.slots.iter().map(|slot| slot.offset);
-        // All of them, even after the first that is wrong: what is wrong is to go at once.
-        plan.entries.iter().zip(offsets).filter(|&(entry, offset)| !intact((entry, offset))).count() == 0
     }
 }

@@ -340,7 +340,7 @@ async fn sealed(engine: &Arc<Engine>, batch: Vec<Outgoing>) -> Vec<Outgoing> {
     }
     let engine = Arc::clone(engine);
     let seal = move |item: Outgoing| {
-        let Some(checksum) = item.work.checksum(&engine) else {
+        let Some(checksum) = engine.checksum_of(&item.work) else {
             item.work.finish(false);
             return None;
         };

@@ -11,8 +11,8 @@ use larder_core::eviction::Lru;
 use larder_pool::{Segment, SegmentOptions};
 
 use super::*;
-use crate::counters::{LABELS_PER_CONNECTION_MAX, LOOKUP_LABELS_MAX};
-use crate::instances::INSTANCES_MAX;
+use crate::limits::INSTANCES_MAX;
+use crate::state::counters::{LABELS_PER_CONNECTION_MAX, LOOKUP_LABELS_MAX};
 
 /// Whether something has happened that this waits for.
 fn is_ready(waiting: impl Future<Output = ()>) -> bool {

@@ -11,8 +11,8 @@ use larder_pool::{Directory, DirectoryOptions, Segment, SegmentOptions};
 use proptest::prelude::*;
 
 use super::*;
-use crate::held::{HELD_MS, READ_MS};
-use crate::slots::records_max;
+use crate::state::held::{HELD_MS, READ_MS};
+use crate::state::slots::records_max;
 
 const OPTIONS: DirectoryOptions = DirectoryOptions { stamp: 1, records_max: 1_000 };
 

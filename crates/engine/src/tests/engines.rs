@@ -214,7 +214,7 @@ fn stages_of_a_pipeline_have_layouts_of_their_own() {
 
 #[test]
 fn a_connection_that_looks_up_without_end_loses_its_own_sessions_alone() {
-    use crate::sessions::SESSIONS_PER_CONNECTION_MAX;
+    use crate::state::sessions::SESSIONS_PER_CONNECTION_MAX;
     let engine = engine(8);
     let tokens = prompt(1, 1);
     store(&engine, "s", &tokens);
@@ -233,7 +233,7 @@ fn a_connection_that_looks_up_without_end_loses_its_own_sessions_alone() {
 
 #[test]
 fn a_connection_that_registers_without_end_is_refused() {
-    use crate::instances::INSTANCES_PER_CONNECTION_MAX;
+    use crate::limits::INSTANCES_PER_CONNECTION_MAX;
     let engine = engine(4);
     engine.connected(2);
     for instance in 0..INSTANCES_PER_CONNECTION_MAX as i64 {

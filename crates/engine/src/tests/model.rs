@@ -15,7 +15,7 @@ use larder_core::key::{Scope, TokenRange};
 use proptest::prelude::*;
 
 use super::*;
-use crate::processes::Watched;
+use crate::state::processes::Watched;
 
 const PAGES: u64 = 20;
 const REQUESTS: [&str; 2] = ["x", "y"];

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use super::*;
-use crate::processes::Watched;
+use crate::state::processes::Watched;
 
 #[derive(Debug, Default)]
 struct Fake(AtomicBool);

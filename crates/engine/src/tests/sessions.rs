@@ -7,7 +7,7 @@ use larder_core::lease::LeaseSet;
 use proptest::prelude::*;
 
 use super::*;
-use crate::sessions::{Found, Session, Sessions};
+use crate::state::sessions::{Found, Session, Sessions};
 
 /// Bytes of hashes a session is said to have; those of one test are shared by all its sessions.
 const LARGE_CHUNKS: usize = 1 << 20;

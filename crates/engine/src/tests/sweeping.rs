@@ -1,7 +1,7 @@
 //! With time as the only actor. The engine's clock is its own, so ages are set instead of waited for.
 
 use super::*;
-use crate::pending::PendingStore;
+use crate::state::pending::PendingStore;
 
 const GRACE: std::time::Duration = std::time::Duration::from_secs(3);
 
@@ -138,7 +138,7 @@ fn a_silent_holder_loses_its_leases_and_a_living_one_keeps_them() {
     engine.state().sessions.latest("r", 1, recently).unwrap();
     engine.sweep();
     assert_eq!(engine.status().cache.leases, 2, "its connection speaks");
-    engine.state().heard.note(1, recently);
+    engine.state().last_seen.note(1, recently);
     engine.sweep();
     assert_eq!(engine.status().cache.leases, 0);
 }

@@ -1,7 +1,7 @@
 //! Several transfers of one worker at a time.
 
 use super::*;
-use crate::pending::PENDING_PER_INSTANCE_MAX;
+use crate::limits::PENDING_PER_INSTANCE_MAX;
 
 fn offsets(plan: &StorePlan) -> Vec<u64> {
     plan.slots.iter().map(|slot| slot.offset).collect()

@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
 use super::*;
-use crate::sessions::SESSIONS_PER_CONNECTION_MAX;
+use crate::state::sessions::SESSIONS_PER_CONNECTION_MAX;
 
 /// Whether somebody who waits for the second tier's answer is told that there will be none.
 fn is_told_by(end: impl FnOnce(&Engine)) -> bool {

@@ -1,14 +1,21 @@
 //! Eviction before stores have to wait for it.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::Engine;
+use larder_core::cache::Cache;
+use larder_telemetry::events::Event;
 use larder_telemetry::tasks::Task;
+
+use crate::engine::Engine;
 
 /// Shortest time from one pass to the next, the peer's interval (`spec/cache-semantics.md` 10). In between
 /// the pool may fill up: a store makes its own room then, one object at a time, and what is hot stays longer.
 const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Objects evicted under one hold of the lock.
+const EVICTION_STEP: usize = 64;
 
 /// Makes passes while the pool is above its watermark, a bounded step at a time. When nothing can go any more
 /// it waits for a change.
@@ -48,4 +55,53 @@ async fn pass(engine: &Engine) -> usize {
         tokio::task::yield_now().await;
     }
     evicted
+}
+
+impl Engine {
+    /// Resolves when the pool may be above the watermark.
+    pub async fn eviction_due(&self) {
+        self.wake_eviction.notified().await;
+    }
+
+    /// How many objects a pass is to evict now: none below the watermark, else the configured share of all.
+    pub fn eviction_quota(&self) -> usize {
+        let state = self.state();
+        let stats = state.cache.stats();
+        if self.growing.load(Ordering::Relaxed)
+            || !state.limits.is_above_watermark(stats.used_bytes, stats.capacity_bytes)
+        {
+            return 0;
+        }
+        self.counters.eviction_passes.add(1);
+        self.bus.publish(|| Event::Pressure {
+            used_bytes: stats.used_bytes,
+            capacity_bytes: stats.capacity_bytes,
+            objects: stats.resident_objects,
+        });
+        let share = stats.resident_objects as f64 * state.limits.eviction_ratio;
+        if state.limits.eviction_ratio > 0.0 { (share as usize).max(1) } else { 0 }
+    }
+
+    /// Evicts up to `quota` objects, a bounded number of them, and returns how many; 0 when nothing more can
+    /// go.
+    pub fn evict_step(&self, quota: usize) -> usize {
+        self.evict_with(|cache| cache.evict(quota.min(EVICTION_STEP)))
+    }
+
+    /// Evicts objects of tenants that have more than their quota, a bounded number of them, and returns how
+    /// many; 0 when nothing more can go.
+    pub fn evict_over_quota(&self) -> usize {
+        self.evict_with(|cache| cache.evict_over_quota(EVICTION_STEP))
+    }
+
+    fn evict_with(&self, evict: impl FnOnce(&mut Cache) -> usize) -> usize {
+        let mut state = self.state();
+        let evicted = evict(&mut state.cache);
+        if evicted > 0 {
+            let (used_bytes, _) = state.cache.usage();
+            self.bus.publish(|| Event::Evict { objects: evicted, used_bytes });
+            self.record_removals(&mut state);
+        }
+        evicted
+    }
 }

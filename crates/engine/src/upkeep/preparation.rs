@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use larder_pool::Size;
 
-use crate::Engine;
+use crate::engine::Engine;
 
 /// Bytes prepared at a time: what a stop may have to wait for, and how soon the first stores find room.
 const SLICE_BYTES: u64 = 16 << 20;

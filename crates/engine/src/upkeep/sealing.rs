@@ -6,8 +6,10 @@ use std::{io, thread};
 
 use tokio::sync::oneshot;
 
-use crate::{ChecksumMode, Engine};
 use larder_telemetry::tasks::{Task, TaskLevel, Tasks};
+
+use crate::config::ChecksumMode;
+use crate::engine::Engine;
 
 /// How long objects that wait to be sealed get when the server stops, if the next server needs their seals.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(2);

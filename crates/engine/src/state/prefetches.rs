@@ -1,0 +1,55 @@
+//! Which lookups wait for the second tier. Facts: `spec/cache-semantics.md` 11.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use larder_core::cache::Row;
+use larder_core::hash::ChunkHash;
+
+/// Most lookups that wait for the second tier; further ones are answered from memory alone.
+pub(crate) const PREFETCH_QUEUE_MAX: usize = 1_024;
+
+/// What a prefetch is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// A lookup that waits for its answer.
+    Lookup,
+    /// An operator who wants the objects in memory.
+    Warm,
+}
+
+/// A lookup that the second tier may extend, or a warm prefetch.
+#[derive(Clone, Debug)]
+pub struct PrefetchWork {
+    /// The request that waits, or the id of the warm prefetch.
+    pub request_id: Box<str>,
+    pub(crate) purpose: Purpose,
+    /// Which of its lookups: a later one makes this one void.
+    pub generation: u64,
+    /// Ranks and groups.
+    pub rows: Arc<[Row]>,
+    /// Hashes of the prompt's complete chunks.
+    pub hashes: Arc<[ChunkHash]>,
+    /// Chunks that are in memory and leased already.
+    pub from: usize,
+    /// Workers that will retrieve.
+    pub readers: u8,
+    /// The prompt's tokens, if somebody is to be told of chunks that become readable.
+    pub tokens: Option<Arc<[u32]>>,
+}
+
+/// Lookups that the second tier is asked about.
+#[derive(Debug, Default)]
+pub(crate) struct Prefetches {
+    pub(crate) enabled: bool,
+    pub(crate) waiting: VecDeque<PrefetchWork>,
+    pub(crate) generation: u64,
+    pub(crate) prefetching: usize,
+}
+
+impl Prefetches {
+    /// Whether there is a second tier.
+    pub(crate) fn is_enabled(&self) -> bool {
+        self.enabled
+    }
+}
