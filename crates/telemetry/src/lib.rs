@@ -15,9 +15,8 @@ mod writer;
 pub use build_info::BuildInfo;
 pub use flood::CLIENT_CRATES;
 pub use histogram::Histogram;
-pub use log::{
-    LOGGERS_MAX, LogConfig, LogError, LogFormat, LogGuard, LogHandle, install_log, level_filter, new_log,
-};
+pub use line::LogFormat;
+pub use log::{LOGGERS_MAX, LogConfig, LogError, LogGuard, LogHandle, install_log, level_filter, new_log};
 pub use process::ProcessUsage;
 pub use throttle::{KeptBack, Throttle, Throttles};
 pub use writer::{LINE_BYTES_MAX, QUEUE_BYTES_MAX};

@@ -8,7 +8,15 @@ use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Metadata};
 
 use super::writer::LINE_BYTES_MAX;
-use crate::log::LogFormat;
+
+/// Shape of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// The field's usual line.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
 
 /// How lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

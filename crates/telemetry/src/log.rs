@@ -14,7 +14,7 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::{Registry, reload};
 
 use super::flood::Flood;
-use super::line::{Place, Record, Style};
+use super::line::{LogFormat, Place, Record, Style};
 use super::writer::{LineQueue, QUEUE_BYTES_MAX};
 
 /// Larder's own settings: the log and where settings came from.
@@ -26,15 +26,6 @@ pub struct LogConfig {
     pub format: LogFormat,
     /// The configuration file that was read.
     pub config_file: Option<PathBuf>,
-}
-
-/// Shape of a log line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    /// The field's usual line.
-    Text,
-    /// One JSON object a line.
-    Json,
 }
 
 /// Loggers that can have a level of their own.
