@@ -3,6 +3,7 @@
 //! Every finding is one line, `<file>:<line>: <what>`; all findings are printed before the command fails.
 
 mod circles;
+mod documents;
 mod edges;
 mod files;
 mod licences;

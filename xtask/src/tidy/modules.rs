@@ -11,6 +11,7 @@ const HOPS_MAX: usize = 8;
 
 /// One crate's modules, by their path from its root.
 pub(super) struct Crate<'s> {
+    folder: &'s str,
     modules: BTreeMap<Vec<&'s str>, Module<'s>>,
 }
 
@@ -38,7 +39,7 @@ pub(super) fn crates(sources: &[Source]) -> Vec<Crate<'_>> {
     for source in sources.iter().filter(|source| source.is_rust_product()) {
         let Some((folder, inner)) = source.path.split_once("/src/") else { continue };
         let module = Module::read(source, inner);
-        let tree = crates.entry(folder).or_insert_with(|| Crate { modules: BTreeMap::new() });
+        let tree = crates.entry(folder).or_insert_with(|| Crate { folder, modules: BTreeMap::new() });
         tree.modules.insert(module.path.clone(), module);
     }
     crates.into_values().collect()
@@ -67,6 +68,20 @@ impl<'s> Module<'s> {
 impl<'s> Crate<'s> {
     pub(super) fn modules(&self) -> impl Iterator<Item = &Module<'s>> {
         self.modules.values()
+    }
+
+    /// The folder above `src`, from the repository's root.
+    pub(super) fn folder(&self) -> &'s str {
+        self.folder
+    }
+
+    /// Whether a path from the crate's root names a module, or an item that its module defines or hands on.
+    pub(super) fn has_item(&self, path: &[&str]) -> bool {
+        let depth =
+            (0..=path.len()).rev().find(|&depth| self.modules.contains_key(&path[..depth])).unwrap_or(0);
+        let Some(name) = path.get(depth) else { return true };
+        let module = self.modules.get(&path[..depth]);
+        module.is_some_and(|module| module.defines(name) || module.uses.iter().any(|used| used.name == *name))
     }
 
     /// Files of this crate that a module takes names of, each with a name. A module that only hands names on

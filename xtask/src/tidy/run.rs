@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail};
 
 use super::source::sources;
-use super::{circles, edges, files, licences, limits, purity, shape, texts};
+use super::{circles, documents, edges, files, licences, limits, purity, shape, texts};
 use crate::shell;
 
 /// Checks everything.
@@ -16,6 +16,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     let mut findings = Vec::new();
     findings.extend(edges::check(&metadata, &architecture()?));
     findings.extend(licences::check(&metadata)?);
+    findings.extend(documents::check(&sources));
     if std::env::var_os("TIDY_CIRCLES").is_some() {
         findings.extend(circles::check(&sources));
         findings.extend(limits::check(&sources));
