@@ -4,8 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use super::purity::without_comment;
-use super::source::{Finding, Source};
+use super::source::{Finding, Source, without_comment};
 
 /// How near to a reader of a limit the answer to its being reached has to stand.
 const REACH_LINES: usize = 10;

@@ -3,8 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::purity::without_comment;
-use super::source::Source;
+use super::source::{Source, without_comment};
 
 /// Re-exports that hand on re-exports are followed this far.
 const HOPS_MAX: usize = 8;

@@ -2,7 +2,7 @@
 //! homes, leftovers anywhere.
 
 use super::modules::paths;
-use super::source::{Finding, Source};
+use super::source::{Finding, Source, without_comment};
 
 /// Words that `core` has no use for: it is given time and randomness and returns decisions (invariant 1).
 const CORE_REFUSES: [&str; 6] = ["tokio", "serde", "Instant", "SystemTime", "async", "await"];
@@ -93,20 +93,6 @@ fn leftovers(source: &Source) -> Vec<Finding> {
         }
     }
     findings
-}
-
-/// The part of a line before a `//` that is not inside a string; good enough for a scan of words.
-pub(super) fn without_comment(line: &str) -> &str {
-    let mut in_string = false;
-    let bytes = line.as_bytes();
-    for (index, byte) in bytes.iter().enumerate() {
-        match byte {
-            b'"' if index == 0 || bytes[index - 1] != b'\\' => in_string = !in_string,
-            b'/' if !in_string && bytes.get(index + 1) == Some(&b'/') => return &line[..index],
-            _ => {}
-        }
-    }
-    line
 }
 
 fn has_word(line: &str, word: &str) -> bool {

@@ -4,8 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::modules::{Crate, crates};
-use super::purity::without_comment;
-use super::source::{Finding, Source};
+use super::source::{Finding, Source, without_comment};
 
 /// A function past this holds more than one idea.
 const FUNCTION_LINES_MAX: usize = 70;

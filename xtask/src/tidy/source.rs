@@ -56,6 +56,20 @@ pub(super) fn is_test_module(path: &str) -> bool {
     path.ends_with("/tests.rs") || path.contains("/tests/") || path.ends_with("_tests.rs")
 }
 
+/// The part of a line before a `//` that is not inside a string; good enough for a scan of words.
+pub(super) fn without_comment(line: &str) -> &str {
+    let mut in_string = false;
+    let bytes = line.as_bytes();
+    for (index, byte) in bytes.iter().enumerate() {
+        match byte {
+            b'"' if index == 0 || bytes[index - 1] != b'\\' => in_string = !in_string,
+            b'/' if !in_string && bytes.get(index + 1) == Some(&b'/') => return &line[..index],
+            _ => {}
+        }
+    }
+    line
+}
+
 /// Every text file that git tracks or would track, so that build outputs are left out by .gitignore alone.
 pub(super) fn sources() -> Result<Vec<Source>> {
     let listing = shell::output(shell::program("git").args([

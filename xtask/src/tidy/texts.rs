@@ -1,8 +1,7 @@
 //! Texts people read: error and log messages are lowercase phrases without a full stop (STYLE.md,
 //! "Messages").
 
-use super::purity::without_comment;
-use super::source::{Finding, Source};
+use super::source::{Finding, Source, without_comment};
 
 /// What stands right before a message.
 const OPENERS: [&str; 10] = [
