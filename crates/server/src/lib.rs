@@ -1,13 +1,6 @@
 //! One running server: what starts in which order, on which thread, and how it ends.
 //!
-//! ```text
-//! main thread      admin HTTP, plugins, signals
-//! larder-rpc       sockets, every short operation, eviction, sweeping, event streams
-//! larder-pool      prepares the pool, then ends
-//! larder-seal      hashes what is committed while somebody will check it
-//! larder-adopt     looks at what a server before this one left in the pool, then ends
-//! (up to 4)        copies of payloads that come in messages, long clears; end when idle
-//! ```
+//! ARCHITECTURE.md, "Concurrency", lists the threads.
 
 mod announce;
 mod effects;

@@ -93,7 +93,7 @@ pub(super) fn bind_rpc(address: &str) -> Result<BoundRpc, StartError> {
             let runtime = match runtime {
                 Ok(runtime) => runtime,
                 Err(source) => {
-                    drop(bound.send(Err(StartError::System { what: "RPC runtime", source })));
+                    _ = bound.send(Err(StartError::System { what: "RPC runtime", source }));
                     return;
                 }
             };
@@ -101,9 +101,12 @@ pub(super) fn bind_rpc(address: &str) -> Result<BoundRpc, StartError> {
             runtime.block_on(local.run_until(async move {
                 let router = match Router::bind(&[endpoint], Limits::default()) {
                     Ok(router) => router,
-                    Err(error) => return drop(bound.send(Err(error.into()))),
+                    Err(error) => {
+                        _ = bound.send(Err(error.into()));
+                        return;
+                    }
                 };
-                drop(bound.send(Ok(router.endpoints())));
+                _ = bound.send(Ok(router.endpoints()));
                 // An error means that the start came to nothing.
                 let Ok(Service { engine, hasher, front, stats, tasks }) = started.await else { return };
                 let router = router.with_limits(limits(&front));

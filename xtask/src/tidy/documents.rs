@@ -23,6 +23,31 @@ pub(super) fn check(sources: &[Source]) -> Vec<Finding> {
             findings.extend(wrong.map(|name| Finding::at(page, index, format!("there is no `{name}`"))));
         }
     }
+    findings.extend(unlisted_threads(sources));
+    findings
+}
+
+/// Threads whose name ARCHITECTURE.md does not know.
+fn unlisted_threads(sources: &[Source]) -> Vec<Finding> {
+    let Some(page) = sources.iter().find(|source| source.path == "ARCHITECTURE.md") else {
+        return Vec::new();
+    };
+    let mut findings = Vec::new();
+    let is_shipped = |source: &&Source| source.is_rust_product() && !source.path.starts_with("xtask/");
+    for source in sources.iter().filter(is_shipped) {
+        for (index, line) in source.product_lines() {
+            let named = ["name(\"", "start(\"l2-", "within("].iter().any(|opener| line.contains(opener));
+            let names = line.split('"').skip(1).step_by(2);
+            let threads = names.filter(|name| name.starts_with("larder-") || name.starts_with("l2-"));
+            let unknown = threads
+                .filter(|name| named && !name.contains('{') && !page.text.contains(&format!("`{name}`")));
+            findings.extend(
+                unknown.map(|name| {
+                    Finding::at(source, index, format!("ARCHITECTURE.md lists no thread `{name}`"))
+                }),
+            );
+        }
+    }
     findings
 }
 
