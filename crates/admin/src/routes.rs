@@ -19,7 +19,7 @@ use crate::effects::Effects;
 use larder_config::json::Resolved;
 use larder_config::{Live, ServerConfig};
 use larder_core::hash::ChunkHasher;
-use larder_engine::Engine;
+use larder_engine::Operator;
 use larder_engine::QuotaTable;
 use larder_engine::upkeep::Preparation;
 use larder_rpc::Endpoint;
@@ -40,7 +40,7 @@ pub struct Admin {
     /// Which build this is.
     pub build: BuildInfo,
     /// The cache.
-    pub engine: Arc<Engine>,
+    pub engine: Operator,
     /// The configuration, its history, and changes of it.
     pub live: Arc<Live>,
     /// What of it is only known once memory is prepared.

@@ -44,6 +44,8 @@ pub struct Engine {
     pub(crate) adoption: Adoption,
     state: Mutex<State>,
     started: Instant,
+    #[cfg(test)]
+    aged_ms: AtomicU64,
     /// Whether stores and removals go to the event log: only while somebody subscribes.
     pub(crate) recording: AtomicBool,
     /// Whether the pool is still being prepared.
@@ -169,6 +171,8 @@ impl Engine {
             adoption: Adoption::default(),
             state: Mutex::new(state),
             started: Instant::now(),
+            #[cfg(test)]
+            aged_ms: AtomicU64::new(0),
             recording: AtomicBool::new(false),
             growing: AtomicBool::new(true),
             grown: Notify::new(),
@@ -204,14 +208,18 @@ impl Engine {
     }
 
     /// Milliseconds since the engine was made: the clock of everything in it.
-    pub fn now_ms(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    pub(crate) fn now_ms(&self) -> u64 {
+        let now_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        #[cfg(test)]
+        let now_ms = now_ms + self.aged_ms.load(std::sync::atomic::Ordering::Relaxed);
+        now_ms
     }
 
     /// Sets the clock forward, for tests of what happens with time.
     #[cfg(test)]
-    pub(crate) fn age_by(&mut self, age: std::time::Duration) {
-        self.started -= age;
+    pub(crate) fn age_by(&self, age: std::time::Duration) {
+        let age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+        self.aged_ms.fetch_add(age_ms, std::sync::atomic::Ordering::Relaxed);
     }
 
     /// The guarded state. A panic under the lock fails its own request; the table's operations leave no

@@ -40,38 +40,40 @@ pub fn config() -> EngineConfig {
 
 /// An engine over `pages` prepared pages that nobody is connected to.
 #[must_use]
-pub fn bare_engine(pages: u64, config: EngineConfig) -> Engine {
+pub fn bare_engine(pages: u64, config: EngineConfig) -> Arc<Engine> {
     let options = SegmentOptions { share: None, bytes: pages * PAGE, hugepages: false };
-    let engine = Engine::new(config, Arc::new(Segment::create(options).unwrap()), Box::new(Lru::new()));
-    engine.grow(pages * PAGE);
-    engine.stop_growing();
+    let engine =
+        Arc::new(Engine::new(config, Arc::new(Segment::create(options).unwrap()), Box::new(Lru::new())));
+    engine.upkeep().grow(pages * PAGE);
+    engine.upkeep().stop_growing();
     engine
 }
 
 /// An engine over a pool that workers map, without any of them.
-pub fn shared_engine(pages: u64) -> Engine {
+pub fn shared_engine(pages: u64) -> Arc<Engine> {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let share =
         Some(format!("engine-shared-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)));
     let options = SegmentOptions { share, bytes: pages * PAGE, hugepages: false };
-    let engine = Engine::new(config(), Arc::new(Segment::create(options).unwrap()), Box::new(Lru::new()));
-    engine.grow(pages * PAGE);
-    engine.stop_growing();
+    let engine =
+        Arc::new(Engine::new(config(), Arc::new(Segment::create(options).unwrap()), Box::new(Lru::new())));
+    engine.upkeep().grow(pages * PAGE);
+    engine.upkeep().stop_growing();
     engine
 }
 
 /// An engine over `pages` pages with one connection (1) and one registered worker whose chunks take a page.
 #[must_use]
-pub fn engine(pages: u64) -> Engine {
+pub fn engine(pages: u64) -> Arc<Engine> {
     engine_with(pages, config())
 }
 
 /// The same, configured otherwise.
 #[must_use]
-pub fn engine_with(pages: u64, config: EngineConfig) -> Engine {
+pub fn engine_with(pages: u64, config: EngineConfig) -> Arc<Engine> {
     let engine = bare_engine(pages, config);
-    engine.connected(1);
-    engine.register(WORKER, "m", 1, geometry(1), 1).unwrap();
+    engine.requests().connected(1);
+    engine.requests().register(WORKER, "m", 1, geometry(1), 1).unwrap();
     engine
 }
 
@@ -113,28 +115,28 @@ pub fn key<'a>(request_id: &'a str, tokens: &[u32], worker_id: Option<u32>) -> P
 
 /// Stores a prompt, as much of it at a time as the worker may reserve, and returns the number of chunks
 /// written.
-pub fn store(engine: &Engine, request_id: &str, tokens: &[u32]) -> usize {
+pub fn store(engine: &Arc<Engine>, request_id: &str, tokens: &[u32]) -> usize {
     let key = key(request_id, tokens, Some(0));
     let mut stored = 0;
     loop {
-        let plan = engine.prepare_store(&key, WORKER, 1).unwrap();
+        let plan = engine.requests().prepare_store(&key, WORKER, 1).unwrap();
         if plan.slots.is_empty() {
             return stored;
         }
-        assert!(engine.commit_store(&key, WORKER, 1, None).unwrap());
+        assert!(engine.requests().commit_store(&key, WORKER, 1, None).unwrap());
         stored += plan.slots.len();
     }
 }
 
-pub fn look_up(engine: &Engine, request_id: &str, tokens: &[u32]) -> usize {
-    engine.lookup(&key(request_id, tokens, None), 1).unwrap();
-    engine.collect(request_id, 1).unwrap()
+pub fn look_up(engine: &Arc<Engine>, request_id: &str, tokens: &[u32]) -> usize {
+    engine.requests().lookup(&key(request_id, tokens, None), 1).unwrap();
+    engine.requests().collect(request_id, 1).unwrap()
 }
 
-pub fn retrieve(engine: &Engine, request_id: &str, tokens: &[u32]) -> Option<usize> {
+pub fn retrieve(engine: &Arc<Engine>, request_id: &str, tokens: &[u32]) -> Option<usize> {
     let key = key(request_id, tokens, Some(0));
-    let plan = engine.prepare_retrieve(&key, WORKER, 1).unwrap()?;
-    engine.commit_retrieve(&key, WORKER, 1).unwrap();
+    let plan = engine.requests().prepare_retrieve(&key, WORKER, 1).unwrap()?;
+    engine.requests().commit_retrieve(&key, WORKER, 1).unwrap();
     Some(plan.slots.len())
 }
 

@@ -2,10 +2,10 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::engine::Engine;
+use crate::faces::{Requests, Tiers, Upkeep};
 use crate::key::PromptKey;
 
-impl Engine {
+impl Upkeep {
     /// Allows the first `bytes` of the pool to be handed out.
     pub fn grow(&self, bytes: u64) {
         self.state().cache.grow(bytes);
@@ -20,11 +20,14 @@ impl Engine {
 
     /// Whether a pool that is prepared on demand should get larger now: half of it is in use, or somebody
     /// waits for more than the rest.
+    #[must_use]
     pub fn wants_growth(&self) -> bool {
         let (used, capacity) = self.state().cache.usage();
         used * 2 >= capacity || capacity - used < self.wanted_bytes.load(Ordering::Relaxed)
     }
+}
 
+impl Tiers {
     /// Resolves when the prepared part of the pool has room for `bytes` beside what others wait for, or grows
     /// no more. Nobody is to be evicted for room that is about to be there. The room counts as wanted for as
     /// long as the answer is held.
@@ -42,9 +45,12 @@ impl Engine {
             grown.await;
         }
     }
+}
 
+impl Requests {
     /// Whether a store is better made a moment later: the pool is still being prepared and has no room for it
     /// yet.
+    #[must_use]
     pub fn room_is_coming(&self, key: &PromptKey<'_>, instance_id: i64) -> bool {
         if !self.growing.load(Ordering::Relaxed) {
             return false;

@@ -14,20 +14,17 @@ use larder_core::key::Scope;
 use larder_core::kv_events::{KvEventKind, KvEventPage};
 
 use crate::engine::{Engine, State};
+use crate::faces::Requests;
 use crate::state::prefetches::PrefetchWork;
 
-impl Engine {
+impl Requests {
     /// Resolves when there may be new events.
     pub async fn events_due(&self) {
         self.wake_events.notified().await;
     }
 
-    /// Whether a commit should come with the prompt's tokens.
-    pub fn wants_tokens(&self) -> bool {
-        self.recording.load(Ordering::Relaxed)
-    }
-
     /// Whether a lookup should come with the prompt's tokens, because it may bring chunks into memory.
+    #[must_use]
     pub fn wants_tokens_of_loads(&self) -> bool {
         self.wants_tokens() && (self.has_tier() || self.is_adopting())
     }
@@ -43,15 +40,23 @@ impl Engine {
         state.cache.record_removed(record);
     }
 
+    /// Up to `max_events` events of a model after `cursor`.
+    #[must_use]
+    pub fn read_events(&self, model_name: &str, cursor: u64, max_events: usize) -> KvEventPage {
+        self.state().events.read(model_name, cursor, max_events)
+    }
+}
+
+impl Engine {
+    /// Whether a commit should come with the prompt's tokens.
+    pub fn wants_tokens(&self) -> bool {
+        self.recording.load(Ordering::Relaxed)
+    }
+
     /// Whether there is an event log, and what tells it from that of another run.
     pub fn event_log(&self) -> (bool, u64) {
         let state = self.state();
         (state.events.is_enabled(), state.events.incarnation_ns())
-    }
-
-    /// Up to `max_events` events of a model after `cursor`.
-    pub fn read_events(&self, model_name: &str, cursor: u64, max_events: usize) -> KvEventPage {
-        self.state().events.read(model_name, cursor, max_events)
     }
 
     /// Records those chunks of a prompt that became readable just now, each with its tokens.

@@ -1,8 +1,10 @@
 //! What the cache does for its clients, free of wire formats and sockets.
 //!
-//! [`Engine`] puts the pure object table of `larder-core`, the pool, requests and workers together. Every
-//! method is short: it takes one lock for microseconds and never waits. The RPC thread is its main caller;
-//! status pages and `clear` come from the control thread.
+//! [`Engine`] puts the pure object table of `larder-core`, the pool, requests and workers together. Each caller
+//! has the face of it that is made for it: [`Requests`], [`Tiers`], [`Upkeep`] or [`Operator`]. Every method is
+//! short: it takes one lock for microseconds and never waits, unless it says otherwise.
+//!
+//! Its parts (`state`) are data with invariants of their own; what is done with them lies above, by who asks.
 //!
 //! One lock instead of a sharded index: what costs time in a request is decoding and hashing its tokens,
 //! which happens outside; a lookup of 32 chunks holds the lock for about 3 us, and anything longer (eviction,
@@ -13,6 +15,7 @@ mod clearing;
 mod config;
 mod engine;
 mod error;
+mod faces;
 mod growth;
 mod key;
 mod kv_events;
@@ -34,6 +37,7 @@ mod tests;
 pub use config::{ChecksumMode, EngineConfig, Limits};
 pub use engine::Engine;
 pub use error::EngineError;
+pub use faces::{Operator, Requests, Tiers, Upkeep};
 pub use key::{OwnedKey, PromptKey};
 pub use operator::hints::{HINT_CHUNKS_MAX, HINT_TTL_MAX, Hint, Taken};
 pub use operator::inventory::{ObjectPage, RemovalCount};

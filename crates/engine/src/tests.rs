@@ -2,6 +2,7 @@
 
 use crate::fixtures::*;
 use larder_core::key::TokenRange;
+use std::sync::Arc;
 
 use super::*;
 
@@ -26,7 +27,7 @@ fn a_reused_request_id_never_gets_another_prompts_objects() {
     assert_eq!(look_up(&engine, "r", &second), 0);
     assert_eq!(retrieve(&engine, "r", &second), None);
     assert_eq!(retrieve(&engine, "r", &first), None, "its lookup was superseded");
-    assert_eq!(engine.status().cache.leases, 0);
+    assert_eq!(engine.operator().status().cache.leases, 0);
 }
 
 #[test]
@@ -34,12 +35,12 @@ fn a_worker_that_leaves_between_prepare_and_commit_publishes_nothing() {
     let engine = engine(8);
     let tokens = prompt(1, 2);
     let key = key("r", &tokens, Some(0));
-    assert_eq!(engine.prepare_store(&key, WORKER, 1).unwrap().slots.len(), 2);
-    engine.unregister(WORKER, 1);
-    engine.register(WORKER, "m", 1, geometry(1), 1).unwrap();
+    assert_eq!(engine.requests().prepare_store(&key, WORKER, 1).unwrap().slots.len(), 2);
+    engine.requests().unregister(WORKER, 1);
+    engine.requests().register(WORKER, "m", 1, geometry(1), 1).unwrap();
     assert_eq!(look_up(&engine, "l", &tokens), 0);
-    assert!(!engine.commit_store(&key, WORKER, 1, None).unwrap());
-    assert_eq!(engine.status().cache.resident_objects, 0);
+    assert!(!engine.requests().commit_store(&key, WORKER, 1, None).unwrap());
+    assert_eq!(engine.operator().status().cache.resident_objects, 0);
 }
 
 #[test]
@@ -49,9 +50,9 @@ fn giving_back_twice_takes_nothing_from_others() {
     store(&engine, "s", &tokens);
     assert_eq!((look_up(&engine, "a", &tokens), look_up(&engine, "b", &tokens)), (2, 2));
     for _ in 0..2 {
-        engine.free_leases(&key("a", &tokens, None), 1);
+        engine.requests().free_leases(&key("a", &tokens, None), 1);
     }
-    assert_eq!(engine.status().cache.leases, 2);
+    assert_eq!(engine.operator().status().cache.leases, 2);
     assert_eq!(retrieve(&engine, "b", &tokens), Some(2));
 }
 
@@ -62,10 +63,10 @@ fn only_whole_chunks_inside_the_range_are_given_back() {
     store(&engine, "s", &tokens);
     assert_eq!(look_up(&engine, "r", &tokens), 4);
     let part = PromptKey { range: TokenRange { start: 0, end: 40 }, ..key("r", &tokens, None) };
-    engine.free_leases(&part, 1);
-    assert_eq!(engine.status().cache.leases, 2);
+    engine.requests().free_leases(&part, 1);
+    assert_eq!(engine.operator().status().cache.leases, 2);
     let rest = PromptKey { range: TokenRange { start: 32, end: 64 }, ..key("r", &tokens, Some(0)) };
-    assert!(engine.prepare_retrieve(&rest, WORKER, 1).unwrap().is_some());
+    assert!(engine.requests().prepare_retrieve(&rest, WORKER, 1).unwrap().is_some());
 }
 
 #[test]
@@ -86,9 +87,9 @@ fn looking_up_twice_leaves_one_lease() {
     for _ in 0..3 {
         assert_eq!(look_up(&engine, "r", &tokens), 2);
     }
-    assert_eq!(engine.status().cache.leases, 2);
-    assert!(engine.end_session("r", 1));
-    assert_eq!(engine.status().cache.leases, 0);
+    assert_eq!(engine.operator().status().cache.leases, 2);
+    assert!(engine.requests().end_session("r", 1));
+    assert_eq!(engine.operator().status().cache.leases, 0);
 }
 
 #[test]
@@ -97,8 +98,8 @@ fn an_answer_is_collected_once() {
     let tokens = prompt(1, 2);
     store(&engine, "s", &tokens);
     assert_eq!(look_up(&engine, "r", &tokens), 2);
-    assert_eq!(engine.collect("r", 1), Some(0));
-    assert_eq!(engine.collect("nobody", 1), Some(0));
+    assert_eq!(engine.requests().collect("r", 1), Some(0));
+    assert_eq!(engine.requests().collect("nobody", 1), Some(0));
 }
 
 #[test]
@@ -106,7 +107,7 @@ fn every_reader_of_a_shared_object_needs_its_own_lease() {
     let engine = engine(8);
     let tokens = prompt(1, 2);
     store(&engine, "s", &tokens);
-    engine.lookup(&PromptKey { readers: 2, ..key("r", &tokens, None) }, 1).unwrap();
+    engine.requests().lookup(&PromptKey { readers: 2, ..key("r", &tokens, None) }, 1).unwrap();
     assert_eq!(retrieve(&engine, "r", &tokens), Some(2));
     assert_eq!(retrieve(&engine, "r", &tokens), Some(2));
     assert_eq!(retrieve(&engine, "r", &tokens), None);
@@ -119,23 +120,26 @@ fn a_retrieve_in_progress_outlives_its_request() {
     store(&engine, "s", &tokens);
     assert_eq!(look_up(&engine, "r", &tokens), 2);
     let worker = key("r", &tokens, Some(0));
-    assert!(engine.prepare_retrieve(&worker, WORKER, 1).unwrap().is_some());
-    engine.end_session("r", 1);
-    assert_eq!(engine.status().cache.leases, 2);
+    assert!(engine.requests().prepare_retrieve(&worker, WORKER, 1).unwrap().is_some());
+    engine.requests().end_session("r", 1);
+    assert_eq!(engine.operator().status().cache.leases, 2);
     assert_eq!(store(&engine, "s", &prompt(2, 1)), 0, "nothing may be evicted under a reader");
-    engine.commit_retrieve(&worker, WORKER, 1).unwrap();
+    engine.requests().commit_retrieve(&worker, WORKER, 1).unwrap();
     assert_eq!(store(&engine, "s", &prompt(2, 1)), 1);
 }
 
 #[test]
 fn an_unknown_worker_is_told_so_once() {
     let engine = engine(4);
-    assert!(engine.ping(None, 1));
-    assert!(engine.ping(Some(WORKER), 1));
-    assert!(!engine.ping(Some(99), 1));
-    assert!(engine.ping(Some(99), 1), "an unmodified client registers again when it sees the server recover");
+    assert!(engine.requests().ping(None, 1));
+    assert!(engine.requests().ping(Some(WORKER), 1));
+    assert!(!engine.requests().ping(Some(99), 1));
+    assert!(
+        engine.requests().ping(Some(99), 1),
+        "an unmodified client registers again when it sees the server recover"
+    );
     let tokens = prompt(1, 1);
-    let unknown = engine.prepare_store(&key("r", &tokens, Some(0)), 99, 1);
+    let unknown = engine.requests().prepare_store(&key("r", &tokens, Some(0)), 99, 1);
     assert!(matches!(unknown, Err(EngineError::UnknownInstance(99))));
 }
 
@@ -144,7 +148,7 @@ fn registering_again_with_another_layout_does_not_reuse_old_objects() {
     let engine = engine(8);
     let tokens = prompt(1, 1);
     store(&engine, "s", &tokens);
-    engine.register(WORKER, "m", 1, geometry(2), 1).unwrap();
+    engine.requests().register(WORKER, "m", 1, geometry(2), 1).unwrap();
     assert_eq!(look_up(&engine, "r", &tokens), 0);
     assert_eq!(store(&engine, "s", &tokens), 1);
     assert_eq!(look_up(&engine, "r", &tokens), 1);
@@ -155,12 +159,13 @@ fn unaligned_ranges_and_missing_ranks_are_refused() {
     let engine = engine(8);
     let tokens = prompt(1, 2);
     for range in [TokenRange { start: 8, end: 32 }, TokenRange { start: 0, end: 48 }] {
-        let refused = engine.prepare_store(&PromptKey { range, ..key("r", &tokens, Some(0)) }, WORKER, 1);
+        let refused =
+            engine.requests().prepare_store(&PromptKey { range, ..key("r", &tokens, Some(0)) }, WORKER, 1);
         assert!(matches!(refused, Err(EngineError::Key(_))), "{range}");
     }
-    let refused = engine.prepare_store(&key("r", &tokens, None), WORKER, 1);
+    let refused = engine.requests().prepare_store(&key("r", &tokens, None), WORKER, 1);
     assert!(matches!(refused, Err(EngineError::WorkerIdMissing)));
-    let refused = engine.lookup(&PromptKey { readers: 0, ..key("r", &tokens, None) }, 1);
+    let refused = engine.requests().lookup(&PromptKey { readers: 0, ..key("r", &tokens, None) }, 1);
     assert!(matches!(refused, Err(EngineError::Readers(0))));
 }
 
@@ -171,29 +176,29 @@ fn forced_clear_keeps_memory_from_reuse_while_a_worker_reads_it() {
     store(&engine, "s", &tokens);
     assert_eq!(look_up(&engine, "r", &tokens), 2);
     let worker = key("r", &tokens, Some(0));
-    assert!(engine.prepare_retrieve(&worker, WORKER, 1).unwrap().is_some());
-    engine.clear(true);
+    assert!(engine.requests().prepare_retrieve(&worker, WORKER, 1).unwrap().is_some());
+    engine.operator().clear(true);
     assert_eq!(look_up(&engine, "other", &tokens), 0);
     assert_eq!(store(&engine, "s", &prompt(2, 1)), 0);
-    engine.commit_retrieve(&worker, WORKER, 1).unwrap();
+    engine.requests().commit_retrieve(&worker, WORKER, 1).unwrap();
     assert_eq!(store(&engine, "s", &prompt(2, 1)), 1);
 }
 
 #[test]
 fn what_a_tier_found_for_an_older_lookup_answers_no_newer_one() {
     let engine = engine(4);
-    engine.set_tier_enabled(true);
+    engine.tiers().set_enabled(true);
     let (old, new) = (prompt(1, 2), prompt(2, 2));
-    engine.lookup(&key("r", &old, None), 1).unwrap();
-    let void = engine.take_prefetch().unwrap();
-    engine.lookup(&key("r", &new, None), 1).unwrap();
-    let slots = engine.reserve_load(&void.rows, 0, &void.hashes, 0..2);
+    engine.requests().lookup(&key("r", &old, None), 1).unwrap();
+    let void = engine.tiers().take_prefetch().unwrap();
+    engine.requests().lookup(&key("r", &new, None), 1).unwrap();
+    let slots = engine.tiers().reserve_load(&void.rows, 0, &void.hashes, 0..2);
     let loaded: Vec<Arrival> = slots.iter().map(|slot| Arrival { entry: slot.entry, seal: None }).collect();
-    engine.finish_prefetch(&void, &loaded);
-    assert_eq!(engine.collect("r", 1), None, "its own prefetch is under way");
-    assert_eq!(engine.status().cache.leases, 0);
-    engine.finish_prefetch(&engine.take_prefetch().unwrap(), &[]);
-    assert_eq!(engine.collect("r", 1), Some(0));
+    engine.tiers().finish_prefetch(&void, &loaded);
+    assert_eq!(engine.requests().collect("r", 1), None, "its own prefetch is under way");
+    assert_eq!(engine.operator().status().cache.leases, 0);
+    engine.tiers().finish_prefetch(&engine.tiers().take_prefetch().unwrap(), &[]);
+    assert_eq!(engine.requests().collect("r", 1), Some(0));
 }
 
 #[test]

@@ -19,7 +19,7 @@ use super::request::{EncodedRequest, Origin};
 use super::stats::RpcStats;
 use super::streams::Streams;
 use super::transfer_log::TransferLog;
-use larder_engine::Engine;
+use larder_engine::Requests;
 use larder_telemetry::tasks::Task;
 
 /// How long a store waits for a pool that is being prepared before it takes what there is.
@@ -64,7 +64,7 @@ struct Call {
 impl Front {
     /// A front for `engine`, naming chunks with `hasher`.
     pub fn new(
-        engine: Arc<Engine>,
+        engine: Requests,
         hasher: ChunkHasher,
         config: FrontConfig,
         stats: Arc<RpcStats>,

@@ -19,7 +19,7 @@ use super::prompts::{HashedPrompt, PromptSource};
 use super::request::EncodedRequest;
 use super::retrieve::{self, wire_slots};
 use super::transfer_log::{Direction, TransferLog};
-use larder_engine::{ConnectionId, Engine, EngineError, Geometry, PromptKey};
+use larder_engine::{ConnectionId, EngineError, Geometry, PromptKey, Requests};
 
 /// Most events in one batch of a stream (`spec/cache-semantics.md` 12).
 const EVENTS_PER_BATCH_MAX: i64 = 1_024;
@@ -84,7 +84,7 @@ impl<E: Into<EngineError>> From<E> for Refusal {
 
 /// What operations work with. Any thread may do one.
 pub(super) struct Operations {
-    pub(super) engine: Arc<Engine>,
+    pub(super) engine: Requests,
     pub(super) config: FrontConfig,
     pub(super) hasher: ChunkHasher,
     pub(super) chunk_sizes: ChunkSizes,
@@ -235,7 +235,7 @@ impl Operations {
                     let (log, tokens_stored) = (Arc::clone(&self.transfers), self.tokens(&key));
                     let request_id: Box<str> = key.request_id.into();
                     let told = move || log.end(Direction::Store, instance_id, &request_id, tokens_stored);
-                    payload::store(Arc::clone(engine), &prompt, instance_id, connection, tokens, data, told)
+                    payload::store(engine.clone(), &prompt, instance_id, connection, tokens, data, told)
                 }
             }
             Request::PrepareRetrieve { key, instance_id } => {
@@ -262,7 +262,7 @@ impl Operations {
                         return Err(Refusal::Argument(text.into()));
                     }
                 }
-                let engine = Arc::clone(engine);
+                let engine = engine.clone();
                 let work = Box::new(move || {
                     engine.clear(force);
                     Answer::Done

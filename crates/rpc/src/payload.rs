@@ -1,8 +1,6 @@
 //! Transfers whose bytes come in messages, as pickled tensors (`spec/transfer-modes.md` 3). Copies are made
 //! by workers.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use larder_core::layout::ObjectLayout;
 use larder_wire::dtype::DType;
@@ -12,11 +10,11 @@ use larder_wire::{Operation, Response};
 
 use super::answer::Answer;
 use super::operations::{Job, Outcome};
-use larder_engine::{ConnectionId, Engine, EngineError, OwnedKey, PromptKey, RetrievePlan};
+use larder_engine::{ConnectionId, EngineError, OwnedKey, PromptKey, Requests, RetrievePlan};
 
 /// Stores the tensors of `data`, one per chunk of the key's range. `told` is called when they are stored.
 pub(super) fn store(
-    engine: Arc<Engine>,
+    engine: Requests,
     key: &PromptKey<'_>,
     instance_id: i64,
     connection: ConnectionId,
@@ -51,7 +49,7 @@ pub(super) fn store(
 /// Answers with the chunks of `plan` as pickled tensors and gives their leases back. Copies all of them: for
 /// a worker thread.
 pub(super) fn retrieve(
-    engine: &Engine,
+    engine: &Requests,
     key: &PromptKey<'_>,
     instance_id: i64,
     connection: ConnectionId,
@@ -94,7 +92,7 @@ fn chunk_bytes<'t>(
     Ok(packed)
 }
 
-fn pickle(engine: &Engine, plan: &RetrievePlan) -> Result<Answer, String> {
+fn pickle(engine: &Requests, plan: &RetrievePlan) -> Result<Answer, String> {
     let name = plan.layout.dtype().name();
     let dtype = DType::from_name(name).ok_or_else(|| format!("`{name}` can't be sent in a message"))?;
     let tensor = TensorSpec { dtype, shape: plan.layout.shape() };

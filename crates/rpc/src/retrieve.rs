@@ -1,8 +1,6 @@
 //! Handing chunks out: at once where their bytes are trusted, after a look at them where they are not
 //! (`--checksum full`).
 
-use std::sync::Arc;
-
 use larder_core::layout::ObjectLayout;
 use larder_wire::engine_driven::{PrepareRetrieveResult, Slot};
 use larder_wire::{Operation, Response};
@@ -10,12 +8,12 @@ use larder_wire::{Operation, Response};
 use super::answer::Answer;
 use super::operations::{Job, Outcome};
 use super::payload;
-use larder_engine::{ChecksumMode, ConnectionId, Engine, OwnedKey, PromptKey, RetrievePlan};
+use larder_engine::{ChecksumMode, ConnectionId, OwnedKey, PromptKey, Requests, RetrievePlan};
 
 /// Answers a retrieve with the chunks of `plan`: by where they lie if the client `shares_memory`, else by
 /// value.
 pub(super) fn hand_out(
-    engine: &Arc<Engine>,
+    engine: &Requests,
     key: &PromptKey<'_>,
     instance_id: i64,
     connection: ConnectionId,
@@ -26,7 +24,7 @@ pub(super) fn hand_out(
     if shares_memory && !verifies {
         return Outcome::Now(by_place(&plan));
     }
-    let (engine, key) = (Arc::clone(engine), OwnedKey::from(key));
+    let (engine, key) = (engine.clone(), OwnedKey::from(key));
     let work = Box::new(move || {
         if verifies && !engine.verify_retrieve(&plan) {
             let failed = engine.fail_retrieve(&key.borrow(), instance_id, connection, &plan);

@@ -10,7 +10,7 @@ use larder_zmtp::{Peer, PeerId};
 
 use super::answer::Ticket;
 use super::operations::Subscription;
-use larder_engine::Engine;
+use larder_engine::Requests;
 
 /// Most streams at a time, and most of one connection; a subscriber needs one.
 const STREAMS_MAX: usize = 4_096;
@@ -47,7 +47,7 @@ impl Streams {
     }
 
     /// Opens a stream and sends its first batch, even an empty one. A stream of the same instance ends.
-    pub(super) fn open(&mut self, engine: &Engine, peer: Peer, ticket: Ticket, subscription: Subscription) {
+    pub(super) fn open(&mut self, engine: &Requests, peer: Peer, ticket: Ticket, subscription: Subscription) {
         let instance_id = subscription.instance_id;
         for (_, replaced) in self.open.extract_if(|_, other| other.subscription.instance_id == instance_id) {
             replaced.end();
@@ -62,7 +62,7 @@ impl Streams {
     }
 
     /// Takes a word of a subscriber; unknown words and streams are ignored.
-    pub(super) fn control(&mut self, engine: &Engine, peer: PeerId, uid: &Bytes, words: &[Bytes]) {
+    pub(super) fn control(&mut self, engine: &Requests, peer: PeerId, uid: &Bytes, words: &[Bytes]) {
         let key = (peer, uid.clone());
         let Some(stream) = self.open.get_mut(&key) else { return };
         let [word] = words else { return };
@@ -82,20 +82,20 @@ impl Streams {
     }
 
     /// Sends what is new to everybody who has credit.
-    pub(super) fn pump(&mut self, engine: &Engine) {
+    pub(super) fn pump(&mut self, engine: &Requests) {
         self.open.retain(|_, stream| stream.send_batch(engine, false));
         self.settle(engine);
     }
 
     /// Forgets the streams of a closed connection.
-    pub(super) fn forget(&mut self, engine: &Engine, peer: PeerId) {
+    pub(super) fn forget(&mut self, engine: &Requests, peer: PeerId) {
         if !self.open.is_empty() {
             self.open.retain(|(owner, _), _| *owner != peer);
             self.settle(engine);
         }
     }
 
-    fn settle(&self, engine: &Engine) {
+    fn settle(&self, engine: &Requests) {
         if self.open.is_empty() {
             engine.record_events(false);
         }
@@ -104,7 +104,7 @@ impl Streams {
 
 impl Stream {
     /// Sends a batch if there is credit and something to say; false when the stream is over.
-    fn send_batch(&mut self, engine: &Engine, even_if_empty: bool) -> bool {
+    fn send_batch(&mut self, engine: &Requests, even_if_empty: bool) -> bool {
         if !self.credit {
             return true;
         }
@@ -127,7 +127,7 @@ impl Stream {
     }
 }
 
-fn encode(engine: &Engine, page: &KvEventPage) -> Option<Bytes> {
+fn encode(engine: &Requests, page: &KvEventPage) -> Option<Bytes> {
     let tokens: Vec<IdBuffer> = page.events.iter().map(|event| IdBuffer::new(tokens_of(event))).collect();
     let events = page.events.iter().zip(&tokens).map(|(event, tokens)| WireEvent {
         seq: event.seq,

@@ -6,14 +6,14 @@ use std::time::Duration;
 use larder_zmtp::{Handle, PeerId};
 
 use super::clients::processes_at;
-use larder_engine::Engine;
+use larder_engine::Upkeep;
 use larder_telemetry::tasks::Task;
 
 /// Pause between two looks.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Sweeps every second while there are sessions or workers, and sleeps otherwise.
-pub async fn sweep(engine: Arc<Engine>, sockets: Handle, task: Arc<Task>) {
+pub async fn sweep(engine: Upkeep, sockets: Handle, task: Arc<Task>) {
     loop {
         engine.sweep_due().await;
         loop {
@@ -28,7 +28,7 @@ pub async fn sweep(engine: Arc<Engine>, sockets: Handle, task: Arc<Task>) {
 }
 
 /// Looks for the processes of workers, on a thread that may wait for files.
-async fn find_processes(engine: &Arc<Engine>, sockets: &Handle) {
+async fn find_processes(engine: &Upkeep, sockets: &Handle) {
     let unknown = engine.unknown_processes().into_iter();
     let unknown: Vec<_> = unknown
         .filter_map(|(id, connection)| Some((id, connection, sockets.peer(PeerId(connection))?.address())))
@@ -36,7 +36,7 @@ async fn find_processes(engine: &Arc<Engine>, sockets: &Handle) {
     if unknown.is_empty() {
         return;
     }
-    let engine = Arc::clone(engine);
+    let engine = engine.clone();
     let look = move || {
         for (instance_id, connection, address) in unknown {
             engine.find_process(instance_id, connection, &processes_at(address));

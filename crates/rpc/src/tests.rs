@@ -37,7 +37,7 @@ fn hasher() -> ChunkHasher {
 }
 
 fn engine() -> Arc<Engine> {
-    Arc::new(bare_engine(16, config()))
+    bare_engine(16, config())
 }
 
 fn front_config() -> FrontConfig {
@@ -123,7 +123,7 @@ fn with_engine(engine: Arc<Engine>, config: FrontConfig, limits: Limits, test: i
         let stats = Arc::new(RpcStats::default());
         let router = Router::bind(&[endpoint], limits).unwrap();
         let endpoint = router.endpoints().remove(0);
-        let front = Front::new(Arc::clone(&engine), hasher(), config, Arc::clone(&stats));
+        let front = Front::new(engine.requests(), hasher(), config, Arc::clone(&stats));
         let task = Tasks::default().register("events", TaskLevel::High);
         let pumping = tokio::task::spawn_local(Arc::clone(&front).pump_events(task));
         let serving = tokio::task::spawn_local(router.serve_local(front));
@@ -264,7 +264,7 @@ fn one_connection_can_not_take_all_streams() {
 
 fn operations() -> Operations {
     Operations {
-        engine: engine(),
+        engine: engine().requests(),
         config: front_config(),
         hasher: hasher(),
         chunk_sizes: ChunkSizes::default(),

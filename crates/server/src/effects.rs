@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use larder_config::ServerConfig;
-use larder_engine::{Engine, Limits};
+use larder_engine::{Limits, Operator};
 use larder_telemetry::{LogHandle, level_filter};
 use larder_tier::{StorePolicy, Tier};
 
 /// Makes the running parts what `after` says, where `before` said otherwise: the cache, the second tier, and
 /// the log where its level may be changed.
 pub(crate) fn apply(
-    engine: &Engine,
+    engine: &Operator,
     tier: &Tier,
     log: Option<&LogHandle>,
     before: &ServerConfig,

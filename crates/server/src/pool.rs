@@ -11,7 +11,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::error::StartError;
 use larder_config::{ServerConfig, SharedMemory};
 use larder_engine::upkeep::{self, Preparation};
-use larder_engine::{Engine, records_max};
+use larder_engine::{Upkeep, records_max};
 
 /// The pool, and what it is to be remembered by after this process.
 pub(super) struct Pool {
@@ -108,14 +108,14 @@ fn stamp(config: &ServerConfig) -> u64 {
 
 /// Begins to write down what is in the pool, and to look at what was in it before, on a thread of its own.
 pub(super) fn remember(
-    engine: &Arc<Engine>,
+    engine: &Upkeep,
     memory: Option<Memory>,
 ) -> Result<Option<thread::JoinHandle<()>>, StartError> {
     let Some(Memory { directory, contents }) = memory else { return Ok(None) };
     engine.remember(directory, contents)?;
     let status = engine.adoption_status();
     tracing::info!("warm restart: {} objects taken over, {} records dropped", status.adopted, status.dropped);
-    let engine = Arc::clone(engine);
+    let engine = engine.clone();
     let thread = thread::Builder::new().name("larder-adopt".into()).spawn(move || {
         engine.verify_adopted();
         let status = engine.adoption_status();
@@ -132,7 +132,7 @@ pub(super) fn remember(
 }
 
 /// The orderly end: removes the pool's name, unless the pool is for the next server.
-pub(super) fn close(engine: &Engine, adopting: Option<thread::JoinHandle<()>>) {
+pub(super) fn close(engine: &Upkeep, adopting: Option<thread::JoinHandle<()>>) {
     let Some(adopting) = adopting else {
         engine.pool().unlink();
         return;
@@ -152,11 +152,11 @@ pub(super) fn short_name(name: &str) -> &str {
 /// Starts preparing the pool's pages on a thread of its own.
 pub(super) fn prepare(
     config: &ServerConfig,
-    engine: &Arc<Engine>,
+    engine: &Upkeep,
     preparation: &Arc<Preparation>,
 ) -> Result<thread::JoinHandle<()>, StartError> {
     let eager_bytes = if config.l1.use_lazy { config.l1.init_size_bytes } else { config.l1.size_bytes };
-    let (engine, preparation) = (Arc::clone(engine), Arc::clone(preparation));
+    let (engine, preparation) = (engine.clone(), Arc::clone(preparation));
     thread::Builder::new()
         .name("larder-pool".into())
         .spawn(move || upkeep::prepare(&engine, &preparation, eager_bytes))

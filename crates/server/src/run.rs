@@ -101,12 +101,12 @@ impl Node {
             config.eviction.policy.new_policy(),
         ));
         let quotas = Arc::new(QuotaTable::new(config.quotas.clone()));
-        engine.set_quotas(&config.quotas);
+        engine.operator().set_quotas(&config.quotas);
         let tasks = Tasks::default();
-        let tier = Arc::new(Tier::start(&tier_config(&config, &quotas), Arc::clone(&engine), &tasks)?);
-        let sealer = Sealer::start(&engine, &tasks)
+        let tier = Arc::new(Tier::start(&tier_config(&config, &quotas), engine.tiers(), &tasks)?);
+        let sealer = Sealer::start(&engine.upkeep(), &tasks)
             .map_err(|source| StartError::System { what: "sealing thread", source })?;
-        let adopting = pool::remember(&engine, memory)?;
+        let adopting = pool::remember(&engine.upkeep(), memory)?;
         if engine.is_adopting() {
             // Lookups wait for objects of the server before as they wait for adapters.
             tier.ensure_running()?;
@@ -124,7 +124,7 @@ impl Node {
             tasks: tasks.clone(),
         })?;
         let preparation = Arc::new(Preparation::default());
-        let preparing = pool::prepare(&config, &engine, &preparation)?;
+        let preparing = pool::prepare(&config, &engine.upkeep(), &preparation)?;
         let node = Self {
             build,
             endpoints,
@@ -159,10 +159,10 @@ impl Node {
             ..Resolved::requested(&config)
         };
         let control = Plugins::default();
-        let (engine, tier) = (Arc::clone(&self.engine), Arc::clone(&self.tier));
+        let (engine, tier) = (self.engine.operator(), Arc::clone(&self.tier));
         let admin = Admin {
             build: self.build,
-            engine: Arc::clone(&self.engine),
+            engine: self.engine.operator(),
             live: Arc::new(live),
             resolved: Arc::new(resolved.clone()),
             effects: Effects::new(move |before, after| {
@@ -234,7 +234,7 @@ impl Node {
         self.rpc.stop();
         self.tier.stop();
         self.sealer.stop();
-        pool::close(&self.engine, self.adopting);
+        pool::close(&self.engine.upkeep(), self.adopting);
         if self.preparing.join().is_err() {
             tracing::error!("the pool's preparation failed");
         }

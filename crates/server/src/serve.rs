@@ -9,8 +9,7 @@ use larder_zmtp::{Endpoint, Limits, Router};
 use tokio::sync::oneshot;
 
 use super::error::StartError;
-use larder_engine::Engine;
-use larder_engine::upkeep;
+use larder_engine::{Engine, Upkeep, upkeep};
 use larder_rpc::{Front, FrontConfig, RpcStats};
 use larder_telemetry::tasks::{TaskLevel, Tasks};
 
@@ -112,8 +111,8 @@ pub(super) fn bind_rpc(address: &str) -> Result<BoundRpc, StartError> {
                 let router = router.with_limits(limits(&front));
                 let sockets = router.handle();
                 stats.attach(tokio::runtime::Handle::current(), sockets.clone());
-                let front = Front::new(Arc::clone(&engine), hasher, front, stats);
-                start_tasks(&tasks, &engine, sockets, &front);
+                let front = Front::new(engine.requests(), hasher, front, stats);
+                start_tasks(&tasks, &engine.upkeep(), sockets, &front);
                 serve(router, front, stopped).await;
             }));
             runtime.shutdown_background();
@@ -152,15 +151,15 @@ async fn serve(router: Router, front: Arc<Front>, stopped: oneshot::Receiver<()>
     }
 }
 
-fn start_tasks(tasks: &Tasks, engine: &Arc<Engine>, sockets: larder_zmtp::Handle, front: &Arc<Front>) {
+fn start_tasks(tasks: &Tasks, engine: &Upkeep, sockets: larder_zmtp::Handle, front: &Arc<Front>) {
     let eviction = tasks.register("l1-eviction", TaskLevel::Critical);
     let sweeper = tasks.register("sweeper", TaskLevel::Critical);
     let events = tasks.register("kv-events", TaskLevel::High);
-    let shared = Arc::clone(engine);
-    let evict = move |task| upkeep::evict(Arc::clone(&shared), task);
+    let shared = engine.clone();
+    let evict = move |task| upkeep::evict(shared.clone(), task);
     tokio::task::spawn_local(Tasks::keep_running(eviction, evict));
-    let shared = Arc::clone(engine);
-    let sweep = move |task| larder_rpc::sweep(Arc::clone(&shared), sockets.clone(), task);
+    let shared = engine.clone();
+    let sweep = move |task| larder_rpc::sweep(shared.clone(), sockets.clone(), task);
     tokio::task::spawn_local(Tasks::keep_running(sweeper, sweep));
     let front = Arc::clone(front);
     let pump = move |task| Arc::clone(&front).pump_events(task);

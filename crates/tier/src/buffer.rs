@@ -10,7 +10,7 @@ use larder_storage::{LentBuffer, SharedLocation};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::pulse::Pulse;
-use larder_engine::Engine;
+use larder_engine::Tiers;
 
 /// What becomes of the object when the last holder of its buffer lets go.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ pub(super) enum Purpose {
 /// reused only when that is gone, too.
 #[derive(Debug)]
 pub(super) struct PoolBuffer {
-    engine: Arc<Engine>,
+    engine: Tiers,
     entry: EntryRef,
     offset: u64,
     length: usize,
@@ -38,13 +38,13 @@ impl PoolBuffer {
     /// The memory of `entry`, which the caller holds a lease or a reservation on; either passes to the
     /// buffer.
     pub(super) fn new(
-        engine: &Arc<Engine>,
+        engine: &Tiers,
         entry: EntryRef,
         offset: u64,
         length: u64,
         purpose: Purpose,
     ) -> Arc<Self> {
-        let engine = Arc::clone(engine);
+        let engine = engine.clone();
         Arc::new(Self { engine, entry, offset, length: length as usize, purpose })
     }
 

@@ -21,7 +21,7 @@ use super::outage::Outage;
 use super::probe::probe;
 use super::roster::{Attached, InUse, Phase};
 use super::tier::{Shared, StorePolicy};
-use larder_engine::{Backlog, ChecksumMode, Engine, StoreLane, StoreWork};
+use larder_engine::{Backlog, ChecksumMode, StoreLane, StoreWork, Tiers};
 use larder_telemetry::tasks::Task;
 
 /// Bytes handed to the adapter at a time, unless an object is larger.
@@ -82,7 +82,7 @@ impl Drop for UnderWay<'_> {
 
 impl Lane {
     /// A lane for an adapter; it is open while the adapter is active.
-    pub(super) fn new(engine: &Arc<Engine>, attached: &Arc<Attached>) -> Arc<Self> {
+    pub(super) fn new(engine: &Tiers, attached: &Arc<Attached>) -> Arc<Self> {
         let flight_bytes = FLIGHT_BYTES_MAX.min(engine.pool().len_bytes() / FLIGHT_SHARE);
         let flight_units = units(flight_bytes).max(1);
         Arc::new(Self {
@@ -334,11 +334,11 @@ fn refresh(shared: &Shared, adapter: &InUse, items: &[Outgoing]) {
 
 /// Those objects whose bytes are still what was committed, each with its seal. Hashed not on the tier's own
 /// thread, but on one of the runtime's, of which there are never more at it than batches under way.
-async fn sealed(engine: &Arc<Engine>, batch: Vec<Outgoing>) -> Vec<Outgoing> {
+async fn sealed(engine: &Tiers, batch: Vec<Outgoing>) -> Vec<Outgoing> {
     if engine.checksum_mode() == ChecksumMode::Off {
         return batch;
     }
-    let engine = Arc::clone(engine);
+    let engine = engine.clone();
     let seal = move |item: Outgoing| {
         let Some(checksum) = engine.checksum_of(&item.work) else {
             item.work.finish(false);

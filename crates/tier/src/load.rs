@@ -12,7 +12,7 @@ use super::flow::Shortfall;
 use super::pulse::Answer;
 use super::roster::InUse;
 use super::tier::Shared;
-use larder_engine::{CheckPoint, Corruption, Engine};
+use larder_engine::{CheckPoint, Corruption, Tiers};
 
 /// Longest a load is waited for, even by nobody. Adapters' own timeouts and retries end before; this is for
 /// those that have none.
@@ -106,7 +106,7 @@ enum Verdict {
 }
 
 /// Checks the layout. The bytes were checked by the adapter's own decorator, if it is configured to.
-fn judge(engine: &Engine, adapter: &InUse, awaited: &Awaited, outcome: &KeyResult<Loaded>) -> Verdict {
+fn judge(engine: &Tiers, adapter: &InUse, awaited: &Awaited, outcome: &KeyResult<Loaded>) -> Verdict {
     let counters = &engine.counters().checksum;
     let corrupt = |cause| {
         engine.note_corrupt(&Corruption {

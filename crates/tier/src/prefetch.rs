@@ -108,7 +108,7 @@ impl Prefetch {
     /// Publishes what of the prompt a server before this one left in memory.
     async fn verify_adopted(&self) {
         if self.shared.engine.is_adopting() {
-            let (engine, wanted) = (Arc::clone(&self.shared.engine), Arc::clone(&self.wanted));
+            let (engine, wanted) = (self.shared.engine.clone(), Arc::clone(&self.wanted));
             let verified = tokio::task::spawn_blocking(move || engine.verify_adopted_of(&wanted.work));
             if let Err(error) = verified.await {
                 tracing::error!("objects of the server before were not looked at: {error}");

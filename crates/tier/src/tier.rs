@@ -20,7 +20,7 @@ use super::roster::{Attached, Roster, RosterError};
 use super::warnings::Warnings;
 use super::{eviction, lane, prefetch};
 use larder_engine::QuotaTable;
-use larder_engine::{Backlog, Engine};
+use larder_engine::{Backlog, Tiers};
 use larder_telemetry::tasks::{Task, TaskLevel, Tasks};
 
 /// How long objects that wait for their store get when the server stops.
@@ -126,7 +126,7 @@ impl From<Failure> for TierError {
 /// What the tier's tasks share.
 #[derive(Debug)]
 pub(super) struct Shared {
-    pub(super) engine: Arc<Engine>,
+    pub(super) engine: Tiers,
     store_policy: Mutex<StorePolicy>,
     pub(super) roster: Roster,
     /// One for every adapter on the list.
@@ -157,7 +157,7 @@ impl Shared {
         }
         lanes.iter().for_each(|lane| lane.follow_phase());
         drop(lanes);
-        self.engine.set_tier_enabled(self.roster.has_active());
+        self.engine.set_enabled(self.roster.has_active());
         self.lanes_changed.notify_one();
         self.evictions_changed.notify_one();
     }
@@ -218,7 +218,7 @@ impl Tier {
     /// # Errors
     /// [`TierError`] if an adapter can never work as configured. A backend that does not answer yet is no
     /// error.
-    pub fn start(config: &TierConfig, engine: Arc<Engine>, tasks: &Tasks) -> Result<Self, TierError> {
+    pub fn start(config: &TierConfig, engine: Tiers, tasks: &Tasks) -> Result<Self, TierError> {
         let shared = Arc::new(Shared {
             engine,
             store_policy: Mutex::new(config.store_policy),

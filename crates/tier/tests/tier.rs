@@ -43,8 +43,8 @@ fn engine(pages: u64) -> Arc<Engine> {
 
 fn checking_engine(pages: u64, checksum: ChecksumMode, dtype: &str) -> Arc<Engine> {
     let engine = new_engine(pages, checksum, dtype);
-    engine.grow(pages * PAGE);
-    engine.stop_growing();
+    engine.upkeep().grow(pages * PAGE);
+    engine.upkeep().stop_growing();
     engine
 }
 
@@ -75,7 +75,7 @@ fn new_engine(pages: u64, checksum: ChecksumMode, dtype: &str) -> Arc<Engine> {
     };
     let pool = Arc::new(Segment::create(options).unwrap());
     let engine = Arc::new(Engine::new(config, pool, Box::new(Lru::new())));
-    engine.connected(1);
+    engine.requests().connected(1);
     let geometry = Geometry {
         block_size: 16,
         num_layers: 1,
@@ -84,7 +84,7 @@ fn new_engine(pages: u64, checksum: ChecksumMode, dtype: &str) -> Arc<Engine> {
         use_mla: true,
         num_physical_slots: None,
     };
-    engine.register(WORKER, "m", 1, geometry, 1).unwrap();
+    engine.requests().register(WORKER, "m", 1, geometry, 1).unwrap();
     engine
 }
 
@@ -97,7 +97,7 @@ fn tier(engine: &Arc<Engine>, adapters: Vec<Value>, store_policy: StorePolicy) -
         patience: PATIENCE,
         quotas: Arc::default(),
     };
-    Tier::start(&config, Arc::clone(engine), &Tasks::default()).unwrap()
+    Tier::start(&config, engine.tiers(), &Tasks::default()).unwrap()
 }
 
 fn prompt(seed: u32, chunks: u32) -> Vec<u32> {
@@ -122,13 +122,13 @@ fn key<'a>(request_id: &'a str, tokens: &[u32], worker_id: Option<u32>) -> Promp
 }
 
 /// Stores a prompt whose chunk bytes are made from its seed.
-fn store(engine: &Engine, seed: u32, chunks: u32) {
+fn store(engine: &Arc<Engine>, seed: u32, chunks: u32) {
     let tokens = prompt(seed, chunks);
     let key = key("store", &tokens, Some(0));
-    for slot in engine.prepare_store(&key, WORKER, 1).unwrap().slots {
+    for slot in engine.requests().prepare_store(&key, WORKER, 1).unwrap().slots {
         engine.pool().write_at(slot.offset, &bytes(seed, slot.index)).unwrap();
     }
-    assert!(engine.commit_store(&key, WORKER, 1, None).unwrap());
+    assert!(engine.requests().commit_store(&key, WORKER, 1, None).unwrap());
 }
 
 fn bytes(seed: u32, chunk: usize) -> Vec<u8> {
@@ -136,22 +136,24 @@ fn bytes(seed: u32, chunk: usize) -> Vec<u8> {
 }
 
 /// Looks a prompt up, waits for the answer, checks the bytes and returns the number of chunks.
-async fn read_back(engine: &Engine, seed: u32, chunks: u32) -> usize {
+async fn read_back(engine: &Arc<Engine>, seed: u32, chunks: u32) -> usize {
     let tokens = prompt(seed, chunks);
-    engine.lookup(&key("read", &tokens, None), 1).unwrap();
+    engine.requests().lookup(&key("read", &tokens, None), 1).unwrap();
     let hit =
-        tokio::time::timeout(Duration::from_secs(20), engine.collect_when_answered("read", 1)).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(20), engine.requests().collect_when_answered("read", 1))
+            .await
+            .unwrap();
     if hit > 0 {
         let end = hit as u64 * u64::from(CHUNK);
         let key = PromptKey { range: TokenRange { start: 0, end }, ..key("read", &tokens, Some(0)) };
-        for slot in engine.prepare_retrieve(&key, WORKER, 1).unwrap().unwrap().slots {
+        for slot in engine.requests().prepare_retrieve(&key, WORKER, 1).unwrap().unwrap().slots {
             let mut read = vec![0; PAGE as usize];
             engine.pool().read_at(slot.offset, &mut read).unwrap();
             assert_eq!(read, bytes(seed, slot.index), "chunk {}", slot.index);
         }
-        engine.commit_retrieve(&key, WORKER, 1).unwrap();
+        engine.requests().commit_retrieve(&key, WORKER, 1).unwrap();
     }
-    engine.end_session("read", 1);
+    engine.requests().end_session("read", 1);
     hit
 }
 
@@ -173,7 +175,7 @@ async fn outlives_its_server(use_odirect: bool) {
     let running = tier(&first, vec![fs.clone()], StorePolicy::Default);
     store(&first, 1, 3);
     running.stop();
-    assert_eq!(first.status().cache.leases, 0);
+    assert_eq!(first.operator().status().cache.leases, 0);
 
     let second = engine(32);
     let running = tier(&second, vec![fs], StorePolicy::Default);
@@ -182,7 +184,7 @@ async fn outlives_its_server(use_odirect: bool) {
     assert_eq!(second.counters().l2_loaded_chunks.get(), 3);
     assert_eq!(read_back(&second, 1, 3).await, 3);
     assert_eq!(second.counters().l2_loaded_chunks.get(), 3, "the second time it is in memory");
-    let status = second.status();
+    let status = second.operator().status();
     assert_eq!((status.cache.leases, status.cache.staging_objects, status.prefetching), (0, 0, 0));
     running.stop();
 }
@@ -195,7 +197,7 @@ async fn what_memory_has_evicted_comes_back() {
         tier(&engine, vec![json!({ "type": "fs", "base_path": directory.path() })], StorePolicy::Default);
     for seed in 1..=6 {
         store(&engine, seed, 3);
-        while engine.status().cache.leases > 0 {
+        while engine.operator().status().cache.leases > 0 {
             tokio::task::yield_now().await;
         }
     }
@@ -219,7 +221,7 @@ async fn a_failing_adapter_shortens_the_hit_and_hangs_nobody() {
     let gaps = json!({ "type": "fault_inject", "inner": fs, "gap_indices": [2] });
     let running = tier(&second, vec![gaps], StorePolicy::Default);
     assert_eq!(read_back(&second, 1, 4).await, 2);
-    let status = second.status();
+    let status = second.operator().status();
     assert_eq!((status.cache.leases, status.cache.staging_objects), (0, 0));
     running.stop();
 }
@@ -231,7 +233,7 @@ async fn a_tier_may_replace_memory() {
     let running =
         tier(&engine, vec![json!({ "type": "fs", "base_path": directory.path() })], StorePolicy::SkipL1);
     store(&engine, 1, 3);
-    while engine.status().cache.resident_objects > 0 {
+    while engine.operator().status().cache.resident_objects > 0 {
         tokio::task::yield_now().await;
     }
     assert_eq!(read_back(&engine, 1, 3).await, 3);
@@ -241,29 +243,29 @@ async fn a_tier_may_replace_memory() {
 #[test]
 fn a_backlog_keeps_everything_while_memory_has_room() {
     let engine = engine(64);
-    let lane = StoreLane::new(&engine);
+    let lane = StoreLane::new(&engine.tiers());
     lane.set_open(true);
     for seed in 0..24 {
         store(&engine, seed, 2);
     }
-    assert_eq!((engine.tier_backlog().0, engine.counters().l2_shed_chunks.get()), (48, 0));
+    assert_eq!((engine.operator().tier_backlog().0, engine.counters().l2_shed_chunks.get()), (48, 0));
     for seed in 24..60 {
         store(&engine, seed, 2);
     }
-    assert!(engine.tier_backlog().0 <= 16, "{:?}", engine.tier_backlog());
+    assert!(engine.operator().tier_backlog().0 <= 16, "{:?}", engine.operator().tier_backlog());
     assert_eq!(engine.counters().refused_chunks.get(), 0);
 }
 
 #[test]
 fn a_backlog_sheds_the_oldest_instead_of_pinning_memory() {
     let engine = engine(16);
-    let lane = StoreLane::new(&engine);
+    let lane = StoreLane::new(&engine.tiers());
     lane.set_open(true);
     for seed in 0..40 {
         store(&engine, seed, 2);
     }
-    let (waiting, _) = engine.tier_backlog();
-    assert_eq!(waiting as u64, engine.status().cache.leases);
+    let (waiting, _) = engine.operator().tier_backlog();
+    assert_eq!(waiting as u64, engine.operator().status().cache.leases);
     assert!(waiting <= 4, "{waiting} of 16 pages are pinned");
     assert_eq!(engine.counters().l2_shed_chunks.get(), 80 - waiting as u64);
 }
@@ -271,7 +273,7 @@ fn a_backlog_sheds_the_oldest_instead_of_pinning_memory() {
 #[test]
 fn what_is_given_up_of_a_prompt_is_its_end() {
     let engine = engine(32);
-    let lane = StoreLane::new(&engine);
+    let lane = StoreLane::new(&engine.tiers());
     lane.set_open(true);
     for seed in 0..12 {
         store(&engine, seed, 3);
@@ -284,37 +286,37 @@ fn what_is_given_up_of_a_prompt_is_its_end() {
         let hashes: Vec<_> = prompt.iter().map(|work| work.hash).collect();
         assert_eq!(hashes, prompt[0].prompt[..hashes.len()]);
     }
-    taken.iter().for_each(|work| engine.release_store(work.entry));
-    assert_eq!(engine.status().cache.leases, 0);
+    taken.iter().for_each(|work| engine.tiers().release_store(work.entry));
+    assert_eq!(engine.operator().status().cache.leases, 0);
 }
 
 #[test]
 fn a_void_prefetch_answers_no_newer_lookup() {
     let engine = engine(32);
-    engine.set_tier_enabled(true);
+    engine.tiers().set_enabled(true);
     let (first, second) = (prompt(1, 3), prompt(2, 3));
-    engine.lookup(&key("r", &first, None), 1).unwrap();
-    let void = engine.take_prefetch().unwrap();
-    engine.lookup(&key("r", &second, None), 1).unwrap();
-    let newer = engine.take_prefetch().unwrap();
-    engine.finish_prefetch(&void, &[]);
-    assert_eq!(engine.collect("r", 1), None, "the newer one is still waited for");
-    engine.finish_prefetch(&newer, &[]);
-    assert_eq!(engine.collect("r", 1), Some(0));
+    engine.requests().lookup(&key("r", &first, None), 1).unwrap();
+    let void = engine.tiers().take_prefetch().unwrap();
+    engine.requests().lookup(&key("r", &second, None), 1).unwrap();
+    let newer = engine.tiers().take_prefetch().unwrap();
+    engine.tiers().finish_prefetch(&void, &[]);
+    assert_eq!(engine.requests().collect("r", 1), None, "the newer one is still waited for");
+    engine.tiers().finish_prefetch(&newer, &[]);
+    assert_eq!(engine.requests().collect("r", 1), Some(0));
 }
 
 #[test]
 fn a_lookup_that_too_many_wait_before_is_answered_from_memory_and_counted() {
     let engine = engine(32);
-    engine.set_tier_enabled(true);
+    engine.tiers().set_enabled(true);
     let tokens = prompt(1, 3);
     let mut refused = Vec::new();
     for request in 0..1_030 {
         let id = request.to_string();
-        engine.lookup(&key(&id, &tokens, None), 1).unwrap();
-        refused.extend(engine.collect(&id, 1));
+        engine.requests().lookup(&key(&id, &tokens, None), 1).unwrap();
+        refused.extend(engine.requests().collect(&id, 1));
     }
-    assert_eq!((refused.len(), engine.tier_backlog().1), (6, 1_024));
+    assert_eq!((refused.len(), engine.operator().tier_backlog().1), (6, 1_024));
     assert_eq!(engine.counters().l2_refused_lookups.get(), 6);
 }
 
@@ -328,10 +330,10 @@ async fn a_warm_prefetch_leaves_objects_without_leases() {
     running.stop();
     let second = engine(32);
     let running = tier(&second, vec![fs], StorePolicy::Default);
-    let id = second.warm("m", 1, "", key("", &prompt(1, 4), None).hashes, &prompt(1, 4)).unwrap();
+    let id = second.operator().warm("m", 1, "", key("", &prompt(1, 4), None).hashes, &prompt(1, 4)).unwrap();
     let finished = async {
         loop {
-            match second.warm_status(&id) {
+            match second.operator().warm_status(&id) {
                 Some(WarmStatus::Pending) => tokio::time::sleep(Duration::from_millis(1)).await,
                 status => break status,
             }
@@ -339,10 +341,10 @@ async fn a_warm_prefetch_leaves_objects_without_leases() {
     };
     let status = tokio::time::timeout(Duration::from_secs(20), finished).await.unwrap();
     assert_eq!(status, Some(WarmStatus::Completed { found_keys: 3, total_keys: 4 }));
-    assert_eq!(second.warm_status(&id), None, "the end is told once");
-    assert_eq!(second.lease_totals(), LeaseTotals::default());
-    assert_eq!(second.status().cache.resident_objects, 3);
-    let unknown = second.warm("nobody", 1, "", key("", &prompt(1, 4), None).hashes, &prompt(1, 4));
+    assert_eq!(second.operator().warm_status(&id), None, "the end is told once");
+    assert_eq!(second.operator().lease_totals(), LeaseTotals::default());
+    assert_eq!(second.operator().status().cache.resident_objects, 3);
+    let unknown = second.operator().warm("nobody", 1, "", key("", &prompt(1, 4), None).hashes, &prompt(1, 4));
     assert!(matches!(unknown, Err(WarmError::NoLayout { .. })));
     running.stop();
 }

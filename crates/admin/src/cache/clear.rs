@@ -37,7 +37,7 @@ pub(super) async fn clear(State(admin): State<Admin>, body: Bytes) -> Result<Jso
     }
     let mut cleared = json!({ "tier": tier.word() });
     if tier.has_l1() {
-        let engine = Arc::clone(&admin.engine);
+        let engine = admin.engine.clone();
         blocking(move || engine.clear(force)).await?;
     }
     if tier.has_l2() {

@@ -57,7 +57,7 @@ async fn list_l1(admin: Admin, query: ListQuery, page_size: usize) -> Result<Jso
         Some(Ok(from)) => from,
         Some(Err(_)) => return Err(Refusal::bad_request("page_token is not one this server gave")),
     };
-    let engine = Arc::clone(&admin.engine);
+    let engine = admin.engine.clone();
     let page = blocking(move || engine.list_objects(from, page_size, query.model_name.as_deref())).await?;
     let entries = page.objects.iter().map(|object| {
         let key = EncodedKey {
@@ -150,7 +150,7 @@ async fn delete_from(
 ) -> Result<DeleteOutcome, Refusal> {
     let mut outcome = DeleteOutcome::default();
     if tier.has_l1() {
-        let (engine, keys) = (Arc::clone(&admin.engine), keys.clone());
+        let (engine, keys) = (admin.engine.clone(), keys.clone());
         let removed = blocking(move || {
             let names: Vec<_> = keys.iter().map(name).collect();
             engine.remove_objects(&names, force)

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use larder_core::hooks::{ADMISSION, EVICTION};
-use larder_engine::{Engine, HINT_CHUNKS_MAX, HINT_TTL_MAX, Hint};
+use larder_engine::{HINT_CHUNKS_MAX, HINT_TTL_MAX, Hint, Operator};
 
 /// How long a hint holds that does not say.
 const TTL_DEFAULT_S: u64 = 60;
@@ -50,7 +50,12 @@ fn ttl_default() -> u64 {
 }
 
 /// Takes the hint of a plugin that was granted these hooks. The text says what is wrong with it.
-pub(crate) fn take(engine: &Engine, plugin: &str, hooks: &[String], params: &Value) -> Result<Value, String> {
+pub(crate) fn take(
+    engine: &Operator,
+    plugin: &str,
+    hooks: &[String],
+    params: &Value,
+) -> Result<Value, String> {
     let (hint, ttl) = read(hooks, params)?;
     let taken = engine.hint(plugin, hint, ttl);
     Ok(json!({ "taken": taken.taken, "refused": taken.refused, "ttl_s": ttl.as_secs() }))

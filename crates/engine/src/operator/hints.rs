@@ -9,7 +9,7 @@ use std::time::Duration;
 use larder_core::cache::{AdviceStats, Selector, Wish};
 use larder_core::hash::ChunkHash;
 
-use crate::engine::Engine;
+use crate::faces::Operator;
 
 /// Longest time that a hint holds.
 pub const HINT_TTL_MAX: Duration = Duration::from_secs(3_600);
@@ -39,7 +39,7 @@ pub struct Taken {
     pub refused: usize,
 }
 
-impl Engine {
+impl Operator {
     /// Takes a hint that holds for `ttl`, at most [`HINT_TTL_MAX`].
     pub fn hint(&self, by: &str, hint: Hint, ttl: Duration) -> Taken {
         let ttl_ms = u64::try_from(ttl.min(HINT_TTL_MAX).as_millis()).unwrap_or(u64::MAX);
@@ -68,6 +68,7 @@ impl Engine {
     }
 
     /// How many hints hold, and what came of them.
+    #[must_use]
     pub fn hint_stats(&self) -> AdviceStats {
         self.state().cache.advice_stats()
     }

@@ -2,7 +2,7 @@
 
 use larder_core::cache::{Listed, NamedRemoval, ObjectName};
 
-use crate::engine::Engine;
+use crate::faces::Operator;
 
 /// Object records walked under one hold of the lock.
 const LIST_STEP: u32 = 4_096;
@@ -28,9 +28,10 @@ pub struct RemovalCount {
     pub skipped: usize,
 }
 
-impl Engine {
+impl Operator {
     /// At least `objects_min` objects of L1, or all that are left, from record `from` on; only those of
     /// `model_name` if given.
+    #[must_use]
     pub fn list_objects(&self, from: u32, objects_min: usize, model_name: Option<&str>) -> ObjectPage {
         let mut page = ObjectPage { objects: Vec::new(), next: Some(from) };
         while let Some(from) = page.next.filter(|_| page.objects.len() < objects_min) {
@@ -45,6 +46,7 @@ impl Engine {
 
     /// Removes objects from L1. Without `force` those that somebody reads stay; with it they leave the index
     /// at once, and their memory is reused when their last reader lets go.
+    #[must_use]
     pub fn remove_objects(&self, names: &[ObjectName<'_>], force: bool) -> RemovalCount {
         let mut count = RemovalCount::default();
         for names in names.chunks(REMOVE_STEP) {

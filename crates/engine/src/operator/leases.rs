@@ -2,7 +2,7 @@
 //!
 //! The table counts leases, their holders own them. The two are compared here: what nobody owns is a leak.
 
-use crate::engine::Engine;
+use crate::faces::Operator;
 
 /// Leases by kind of owner.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,8 +53,9 @@ pub enum LeaseOwner {
     Instance(i64),
 }
 
-impl Engine {
+impl Operator {
     /// Leases by owner.
+    #[must_use]
     pub fn lease_totals(&self) -> LeaseTotals {
         let state = self.state();
         let retrieves: u64 = state.instances.iter().map(|(_, instance)| instance.pending.reading()).sum();
@@ -68,6 +69,7 @@ impl Engine {
     }
 
     /// Up to `holders_max` holders, those that have been idle longest first.
+    #[must_use]
     pub fn lease_holders(&self, holders_max: usize) -> Vec<LeaseHolder> {
         let now_ms = self.now_ms();
         let state = self.state();

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use larder_core::quota::Quotas;
 
-use crate::engine::Engine;
+use crate::faces::Operator;
 
-impl Engine {
+impl Operator {
     /// Takes over quotas that hold from the start.
     pub fn set_quotas(&self, quotas: &Quotas) {
         let mut state = self.state();
@@ -32,11 +32,13 @@ impl Engine {
     }
 
     /// Bytes of memory that each tenant's objects take.
+    #[must_use]
     pub fn bytes_by_salt(&self) -> BTreeMap<Box<str>, u64> {
         self.state().cache.usage_by_salt().map(|(salt, bytes)| (salt.into(), bytes)).collect()
     }
 
     /// Bytes of memory that one tenant's objects take.
+    #[must_use]
     pub fn bytes_of_salt(&self, cache_salt: &str) -> u64 {
         self.state().cache.usage_of_salt(cache_salt)
     }

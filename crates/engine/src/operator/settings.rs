@@ -3,10 +3,11 @@
 use larder_core::eviction::Policy;
 
 use crate::config::Limits;
-use crate::engine::Engine;
+use crate::faces::Operator;
 
-impl Engine {
+impl Operator {
     /// The limits now.
+    #[must_use]
     pub fn limits(&self) -> Limits {
         self.state().limits.clone()
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use larder_core::cache::CacheStats;
 
-use crate::engine::Engine;
+use crate::faces::Operator;
 use crate::state::lifetimes::LifetimeHistograms;
 
 /// One worker, as status pages show it.
@@ -66,8 +66,16 @@ pub struct EngineStatus {
     pub event_next_seq: u64,
 }
 
-impl Engine {
+impl Operator {
+    /// Objects that wait to be taken, once for each lane they wait in, and lookups.
+    #[must_use]
+    pub fn tier_backlog(&self) -> (usize, usize) {
+        let state = self.state();
+        (state.lanes.waiting(), state.prefetches.waiting.len())
+    }
+
     /// The life of chunks so far; `None` while none are followed.
+    #[must_use]
     pub fn lifetimes(&self) -> Option<LifetimeHistograms> {
         let now_ms = self.now_ms();
         let mut state = self.state();
@@ -77,6 +85,7 @@ impl Engine {
 
     /// The engine now. Takes the lock once, for a time that grows with sessions and workers but not with
     /// objects.
+    #[must_use]
     pub fn status(&self) -> EngineStatus {
         let now_ms = self.now_ms();
         let state = self.state();

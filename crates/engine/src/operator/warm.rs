@@ -9,6 +9,7 @@ use larder_core::hash::ChunkHash;
 use larder_core::key::{KeyError, check_key};
 
 use crate::engine::{Engine, State};
+use crate::faces::Operator;
 use crate::state::prefetches::{PrefetchWork, Purpose};
 use crate::state::warm::WarmStatus;
 
@@ -33,7 +34,7 @@ pub enum WarmError {
     Busy,
 }
 
-impl Engine {
+impl Operator {
     /// Begins to bring the objects of a prompt's chunks, of all ranks, into L1, and names the prefetch.
     /// `hashes` are those of the complete chunks of `token_ids`.
     ///
@@ -82,10 +83,13 @@ impl Engine {
     }
 
     /// How a warm prefetch stands; the end of one is told once.
+    #[must_use]
     pub fn warm_status(&self, id: &str) -> Option<WarmStatus> {
         self.state().warm.take(id)
     }
+}
 
+impl Engine {
     /// Notes the end of a warm prefetch.
     pub(crate) fn complete_warm(&self, state: &mut State, work: &PrefetchWork) {
         let found = self.resident_prefix(state, &work.rows, &work.hashes);

@@ -8,6 +8,7 @@ use larder_core::key::TokenRange;
 
 use crate::engine::{Engine, State};
 use crate::error::EngineError;
+use crate::faces::Requests;
 use crate::key::PromptKey;
 use crate::state::connections::ConnectionId;
 use crate::state::layouts::EngineLayouts;
@@ -18,7 +19,7 @@ use larder_telemetry::events::Event;
 /// Most readers one lookup leases for; the peer clamps at the same number.
 const READERS_MAX: u32 = 128;
 
-impl Engine {
+impl Requests {
     /// Finds the longest usable prefix of a prompt and leases it to the request. The answer waits for
     /// [`Self::collect`].
     ///
@@ -105,6 +106,7 @@ impl Engine {
     }
 
     /// Whether a worker of this model and world size is registered.
+    #[must_use]
     pub fn has_model(&self, model_name: &str, world_size: u32) -> bool {
         self.state().instances.layouts.has(model_name, world_size)
     }
@@ -127,6 +129,7 @@ impl Engine {
 
     /// The number of chunks the connection's latest lookup of this id found, once; 0 for a request without a
     /// lookup or when the answer was given before, `None` while the second tier is being asked.
+    #[must_use]
     pub fn collect(&self, request_id: &str, connection: ConnectionId) -> Option<usize> {
         let now_ms = self.now_ms();
         let mut state = self.state();
@@ -182,6 +185,7 @@ impl Engine {
 
     /// Ends a request: what the connection's lookups of this id hold goes back, and their prompts count as
     /// just used. False for an unknown request.
+    #[expect(clippy::must_use_candidate, reason = "what it does is what most callers want")]
     pub fn end_session(&self, request_id: &str, connection: ConnectionId) -> bool {
         let now_ms = self.now_ms();
         let mut state = self.state();
@@ -196,7 +200,9 @@ impl Engine {
         }
         was_known
     }
+}
 
+impl Engine {
     /// Gives back the leases of a session that is no more, and has whoever waits for its answer look again.
     pub(crate) fn close(&self, state: &mut State, session: Session) {
         state.cache.release_all(session.found.leases);

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use larder_core::layout::{Dtype, EngineGeometry, ObjectLayout};
 
-use crate::engine::Engine;
 use crate::error::EngineError;
+use crate::faces::Requests;
 use crate::state::connections::ConnectionId;
 use crate::state::held::HELD_MS;
 use crate::state::instances::Registered;
@@ -34,7 +34,7 @@ pub struct Geometry<'a> {
     pub num_physical_slots: Option<u32>,
 }
 
-impl Engine {
+impl Requests {
     /// Registers a worker, or refreshes one that is registered the same way.
     ///
     /// # Errors
@@ -100,6 +100,7 @@ impl Engine {
 
     /// Notes that a worker lives. The first ping of a worker this server does not know is answered with
     /// false: an unmodified client then recovers by registering again.
+    #[expect(clippy::must_use_candidate, reason = "what it does is what most callers want")]
     pub fn ping(&self, instance_id: Option<i64>, connection: ConnectionId) -> bool {
         let now_ms = self.now_ms();
         let mut state = self.state();

@@ -10,8 +10,9 @@ use larder_core::hash::ChunkHash;
 use larder_core::layout::ObjectLayout;
 use larder_telemetry::events::Event;
 
-use crate::engine::{Engine, State};
+use crate::engine::State;
 use crate::error::EngineError;
+use crate::faces::Requests;
 use crate::key::PromptKey;
 use crate::limits::PENDING_PER_INSTANCE_MAX;
 use crate::state::checks::CheckPoint;
@@ -67,7 +68,7 @@ impl Transfer {
     }
 }
 
-impl Engine {
+impl Requests {
     /// Reserves memory for the absent chunks of a range. The worker writes them and then commits.
     ///
     /// # Errors
@@ -124,6 +125,7 @@ impl Engine {
     }
 
     /// Whether this worker sends and wants bytes in messages though the pool is shared: it can't reach it.
+    #[must_use]
     pub fn sends_bytes(&self, instance_id: i64) -> bool {
         self.state().instances.get_mut(instance_id).is_some_and(|instance| instance.sends_bytes)
     }
@@ -289,6 +291,7 @@ impl Engine {
 
     /// Whether all chunks of a retrieve are what was committed; what is not is dropped. Blocks for as long as
     /// hashing them takes.
+    #[must_use]
     pub fn verify_retrieve(&self, plan: &RetrievePlan) -> bool {
         let bytes = plan.layout.bytes();
         let intact = |(&entry, offset)| match self.verify_object(entry, offset, bytes, CheckPoint::Retrieve) {

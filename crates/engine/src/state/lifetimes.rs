@@ -251,13 +251,13 @@ mod tests {
         assert_eq!((look_up(&engine, "b", &tokens), retrieve(&engine, "b", &tokens)), (2, Some(2)));
         store(&engine, "c", &prompt(2, 4));
         store(&engine, "d", &tokens);
-        let seen = engine.lifetimes().unwrap();
+        let seen = engine.operator().lifetimes().unwrap();
         let (lived, idle, back) = (&seen.lifetime, &seen.idle_before_evict, &seen.evict_reuse_gap);
         assert_eq!((counts(lived).0, counts(idle).0, counts(back).0), (4, 4, 2));
         assert_eq!((counts(&seen.reuse_gap).0, counts(&seen.reuse[""].seconds).0), (2, 2));
         assert_eq!(counts(&seen.reuse[""].uses), (2, 4.0), "each was read two uses after its store");
 
-        assert!(engine_with(4, config()).lifetimes().is_none());
+        assert!(engine_with(4, config()).operator().lifetimes().is_none());
     }
 
     #[test]

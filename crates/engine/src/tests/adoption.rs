@@ -29,26 +29,26 @@ impl Name {
     }
 
     /// An engine over a new pool, or that of the one before.
-    fn server(&self, pages: u64) -> Engine {
+    fn server(&self, pages: u64) -> Arc<Engine> {
         self.server_with(pages, OPTIONS)
     }
 
-    fn server_with(&self, pages: u64, options: DirectoryOptions) -> Engine {
+    fn server_with(&self, pages: u64, options: DirectoryOptions) -> Arc<Engine> {
         self.server_later(pages, options, 0)
     }
 
     /// As if the machine's clock had gone on by so many seconds.
-    fn server_later(&self, pages: u64, options: DirectoryOptions, seconds: u64) -> Engine {
+    fn server_later(&self, pages: u64, options: DirectoryOptions, seconds: u64) -> Arc<Engine> {
         let (segment, contents) = Segment::adopt_or_create(self.options(pages), OPTIONS.stamp).unwrap();
         let directory = Directory::create(&segment, options).unwrap();
-        let engine = Engine::new(config(), Arc::new(segment), Box::new(Lru::new()));
+        let engine = Arc::new(Engine::new(config(), Arc::new(segment), Box::new(Lru::new())));
         let mut contents = contents.unwrap_or_default();
         contents.read_at_s += seconds;
-        engine.remember(directory, contents).unwrap();
-        engine.grow(pages * PAGE);
-        engine.stop_growing();
-        engine.connected(1);
-        engine.register(WORKER, "m", 1, geometry(1), 1).unwrap();
+        engine.upkeep().remember(directory, contents).unwrap();
+        engine.upkeep().grow(pages * PAGE);
+        engine.upkeep().stop_growing();
+        engine.requests().connected(1);
+        engine.requests().register(WORKER, "m", 1, geometry(1), 1).unwrap();
         engine
     }
 }
@@ -61,11 +61,11 @@ impl Drop for Name {
 }
 
 /// The end of a server as a kill is one: nothing is cleaned up.
-fn kill(engine: Engine) {
+fn kill(engine: Arc<Engine>) {
     drop(engine);
 }
 
-fn seal_all(engine: &Engine) {
+fn seal_all(engine: &Arc<Engine>) {
     let mut state = engine.state();
     for id in 0..64 {
         let Some((hash, offset, bytes)) =
@@ -81,55 +81,60 @@ fn seal_all(engine: &Engine) {
     }
 }
 
-fn store(engine: &Engine, seed: u32, chunks: u32) -> Vec<u64> {
+fn store(engine: &Arc<Engine>, seed: u32, chunks: u32) -> Vec<u64> {
     let tokens = prompt(seed, chunks);
     let key = key("store", &tokens, Some(0));
-    let slots = engine.prepare_store(&key, WORKER, 1).unwrap().slots;
+    let slots = engine.requests().prepare_store(&key, WORKER, 1).unwrap().slots;
     for slot in &slots {
         let byte = (seed * 16 + slot.index as u32) as u8;
         engine.pool().write_at(slot.offset, &[byte; PAGE as usize]).unwrap();
     }
-    assert!(engine.commit_store(&key, WORKER, 1, None).unwrap());
+    assert!(engine.requests().commit_store(&key, WORKER, 1, None).unwrap());
     slots.iter().map(|slot| slot.offset).collect()
 }
 
 /// Chunks that a lookup finds, with their bytes checked.
-fn hits(engine: &Engine, seed: u32, chunks: u32) -> usize {
+fn hits(engine: &Arc<Engine>, seed: u32, chunks: u32) -> usize {
     let tokens = prompt(seed, chunks);
-    engine.lookup(&key("read", &tokens, None), 1).unwrap();
-    while let Some(work) = engine.take_prefetch() {
+    engine.requests().lookup(&key("read", &tokens, None), 1).unwrap();
+    while let Some(work) = engine.tiers().take_prefetch() {
         engine.verify_adopted_of(&work);
-        engine.finish_prefetch(&work, &[]);
+        engine.tiers().finish_prefetch(&work, &[]);
     }
-    let hits = engine.collect("read", 1).unwrap();
+    let hits = engine.requests().collect("read", 1).unwrap();
     if hits > 0 {
         let end = hits as u64 * u64::from(CHUNK);
         let key = PromptKey { range: TokenRange { start: 0, end }, ..key("read", &tokens, Some(0)) };
-        for slot in engine.prepare_retrieve(&key, WORKER, 1).unwrap().unwrap().slots {
+        for slot in engine.requests().prepare_retrieve(&key, WORKER, 1).unwrap().unwrap().slots {
             let mut bytes = vec![0; PAGE as usize];
             engine.pool().read_at(slot.offset, &mut bytes).unwrap();
             assert!(bytes == [(seed * 16 + slot.index as u32) as u8; PAGE as usize], "chunk {}", slot.index);
         }
-        engine.commit_retrieve(&key, WORKER, 1).unwrap();
+        engine.requests().commit_retrieve(&key, WORKER, 1).unwrap();
     }
-    engine.end_session("read", 1);
+    engine.requests().end_session("read", 1);
     hits
 }
 
-fn used_bytes(engine: &Engine) -> u64 {
-    engine.status().cache.used_bytes
+fn used_bytes(engine: &Arc<Engine>) -> u64 {
+    engine.operator().status().cache.used_bytes
 }
 
 /// Until no client of the server before can be reading any more.
-fn outlive_readers(engine: &mut Engine) {
+fn outlive_readers(engine: &Arc<Engine>) {
     engine.age_by(Duration::from_millis(READ_MS));
-    engine.sweep();
-    assert_eq!((engine.lease_totals(), engine.adoption_status().leased_bytes), Default::default());
+    engine.upkeep().sweep();
+    assert_eq!((engine.operator().lease_totals(), engine.adoption_status().leased_bytes), Default::default());
 }
 
 /// How many objects a store finds room for; nothing is committed.
-fn room_for(engine: &Engine, seed: u32, chunks: u32) -> usize {
-    engine.prepare_store(&key("room", &prompt(seed, chunks), Some(0)), WORKER, 1).unwrap().slots.len()
+fn room_for(engine: &Arc<Engine>, seed: u32, chunks: u32) -> usize {
+    engine
+        .requests()
+        .prepare_store(&key("room", &prompt(seed, chunks), Some(0)), WORKER, 1)
+        .unwrap()
+        .slots
+        .len()
 }
 
 /// A worker that was told where to read by the dead server copies on, and uses what it copied.
@@ -141,23 +146,23 @@ fn what_a_client_of_the_dead_server_may_be_reading_is_neither_evicted_nor_reused
     store(&first, 2, 2);
     seal_all(&first);
     kill(first);
-    let mut second = name.server(4);
+    let second = name.server(4);
     assert_eq!(hits(&second, 1, 2), 2, "the others are not looked at yet");
-    second.sweep();
+    second.upkeep().sweep();
     for look_at_all in [false, true] {
         if look_at_all {
-            second.verify_adopted();
+            second.upkeep().verify_adopted();
             second.age_by(Duration::from_millis(READ_MS / 2));
-            second.sweep();
+            second.upkeep().sweep();
         }
-        assert_eq!((room_for(&second, 5, 1), second.evict_step(4)), (0, 0));
-        let totals = second.lease_totals();
+        assert_eq!((room_for(&second, 5, 1), second.upkeep().evict_step(4)), (0, 0));
+        let totals = second.operator().lease_totals();
         assert_eq!((totals.adoption, totals.leaked()), (4, 0));
         assert_eq!(second.adoption_status().leased_bytes, 4 * PAGE);
     }
     assert_eq!((hits(&second, 1, 2), hits(&second, 2, 2)), (2, 2));
-    outlive_readers(&mut second);
-    assert_eq!((room_for(&second, 5, 1), second.evict_step(1)), (1, 1));
+    outlive_readers(&second);
+    assert_eq!((room_for(&second, 5, 1), second.upkeep().evict_step(1)), (1, 1));
 }
 
 #[test]
@@ -169,13 +174,13 @@ fn what_is_cleared_while_a_client_of_the_dead_server_may_be_reading_is_gone_and_
         store(&first, 2, 2);
         seal_all(&first);
         kill(first);
-        let mut second = name.server(4);
+        let second = name.server(4);
         assert_eq!(hits(&second, 1, 2), 2);
-        second.clear(force);
-        second.verify_adopted();
+        second.operator().clear(force);
+        second.upkeep().verify_adopted();
         assert_eq!((hits(&second, 1, 2), hits(&second, 2, 2), room_for(&second, 5, 1)), (0, 0, 0), "{force}");
         assert_eq!((used_bytes(&second), second.adoption_status().leased_bytes), (4 * PAGE, 4 * PAGE));
-        outlive_readers(&mut second);
+        outlive_readers(&second);
         assert_eq!((used_bytes(&second), room_for(&second, 5, 2)), (0, 2));
     }
 }
@@ -192,9 +197,9 @@ fn what_can_not_be_found_again_is_kept_for_its_readers_once() {
     assert_eq!((used_bytes(&second), second.adoption_status().adopted), (2 * PAGE, 0));
     store(&second, 2, 1);
     kill(second);
-    let mut third = name.server_later(4, OPTIONS, READ_MS / 1_000);
+    let third = name.server_later(4, OPTIONS, READ_MS / 1_000);
     assert_eq!(used_bytes(&third), PAGE, "what the second one stored may be read since then");
-    outlive_readers(&mut third);
+    outlive_readers(&third);
     assert_eq!(used_bytes(&third), 0);
 }
 
@@ -210,9 +215,9 @@ fn what_a_dead_server_held_is_found_again() {
     assert_eq!(second.adoption_status().adopted, 5);
     assert_eq!(hits(&second, 1, 3), 3, "verified because a lookup asked");
     assert_eq!(second.adoption_status().verified, 3);
-    second.verify_adopted();
+    second.upkeep().verify_adopted();
     assert!(!second.is_adopting());
-    assert_eq!(second.status().cache.resident_objects, 5);
+    assert_eq!(second.operator().status().cache.resident_objects, 5);
     assert_eq!(hits(&second, 2, 2), 2);
     kill(second);
     assert_eq!(name.server(16).adoption_status().adopted, 5, "and again by the next");
@@ -227,16 +232,16 @@ fn events_tell_of_adopted_chunks_that_a_lookup_asks_for() {
     seal_all(&first);
     kill(first);
     let second = name.server(16);
-    second.record_events(true);
-    assert!(second.wants_tokens_of_loads());
+    second.requests().record_events(true);
+    assert!(second.requests().wants_tokens_of_loads());
     let tokens = prompt(1, 3);
     let asked = PromptKey { token_ids: Some(tokens.as_slice().into()), ..key("read", &tokens, None) };
-    second.lookup(&asked, 1).unwrap();
-    let work = second.take_prefetch().unwrap();
+    second.requests().lookup(&asked, 1).unwrap();
+    let work = second.tiers().take_prefetch().unwrap();
     second.verify_adopted_of(&work);
-    second.finish_prefetch(&work, &[]);
-    second.verify_adopted();
-    let told = second.read_events("m", 0, 10).events;
+    second.tiers().finish_prefetch(&work, &[]);
+    second.upkeep().verify_adopted();
+    let told = second.requests().read_events("m", 0, 10).events;
     let told: Vec<_> = told.into_iter().flat_map(|event| event.hashes).collect();
     assert_eq!(told, *asked.hashes, "and not of the one whose tokens nobody knows");
 }
@@ -249,12 +254,12 @@ fn changed_bytes_are_dropped_and_never_served() {
     seal_all(&first);
     first.pool().write_at(offsets[1] + 77, b"?").unwrap();
     kill(first);
-    let mut second = name.server(16);
+    let second = name.server(16);
     assert_eq!(hits(&second, 1, 3), 1);
     let status = second.adoption_status();
     assert_eq!((status.verified, status.mismatched), (2, 1));
     assert_eq!(used_bytes(&second), 3 * PAGE, "somebody may be reading it all the same");
-    outlive_readers(&mut second);
+    outlive_readers(&second);
     assert_eq!(used_bytes(&second), 2 * PAGE);
 }
 
@@ -265,19 +270,19 @@ fn what_was_being_written_stays_out_of_use_for_a_while() {
     store(&first, 1, 1);
     seal_all(&first);
     let tokens = prompt(2, 2);
-    first.prepare_store(&key("writing", &tokens, Some(0)), WORKER, 1).unwrap();
+    first.requests().prepare_store(&key("writing", &tokens, Some(0)), WORKER, 1).unwrap();
     store(&first, 3, 1);
     kill(first);
-    let mut second = name.server(8);
-    second.verify_adopted();
-    outlive_readers(&mut second);
+    let second = name.server(8);
+    second.upkeep().verify_adopted();
+    outlive_readers(&second);
     assert_eq!(used_bytes(&second), 3 * PAGE, "one object, and two that a worker may still write");
     assert_eq!((hits(&second, 1, 1), hits(&second, 3, 1)), (1, 0), "one was not sealed in time");
     second.age_by(Duration::from_millis(HELD_MS - READ_MS - 1_000));
-    second.sweep();
+    second.upkeep().sweep();
     assert_eq!(used_bytes(&second), 3 * PAGE, "a forward pass may take long");
     second.age_by(Duration::from_secs(1));
-    second.sweep();
+    second.upkeep().sweep();
     assert_eq!(used_bytes(&second), PAGE);
     store(&second, 2, 2);
     assert_eq!(hits(&second, 2, 2), 2);
@@ -288,15 +293,15 @@ fn what_was_being_written_stays_out_of_use_for_a_while() {
 fn what_is_held_for_a_writer_is_held_no_longer_because_the_next_server_dies_too() {
     let name = Name::new("held-twice");
     let first = name.server(8);
-    first.prepare_store(&key("writing", &prompt(1, 2), Some(0)), WORKER, 1).unwrap();
+    first.requests().prepare_store(&key("writing", &prompt(1, 2), Some(0)), WORKER, 1).unwrap();
     kill(first);
     let second = name.server(8);
-    second.prepare_store(&key("writing", &prompt(2, 1), Some(0)), WORKER, 1).unwrap();
+    second.requests().prepare_store(&key("writing", &prompt(2, 1), Some(0)), WORKER, 1).unwrap();
     kill(second);
-    let mut third = name.server_later(8, OPTIONS, HELD_MS / 1_000 - 100);
+    let third = name.server_later(8, OPTIONS, HELD_MS / 1_000 - 100);
     assert_eq!(used_bytes(&third), 3 * PAGE);
     third.age_by(Duration::from_secs(101));
-    third.sweep();
+    third.upkeep().sweep();
     assert_eq!(used_bytes(&third), PAGE, "what clients of the second one write began to be held just now");
     kill(third);
     let fourth = name.server_later(8, OPTIONS, 2 * HELD_MS / 1_000);
@@ -313,11 +318,11 @@ fn a_full_pool_of_the_smallest_objects_is_found_again() {
         store(&first, seed, 1);
     }
     seal_all(&first);
-    let plan = first.prepare_store(&key("writing", &prompt(9, 1), Some(0)), WORKER, 1).unwrap();
+    let plan = first.requests().prepare_store(&key("writing", &prompt(9, 1), Some(0)), WORKER, 1).unwrap();
     assert_eq!(plan.slots.len(), 1);
     kill(first);
     let second = name.server_with(4, options);
-    second.verify_adopted();
+    second.upkeep().verify_adopted();
     assert_eq!((1..5).map(|seed| hits(&second, seed, 1)).sum::<usize>(), 3);
     assert_eq!(second.adoption_status().held_bytes, PAGE);
 }
@@ -328,13 +333,13 @@ fn what_was_cleared_under_its_writer_stays_out_of_use_too() {
     let first = name.server(4);
     store(&first, 1, 2);
     assert_eq!(look_up(&first, "reader", &prompt(1, 2)), 2);
-    first.prepare_store(&key("writing", &prompt(2, 1), Some(0)), WORKER, 1).unwrap();
-    first.clear(true);
+    first.requests().prepare_store(&key("writing", &prompt(2, 1), Some(0)), WORKER, 1).unwrap();
+    first.operator().clear(true);
     assert_eq!(used_bytes(&first), 3 * PAGE);
     kill(first);
-    let mut second = name.server(4);
+    let second = name.server(4);
     assert_eq!(used_bytes(&second), 3 * PAGE);
-    outlive_readers(&mut second);
+    outlive_readers(&second);
     assert_eq!(used_bytes(&second), PAGE, "the writer's, and not what was only read");
 }
 
@@ -358,12 +363,12 @@ fn a_successor_goes_by_what_the_server_before_wrote_last() {
             assert!(Instant::now() < deadline, "it never looked at the segment");
             std::thread::yield_now();
         }
-        first.clear(false);
-        first.prepare_store(&key("writing", &prompt(2, 1), Some(0)), WORKER, 1).unwrap();
+        first.operator().clear(false);
+        first.requests().prepare_store(&key("writing", &prompt(2, 1), Some(0)), WORKER, 1).unwrap();
         kill(first);
         starting.join().unwrap()
     });
-    second.verify_adopted();
+    second.upkeep().verify_adopted();
     assert_eq!(second.adoption_status().adopted, 0, "it was cleared");
     assert_eq!(used_bytes(&second), PAGE, "a worker is writing there");
 }
@@ -373,19 +378,19 @@ fn memory_of_scopes_that_can_not_be_written_down_is_held_for_its_writer_and_its_
     let name = Name::new("nameless");
     let first = name.server(4);
     let model = "\u{1}".repeat(500);
-    first.register(8, &model, 1, geometry(1), 1).unwrap();
+    first.requests().register(8, &model, 1, geometry(1), 1).unwrap();
     let (writing, stored) = (prompt(1, 1), prompt(2, 1));
     let [writing, stored] =
         [&writing, &stored].map(|tokens| PromptKey { model_name: &model, ..key("r", tokens, Some(0)) });
-    first.prepare_store(&stored, 8, 1).unwrap();
-    assert!(first.commit_store(&stored, 8, 1, None).unwrap());
-    first.prepare_store(&writing, 8, 1).unwrap();
+    first.requests().prepare_store(&stored, 8, 1).unwrap();
+    assert!(first.requests().commit_store(&stored, 8, 1, None).unwrap());
+    first.requests().prepare_store(&writing, 8, 1).unwrap();
     kill(first);
-    let mut second = name.server(4);
+    let second = name.server(4);
     let status = second.adoption_status();
     assert_eq!((used_bytes(&second), status.dropped), (2 * PAGE, 0));
     assert_eq!((status.held_bytes, status.leased_bytes), (PAGE, PAGE), "what is out of use is shown");
-    outlive_readers(&mut second);
+    outlive_readers(&second);
     assert_eq!(used_bytes(&second), PAGE, "what was stored is of use to its readers alone");
 }
 
@@ -396,14 +401,14 @@ fn a_directory_without_room_for_a_writer_makes_the_successor_start_cold() {
     store(&first, 1, 1);
     seal_all(&first);
     let writing = key("writing", &prompt(2, 1), Some(0));
-    first.prepare_store(&writing, WORKER, 1).unwrap();
+    first.requests().prepare_store(&writing, WORKER, 1).unwrap();
     kill(first);
     let second = name.server_with(4, DirectoryOptions { records_max: 1, ..OPTIONS });
     assert_eq!((second.adoption_status().adopted, used_bytes(&second)), (0, 0), "in memory of its own");
     store(&second, 1, 1);
     seal_all(&second);
-    second.prepare_store(&writing, WORKER, 1).unwrap();
-    assert!(second.commit_store(&writing, WORKER, 1, None).unwrap());
+    second.requests().prepare_store(&writing, WORKER, 1).unwrap();
+    assert!(second.requests().commit_store(&writing, WORKER, 1, None).unwrap());
     kill(second);
     assert_eq!(name.server(4).adoption_status().adopted, 1, "nobody was writing any more");
 }
@@ -418,12 +423,12 @@ fn what_was_evicted_or_cleared_is_not_taken_over() {
     seal_all(&first);
     kill(first);
     let second = name.server(4);
-    second.verify_adopted();
+    second.upkeep().verify_adopted();
     assert_eq!((hits(&second, 1, 4), hits(&second, 2, 2)), (2, 2));
-    second.clear(false);
+    second.operator().clear(false);
     kill(second);
-    let mut third = name.server(4);
-    outlive_readers(&mut third);
+    let third = name.server(4);
+    outlive_readers(&third);
     assert_eq!((third.adoption_status().adopted, used_bytes(&third)), (0, 0));
 }
 
@@ -434,10 +439,10 @@ fn a_clear_takes_what_was_not_looked_at_with_it() {
     store(&first, 1, 3);
     seal_all(&first);
     kill(first);
-    let mut second = name.server(4);
-    second.clear(false);
-    second.verify_adopted();
-    outlive_readers(&mut second);
+    let second = name.server(4);
+    second.operator().clear(false);
+    second.upkeep().verify_adopted();
+    outlive_readers(&second);
     assert_eq!((hits(&second, 1, 3), used_bytes(&second)), (0, 0));
 }
 
@@ -450,16 +455,16 @@ fn the_order_of_eviction_is_that_of_the_server_before() {
         seal_all(&first);
     }
     kill(first);
-    let mut second = name.server(4);
-    second.verify_adopted();
-    outlive_readers(&mut second);
+    let second = name.server(4);
+    second.upkeep().verify_adopted();
+    outlive_readers(&second);
     store(&second, 5, 2);
     let left: Vec<usize> = [1, 2, 3, 4].map(|seed| hits(&second, seed, 1)).to_vec();
     assert_eq!(left, [0, 0, 1, 1]);
 }
 
 /// Objects that can be read, those with a seal alone if `sealed`.
-fn resident(engine: &Engine, sealed: bool) -> BTreeSet<[u8; 32]> {
+fn resident(engine: &Arc<Engine>, sealed: bool) -> BTreeSet<[u8; 32]> {
     let state = engine.state();
     let slots = (0..256).filter_map(|id| state.cache.slot(id));
     let resident = slots.filter(|slot| state.cache.find(slot.scope, &slot.hash).is_some());
@@ -490,32 +495,32 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn take(engine: &mut Engine, step: &Step, number: usize) {
+fn take(engine: &Arc<Engine>, step: &Step, number: usize) {
     match *step {
         Step::Store(seed, chunks) => {
             let tokens = prompt(seed, chunks);
             let key = key("store", &tokens, Some(0));
-            for slot in engine.prepare_store(&key, WORKER, 1).unwrap().slots {
+            for slot in engine.requests().prepare_store(&key, WORKER, 1).unwrap().slots {
                 let byte = (seed * 16 + slot.index as u32) as u8;
                 engine.pool().write_at(slot.offset, &[byte; PAGE as usize]).unwrap();
             }
             // False where everything of it is there already.
-            engine.commit_store(&key, WORKER, 1, None).unwrap();
+            engine.requests().commit_store(&key, WORKER, 1, None).unwrap();
         }
         Step::StoreUnfinished(seed, chunks) => {
             // A prompt that is never stored: a worker that prepares the same transfer again commits what it
             // prepared first.
             let tokens = prompt(seed + 100, chunks);
             let request_id = number.to_string();
-            engine.prepare_store(&key(&request_id, &tokens, Some(0)), WORKER, 1).unwrap();
+            engine.requests().prepare_store(&key(&request_id, &tokens, Some(0)), WORKER, 1).unwrap();
         }
         Step::Read(seed, chunks) => _ = hits(engine, seed, chunks),
         Step::Seal => seal_all(engine),
-        Step::Evict => _ = engine.evict_step(2),
-        Step::Clear => engine.clear(false),
+        Step::Evict => _ = engine.upkeep().evict_step(2),
+        Step::Clear => engine.operator().clear(false),
         Step::Expire => {
             engine.age_by(Duration::from_millis(HELD_MS));
-            engine.sweep();
+            engine.upkeep().sweep();
         }
     }
 }
@@ -530,21 +535,21 @@ proptest! {
         let name = Name::new("model");
         let mut expected = BTreeSet::new();
         for steps in lives {
-            let mut engine = name.server(8);
-            engine.verify_adopted();
+            let engine = name.server(8);
+            engine.upkeep().verify_adopted();
             prop_assert_eq!(engine.adoption_status().mismatched, 0);
             prop_assert_eq!(&resident(&engine, false), &expected);
             for (number, step) in steps.iter().enumerate() {
-                take(&mut engine, step, number);
+                take(&engine, step, number);
             }
             expected = resident(&engine, true);
             kill(engine);
         }
-        let mut last = name.server(8);
-        last.verify_adopted();
+        let last = name.server(8);
+        last.upkeep().verify_adopted();
         prop_assert_eq!(&resident(&last, false), &expected);
         last.age_by(Duration::from_millis(HELD_MS));
-        last.sweep();
+        last.upkeep().sweep();
         prop_assert_eq!(used_bytes(&last), expected.len() as u64 * PAGE);
     }
 }

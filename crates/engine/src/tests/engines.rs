@@ -16,11 +16,11 @@ struct Theirs {
 const BASE: Theirs = Theirs { instance: 20, connection: 20, model: "m2", salt: "", dtype: "uint8" };
 
 impl Theirs {
-    fn join(self, engine: &Engine) -> Self {
-        engine.connected(self.connection);
-        engine.connected(self.connection + 1);
+    fn join(self, engine: &Arc<Engine>) -> Self {
+        engine.requests().connected(self.connection);
+        engine.requests().connected(self.connection + 1);
         let geometry = Geometry { dtype: self.dtype, ..geometry(1) };
-        engine.register(self.instance, self.model, 1, geometry, self.connection + 1).unwrap();
+        engine.requests().register(self.instance, self.model, 1, geometry, self.connection + 1).unwrap();
         self
     }
 
@@ -28,22 +28,22 @@ impl Theirs {
         PromptKey { model_name: self.model, cache_salt: self.salt, ..key(request_id, tokens, worker_id) }
     }
 
-    fn store(&self, engine: &Engine, request_id: &str, tokens: &[u32]) -> usize {
+    fn store(&self, engine: &Arc<Engine>, request_id: &str, tokens: &[u32]) -> usize {
         let key = self.key(request_id, tokens, Some(0));
-        let plan = engine.prepare_store(&key, self.instance, self.connection + 1).unwrap();
-        assert!(engine.commit_store(&key, self.instance, self.connection + 1, None).unwrap());
+        let plan = engine.requests().prepare_store(&key, self.instance, self.connection + 1).unwrap();
+        assert!(engine.requests().commit_store(&key, self.instance, self.connection + 1, None).unwrap());
         plan.slots.len()
     }
 
-    fn look_up(&self, engine: &Engine, request_id: &str, tokens: &[u32]) -> usize {
-        engine.lookup(&self.key(request_id, tokens, None), self.connection).unwrap();
-        engine.collect(request_id, self.connection).unwrap()
+    fn look_up(&self, engine: &Arc<Engine>, request_id: &str, tokens: &[u32]) -> usize {
+        engine.requests().lookup(&self.key(request_id, tokens, None), self.connection).unwrap();
+        engine.requests().collect(request_id, self.connection).unwrap()
     }
 
-    fn retrieve(&self, engine: &Engine, request_id: &str, tokens: &[u32]) -> Option<RetrievePlan> {
+    fn retrieve(&self, engine: &Arc<Engine>, request_id: &str, tokens: &[u32]) -> Option<RetrievePlan> {
         let key = self.key(request_id, tokens, Some(0));
-        let plan = engine.prepare_retrieve(&key, self.instance, self.connection + 1).unwrap()?;
-        engine.commit_retrieve(&key, self.instance, self.connection + 1).unwrap();
+        let plan = engine.requests().prepare_retrieve(&key, self.instance, self.connection + 1).unwrap()?;
+        engine.requests().commit_retrieve(&key, self.instance, self.connection + 1).unwrap();
         Some(plan)
     }
 }
@@ -87,27 +87,31 @@ fn nobody_ends_the_session_of_another_engine() {
     first.store(&engine, "s", &tokens);
     assert_eq!(first.look_up(&engine, "x", &tokens), 2);
     assert_eq!(replica.look_up(&engine, "x", &tokens), 2);
-    assert_eq!(engine.status().cache.leases, 4, "one engine's lookup does not take another's leases");
-    assert!(engine.end_session("x", replica.connection));
-    assert!(!engine.end_session("x", replica.connection), "and it ends its own alone");
-    assert_eq!(engine.status().cache.leases, 2);
+    assert_eq!(
+        engine.operator().status().cache.leases,
+        4,
+        "one engine's lookup does not take another's leases"
+    );
+    assert!(engine.requests().end_session("x", replica.connection));
+    assert!(!engine.requests().end_session("x", replica.connection), "and it ends its own alone");
+    assert_eq!(engine.operator().status().cache.leases, 2);
     assert_eq!(first.retrieve(&engine, "x", &tokens).unwrap().slots.len(), 2);
 }
 
 #[test]
 fn a_scheduler_that_connects_again_speaks_for_its_requests() {
-    let mut engine = engine(16);
+    let engine = engine(16);
     let tokens = prompt(1, 2);
     let first = BASE.join(&engine);
     first.store(&engine, "s", &tokens);
-    engine.lookup(&first.key("x", &tokens, None), first.connection).unwrap();
-    engine.disconnected(first.connection);
-    engine.connected(90);
-    assert_eq!(engine.collect("x", 90), Some(2));
+    engine.requests().lookup(&first.key("x", &tokens, None), first.connection).unwrap();
+    engine.requests().disconnected(first.connection);
+    engine.requests().connected(90);
+    assert_eq!(engine.requests().collect("x", 90), Some(2));
     engine.age_by(std::time::Duration::from_secs(10));
-    engine.sweep();
+    engine.upkeep().sweep();
     assert_eq!(first.retrieve(&engine, "x", &tokens).unwrap().slots.len(), 2, "its leases did not go");
-    assert!(engine.end_session("x", 90));
+    assert!(engine.requests().end_session("x", 90));
 }
 
 #[test]
@@ -119,17 +123,20 @@ fn one_that_speaks_for_several_that_are_gone_gives_back_what_all_of_them_held() 
         let replica = Theirs { instance: 40, connection: 40, ..BASE }.join(&engine);
         first.store(&engine, "s", &tokens);
         assert_eq!((first.look_up(&engine, "x", &tokens), replica.look_up(&engine, "x", &tokens)), (2, 2));
-        engine.disconnected(first.connection);
-        engine.disconnected(replica.connection);
-        engine.connected(90);
+        engine.requests().disconnected(first.connection);
+        engine.requests().disconnected(replica.connection);
+        engine.requests().connected(90);
         if looks_again {
-            engine.lookup(&first.key("x", &tokens, None), 90).unwrap();
-            assert_eq!(engine.status().cache.leases, 2);
+            engine.requests().lookup(&first.key("x", &tokens, None), 90).unwrap();
+            assert_eq!(engine.operator().status().cache.leases, 2);
         } else {
-            engine.lookup(&first.key("x", &[], None), 90).unwrap();
+            engine.requests().lookup(&first.key("x", &[], None), 90).unwrap();
         }
-        engine.end_session("x", 90);
-        assert_eq!((engine.lease_totals().leaked(), engine.status().cache.leases), (0, 0));
+        engine.requests().end_session("x", 90);
+        assert_eq!(
+            (engine.operator().lease_totals().leaked(), engine.operator().status().cache.leases),
+            (0, 0)
+        );
     }
 }
 
@@ -162,9 +169,9 @@ fn engines_of_one_model_with_other_layouts_each_have_their_hits() {
     assert_eq!((first.look_up(&engine, "d", &tokens), other.look_up(&engine, "e", &tokens)), (2, 2));
     assert_eq!(first.retrieve(&engine, "d", &tokens).unwrap().layout.bytes(), PAGE);
     assert_eq!(other.retrieve(&engine, "e", &tokens).unwrap().layout.bytes(), 2 * PAGE);
-    engine.unregister(other.instance, other.connection);
+    engine.requests().unregister(other.instance, other.connection);
     assert_eq!(first.look_up(&engine, "f", &tokens), 2, "an engine that goes leaves nothing");
-    engine.unregister(first.instance, first.connection);
+    engine.requests().unregister(first.instance, first.connection);
     assert_eq!(first.look_up(&engine, "g", &tokens), 0);
 }
 
@@ -186,28 +193,28 @@ fn a_scheduler_is_known_by_the_workers_that_transfer_under_its_requests() {
 #[test]
 fn stages_of_a_pipeline_have_layouts_of_their_own() {
     let engine = engine(32);
-    engine.set_tier_enabled(true);
+    engine.tiers().set_enabled(true);
     let tokens = prompt(1, 3);
     let stages = [(50, 0, 2), (51, 1, 3)];
     for (instance, _, layers) in stages {
-        engine.register(instance, "p", 2, geometry(layers), 1).unwrap();
+        engine.requests().register(instance, "p", 2, geometry(layers), 1).unwrap();
     }
     let key = |rank| PromptKey { model_name: "p", world_size: 2, ..key("x", &tokens, rank) };
     for (instance, rank, _) in stages {
-        assert_eq!(engine.prepare_store(&key(Some(rank)), instance, 1).unwrap().slots.len(), 3);
-        assert!(engine.commit_store(&key(Some(rank)), instance, 1, None).unwrap());
+        assert_eq!(engine.requests().prepare_store(&key(Some(rank)), instance, 1).unwrap().slots.len(), 3);
+        assert!(engine.requests().commit_store(&key(Some(rank)), instance, 1, None).unwrap());
     }
-    engine.lookup(&key(None), 1).unwrap();
-    assert_eq!(engine.collect("x", 1), Some(3));
+    engine.requests().lookup(&key(None), 1).unwrap();
+    assert_eq!(engine.requests().collect("x", 1), Some(3));
     for (instance, rank, layers) in stages {
-        let plan = engine.prepare_retrieve(&key(Some(rank)), instance, 1).unwrap().unwrap();
+        let plan = engine.requests().prepare_retrieve(&key(Some(rank)), instance, 1).unwrap().unwrap();
         assert_eq!(plan.layout.bytes(), u64::from(layers) * PAGE);
-        engine.commit_retrieve(&key(Some(rank)), instance, 1).unwrap();
+        engine.requests().commit_retrieve(&key(Some(rank)), instance, 1).unwrap();
     }
-    engine.end_session("x", 1);
-    engine.clear(true);
-    engine.lookup(&key(None), 1).unwrap();
-    let work = engine.take_prefetch().unwrap();
+    engine.requests().end_session("x", 1);
+    engine.operator().clear(true);
+    engine.requests().lookup(&key(None), 1).unwrap();
+    let work = engine.tiers().take_prefetch().unwrap();
     let asked: Vec<u64> = work.rows.iter().map(|row| row.scope.layout.bytes()).collect();
     assert_eq!(asked, [2 * PAGE, 3 * PAGE], "the second tier is asked for what each stage stored");
 }
@@ -218,46 +225,49 @@ fn a_connection_that_looks_up_without_end_loses_its_own_sessions_alone() {
     let engine = engine(8);
     let tokens = prompt(1, 1);
     store(&engine, "s", &tokens);
-    engine.connected(2);
-    engine.lookup(&key("kept", &tokens, None), 2).unwrap();
+    engine.requests().connected(2);
+    engine.requests().lookup(&key("kept", &tokens, None), 2).unwrap();
     let flood = key("", &tokens, None);
     for request in 0..SESSIONS_PER_CONNECTION_MAX + 1 {
-        engine.lookup(&PromptKey { request_id: &request.to_string(), ..flood.clone() }, 1).unwrap();
+        engine
+            .requests()
+            .lookup(&PromptKey { request_id: &request.to_string(), ..flood.clone() }, 1)
+            .unwrap();
     }
-    let status = engine.status();
+    let status = engine.operator().status();
     assert!(status.sessions <= SESSIONS_PER_CONNECTION_MAX && status.session_bytes < 16 << 20);
     assert!(engine.counters().evicted_sessions.get() > 0);
     assert_eq!(status.cache.leases, status.sessions as u64, "each that was given up gave its lease back");
-    assert_eq!(engine.collect("kept", 2), Some(1));
+    assert_eq!(engine.requests().collect("kept", 2), Some(1));
 }
 
 #[test]
 fn a_connection_that_registers_without_end_is_refused() {
     use crate::limits::INSTANCES_PER_CONNECTION_MAX;
     let engine = engine(4);
-    engine.connected(2);
+    engine.requests().connected(2);
     for instance in 0..INSTANCES_PER_CONNECTION_MAX as i64 {
-        engine.register(1000 + instance, "m", 1, geometry(1), 2).unwrap();
+        engine.requests().register(1000 + instance, "m", 1, geometry(1), 2).unwrap();
     }
-    let refused = engine.register(999, "m", 1, geometry(1), 2);
+    let refused = engine.requests().register(999, "m", 1, geometry(1), 2);
     assert!(matches!(refused, Err(EngineError::TooManyInstances(999))));
-    engine.register(999, "m", 1, geometry(1), 1).unwrap();
+    engine.requests().register(999, "m", 1, geometry(1), 1).unwrap();
 }
 
 #[test]
 fn a_worker_with_many_connections_lives_as_long_as_any_of_them() {
-    let mut engine = engine(8);
+    let engine = engine(8);
     let tokens = prompt(1, 1);
     let worker = key("r", &tokens, Some(0));
     for connection in 2..40 {
-        engine.connected(connection);
-        assert!(engine.ping(Some(WORKER), connection));
+        engine.requests().connected(connection);
+        assert!(engine.requests().ping(Some(WORKER), connection));
     }
-    engine.prepare_store(&worker, WORKER, 1).unwrap();
-    (2..40).for_each(|connection| engine.disconnected(connection));
+    engine.requests().prepare_store(&worker, WORKER, 1).unwrap();
+    (2..40).for_each(|connection| engine.requests().disconnected(connection));
     engine.age_by(std::time::Duration::from_secs(3));
-    engine.sweep();
-    assert!(engine.commit_store(&worker, WORKER, 1, None).unwrap());
+    engine.upkeep().sweep();
+    assert!(engine.requests().commit_store(&worker, WORKER, 1, None).unwrap());
 }
 
 /// A lookup looks at each kind of engine of its model, and at each layout of a kind.
@@ -266,7 +276,7 @@ fn engines_of_one_model_are_of_a_bounded_number_of_kinds() {
     let engine = engine(8);
     let register = |id: i64, layers, hidden| {
         let geometry = Geometry { hidden_dim_size: hidden, ..geometry(layers) };
-        engine.register(id, "m", 1, geometry, 1)
+        engine.requests().register(id, "m", 1, geometry, 1)
     };
     let refused: Vec<i64> = (0..100).filter(|&id| register(id + 10, 1, 1000 + id as u32).is_err()).collect();
     assert_eq!(refused.first(), Some(&63), "with the one that was there");
@@ -274,7 +284,7 @@ fn engines_of_one_model_are_of_a_bounded_number_of_kinds() {
     assert_eq!(refused.first(), Some(&64), "stages of one pipeline");
     assert!(register(500, 1, 256).is_ok(), "one that looks like another");
     for connection in [1, 2] {
-        engine.connected(connection);
+        engine.requests().connected(connection);
     }
     assert!(matches!(register(501, 1, 7777), Err(EngineError::TooManyLayouts(501))));
 }
@@ -283,15 +293,15 @@ fn engines_of_one_model_are_of_a_bounded_number_of_kinds() {
 fn a_connection_that_leaves_transfers_behind_without_end_registers_no_more() {
     let engine = engine(2048);
     let leave_behind = |id: i64, connection| {
-        engine.register(id, "m", 1, geometry(1), connection)?;
-        engine.prepare_store(&key("r", &prompt(id as u32, 1), Some(0)), id, connection)?;
-        engine.unregister(id, connection);
+        engine.requests().register(id, "m", 1, geometry(1), connection)?;
+        engine.requests().prepare_store(&key("r", &prompt(id as u32, 1), Some(0)), id, connection)?;
+        engine.requests().unregister(id, connection);
         Ok::<_, EngineError>(())
     };
-    engine.connected(2);
+    engine.requests().connected(2);
     let refused = (100..1000).find(|&id| leave_behind(id, 2).is_err());
     assert_eq!(refused, Some(100 + 256));
-    engine.connected(3);
+    engine.requests().connected(3);
     assert!(leave_behind(1000, 3).is_ok(), "others are not kept from it");
 }
 
@@ -302,11 +312,11 @@ fn whoever_looks_up_most_under_one_id_loses_its_oldest_session_there() {
     let tokens = prompt(1, 1);
     store(&engine, "s", &tokens);
     look_up(&engine, "r", &tokens);
-    engine.connected(2);
+    engine.requests().connected(2);
     for salt in 0..300 {
         let salt = salt.to_string();
-        engine.lookup(&PromptKey { cache_salt: &salt, ..key("r", &tokens, None) }, 2).unwrap();
+        engine.requests().lookup(&PromptKey { cache_salt: &salt, ..key("r", &tokens, None) }, 2).unwrap();
     }
-    assert_eq!(engine.status().sessions, 256);
+    assert_eq!(engine.operator().status().sessions, 256);
     assert_eq!(retrieve(&engine, "r", &tokens), Some(1));
 }

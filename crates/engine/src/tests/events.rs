@@ -10,39 +10,39 @@ fn events_are_recorded_for_subscribers_only() {
     let engine = engine(8);
     let tokens = prompt(1, 2);
     let worker = key("s", &tokens, Some(0));
-    engine.record_events(true);
+    engine.requests().record_events(true);
     assert!(engine.wants_tokens());
-    engine.prepare_store(&worker, WORKER, 1).unwrap();
-    engine.commit_store(&worker, WORKER, 1, Some(&tokens)).unwrap();
-    engine.clear(false);
-    let page = engine.read_events("m", 0, 10);
+    engine.requests().prepare_store(&worker, WORKER, 1).unwrap();
+    engine.requests().commit_store(&worker, WORKER, 1, Some(&tokens)).unwrap();
+    engine.operator().clear(false);
+    let page = engine.requests().read_events("m", 0, 10);
     assert_eq!((page.events.len(), page.next_cursor, page.lost), (3, 3, false));
-    engine.record_events(false);
+    engine.requests().record_events(false);
     store(&engine, "s", &prompt(2, 1));
-    engine.record_events(true);
-    let page = engine.read_events("m", 3, 10);
+    engine.requests().record_events(true);
+    let page = engine.requests().read_events("m", 3, 10);
     assert!(page.lost && page.events.is_empty());
 }
 
 #[test]
 fn events_tell_of_the_chunks_that_were_stored_and_of_no_others() {
     let engine = engine(4);
-    engine.record_events(true);
+    engine.requests().record_events(true);
     let tokens = prompt(1, 6);
     let worker = key("s", &tokens, Some(0));
     let stored = || -> Vec<usize> {
-        let events = engine.read_events("m", 0, 100).events;
+        let events = engine.requests().read_events("m", 0, 100).events;
         let chunk = |hash| worker.hashes.iter().position(|chunk| chunk == hash).unwrap();
         let stored = events.iter().filter(|event| event.kind != KvEventKind::Removed);
         stored.flat_map(|event| event.hashes.iter().map(chunk)).collect()
     };
     let first = PromptKey { range: TokenRange { start: 16, end: 32 }, ..worker.clone() };
     for key in [&first, &worker] {
-        engine.prepare_store(key, WORKER, 1).unwrap();
-        engine.commit_store(key, WORKER, 1, Some(&tokens)).unwrap();
+        engine.requests().prepare_store(key, WORKER, 1).unwrap();
+        engine.requests().commit_store(key, WORKER, 1, Some(&tokens)).unwrap();
     }
     assert_eq!(stored(), [1, 0, 2], "the second one was there, and there was no room for the rest");
-    let page = engine.read_events("m", 0, 100);
+    let page = engine.requests().read_events("m", 0, 100);
     for (event, chunk) in page.events.iter().zip([1, 0, 2]) {
         let parent = (chunk > 0).then(|| worker.hashes[chunk - 1]);
         let tokens = tokens[chunk * 16..(chunk + 1) * 16].into();
@@ -53,38 +53,38 @@ fn events_tell_of_the_chunks_that_were_stored_and_of_no_others() {
 #[test]
 fn events_tell_of_chunks_that_come_back_from_a_tier() {
     let engine = engine(4);
-    engine.set_tier_enabled(true);
-    assert!(!engine.wants_tokens_of_loads());
-    engine.record_events(true);
-    assert!(engine.wants_tokens_of_loads());
+    engine.tiers().set_enabled(true);
+    assert!(!engine.requests().wants_tokens_of_loads());
+    engine.requests().record_events(true);
+    assert!(engine.requests().wants_tokens_of_loads());
     let tokens = prompt(1, 3);
     let asked = PromptKey { token_ids: Some(tokens.as_slice().into()), ..key("r", &tokens, None) };
-    engine.lookup(&asked, 1).unwrap();
-    let work = engine.take_prefetch().unwrap();
-    let slots = engine.reserve_load(&work.rows, 0, &work.hashes, 0..2);
+    engine.requests().lookup(&asked, 1).unwrap();
+    let work = engine.tiers().take_prefetch().unwrap();
+    let slots = engine.tiers().reserve_load(&work.rows, 0, &work.hashes, 0..2);
     let loaded: Vec<Arrival> = slots.iter().map(|slot| Arrival { entry: slot.entry, seal: None }).collect();
-    engine.finish_prefetch(&work, &loaded);
-    let events = engine.read_events("m", 0, 10).events;
+    engine.tiers().finish_prefetch(&work, &loaded);
+    let events = engine.requests().read_events("m", 0, 10).events;
     let hashes: Vec<_> = events.iter().map(|event| event.hashes[0]).collect();
     assert_eq!(hashes, asked.hashes[..2]);
     let kind = KvEventKind::Stored { parent: Some(asked.hashes[0]), tokens: tokens[16..32].into() };
     assert_eq!(events[1].kind, kind);
-    engine.publish_late(&work, &loaded);
-    assert_eq!(engine.read_events("m", 0, 10).events.len(), 2, "they are there already");
+    engine.tiers().publish_late(&work, &loaded);
+    assert_eq!(engine.requests().read_events("m", 0, 10).events.len(), 2, "they are there already");
 }
 
 #[test]
 fn one_rank_tells_of_a_chunk_for_all() {
     let engine = engine(4);
     let tokens = prompt(1, 1);
-    engine.record_events(true);
+    engine.requests().record_events(true);
     for rank in [1, 0] {
         let worker = 100 + i64::from(rank);
-        engine.register(worker, "m", 2, geometry(1), 1).unwrap();
+        engine.requests().register(worker, "m", 2, geometry(1), 1).unwrap();
         let key = PromptKey { world_size: 2, ..key("r", &tokens, Some(rank)) };
-        engine.prepare_store(&key, worker, 1).unwrap();
-        assert!(engine.commit_store(&key, worker, 1, Some(&tokens)).unwrap());
-        let events = engine.read_events("m", 0, 10).events;
+        engine.requests().prepare_store(&key, worker, 1).unwrap();
+        assert!(engine.requests().commit_store(&key, worker, 1, Some(&tokens)).unwrap());
+        let events = engine.requests().read_events("m", 0, 10).events;
         assert_eq!(events.len(), usize::from(rank == 0), "rank {rank}");
     }
 }

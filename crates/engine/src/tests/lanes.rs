@@ -63,7 +63,7 @@ struct Lane {
 impl Lane {
     fn new(engine: &Arc<Engine>) -> Self {
         let (waiting, taken) = (VecDeque::new(), VecDeque::new());
-        Self { lane: StoreLane::new(engine), is_open: false, waiting, taken }
+        Self { lane: StoreLane::new(&engine.tiers()), is_open: false, waiting, taken }
     }
 
     /// Gives everything up that waits.
@@ -85,12 +85,12 @@ impl Lane {
 /// A worker whose chunks take two pages.
 const LARGE: i64 = 8;
 
-fn commit(engine: &Engine, seed: u32, chunks: u32, is_large: bool) -> Arc<[ChunkHash]> {
+fn commit(engine: &Arc<Engine>, seed: u32, chunks: u32, is_large: bool) -> Arc<[ChunkHash]> {
     let key = key("s", &prompt(seed, chunks), Some(0));
     let (instance, model_name) = if is_large { (LARGE, "large") } else { (WORKER, "m") };
     let key = PromptKey { model_name, ..key };
-    assert_eq!(engine.prepare_store(&key, instance, 1).unwrap().slots.len(), chunks as usize);
-    assert!(engine.commit_store(&key, instance, 1, None).unwrap());
+    assert_eq!(engine.requests().prepare_store(&key, instance, 1).unwrap().slots.len(), chunks as usize);
+    assert!(engine.requests().commit_store(&key, instance, 1, None).unwrap());
     key.hashes
 }
 
@@ -100,8 +100,8 @@ proptest! {
     /// everywhere when every lane said so.
     #[test]
     fn each_lane_has_what_was_committed_while_it_was_open(steps in prop::collection::vec(step(), 1..60)) {
-        let engine = Arc::new(engine(1000));
-        engine.register(LARGE, "large", 1, geometry(2), 1).unwrap();
+        let engine = engine(1000);
+        engine.requests().register(LARGE, "large", 1, geometry(2), 1).unwrap();
         let mut lanes: Vec<Lane> = (0..LANES).map(|_| Lane::new(&engine)).collect();
         let mut objects: Vec<Object> = Vec::new();
         for (seed, step) in steps.into_iter().enumerate() {
@@ -146,7 +146,7 @@ proptest! {
                     let back: Vec<_> = lane.taken.drain(..).collect();
                     lane.lane.put_back(back.iter().map(|(_, work)| Arc::clone(work)).collect());
                     for (_, work) in &back {
-                        engine.release_store(work.entry);
+                        engine.tiers().release_store(work.entry);
                     }
                     for (index, _) in back.into_iter().rev() {
                         if lane.is_open && !objects[index].is_cleared {
@@ -159,10 +159,10 @@ proptest! {
                 Step::Finish { lane, is_stored } => {
                     let Some((index, work)) = lanes[lane].taken.pop_front() else { continue };
                     prop_assert_eq!(work.finish(is_stored), objects[index].finish(is_stored));
-                    engine.release_store(work.entry);
+                    engine.tiers().release_store(work.entry);
                 }
                 Step::Clear => {
-                    engine.clear(true);
+                    engine.operator().clear(true);
                     objects.iter_mut().for_each(|object| object.is_cleared = true);
                 }
                 Step::Replace { lane } => {
@@ -172,30 +172,30 @@ proptest! {
                     lanes[lane] = Lane::new(&engine);
                     for (index, work) in taken {
                         prop_assert_eq!(work.finish(true), objects[index].finish(true));
-                        engine.release_store(work.entry);
+                        engine.tiers().release_store(work.entry);
                     }
                 }
             }
             lanes.iter().try_for_each(|lane| lane.check(&objects))?;
             let waiting: usize = lanes.iter().map(|lane| lane.waiting.len()).sum();
             let taken: usize = lanes.iter().map(|lane| lane.taken.len()).sum();
-            prop_assert_eq!(engine.tier_backlog().0, waiting);
-            let totals = engine.lease_totals();
+            prop_assert_eq!(engine.operator().tier_backlog().0, waiting);
+            let totals = engine.operator().lease_totals();
             prop_assert_eq!((totals.total, totals.l2_stores), ((waiting + taken) as u64, (waiting + taken) as u64));
         }
         for lane in lanes {
-            lane.taken.iter().for_each(|(_, work)| engine.release_store(work.entry));
+            lane.taken.iter().for_each(|(_, work)| engine.tiers().release_store(work.entry));
         }
-        prop_assert_eq!((engine.lease_totals().total, engine.counters().l2_shed_chunks.get()), (0, 0));
-        engine.clear(false);
-        prop_assert_eq!(engine.status().cache.used_bytes, 0);
+        prop_assert_eq!((engine.operator().lease_totals().total, engine.counters().l2_shed_chunks.get()), (0, 0));
+        engine.operator().clear(false);
+        prop_assert_eq!(engine.operator().status().cache.used_bytes, 0);
     }
 }
 
 #[test]
 fn a_lane_in_the_way_of_others_gives_up_what_is_more_than_its_share() {
-    let engine = Arc::new(engine(40));
-    let [busy, idle] = [StoreLane::new(&engine), StoreLane::new(&engine)];
+    let engine = engine(40);
+    let [busy, idle] = [StoreLane::new(&engine.tiers()), StoreLane::new(&engine.tiers())];
     busy.set_open(true);
     for seed in 1..6 {
         commit_small(&engine, seed);
@@ -210,9 +210,9 @@ fn a_lane_in_the_way_of_others_gives_up_what_is_more_than_its_share() {
     assert_eq!((busy.shed_total(), idle.shed_total()), (26, 6));
     assert_eq!((busy.backlog().objects, idle.backlog().objects), (10, 10));
     assert_eq!(engine.counters().l2_shed_chunks.get(), 32);
-    assert_eq!(engine.lease_totals().l2_stores, 20);
+    assert_eq!(engine.operator().lease_totals().l2_stores, 20);
 }
 
-fn commit_small(engine: &Engine, seed: u32) {
+fn commit_small(engine: &Arc<Engine>, seed: u32) {
     _ = commit(engine, seed, 4, false);
 }

@@ -186,7 +186,7 @@ fn is_known(worker: usize) -> bool {
 }
 
 struct World {
-    engine: Engine,
+    engine: Arc<Engine>,
     /// Of workers.
     processes: Vec<Arc<Process>>,
     clock_s: u64,
@@ -212,7 +212,7 @@ fn content(scope: &Scope, hash: &ChunkHash) -> u64 {
 impl World {
     fn new() -> Self {
         let engine = shared_engine(PAGES);
-        engine.set_tier_enabled(true);
+        engine.tiers().set_enabled(true);
         let mut world = Self {
             engine,
             processes: WORKERS.iter().map(|_| Arc::default()).collect(),
@@ -237,7 +237,7 @@ impl World {
     fn connect(&mut self) -> u64 {
         let connection = self.next_connection;
         self.next_connection += 1;
-        self.engine.connected(connection);
+        self.engine.requests().connected(connection);
         connection
     }
 
@@ -249,10 +249,13 @@ impl World {
         let kind = kind_of(worker);
         let (id, connection) = (instance(worker), self.worker_connection(worker));
         let world_size = kind.layers.len() as u32;
-        self.engine.register(id, kind.model, world_size, worker_geometry(worker), connection).unwrap();
-        self.engine.ping(Some(id), connection);
+        self.engine
+            .requests()
+            .register(id, kind.model, world_size, worker_geometry(worker), connection)
+            .unwrap();
+        self.engine.requests().ping(Some(id), connection);
         if is_known(worker) {
-            self.engine.learn_process(
+            self.engine.upkeep().learn_process(
                 id,
                 connection,
                 Arc::clone(&self.processes[worker]) as Arc<dyn Watched>,
@@ -325,14 +328,14 @@ impl World {
 
     /// Every lease has an owner, and what is counted as held by somebody is held.
     fn check_accounts(&self) -> Result<(), TestCaseError> {
-        let totals = self.engine.lease_totals();
+        let totals = self.engine.operator().lease_totals();
         prop_assert_eq!(totals.total, totals.requests + totals.retrieves + totals.l2_stores);
-        let status = self.engine.status();
+        let status = self.engine.operator().status();
         let state = self.engine.state();
         prop_assert!(state.sessions.is_balanced());
         prop_assert_eq!(status.sessions, state.sessions.iter().count());
         drop(state);
-        prop_assert_eq!(status.prefetching, self.loads.len() + self.engine.tier_backlog().1);
+        prop_assert_eq!(status.prefetching, self.loads.len() + self.engine.operator().tier_backlog().1);
         Ok(())
     }
 
@@ -366,15 +369,15 @@ impl World {
         match *step {
             Step::LookUp { kind, request, seed, chunks } => {
                 let key = Self::key(kind, None, request, &prompt(seed, chunks));
-                self.engine.lookup(&key, self.connections[kind]).unwrap();
-                self.engine.collect(REQUESTS[request], self.connections[kind]);
+                self.engine.requests().lookup(&key, self.connections[kind]).unwrap();
+                _ = self.engine.requests().collect(REQUESTS[request], self.connections[kind]);
             }
             Step::Free { kind, request, seed } => {
                 let key = Self::key(kind, None, request, &prompt(seed, 2));
-                self.engine.free_leases(&key, self.connections[kind]);
+                self.engine.requests().free_leases(&key, self.connections[kind]);
             }
             Step::End { kind, request } => {
-                self.engine.end_session(REQUESTS[request], self.connections[kind]);
+                self.engine.requests().end_session(REQUESTS[request], self.connections[kind]);
             }
             Step::PrepareStore { worker, request, seed, range } => {
                 self.prepare_store(worker, request, seed, range)?;
@@ -393,21 +396,23 @@ impl World {
             Step::EndLate { fails } => self.end_late(fails)?,
             Step::Register { worker } => self.register(worker),
             Step::Unregister { worker } => {
-                self.engine.unregister(instance(worker), self.worker_connection(worker));
+                self.engine.requests().unregister(instance(worker), self.worker_connection(worker));
             }
             Step::Vanish { worker } => self.vanish(worker),
             Step::Cut { worker, seconds, word } => self.cut(worker, seconds, word),
             Step::Corrupt { worker, seed, chunk } => self.corrupt(worker, seed, chunk),
             Step::ForceRequest { request } => {
-                self.engine.force_release(&LeaseOwner::Request(REQUESTS[request].into()), "a test");
+                self.engine
+                    .operator()
+                    .force_release(&LeaseOwner::Request(REQUESTS[request].into()), "a test");
             }
             Step::ForceWorker { worker } => {
                 // Who asks for it has seen to it that the worker copies nothing.
                 self.forget_transfers(worker);
-                self.engine.force_release(&LeaseOwner::Instance(instance(worker)), "a test");
+                self.engine.operator().force_release(&LeaseOwner::Instance(instance(worker)), "a test");
             }
-            Step::Evict => _ = self.engine.evict_step(3),
-            Step::Clear { force } => self.engine.clear(force),
+            Step::Evict => _ = self.engine.upkeep().evict_step(3),
+            Step::Clear { force } => self.engine.operator().clear(force),
             Step::Wait { seconds, pinging } => self.wait(seconds, pinging),
         }
         Ok(())
@@ -422,7 +427,9 @@ impl World {
     ) -> Result<(), TestCaseError> {
         let key = Self::worker_key(worker, request, seed, range);
         let connection = self.worker_connection(worker);
-        let Ok(plan) = self.engine.prepare_store(&key, instance(worker), connection) else { return Ok(()) };
+        let Ok(plan) = self.engine.requests().prepare_store(&key, instance(worker), connection) else {
+            return Ok(());
+        };
         let hashes = &key.hashes[range.0 as usize..range.1 as usize];
         let slots = Self::slots(worker, &plan.slots, &plan.layout, hashes)?;
         self.check_alone(&slots)?;
@@ -448,7 +455,7 @@ impl World {
             self.fill(slot, content(&Self::scope(worker), &slot.hash));
         }
         let key = Self::worker_key(worker, request, seed, range);
-        _ = self.engine.commit_store(&key, instance(worker), connection, None);
+        _ = self.engine.requests().commit_store(&key, instance(worker), connection, None);
         Ok(())
     }
 
@@ -468,7 +475,13 @@ impl World {
             self.fill(&slot, content(&scope, &slot.hash));
             Ok(())
         };
-        _ = self.engine.store_bytes(&key, instance(worker), self.worker_connection(worker), None, write);
+        _ = self.engine.requests().store_bytes(
+            &key,
+            instance(worker),
+            self.worker_connection(worker),
+            None,
+            write,
+        );
     }
 
     fn prepare_retrieve(
@@ -480,7 +493,7 @@ impl World {
     ) -> Result<(), TestCaseError> {
         let key = Self::worker_key(worker, request, seed, range);
         let connection = self.worker_connection(worker);
-        let plan = self.engine.prepare_retrieve(&key, instance(worker), connection);
+        let plan = self.engine.requests().prepare_retrieve(&key, instance(worker), connection);
         let Ok(Some(plan)) = plan else { return Ok(()) };
         prop_assert_eq!(plan.slots.len(), (range.1 - range.0) as usize);
         let hashes = &key.hashes[range.0 as usize..range.1 as usize];
@@ -507,17 +520,17 @@ impl World {
         let Transfer { worker, request, seed, range, .. } = retrieve;
         let connection = self.worker_connection(worker);
         let key = Self::worker_key(worker, request, seed, range);
-        _ = self.engine.commit_retrieve(&key, instance(worker), connection);
+        _ = self.engine.requests().commit_retrieve(&key, instance(worker), connection);
         Ok(())
     }
 
     /// The second tier has everything.
     fn begin_load(&mut self) -> Result<(), TestCaseError> {
-        let Some(work) = self.engine.take_prefetch() else { return Ok(()) };
+        let Some(work) = self.engine.tiers().take_prefetch() else { return Ok(()) };
         let mut slots = Vec::new();
         for (index, Row { scope, .. }) in work.rows.iter().enumerate() {
             let chunks = work.from..work.hashes.len();
-            for slot in self.engine.reserve_load(&work.rows, index, &work.hashes, chunks) {
+            for slot in self.engine.tiers().reserve_load(&work.rows, index, &work.hashes, chunks) {
                 let hash = work.hashes[slot.chunk];
                 slots.push((slot, Slotted { offset: slot.offset, bytes: scope.layout.bytes(), hash }));
             }
@@ -536,7 +549,7 @@ impl World {
         }
         let load = self.loads.remove(0);
         let arrived = self.arrive(&load, fails)?;
-        self.engine.finish_prefetch(&load.work, &arrived);
+        self.engine.tiers().finish_prefetch(&load.work, &arrived);
         Ok(())
     }
 
@@ -547,8 +560,8 @@ impl World {
         }
         let load = self.loads.remove(0);
         let entries: Vec<_> = load.slots.iter().map(|(slot, _)| slot.entry).collect();
-        self.engine.abandon_loads(&entries);
-        self.engine.finish_prefetch(&load.work, &[]);
+        self.engine.tiers().abandon_loads(&entries);
+        self.engine.tiers().finish_prefetch(&load.work, &[]);
         self.late.push(load);
     }
 
@@ -558,7 +571,7 @@ impl World {
         }
         let load = self.late.remove(0);
         let arrived = self.arrive(&load, fails)?;
-        self.engine.publish_late(&load.work, &arrived);
+        self.engine.tiers().publish_late(&load.work, &arrived);
         Ok(())
     }
 
@@ -568,7 +581,7 @@ impl World {
         for (index, (slot, place)) in load.slots.iter().enumerate() {
             prop_assert!(self.holds(place, load.noise), "somebody else wrote where a load writes");
             if fails && index.is_multiple_of(2) {
-                self.engine.abort_load(slot.entry);
+                self.engine.tiers().abort_load(slot.entry);
                 continue;
             }
             self.fill(place, content(&load.work.rows[slot.row].scope, &place.hash));
@@ -601,7 +614,7 @@ impl World {
 
     /// A worker's process ends, and another one takes its place.
     fn vanish(&mut self, worker: usize) {
-        self.engine.disconnected(self.worker_connection(worker));
+        self.engine.requests().disconnected(self.worker_connection(worker));
         self.processes[worker].0.store(true, Relaxed);
         self.processes[worker] = Arc::default();
         self.forget_transfers(worker);
@@ -616,9 +629,9 @@ impl World {
     fn cut(&mut self, worker: usize, seconds: u64, word: Word) {
         let gone = self.worker_connection(worker);
         if is_known(worker) {
-            self.engine.disconnected(gone);
+            self.engine.requests().disconnected(gone);
         } else {
-            self.engine.expelled(gone);
+            self.engine.requests().expelled(gone);
         }
         let clock_s = self.clock_s;
         let own = self.stores.iter_mut().chain(&mut self.retrieves).filter(|own| own.worker == worker);
@@ -628,7 +641,7 @@ impl World {
         self.connections[KINDS.len() + worker] = connection;
         match word {
             Word::None => {}
-            Word::Ping => _ = self.engine.ping(Some(instance(worker)), connection),
+            Word::Ping => _ = self.engine.requests().ping(Some(instance(worker)), connection),
             Word::Register => self.register(worker),
         }
     }
@@ -642,17 +655,17 @@ impl World {
         self.engine.age_by(std::time::Duration::from_secs(seconds));
         if pinging {
             for worker in 0..WORKERS.len() {
-                self.engine.ping(Some(instance(worker)), self.worker_connection(worker));
+                self.engine.requests().ping(Some(instance(worker)), self.worker_connection(worker));
             }
         }
-        self.engine.sweep();
+        self.engine.upkeep().sweep();
         self.passed(seconds);
     }
 
     /// Time passes, and nobody speaks.
     fn pass(&mut self, seconds: u64) {
         self.engine.age_by(std::time::Duration::from_secs(seconds));
-        self.engine.sweep();
+        self.engine.upkeep().sweep();
         self.passed(seconds);
     }
 
@@ -694,16 +707,16 @@ proptest! {
         while !world.late.is_empty() {
             world.end_late(false)?;
         }
-        while let Some(work) = world.engine.take_prefetch() {
-            world.engine.finish_prefetch(&work, &[]);
+        while let Some(work) = world.engine.tiers().take_prefetch() {
+            world.engine.tiers().finish_prefetch(&work, &[]);
         }
         for connection in world.connections.clone() {
-            world.engine.disconnected(connection);
+            world.engine.requests().disconnected(connection);
         }
         world.processes.iter().for_each(|process| process.0.store(true, Relaxed));
         world.pass(601);
-        world.engine.clear(false);
-        let cache = world.engine.status().cache;
+        world.engine.operator().clear(false);
+        let cache = world.engine.operator().status().cache;
         prop_assert_eq!((cache.used_bytes, cache.leases, cache.scopes), (0, 0, 0));
     }
 }

@@ -11,6 +11,7 @@ use larder_core::hash::ChunkHash;
 use larder_telemetry::events::Event;
 
 use crate::engine::{Engine, State};
+use crate::faces::Tiers;
 use crate::state::lifetimes::Touch;
 use crate::state::prefetches::{PREFETCH_QUEUE_MAX, PrefetchWork, Purpose};
 
@@ -36,15 +37,10 @@ pub struct Arrival {
     pub seal: Option<u64>,
 }
 
-impl Engine {
+impl Tiers {
     /// Starts queueing lookups, or stops. What is queued already stays for whoever drains it.
-    pub fn set_tier_enabled(&self, enabled: bool) {
+    pub fn set_enabled(&self, enabled: bool) {
         self.state().prefetches.enabled = enabled;
-    }
-
-    /// Whether there is a second tier to load from.
-    pub fn has_tier(&self) -> bool {
-        self.state().prefetches.enabled
     }
 
     /// Resolves when there may be lookups to extend.
@@ -53,17 +49,13 @@ impl Engine {
     }
 
     /// Takes the next lookup that waits for the second tier.
+    #[must_use]
     pub fn take_prefetch(&self) -> Option<PrefetchWork> {
         self.state().prefetches.waiting.pop_front()
     }
 
-    /// Objects that wait to be taken, once for each lane they wait in, and lookups.
-    pub fn tier_backlog(&self) -> (usize, usize) {
-        let state = self.state();
-        (state.lanes.waiting(), state.prefetches.waiting.len())
-    }
-
     /// Which objects of `rows` from chunk `from` on are in memory: one list per row.
+    #[must_use]
     pub fn resident(&self, rows: &[Row], hashes: &[ChunkHash], from: usize) -> Vec<Vec<bool>> {
         let state = self.state();
         let row = |row: &Row| {
@@ -74,6 +66,7 @@ impl Engine {
 
     /// Whether somebody else than the holder of `own` is about to finish an object of `rows` that is missing
     /// from chunk `from` on.
+    #[must_use]
     pub fn others_write(&self, rows: &[Row], hashes: &[ChunkHash], from: usize, own: &[EntryRef]) -> bool {
         let now_ms = self.now_ms() as u32;
         let own: HashSet<EntryRef> = own.iter().copied().collect();
@@ -87,6 +80,7 @@ impl Engine {
 
     /// Reserves memory for the chunks of one row that are not there, evicting for it. What is there or about
     /// to be is left out.
+    #[must_use]
     pub fn reserve_load(
         &self,
         rows: &[Row],
@@ -188,6 +182,13 @@ impl Engine {
             let superseded = std::mem::replace(&mut found.leases, answer.leases);
             cache.release_all(superseded);
         }
+    }
+}
+
+impl Engine {
+    /// Whether there is a second tier to load from.
+    pub fn has_tier(&self) -> bool {
+        self.state().prefetches.enabled
     }
 
     /// Queues a lookup for the second tier; `None` if there is none or it has too much to do.

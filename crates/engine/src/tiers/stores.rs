@@ -11,6 +11,7 @@ use larder_core::key::Scope;
 use tokio::sync::Notify;
 
 use crate::engine::{Engine, State};
+use crate::faces::Tiers;
 use crate::state::checks::CheckPoint;
 use crate::state::stores::{Backlog, Queue, StoreWork};
 use crate::verify::Checked;
@@ -27,20 +28,21 @@ const SHED_PER_QUEUED: usize = 4;
 /// A lane, for as long as this is held. It is closed at first.
 #[derive(Debug)]
 pub struct StoreLane {
-    engine: Arc<Engine>,
+    engine: Tiers,
     id: u64,
     due: Arc<Notify>,
 }
 
 impl StoreLane {
     /// Adds a lane to an engine's.
-    pub fn new(engine: &Arc<Engine>) -> Self {
+    #[must_use]
+    pub fn new(engine: &Tiers) -> Self {
         let due = Arc::new(Notify::new());
         let lanes = &mut engine.state().lanes;
         lanes.opened_total += 1;
         let id = lanes.opened_total;
         lanes.queues.push(Queue::new(id, Arc::clone(&due)));
-        Self { engine: Arc::clone(engine), id, due }
+        Self { engine: engine.clone(), id, due }
     }
 
     /// Whether what is committed from now on goes into the lane. What waits in one that closes is given up.
@@ -132,7 +134,7 @@ fn give_up(state: &mut State, work: &StoreWork) {
     state.cache.release(work.entry, 1);
 }
 
-impl Engine {
+impl Tiers {
     /// The checksum to store an object with; none if its bytes are not those that were committed. The first lane
     /// that asks waits for the hashing, whoever asks meanwhile waits with it.
     pub fn checksum_of(&self, work: &StoreWork) -> Option<u64> {
@@ -163,7 +165,9 @@ impl Engine {
         state.cache.remove_unleased(entry);
         self.record_removals(&mut state);
     }
+}
 
+impl Engine {
     /// Queues committed objects in every open lane.
     pub(crate) fn queue_stores(
         &self,

@@ -16,6 +16,7 @@ use larder_core::layout::ObjectLayout;
 use larder_pool::{Contents, Directory, PoolError, SlotRecord};
 
 use crate::engine::{Engine, STAGING_FRESH_MS, State};
+use crate::faces::Upkeep;
 use crate::state::adoption::{Adoption, AdoptionStatus, Unverified, lock};
 use crate::state::held::{HELD_MS, Held, HeldMemory, READ_MS};
 use crate::state::prefetches::PrefetchWork;
@@ -117,7 +118,7 @@ fn nobodys(bytes: u64) -> Option<Scope> {
     })
 }
 
-impl Engine {
+impl Upkeep {
     /// Writes the object table down in `directory` from now on, and takes over what `contents` says is in the
     /// pool. To be called before anything is stored. The directory is published once everything that was
     /// taken over is in it; from then on the pool stays behind however this server ends, unless it is
@@ -177,6 +178,41 @@ impl Engine {
         self.adoption.begin(taken.unverified, taken.dropped);
     }
 
+    /// Looks at the objects that wait, those first that were published first, until there are none or
+    /// [`Self::stop_verifying`]. Blocks for as long as hashing them takes: for a thread of its own.
+    pub fn verify_adopted(&self) {
+        while !self.adoption.stop.load(Ordering::Relaxed) {
+            let _working = lock(&self.adoption.working);
+            let Some(object) = self.adoption.waiting().take_next() else { break };
+            self.verify(&object, None);
+        }
+        if self.adoption.waiting().left == 0 {
+            self.adoption.under_way.store(false, Ordering::Release);
+        }
+    }
+
+    /// Ends [`Self::verify_adopted`] after the object in hand. What was not looked at is left for the next
+    /// server.
+    pub fn stop_verifying(&self) {
+        self.adoption.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Lets go of memory that was held for clients of the dead server.
+    pub(crate) fn sweep_held(&self, state: &mut State, now_ms: u64) {
+        let State { cache, held, slots, .. } = &mut *state;
+        if held.let_go(cache, slots.as_mut(), now_ms) {
+            self.show_held(state);
+            self.after_change(state);
+        }
+    }
+
+    fn show_held(&self, state: &State) {
+        self.adoption.held_bytes.store(state.held.written_bytes(), Ordering::Relaxed);
+        self.adoption.leased_bytes.store(state.held.read_bytes(), Ordering::Relaxed);
+    }
+}
+
+impl Engine {
     /// Whether objects that were taken over still wait for their bytes to be looked at.
     pub fn is_adopting(&self) -> bool {
         self.adoption.under_way.load(Ordering::Acquire)
@@ -196,25 +232,6 @@ impl Engine {
             held_bytes: get(held_bytes),
             leased_bytes: get(leased_bytes),
         }
-    }
-
-    /// Looks at the objects that wait, those first that were published first, until there are none or
-    /// [`Self::stop_verifying`]. Blocks for as long as hashing them takes: for a thread of its own.
-    pub fn verify_adopted(&self) {
-        while !self.adoption.stop.load(Ordering::Relaxed) {
-            let _working = lock(&self.adoption.working);
-            let Some(object) = self.adoption.waiting().take_next() else { break };
-            self.verify(&object, None);
-        }
-        if self.adoption.waiting().left == 0 {
-            self.adoption.under_way.store(false, Ordering::Release);
-        }
-    }
-
-    /// Ends [`Self::verify_adopted`] after the object in hand. What was not looked at is left for the next
-    /// server.
-    pub fn stop_verifying(&self) {
-        self.adoption.stop.store(true, Ordering::Relaxed);
     }
 
     /// Looks at the objects that a prefetch is about now. Blocks for as long as hashing them takes.
@@ -282,19 +299,5 @@ impl Engine {
             }
         }
         self.after_change(&mut state);
-    }
-
-    /// Lets go of memory that was held for clients of the dead server.
-    pub(crate) fn sweep_held(&self, state: &mut State, now_ms: u64) {
-        let State { cache, held, slots, .. } = &mut *state;
-        if held.let_go(cache, slots.as_mut(), now_ms) {
-            self.show_held(state);
-            self.after_change(state);
-        }
-    }
-
-    fn show_held(&self, state: &State) {
-        self.adoption.held_bytes.store(state.held.written_bytes(), Ordering::Relaxed);
-        self.adoption.leased_bytes.store(state.held.read_bytes(), Ordering::Relaxed);
     }
 }

@@ -8,7 +8,7 @@ use larder_core::cache::Cache;
 use larder_telemetry::events::Event;
 use larder_telemetry::tasks::Task;
 
-use crate::engine::Engine;
+use crate::faces::Upkeep;
 
 /// Shortest time from one pass to the next, the peer's interval (`spec/cache-semantics.md` 10). In between
 /// the pool may fill up: a store makes its own room then, one object at a time, and what is hot stays longer.
@@ -19,7 +19,7 @@ const EVICTION_STEP: usize = 64;
 
 /// Makes passes while the pool is above its watermark, a bounded step at a time. When nothing can go any more
 /// it waits for a change.
-pub async fn evict(engine: Arc<Engine>, task: Arc<Task>) {
+pub async fn evict(engine: Upkeep, task: Arc<Task>) {
     loop {
         engine.eviction_due().await;
         task.count_run();
@@ -35,7 +35,7 @@ pub async fn evict(engine: Arc<Engine>, task: Arc<Task>) {
 
 /// One pass; the number of objects that went. Tenants that have more than their quota give before anybody
 /// else.
-async fn pass(engine: &Engine) -> usize {
+async fn pass(engine: &Upkeep) -> usize {
     let mut evicted = 0;
     loop {
         let step = engine.evict_over_quota();
@@ -57,13 +57,14 @@ async fn pass(engine: &Engine) -> usize {
     evicted
 }
 
-impl Engine {
+impl Upkeep {
     /// Resolves when the pool may be above the watermark.
     pub async fn eviction_due(&self) {
         self.wake_eviction.notified().await;
     }
 
     /// How many objects a pass is to evict now: none below the watermark, else the configured share of all.
+    #[must_use]
     pub fn eviction_quota(&self) -> usize {
         let state = self.state();
         let stats = state.cache.stats();
@@ -84,12 +85,14 @@ impl Engine {
 
     /// Evicts up to `quota` objects, a bounded number of them, and returns how many; 0 when nothing more can
     /// go.
+    #[must_use]
     pub fn evict_step(&self, quota: usize) -> usize {
         self.evict_with(|cache| cache.evict(quota.min(EVICTION_STEP)))
     }
 
     /// Evicts objects of tenants that have more than their quota, a bounded number of them, and returns how
     /// many; 0 when nothing more can go.
+    #[must_use]
     pub fn evict_over_quota(&self) -> usize {
         self.evict_with(|cache| cache.evict_over_quota(EVICTION_STEP))
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use larder_pool::Size;
 
-use crate::engine::Engine;
+use crate::faces::Upkeep;
 
 /// Bytes prepared at a time: what a stop may have to wait for, and how soon the first stores find room.
 const SLICE_BYTES: u64 = 16 << 20;
@@ -41,7 +41,7 @@ impl Preparation {
 
 /// Prepares the pool slice by slice and lets the engine use what is ready: `eager_bytes` at once, the rest
 /// when half of what there is is in use. Runs on a thread of its own.
-pub fn prepare(engine: &Engine, progress: &Arc<Preparation>, eager_bytes: u64) {
+pub fn prepare(engine: &Upkeep, progress: &Arc<Preparation>, eager_bytes: u64) {
     let total = engine.pool().len_bytes();
     let mut done = 0;
     while done < total && !progress.stop.load(Ordering::Relaxed) {
@@ -67,7 +67,7 @@ pub fn prepare(engine: &Engine, progress: &Arc<Preparation>, eager_bytes: u64) {
 }
 
 /// A server with a second tier moves payloads itself; without this each page would cost it a fault at first.
-fn map_ahead(engine: &Engine, progress: &Preparation, prepared: u64) {
+fn map_ahead(engine: &Upkeep, progress: &Preparation, prepared: u64) {
     let mut done = 0;
     while done < prepared && !progress.stop.load(Ordering::Relaxed) {
         let end = (done + SLICE_BYTES).min(prepared);

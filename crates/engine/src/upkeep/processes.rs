@@ -9,16 +9,17 @@ use std::sync::Arc;
 
 use larder_pool::Mapper;
 
-use crate::engine::Engine;
+use crate::faces::Upkeep;
 use crate::state::connections::ConnectionId;
 use crate::state::processes::Process;
 
 /// Most processes that are looked for at a time.
 const LOOKS_MAX: usize = 16;
 
-impl Engine {
+impl Upkeep {
     /// Workers whose process is to be looked for, each with the connection behind which it is. A worker is
     /// named once for each connection, when it has begun to transfer: it has mapped the pool by then.
+    #[must_use]
     pub fn unknown_processes(&self) -> Vec<(i64, ConnectionId)> {
         if self.pool.name().is_none() {
             return Vec::new();

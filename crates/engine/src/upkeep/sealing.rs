@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use larder_telemetry::tasks::{Task, TaskLevel, Tasks};
 
 use crate::config::ChecksumMode;
-use crate::engine::Engine;
+use crate::faces::Upkeep;
 
 /// How long objects that wait to be sealed get when the server stops, if the next server needs their seals.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(2);
@@ -25,18 +25,18 @@ impl Sealer {
     ///
     /// # Errors
     /// When the system gives no thread or runtime.
-    pub fn start(engine: &Arc<Engine>, tasks: &Tasks) -> io::Result<Self> {
+    pub fn start(engine: &Upkeep, tasks: &Tasks) -> io::Result<Self> {
         if engine.checksum_mode() == ChecksumMode::Off {
             return Ok(Self { running: None });
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         let task = tasks.register("l1-seal", TaskLevel::High);
         let (stop, stopped) = oneshot::channel();
-        let engine = Arc::clone(engine);
+        let engine = engine.clone();
         let handle = thread::Builder::new().name("larder-seal".into()).spawn(move || {
             let local = tokio::task::LocalSet::new();
-            let shared = Arc::clone(&engine);
-            let sealing = Tasks::keep_running(task, move |task| seal(Arc::clone(&shared), task));
+            let shared = engine.clone();
+            let sealing = Tasks::keep_running(task, move |task| seal(shared.clone(), task));
             runtime.block_on(local.run_until(async move {
                 tokio::task::spawn_local(sealing);
                 // An error means that the sender is gone, which is how a stop is told.
@@ -58,7 +58,7 @@ impl Sealer {
     }
 }
 
-async fn seal(engine: Arc<Engine>, task: Arc<Task>) {
+async fn seal(engine: Upkeep, task: Arc<Task>) {
     loop {
         engine.seals_due().await;
         task.count_run();

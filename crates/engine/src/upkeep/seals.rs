@@ -9,6 +9,7 @@ use larder_core::cache::EntryRef;
 
 use crate::config::ChecksumMode;
 use crate::engine::{Engine, State};
+use crate::faces::Upkeep;
 use crate::state::seals::SealWork;
 
 /// Objects that wait to be sealed; beyond it they are sealed at their store to L2, or not before somebody
@@ -18,41 +19,27 @@ const SEAL_QUEUE_MAX: usize = 65_536;
 /// Objects taken from the queue at a time.
 const SEAL_STEP: usize = 64;
 
-impl Engine {
-    /// What checksums are used for.
-    pub fn checksum_mode(&self) -> ChecksumMode {
-        self.config.checksum
-    }
-
+impl Upkeep {
     /// Has every object sealed from now on, whether or not there is a second tier.
     pub fn require_seals(&self) {
         self.state().seals.require();
     }
 
     /// Whether objects without a seal are lost to whoever comes after this server.
+    #[must_use]
     pub fn requires_seals(&self) -> bool {
         self.state().seals.required
     }
 
     /// The checksum an object was sealed with; none for an object that is not sealed yet, or is gone.
+    #[must_use]
     pub fn seal_of(&self, entry: EntryRef) -> Option<u64> {
         self.state().cache.seal(entry)
-    }
-
-    /// Seals an object that is not sealed yet; false if it is, or is gone.
-    pub fn set_seal(&self, entry: EntryRef, checksum: u64) -> bool {
-        let mut state = self.state();
-        self.seal(&mut state, entry, checksum)
     }
 
     /// Resolves when there may be objects to seal.
     pub async fn seals_due(&self) {
         self.wake_seals.notified().await;
-    }
-
-    /// Objects that wait to be sealed.
-    pub fn seal_backlog(&self) -> usize {
-        self.state().seals.waiting.len()
     }
 
     /// Seals some of the objects that wait; false when none does. Blocks for as long as hashing them takes:
@@ -78,6 +65,24 @@ impl Engine {
         }
         let is_due = |work: &SealWork| cache.offset(work.entry).is_some() && cache.seal(work.entry).is_none();
         Some(seals.waiting.drain(..count).filter(is_due).collect())
+    }
+}
+
+impl Engine {
+    /// What checksums are used for.
+    pub fn checksum_mode(&self) -> ChecksumMode {
+        self.config.checksum
+    }
+
+    /// Objects that wait to be sealed.
+    pub fn seal_backlog(&self) -> usize {
+        self.state().seals.waiting.len()
+    }
+
+    /// Seals an object that is not sealed yet; false if it is, or is gone.
+    pub fn set_seal(&self, entry: EntryRef, checksum: u64) -> bool {
+        let mut state = self.state();
+        self.seal(&mut state, entry, checksum)
     }
 
     pub(crate) fn seal(&self, state: &mut State, entry: EntryRef, checksum: u64) -> bool {

@@ -7,7 +7,8 @@ use larder_core::cache::EntryRef;
 use larder_telemetry::events::Event;
 
 use crate::config::Limits;
-use crate::engine::{Engine, State};
+use crate::engine::State;
+use crate::faces::Upkeep;
 use crate::state::connections::LastSeen;
 use crate::state::instances::Instance;
 use crate::state::pending::PendingRetrieve;
@@ -17,7 +18,7 @@ use crate::state::sessions::Session;
 /// Longest a request of a living client may stay idle; beyond it the client has forgotten it.
 const SESSION_IDLE_MAX_MS: u64 = 3_600_000;
 
-impl Engine {
+impl Upkeep {
     /// Resolves when there may be something to sweep.
     pub async fn sweep_due(&self) {
         self.wake_sweep.notified().await;
@@ -25,6 +26,7 @@ impl Engine {
 
     /// Gives back everything whose time is over. True while there is anything left that a later sweep may
     /// have to give back.
+    #[expect(clippy::must_use_candidate, reason = "what it does is what most callers want")]
     pub fn sweep(&self) -> bool {
         let now_ms = self.now_ms();
         let mut state = self.state();

@@ -48,7 +48,7 @@ fn chunks(tokens: &[u32]) -> Vec<ChunkHash> {
 
 #[test]
 fn a_subscriber_is_sent_one_batch_for_each_word_until_it_cancels() {
-    let engine = Arc::new(bare_engine(16, EngineConfig { incarnation_ns: 77, ..config() }));
+    let engine = bare_engine(16, EngineConfig { incarnation_ns: 77, ..config() });
     with_engine(engine, super::transfers::shared(), Limits::default(), async |rig: Rig| {
         let Rig { mut client, engine, endpoint, .. } = rig;
         client.register().await;
@@ -99,7 +99,7 @@ fn a_subscriber_is_sent_one_batch_for_each_word_until_it_cancels() {
 
 #[test]
 fn a_subscriber_of_a_server_without_an_event_log_is_told_so() {
-    let engine = Arc::new(bare_engine(16, EngineConfig { kv_event_log_size: 0, ..config() }));
+    let engine = bare_engine(16, EngineConfig { kv_event_log_size: 0, ..config() });
     with_engine(engine, front_config(), Limits::default(), async |Rig { mut client, engine, .. }| {
         let uid = client.queue(&FOLLOW);
         assert_eq!(client.batch(&uid, |batch| (batch.enabled, batch.events.len())).await, (false, 0));

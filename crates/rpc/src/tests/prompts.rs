@@ -66,11 +66,11 @@ fn a_long_store_for_a_pool_that_is_being_prepared_is_answered_when_it_has_grown(
             for _ in 0..10 {
                 other.call(&Request::Noop).await.unwrap();
             }
-            engine.grow(engine.status().cache.capacity_bytes + 3 * PAGE);
+            engine.upkeep().grow(engine.operator().status().cache.capacity_bytes + 3 * PAGE);
             assert_eq!(client.answer().await[0], uid);
             // Should its patience have been over before, it asks again.
             client.prepare_store(key).await;
-            assert_eq!(engine.status().cache.staging_objects, 3 * (round as u64 + 1));
+            assert_eq!(engine.operator().status().cache.staging_objects, 3 * (round as u64 + 1));
         }
     });
 }
@@ -113,7 +113,7 @@ impl Policy for Broken {
 #[test]
 fn a_request_that_meets_a_defect_is_refused_and_counted_on_whatever_thread_and_the_next_one_is_served() {
     let engine = engine();
-    engine.set_policy(Box::new(Broken(Lru::new())));
+    engine.operator().set_policy(Box::new(Broken(Lru::new())));
     with_engine(engine, shared(), Limits::default(), async |Rig { mut client, engine, stats, .. }| {
         client.register().await;
         for (round, ids) in [IdBuffer::new(&prompt(1, 3)), IdBuffer::new(&tokens())].iter().enumerate() {

@@ -28,7 +28,7 @@ pub(super) fn shared() -> FrontConfig {
 }
 
 fn engine_that_checks(checksum: ChecksumMode) -> Arc<Engine> {
-    Arc::new(bare_engine(16, EngineConfig { checksum, ..config() }))
+    bare_engine(16, EngineConfig { checksum, ..config() })
 }
 
 /// The bytes of a chunk: no two of one prompt, and no two halves of one, are the same.
@@ -72,7 +72,7 @@ impl Client {
     }
 
     /// Stores the chunks of a range whose bytes are `bytes(position)`, and returns where the pool has them.
-    pub(super) async fn store(&mut self, engine: &Engine, key: CacheKey<'_>) -> Vec<u64> {
+    pub(super) async fn store(&mut self, engine: &Arc<Engine>, key: CacheKey<'_>) -> Vec<u64> {
         let slots = self.prepare_store(key).await.expect("a pool that is shared");
         for (index, offset) in &slots {
             engine.pool().write_at(*offset, &bytes(u64::from(*index))).unwrap();
@@ -143,10 +143,10 @@ fn workers_that_map_the_pool_read_where_others_wrote_and_the_log_tells_of_both()
                 engine.pool().read_at(*offset, &mut found).unwrap();
                 assert_eq!(found, bytes(seed));
             }
-            assert_eq!(engine.status().cache.leases, 3);
+            assert_eq!(engine.operator().status().cache.leases, 3);
             let commit = Request::CommitRetrieve { key: range, instance_id: WORKER };
             assert_eq!(client.call(&commit).await, Ok(Some("Bool(true)".into())));
-            assert_eq!(engine.status().cache.leases, 0);
+            assert_eq!(engine.operator().status().cache.leases, 0);
         });
     });
     let told: Vec<&str> = told.iter().map(|line| line.split_once(" in ").unwrap().0).collect();
@@ -169,7 +169,7 @@ fn bytes_that_come_in_messages_are_those_that_go_out_in_messages() {
                 assert_eq!(client.look_up(&ids, "r").await, 3);
                 let came = client.prepare_retrieve(range).await.unwrap();
                 assert_eq!(came.into_iter().map(|(_, bytes)| bytes).collect::<Vec<_>>(), chunks);
-                assert_eq!(engine.status().cache.leases, 0, "nobody reads what was sent");
+                assert_eq!(engine.operator().status().cache.leases, 0, "nobody reads what was sent");
             }
             assert_eq!(client.prepare_retrieve(range).await, None, "every lookup is for one retrieve");
         });
@@ -203,7 +203,7 @@ fn tensors_that_do_not_lie_packed_are_stored_packed() {
             let transposed = (0..PAGE as usize).map(|at| chunk[at / 256 + at % 256 * 16]);
             assert!(transposed.eq(came.iter().copied()));
         }
-        assert_eq!((came.len(), engine.status().cache.resident_objects), (2, 2));
+        assert_eq!((came.len(), engine.operator().status().cache.resident_objects), (2, 2));
     });
 }
 
@@ -222,7 +222,7 @@ fn tensors_that_are_no_chunks_of_the_worker_are_not_stored() {
         ] {
             let stored = client.commit_store(worker_key(&ids, "r", 0, 32), &data).await;
             assert_eq!(stored, Ok(Some("Bool(false)".into())));
-            let cache = engine.status().cache;
+            let cache = engine.operator().status().cache;
             assert_eq!((cache.resident_objects, cache.used_bytes), (0, 0));
         }
     });
@@ -259,7 +259,7 @@ fn a_chunk_that_changed_in_memory_is_handed_out_by_neither_way() {
             assert_eq!(client.look_up(&ids, "r").await, 2);
             assert_eq!(client.prepare_retrieve(range).await, None);
             assert_eq!((checks.mismatches(retrieve).get(), checks.verified(retrieve).get()), (1, 3));
-            let cache = engine.status().cache;
+            let cache = engine.operator().status().cache;
             assert_eq!((cache.leases, cache.resident_objects), (0, 1));
         });
     }
@@ -268,15 +268,14 @@ fn a_chunk_that_changed_in_memory_is_handed_out_by_neither_way() {
 #[test]
 fn only_answers_that_carry_chunks_wait_for_room() {
     for (config, carries) in [(shared(), false), (front_config(), true)] {
-        let operations =
-            Operations { engine: engine_that_checks(ChecksumMode::Full), config, ..operations() };
-        let engine = &operations.engine;
+        let engine = engine_that_checks(ChecksumMode::Full);
+        let operations = Operations { engine: engine.requests(), config, ..operations() };
         let geometry = larder_engine::fixtures::geometry(1);
-        engine.connected(1);
-        engine.register(WORKER, "m", 1, geometry, 1).unwrap();
+        engine.requests().connected(1);
+        engine.requests().register(WORKER, "m", 1, geometry, 1).unwrap();
         let tokens = prompt(1, 2);
-        larder_engine::fixtures::store(engine, "s", &tokens);
-        larder_engine::fixtures::look_up(engine, "r", &tokens);
+        larder_engine::fixtures::store(&engine, "s", &tokens);
+        larder_engine::fixtures::look_up(&engine, "r", &tokens);
         let ids = IdBuffer::new(&tokens);
         let retrieve = Request::PrepareRetrieve { key: worker_key(&ids, "r", 0, 32), instance_id: WORKER };
         match operations.handle_guarded(&encoded(&retrieve, tcp("::1")), true, &mut NoMemo::default()) {

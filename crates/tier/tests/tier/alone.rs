@@ -17,7 +17,7 @@ const SOON: Duration = Duration::from_secs(8);
 
 pub(super) fn tier_of(engine: &Arc<Engine>, patience: Duration, store_policy: StorePolicy) -> Tier {
     let config = config_of(patience, store_policy);
-    Tier::start(&config, Arc::clone(engine), &Tasks::default()).unwrap()
+    Tier::start(&config, engine.tiers(), &Tasks::default()).unwrap()
 }
 
 fn config_of(patience: Duration, store_policy: StorePolicy) -> TierConfig {
@@ -154,9 +154,9 @@ async fn memory_that_a_stuck_worker_holds_delays_no_lookup() {
         .await
         .expect("nobody waits for one's own stuck loads, nor for another's");
     assert_eq!(hoarder.hoard.lock().unwrap().len(), 12, "each lookup tried again");
-    assert_eq!(engine.status().cache.staging_objects, 12);
+    assert_eq!(engine.operator().status().cache.staging_objects, 12);
     hoarder.hoard.lock().unwrap().clear();
-    assert_eq!(engine.status().cache.staging_objects, 0);
+    assert_eq!(engine.operator().status().cache.staging_objects, 0);
     tier.stop();
 }
 
@@ -229,7 +229,7 @@ async fn a_tier_that_never_answers_costs_the_healthy_one_no_store() {
     assert!(report(0).waiting.objects + report(0).in_flight_bytes as usize > 0);
     assert_eq!((report(1).waiting.objects, report(1).in_flight_bytes), (0, 0));
     stuck.hang(Op::Store, false);
-    soon(|| objects(&stuck) == 40 && engine.status().cache.leases == 0).await;
+    soon(|| objects(&stuck) == 40 && engine.operator().status().cache.leases == 0).await;
     tier.stop();
 }
 
@@ -245,11 +245,11 @@ async fn a_busy_tier_is_asked_again_and_gets_everything() {
         store(&engine, seed, 3);
     }
     soon(|| objects(&healthy) == 12 && objects(&busy) == 12).await;
-    soon(|| engine.status().cache.leases == 0).await;
+    soon(|| engine.operator().status().cache.leases == 0).await;
     assert_eq!((tier.lanes()[0].1.put_back_objects, tier.lanes()[1].1.put_back_objects), (5, 0));
     busy.fail_next(Op::Store, 2, Error::Busy(Busy::Declined("stores_min")));
     store(&engine, 9, 3);
-    soon(|| engine.status().cache.leases == 0).await;
+    soon(|| engine.operator().status().cache.leases == 0).await;
     assert_eq!(objects(&busy), 13, "what a rule keeps out is not asked for again");
     tier.stop();
 }
@@ -277,10 +277,10 @@ async fn what_is_committed_while_a_tier_is_down_reaches_it_when_it_is_back() {
     soon(|| tier.lanes()[0].1.put_back_objects > 0).await;
     assert_eq!(breaker.openings(), 1);
     double.fail_next(Op::Store, 0, down);
-    soon(|| objects(&double) == 30 && engine.status().cache.leases == 0).await;
+    soon(|| objects(&double) == 30 && engine.operator().status().cache.leases == 0).await;
     double.fail_next(Op::Store, 1, Failure::permanent(FailureKind::Full, "full").into());
     store(&engine, 11, 3);
-    soon(|| engine.status().cache.leases == 0).await;
+    soon(|| engine.operator().status().cache.leases == 0).await;
     assert_eq!(objects(&double), 32, "what is no fault of the backend's is not tried again");
     tier.stop();
 }
@@ -295,13 +295,13 @@ async fn memory_lets_go_of_an_object_when_the_last_tier_has_it() {
     slow.hang(Op::Store, true);
     store(&engine, 1, 3);
     soon(|| objects(&quick) == 3 && tier.lanes()[1].1.in_flight_bytes == 0).await;
-    assert_eq!(engine.status().cache.resident_objects, 3);
+    assert_eq!(engine.operator().status().cache.resident_objects, 3);
     slow.hang(Op::Store, false);
-    soon(|| engine.status().cache.resident_objects == 0).await;
+    soon(|| engine.operator().status().cache.resident_objects == 0).await;
     quick.fail_next(Op::Store, 1, Failure::permanent(FailureKind::Io, "no").into());
     store(&engine, 2, 3);
-    soon(|| engine.status().cache.leases == 0).await;
-    assert_eq!(engine.status().cache.resident_objects, 1, "what one of them lacks stays");
+    soon(|| engine.operator().status().cache.leases == 0).await;
+    assert_eq!(engine.operator().status().cache.resident_objects, 1, "what one of them lacks stays");
     tier.stop();
 }
 
@@ -322,7 +322,7 @@ async fn what_waits_for_an_adapter_that_goes_is_given_up() {
     store(&engine, 11, 3);
     tier.detach(&id, Duration::from_millis(1)).await.unwrap();
     assert!(tier.lanes().is_empty());
-    soon(|| engine.status().cache.leases == 0).await;
+    soon(|| engine.operator().status().cache.leases == 0).await;
     tier.stop();
 }
 
@@ -366,10 +366,10 @@ async fn what_an_adapter_brings_late_is_there_for_the_next_lookup() {
         slow.hang(op, true);
         assert_eq!(read_back(&engine, seed, 3).await, 0, "nobody waits for the {}", op.label());
         slow.hang(op, false);
-        soon(|| engine.status().cache.resident_objects == 3 * u64::from(seed)).await;
+        soon(|| engine.operator().status().cache.resident_objects == 3 * u64::from(seed)).await;
         assert_eq!(read_back(&engine, seed, 3).await, 3);
     }
-    soon(|| engine.status().cache.staging_objects + slow.usage().objects_locked == 0).await;
+    soon(|| engine.operator().status().cache.staging_objects + slow.usage().objects_locked == 0).await;
     tier.stop();
 }
 
@@ -382,24 +382,28 @@ async fn a_tier_that_hangs_takes_no_room_from_what_others_load() {
         prefetch_bytes_max: 6 * PAGE,
         ..config_of(Duration::from_millis(50), StorePolicy::Default)
     };
-    let tier = Tier::start(&config, Arc::clone(&engine), &Tasks::default()).unwrap();
+    let tier = Tier::start(&config, engine.tiers(), &Tasks::default()).unwrap();
     attach(&tier, &stuck).await;
     attach(&tier, &healthy).await;
     stuck.hang(Op::Load, true);
     assert_eq!(read_back(&engine, 1, 3).await, 0);
-    assert_eq!(engine.status().cache.staging_objects, 3, "the adapter may still write there");
+    assert_eq!(engine.operator().status().cache.staging_objects, 3, "the adapter may still write there");
     for seed in 4..6 {
         assert_eq!(read_back(&engine, seed, 6).await, 3);
     }
     for seed in 1..4 {
         assert_eq!(read_back(&engine, seed, 3).await, 0);
-        assert!(engine.status().cache.staging_objects <= 4, "one that is late is tried with a single chunk");
+        assert!(
+            engine.operator().status().cache.staging_objects <= 4,
+            "one that is late is tried with a single chunk"
+        );
     }
     for seed in 6..9 {
         assert_eq!(read_back(&engine, seed, 6).await, 3);
     }
     stuck.hang(Op::Load, false);
-    soon(|| engine.status().cache.staging_objects == 0 && tier.prefetch_memory().bytes_taken == 0).await;
+    soon(|| engine.operator().status().cache.staging_objects == 0 && tier.prefetch_memory().bytes_taken == 0)
+        .await;
     tier.stop();
 }
 
@@ -408,19 +412,19 @@ async fn right_after_a_start_a_prefetch_waits_for_the_pool() {
     let held = FailingAdapter::new();
     holding(1..2, std::slice::from_ref(&held)).await;
     let engine = unprepared_engine(64);
-    engine.grow(PAGE);
+    engine.upkeep().grow(PAGE);
     let tier = tier_of(&engine, PATIENCE, StorePolicy::Default);
     attach(&tier, &held).await;
     let growing = async {
         for pages in 2..=64 {
             tokio::time::sleep(Duration::from_millis(1)).await;
             assert!(
-                pages > 3 || engine.wants_growth(),
+                pages > 3 || engine.upkeep().wants_growth(),
                 "a pool that is prepared on demand is asked to go on"
             );
-            engine.grow(pages * PAGE);
+            engine.upkeep().grow(pages * PAGE);
         }
-        engine.stop_growing();
+        engine.upkeep().stop_growing();
     };
     let (hit, ()) = tokio::join!(read_back(&engine, 1, 3), growing);
     assert_eq!(hit, 3);
@@ -434,8 +438,8 @@ async fn a_prefetch_that_fails_leaves_no_lock_and_no_memory_behind() {
     let tier = tier_of(&engine, PATIENCE, StorePolicy::Default);
     attach(&tier, &Arc::new(Panicking { inner: Arc::clone(&held) })).await;
     assert_eq!(read_back(&engine, 1, 3).await, 0);
-    soon(|| held.usage().objects_locked + engine.status().cache.staging_objects == 0).await;
-    assert_eq!(engine.status().prefetching, 0);
+    soon(|| held.usage().objects_locked + engine.operator().status().cache.staging_objects == 0).await;
+    assert_eq!(engine.operator().status().prefetching, 0);
     tier.stop();
 }
 
@@ -471,7 +475,7 @@ async fn an_adapter_that_puts_nothing_aside_delays_an_answer_by_one_patience() {
     let lookup = tokio::time::timeout(SOON, read_back(&other, 1, 3));
     assert_eq!(lookup.await.expect("the answer does not wait for the deletion"), 0);
     assert!(held.calls_seen(Op::Delete) > 0);
-    soon(|| other.status().cache.staging_objects == 0).await;
+    soon(|| other.operator().status().cache.staging_objects == 0).await;
     held.hang(Op::Delete, false);
     assert_eq!(read_back(&other, 1, 3).await, 0);
     assert_eq!(held.usage().objects, 0, "the place is free for what belongs there");

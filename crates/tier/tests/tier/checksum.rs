@@ -10,33 +10,33 @@ use larder_storage::{Adapter as _, Op};
 
 use super::*;
 
-fn counts(engine: &Engine, at: CheckPoint) -> (u64, u64) {
+fn counts(engine: &Arc<Engine>, at: CheckPoint) -> (u64, u64) {
     let counters = &engine.counters().checksum;
     (counters.verified(at).get(), counters.mismatches(at).get())
 }
 
-fn unverified(engine: &Engine) -> u64 {
+fn unverified(engine: &Arc<Engine>) -> u64 {
     engine.counters().checksum.unverified.get()
 }
 
-fn seal_all(engine: &Engine) {
-    while engine.seal_waiting() {}
+fn seal_all(engine: &Arc<Engine>) {
+    while engine.upkeep().seal_waiting() {}
 }
 
 /// Where the chunks of a stored prompt lie, with their leases held until the session ends.
-fn plan(engine: &Engine, seed: u32, chunks: u32) -> Option<RetrievePlan> {
+fn plan(engine: &Arc<Engine>, seed: u32, chunks: u32) -> Option<RetrievePlan> {
     let tokens = prompt(seed, chunks);
-    engine.lookup(&key("plan", &tokens, None), 1).unwrap();
-    assert_eq!(engine.collect("plan", 1), Some(chunks as usize));
-    engine.prepare_retrieve(&key("plan", &tokens, Some(0)), WORKER, 1).unwrap()
+    engine.requests().lookup(&key("plan", &tokens, None), 1).unwrap();
+    assert_eq!(engine.requests().collect("plan", 1), Some(chunks as usize));
+    engine.requests().prepare_retrieve(&key("plan", &tokens, Some(0)), WORKER, 1).unwrap()
 }
 
-fn end_plan(engine: &Engine, seed: u32, chunks: u32) {
-    engine.commit_retrieve(&key("plan", &prompt(seed, chunks), Some(0)), WORKER, 1).unwrap();
-    engine.end_session("plan", 1);
+fn end_plan(engine: &Arc<Engine>, seed: u32, chunks: u32) {
+    engine.requests().commit_retrieve(&key("plan", &prompt(seed, chunks), Some(0)), WORKER, 1).unwrap();
+    engine.requests().end_session("plan", 1);
 }
 
-fn flip(engine: &Engine, offset: u64) {
+fn flip(engine: &Arc<Engine>, offset: u64) {
     let mut byte = [0];
     engine.pool().read_at(offset, &mut byte).unwrap();
     engine.pool().write_at(offset, &[byte[0] ^ 0x10]).unwrap();
@@ -70,10 +70,10 @@ async fn bytes_that_changed_since_their_commit_are_not_stored() {
     end_plan(&engine, 1, 3);
     flip(&engine, slots[1].offset + 77);
     adapter.hang(Op::Store, false);
-    alone::soon(|| engine.status().cache.leases == 0).await;
+    alone::soon(|| engine.operator().status().cache.leases == 0).await;
     assert_eq!(counts(&engine, CheckPoint::Store), (2, 1), "what was not sealed before is sealed on its way");
     assert_eq!(adapter.usage().objects, 3);
-    let status = engine.status().cache;
+    let status = engine.operator().status().cache;
     assert_eq!((status.resident_objects, status.condemned_objects), (3, 0));
 
     let second = super::engine(32);
@@ -99,7 +99,10 @@ async fn what_was_not_sealed_is_sealed_at_its_store() {
     assert_eq!(read_back(&second, 1, 3).await, 3);
     assert_eq!((counts(&second, CheckPoint::Load), unverified(&second)), ((3, 0), 0));
     let entries = plan(&second, 1, 3).unwrap().entries;
-    assert!(entries.iter().all(|&entry| second.seal_of(entry).is_some()), "a seal stays with its object");
+    assert!(
+        entries.iter().all(|&entry| second.upkeep().seal_of(entry).is_some()),
+        "a seal stays with its object"
+    );
     running.stop();
 }
 
@@ -129,7 +132,10 @@ async fn a_file_whose_bytes_changed_is_a_miss_and_set_aside() {
             assert_eq!(read_back(&second, 1, 1).await, 0);
             assert_eq!(counts(&second, CheckPoint::Load), (0, 1));
             assert_eq!((quarantined(directory.path()), files(directory.path()).len()), (1, 0));
-            assert_eq!((second.status().cache.leases, second.status().cache.staging_objects), (0, 0));
+            assert_eq!(
+                (second.operator().status().cache.leases, second.operator().status().cache.staging_objects),
+                (0, 0)
+            );
             store(&second, 1, 1);
             running.stop();
         }
@@ -200,7 +206,7 @@ fn without_anybody_who_checks_nothing_is_sealed() {
     let engine = engine(32);
     store(&engine, 1, 3);
     assert_eq!(engine.seal_backlog(), 0);
-    engine.require_seals();
+    engine.upkeep().require_seals();
     store(&engine, 2, 3);
     assert_eq!(engine.seal_backlog(), 3);
     seal_all(&engine);
@@ -210,9 +216,9 @@ fn without_anybody_who_checks_nothing_is_sealed() {
 #[test]
 fn an_object_that_left_before_it_was_hashed_gets_no_seal() {
     let engine = engine(32);
-    engine.require_seals();
+    engine.upkeep().require_seals();
     store(&engine, 1, 3);
-    engine.clear(false);
+    engine.operator().clear(false);
     store(&engine, 2, 1);
     seal_all(&engine);
     assert_eq!(engine.counters().checksum.sealed.get(), 1);
@@ -226,20 +232,24 @@ fn every_changed_byte_is_found_before_a_retrieve() {
         store(&engine, seed, 3);
         seal_all(&engine);
         let intact = plan(&engine, seed, 3).unwrap();
-        assert!(engine.verify_retrieve(&intact));
+        assert!(engine.requests().verify_retrieve(&intact));
         end_plan(&engine, seed, 3);
         let tampered = plan(&engine, seed, 3).unwrap();
         flip(&engine, tampered.slots[1].offset + at);
-        assert!(!engine.verify_retrieve(&tampered));
+        assert!(!engine.requests().verify_retrieve(&tampered));
         let tokens = prompt(seed, 3);
-        engine.fail_retrieve(&key("plan", &tokens, Some(0)), WORKER, 1, &tampered).unwrap();
-        engine.end_session("plan", 1);
-        let status = engine.status().cache;
+        engine.requests().fail_retrieve(&key("plan", &tokens, Some(0)), WORKER, 1, &tampered).unwrap();
+        engine.requests().end_session("plan", 1);
+        let status = engine.operator().status().cache;
         assert_eq!((status.leases, status.condemned_objects), (0, 0));
         assert_eq!(counts(&engine, CheckPoint::Retrieve).1, u64::from(seed));
-        engine.lookup(&key("again", &tokens, None), 1).unwrap();
-        assert_eq!(engine.collect("again", 1), Some(1), "the changed chunk is gone, and only that");
-        engine.end_session("again", 1);
+        engine.requests().lookup(&key("again", &tokens, None), 1).unwrap();
+        assert_eq!(
+            engine.requests().collect("again", 1),
+            Some(1),
+            "the changed chunk is gone, and only that"
+        );
+        engine.requests().end_session("again", 1);
     }
 }
 
@@ -249,20 +259,21 @@ fn a_changed_object_in_use_goes_when_its_readers_let_go() {
     store(&engine, 1, 1);
     seal_all(&engine);
     let tokens = prompt(1, 1);
-    engine.lookup(&key("holder", &tokens, None), 1).unwrap();
+    engine.requests().lookup(&key("holder", &tokens, None), 1).unwrap();
     let tampered = plan(&engine, 1, 1).unwrap();
     flip(&engine, tampered.slots[0].offset);
-    assert!(!engine.verify_retrieve(&tampered));
-    engine.fail_retrieve(&key("plan", &tokens, Some(0)), WORKER, 1, &tampered).unwrap();
-    assert_eq!(engine.status().cache.condemned_objects, 1, "somebody else may still read it");
+    assert!(!engine.requests().verify_retrieve(&tampered));
+    engine.requests().fail_retrieve(&key("plan", &tokens, Some(0)), WORKER, 1, &tampered).unwrap();
+    assert_eq!(engine.operator().status().cache.condemned_objects, 1, "somebody else may still read it");
     assert!(
         engine
+            .requests()
             .prepare_retrieve(&key("holder", &tokens, Some(0)), WORKER, 1)
             .unwrap()
-            .is_none_or(|plan| !engine.verify_retrieve(&plan))
+            .is_none_or(|plan| !engine.requests().verify_retrieve(&plan))
     );
-    engine.end_session("holder", 1);
-    engine.unregister(WORKER, 1);
-    let status = engine.status().cache;
+    engine.requests().end_session("holder", 1);
+    engine.requests().unregister(WORKER, 1);
+    let status = engine.operator().status().cache;
     assert_eq!((status.condemned_objects, status.used_bytes), (0, 0));
 }

@@ -19,8 +19,8 @@ fn files(directory: &tempfile::TempDir) -> usize {
     std::fs::read_dir(directory.path()).unwrap().count()
 }
 
-async fn settled(engine: &Engine) {
-    while engine.status().cache.leases > 0 {
+async fn settled(engine: &Arc<Engine>) {
+    while engine.operator().status().cache.leases > 0 {
         tokio::task::yield_now().await;
     }
 }
@@ -38,21 +38,24 @@ async fn the_first_adapter_may_come_while_the_server_runs() {
         patience: PATIENCE,
         quotas: Arc::default(),
     };
-    let tier = Tier::start(&config, Arc::clone(&engine), &tasks).unwrap();
+    let tier = Tier::start(&config, engine.tiers(), &tasks).unwrap();
     store(&engine, 1, 3);
     assert_eq!(read_back(&engine, 2, 3).await, 0, "nobody is asked");
-    assert!(tasks.list().is_empty() && engine.status().cache.leases == 0, "no tier, no task, nothing queued");
+    assert!(
+        tasks.list().is_empty() && engine.operator().status().cache.leases == 0,
+        "no tier, no task, nothing queued"
+    );
 
     let attached = tier.attach(&fs(&directory), None).unwrap();
     store(&engine, 2, 3);
     settled(&engine).await;
     assert_eq!(files(&directory), 3);
-    engine.clear(false);
+    engine.operator().clear(false);
     assert_eq!((read_back(&engine, 2, 3).await, read_back(&engine, 1, 3).await), (3, 0));
 
     let detachment = tier.detach(attached.id(), DRAIN_PATIENCE).await.unwrap();
     assert!(detachment.is_drained && detachment.is_closed && detachment.users_left == 0);
-    engine.clear(false);
+    engine.operator().clear(false);
     assert_eq!(read_back(&engine, 2, 3).await, 0);
     store(&engine, 3, 2);
     settled(&engine).await;
@@ -71,7 +74,7 @@ async fn a_paused_adapter_gets_no_work_and_keeps_its_place() {
     settled(&engine).await;
     assert_eq!((files(&first), files(&second)), (0, 2));
     tier.set_paused("fs-1", true).unwrap();
-    engine.clear(false);
+    engine.operator().clear(false);
     assert_eq!(read_back(&engine, 1, 2).await, 0, "nobody is asked");
     tier.set_paused("0", false).unwrap();
     tier.set_paused("1", false).unwrap();
@@ -88,13 +91,13 @@ async fn with_every_adapter_paused_memory_keeps_what_skip_l1_would_drop() {
     let directory = tempfile::tempdir().unwrap();
     let engine = engine(32);
     let tier = tier(&engine, vec![fs(&directory)], StorePolicy::SkipL1);
-    engine.set_tier_enabled(true);
+    engine.tiers().set_enabled(true);
     tier.set_paused("fs-0", true).unwrap();
     store(&engine, 1, 3);
-    engine.set_tier_enabled(true);
+    engine.tiers().set_enabled(true);
     store(&engine, 2, 1);
     settled(&engine).await;
-    assert_eq!(engine.status().cache.resident_objects, 4);
+    assert_eq!(engine.operator().status().cache.resident_objects, 4);
     tier.stop();
 }
 
@@ -174,7 +177,7 @@ async fn an_adapter_that_never_answers_shortens_the_hit() {
     let tier = tier(&engine, vec![stuck], StorePolicy::Default);
     store(&engine, 1, 3);
     settled(&engine).await;
-    engine.clear(false);
+    engine.operator().clear(false);
     assert_eq!(read_back(&engine, 1, 3).await, 0, "the objects are there but can't be loaded");
     store(&engine, 1, 1);
     settled(&engine).await;
@@ -194,10 +197,10 @@ async fn a_prompt_larger_than_the_budget_is_loaded_as_far_as_it_goes() {
         patience: PATIENCE,
         quotas: Arc::default(),
     };
-    let tier = Tier::start(&config, Arc::clone(&engine), &Tasks::default()).unwrap();
+    let tier = Tier::start(&config, engine.tiers(), &Tasks::default()).unwrap();
     store(&engine, 1, 20);
     settled(&engine).await;
-    engine.clear(false);
+    engine.operator().clear(false);
     assert_eq!(read_back(&engine, 1, 20).await, 16);
     assert_eq!(read_back(&engine, 1, 20).await, 20, "what is in memory already takes no budget");
     let memory = tier.prefetch_memory();

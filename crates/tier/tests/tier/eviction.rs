@@ -30,18 +30,18 @@ fn tier_with(engine: &Arc<Engine>, adapter: Value, quotas: Arc<QuotaTable>) -> T
         patience: PATIENCE,
         quotas,
     };
-    Tier::start(&config, Arc::clone(engine), &Tasks::default()).unwrap()
+    Tier::start(&config, engine.tiers(), &Tasks::default()).unwrap()
 }
 
 /// Stores a prompt of a tenant and waits until the tier has it.
-async fn store_for(engine: &Engine, seed: u32, chunks: u32, salt: &str) {
+async fn store_for(engine: &Arc<Engine>, seed: u32, chunks: u32, salt: &str) {
     let tokens = prompt(seed, chunks);
     let key = PromptKey { cache_salt: salt, ..key("store", &tokens, Some(0)) };
-    for slot in engine.prepare_store(&key, WORKER, 1).unwrap().slots {
+    for slot in engine.requests().prepare_store(&key, WORKER, 1).unwrap().slots {
         engine.pool().write_at(slot.offset, &bytes(seed, slot.index)).unwrap();
     }
-    assert!(engine.commit_store(&key, WORKER, 1, None).unwrap());
-    while engine.status().cache.leases > 0 {
+    assert!(engine.requests().commit_store(&key, WORKER, 1, None).unwrap());
+    while engine.operator().status().cache.leases > 0 {
         tokio::task::yield_now().await;
     }
 }
@@ -79,7 +79,7 @@ async fn a_tier_takes_many_times_its_capacity_and_keeps_the_newest() {
             assert!(used(&tier) <= 20 * PAGE);
         }
         assert_eq!(failed_stores(&tier), 0);
-        engine.clear(false);
+        engine.operator().clear(false);
         assert_eq!((read_back(&engine, 30, 4).await, read_back(&engine, 1, 4).await), (4, 0));
         let report = tier.adapters()[0].eviction_report().unwrap();
         assert_eq!(report.bytes, used(&tier));
@@ -99,7 +99,7 @@ async fn the_beginning_of_a_prompt_outlives_its_rivals() {
             store_for(&engine, 100 + 10 * turn + rival, 2, "").await;
         }
     }
-    engine.clear(false);
+    engine.operator().clear(false);
     assert_eq!(read_back(&engine, 1, 10).await, 10);
     tier.stop();
 }
@@ -111,13 +111,13 @@ async fn what_was_asked_for_outlives_what_was_only_stored() {
     for seed in 1..=3 {
         store_for(&engine, seed, 4, "").await;
     }
-    engine.clear(false);
+    engine.operator().clear(false);
     assert_eq!(read_back(&engine, 1, 4).await, 4);
     for seed in 4..=5 {
         store_for(&engine, seed, 4, "").await;
     }
     shrinks_to(&tier, 15 * PAGE).await;
-    engine.clear(false);
+    engine.operator().clear(false);
     assert_eq!((read_back(&engine, 1, 4).await, read_back(&engine, 2, 4).await), (4, 0));
     tier.stop();
 }

@@ -13,16 +13,16 @@ async fn what_a_hint_declines_is_not_written_and_the_rest_is() {
     let tier = tier(&engine, vec![fs], StorePolicy::Default);
     let selector = Selector { model_name: Some("m".into()), cache_salt: None };
     let hour = Duration::from_secs(3_600);
-    assert_eq!(engine.hint("steer", Hint::DeclineL2(selector), hour).taken, 1);
+    assert_eq!(engine.operator().hint("steer", Hint::DeclineL2(selector), hour).taken, 1);
     store(&engine, 1, 2);
     assert_eq!(engine.counters().declined_stores.get(), 2);
-    engine.withdraw_hints("steer");
+    engine.operator().withdraw_hints("steer");
     store(&engine, 2, 2);
     assert_eq!(engine.counters().declined_stores.get(), 2);
-    while engine.status().cache.leases > 0 {
+    while engine.operator().status().cache.leases > 0 {
         tokio::task::yield_now().await;
     }
-    engine.clear(false);
+    engine.operator().clear(false);
     assert_eq!((read_back(&engine, 1, 2).await, read_back(&engine, 2, 2).await), (0, 2));
     tier.stop();
 }

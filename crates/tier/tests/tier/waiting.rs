@@ -26,7 +26,7 @@ async fn only_an_adapter_that_does_its_part_is_waited_for_again() {
         assert_eq!(read_back(&engine, 1, 3).await, 0);
         soon(|| pulse.is_late(with)).await;
         slow.hang(op, false);
-        soon(|| engine.status().cache.resident_objects == 3).await;
+        soon(|| engine.operator().status().cache.resident_objects == 3).await;
         let asked = slow.keys_seen(op);
         slow.fail_next(op, 3, Failure::retryable(FailureKind::Io, "flaky").into());
         assert_eq!(read_back(&engine, 2, 3).await, 0);
@@ -35,7 +35,7 @@ async fn only_an_adapter_that_does_its_part_is_waited_for_again() {
         assert!(pulse.is_late(with), "a failed {} is none", op.label());
         let does_its_part = async {
             while pulse.is_late(with) {
-                engine.clear(false);
+                engine.operator().clear(false);
                 read_back(&engine, 3, 3).await;
             }
         };
@@ -55,8 +55,8 @@ async fn nobody_waits_for_a_load_that_was_given_up() {
     let again = tokio::time::timeout(Duration::from_secs(8), read_back(&engine, 1, 3)).await;
     assert_eq!(again, Ok(0), "the memory it still may write to is in nobody's way");
     slow.hang(Op::Load, false);
-    soon(|| engine.status().cache.resident_objects == 3).await;
-    soon(|| engine.status().cache.staging_objects == 0).await;
+    soon(|| engine.operator().status().cache.resident_objects == 3).await;
+    soon(|| engine.operator().status().cache.staging_objects == 0).await;
     assert_eq!(read_back(&engine, 1, 3).await, 3);
     tier.stop();
 }
@@ -70,14 +70,17 @@ async fn two_lookups_of_one_prompt_load_it_once_and_both_get_all_of_it() {
     held.hang(Op::Load, true);
     let tokens = prompt(1, 3);
     for (number, id) in ["first", "second"].into_iter().enumerate() {
-        engine.lookup(&key(id, &tokens, None), 1).unwrap();
+        engine.requests().lookup(&key(id, &tokens, None), 1).unwrap();
         soon(|| held.calls_seen(Op::Load) == 1 && held.calls_seen(Op::Lookup) == number + 1).await;
     }
     tokio::time::sleep(Duration::from_millis(20)).await;
-    assert_eq!((engine.collect("first", 1), engine.collect("second", 1)), (None, None));
+    assert_eq!((engine.requests().collect("first", 1), engine.requests().collect("second", 1)), (None, None));
     held.hang(Op::Load, false);
     for id in ["first", "second"] {
-        assert_eq!(tokio::time::timeout(PATIENCE, engine.collect_when_answered(id, 1)).await, Ok(3));
+        assert_eq!(
+            tokio::time::timeout(PATIENCE, engine.requests().collect_when_answered(id, 1)).await,
+            Ok(3)
+        );
     }
     assert_eq!(held.calls_seen(Op::Load), 1);
     tier.stop();
@@ -110,8 +113,8 @@ async fn what_passes_is_counted_and_so_is_what_does_not() {
     let tier = tier_of(&engine, PATIENCE, StorePolicy::Default);
     attach(&tier, &adapter).await;
     store(&engine, 1, 3);
-    soon(|| engine.status().cache.leases == 0).await;
-    engine.clear(false);
+    soon(|| engine.operator().status().cache.leases == 0).await;
+    engine.operator().clear(false);
     assert_eq!(read_back(&engine, 1, 5).await, 3);
     let flow = tier.flow();
     assert_eq!(
@@ -125,7 +128,7 @@ async fn what_passes_is_counted_and_so_is_what_does_not() {
     assert_eq!(kind.loads_completed, 1);
     assert!(kind.store_throughput.sum() > 0.0 && kind.load_throughput.sum() > 0.0);
     assert!(flow.shortfalls.is_empty());
-    engine.clear(false);
+    engine.operator().clear(false);
     adapter.fail_next(Op::Load, 1, failure());
     assert_eq!(read_back(&engine, 1, 3).await, 0);
     assert_eq!(tier.flow().shortfalls[&(Shortfall::NotBrought, "m".into())], 1);
@@ -145,7 +148,7 @@ async fn what_there_is_no_memory_to_load_is_cut_and_counted() {
         patience: PATIENCE,
         quotas: Arc::default(),
     };
-    let tier = Tier::start(&config, Arc::clone(&engine), &Tasks::default()).unwrap();
+    let tier = Tier::start(&config, engine.tiers(), &Tasks::default()).unwrap();
     attach(&tier, &held).await;
     assert_eq!(read_back(&engine, 1, 3).await, 2);
     let memory = tier.prefetch_memory();
@@ -180,16 +183,16 @@ async fn what_follows_a_store_and_how_many_load_may_change_at_any_time() {
     let tier = tier_of(&engine, PATIENCE, StorePolicy::by_name("default"));
     attach(&tier, &adapter).await;
     store(&engine, 1, 3);
-    soon(|| engine.status().cache.leases == 0).await;
-    assert_eq!(engine.status().cache.resident_objects, 3);
+    soon(|| engine.operator().status().cache.leases == 0).await;
+    assert_eq!(engine.operator().status().cache.resident_objects, 3);
     tier.set_store_policy(StorePolicy::by_name("skip_l1"));
     store(&engine, 2, 3);
-    soon(|| engine.status().cache.resident_objects == 3).await;
-    engine.clear(false);
+    soon(|| engine.operator().status().cache.resident_objects == 3).await;
+    engine.operator().clear(false);
     tier.set_prefetches_max(1);
     adapter.hang(Op::Lookup, true);
     for seed in [1, 2] {
-        engine.lookup(&key(&seed.to_string(), &prompt(seed, 3), None), 1).unwrap();
+        engine.requests().lookup(&key(&seed.to_string(), &prompt(seed, 3), None), 1).unwrap();
         soon(|| adapter.calls_seen(Op::Lookup) == 1).await;
     }
     tokio::time::sleep(Duration::from_millis(20)).await;
@@ -198,7 +201,10 @@ async fn what_follows_a_store_and_how_many_load_may_change_at_any_time() {
     soon(|| adapter.calls_seen(Op::Lookup) == 2).await;
     adapter.hang(Op::Lookup, false);
     for id in ["1", "2"] {
-        assert_eq!(tokio::time::timeout(PATIENCE, engine.collect_when_answered(id, 1)).await, Ok(3));
+        assert_eq!(
+            tokio::time::timeout(PATIENCE, engine.requests().collect_when_answered(id, 1)).await,
+            Ok(3)
+        );
     }
     tier.stop();
 }
