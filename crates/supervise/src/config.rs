@@ -5,14 +5,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::clock::{Clock, SystemClock};
 use crate::control::ControlHost;
-use crate::eligibility::Host;
-use crate::event_log::EventLog;
-use crate::interpreter::Interpreters;
+use crate::discover::{Host, Interpreters, WritableByOthers};
+use crate::events::EventLog;
+use crate::lifecycle::{Clock, SystemClock};
 use crate::manifest::Manifest;
 use crate::os::GuardianCommand;
-use crate::trust::WritableByOthers;
 
 /// Time for plugins to end that service managers grant a whole server, as a rule.
 const STOP_BUDGET: Duration = Duration::from_secs(30);

@@ -4,8 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::manifest::ManifestError;
-use crate::schema::Misfit;
+use crate::manifest::{ManifestError, Misfit};
 use crate::text::shown;
 
 /// Failures of discovery, launch and supervision.

@@ -2,10 +2,10 @@
 //!
 //! # Theory of operation
 //!
-//! [`discovery`] turns the configured locations into a list of plugin files and a list of what was passed
-//! over and why. Each plugin then has one task (`plugin`), which owns its [`lifecycle::Lifecycle`]: a pure
+//! `discover` turns the configured locations into a list of plugin files and a list of what was passed
+//! over and why. Each plugin then has one task (`plugin`), which owns its `lifecycle::Lifecycle`: a pure
 //! machine that turns events into actions. The task feeds it with commands, process events and the passing of
-//! time, and performs its actions through a [`spawner::Spawner`].
+//! time, and performs its actions through a [`Spawner`].
 //!
 //! The only real spawner talks to a **guardian**: this same binary, started again as a small single-threaded
 //! process. It alone forks, so the server with its large memory never does. For each run it forks a
@@ -14,11 +14,30 @@
 //! has. When that reports end of file, it ends all that is below it; when the guardian dies, wardens end
 //! their runs and the server the rest.
 //!
-//! Files of plugins are read by one reader per [`location`], away from the thread that supervises.
+//! Files of plugins are read by one reader per location, away from the thread that supervises.
 //!
 //! What comes from a plugin, by whichever channel, is read by its task in short turns with rests between
 //! (`pace`), so that all plugins together have but a part of the thread. Lines are cut, counted, rate-limited
 //! and escaped on their way to the log.
+//!
+//! # Rooms
+//!
+//! From below; none of them uses one that stands after it.
+//!
+//! | folder | owns | must not know |
+//! |---|---|---|
+//! | `output` | what plugins print, and the bounds for whatever comes from one: lines, rates, turns | how a plugin runs |
+//! | `manifest` | what a plugin can ask for, and how that is read | whether it can be had |
+//! | `lifecycle` | what follows from what, as a pure machine | clocks, processes |
+//! | `os` | processes, and the files shared with them: the guardian, control groups, the private directory | why |
+//! | `events` | the stream of what happens, and where each reader is in it | what an event means |
+//! | `discover` | which files are plugins, and what each is run with | what becomes of them |
+//! | `metrics` | what plugins offer to scrapes, and what they use | what a metric means |
+//! | `contract` | what a plugin is told: variables, files, the configuration in its forms | how it is started |
+//! | `health` | how a run tells, or is asked, whether it is ready and alive | what follows |
+//! | `control` | the control channel | what the host answers |
+//! | `plugin` | one plugin: its task, its starts, what is remembered of it | other plugins |
+//! | `supervisor` | all of them: found, started in order, followed, asked about, stopped | how one runs |
 //!
 //! # Invariants
 //!
@@ -30,86 +49,44 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("plugin supervision relies on Linux: subreapers, process descriptors, parent-death signals");
 
-pub mod cgroup;
-pub mod clock;
-pub mod confinement;
-pub mod cron;
-pub mod discovery;
-pub mod eligibility;
-pub mod environment;
-pub mod exposition;
-pub mod interpreter;
-pub mod lifecycle;
-pub mod manifest;
-pub mod os;
-pub mod policy;
 pub mod redaction;
-pub mod schema;
-pub mod shebang;
-pub mod spawner;
 
-mod alarm;
-mod collect;
-mod commands;
 mod config;
+mod contract;
 mod control;
+mod discover;
 mod error;
-mod event_log;
-mod feed;
-mod history;
-mod ignore;
-mod journal;
-mod launch;
-mod line;
-mod location;
-mod metric_lines;
-mod notify;
+mod events;
+mod health;
+mod lifecycle;
+mod manifest;
+mod metrics;
+mod os;
 mod output;
-mod pace;
 mod plugin;
-mod probe;
-mod rate;
 mod regular;
-mod removal;
-mod roster;
-mod scraper;
-mod scratch;
-mod senses;
-mod severity;
-mod start_order;
-mod status;
 mod supervisor;
-mod telling;
 mod text;
-mod trust;
-mod turns;
-mod usage;
 
-pub use cgroup::{CgroupLimits, CgroupStatus};
-pub use clock::{Clock, SystemClock};
 pub use config::SupervisorConfig;
 pub use control::{API_VERSION, Alert, ControlCounts, ControlHost};
-pub use cron::{Cron, CronError};
-pub use discovery::{SkipReason, Skipped};
-pub use eligibility::{Host, Role};
-pub use error::SuperviseError;
-pub use event_log::{EventLine, EventLog, EventPage, Listening};
-pub use history::{RunRecord, moment};
-pub use interpreter::Interpreters;
-pub use journal::{LineCounts, LogLine, Stream};
-pub use manifest::{
-    DefaultsError, EffectiveManifest, Manifest, ManifestError, Readiness, Watchdog, WatchdogAction,
-    manifest_schema,
+pub use discover::{
+    Discovery, Host, Interpreters, MANIFEST_SUFFIX, Role, SkipReason, Skipped, WritableByOthers,
+    choose_interpreter, discover,
 };
-pub use metric_lines::MetricLineCounts;
-pub use os::{GuardianCommand, run_guardian_if_asked};
-pub use output::OutputLimits;
-pub use policy::{Policy, Restart, StopSignal};
-pub use rate::LineRate;
-pub use roster::ReloadReport;
-pub use schema::{Misfit, Schema};
-pub use severity::Severity;
-pub use status::{PluginStatus, StopReport};
-pub use supervisor::Supervisor;
-pub use trust::WritableByOthers;
-pub use usage::Usage;
+pub use error::SuperviseError;
+pub use events::{EventLine, EventLog, EventPage, Listening};
+pub use lifecycle::{Clock, FailCause, Next, Phase, SystemClock};
+pub use manifest::{
+    Confinement, Cron, CronError, DefaultsError, EffectiveManifest, IoClass, Limits, Manifest, ManifestError,
+    Misfit, Policy, Readiness, Restart, Schema, StopSignal, Watchdog, WatchdogAction, manifest_schema,
+};
+pub use metrics::{Merged, MetricLineCounts, Usage};
+pub use os::{
+    CgroupLimits, CgroupStatus, ChildStdio, GuardianCommand, GuardianSpawner, LaunchId, LaunchSpec, Outcome,
+    Process, ProcessEvent, RunSignal, Spawner, below_guardian, descendants, marked, process_table,
+    run_guardian_if_asked,
+};
+pub use output::{LineCounts, LineRate, LogLine, OutputLimits, Severity, Stream};
+pub use plugin::{RunRecord, moment};
+pub use supervisor::{PluginStatus, ReloadReport, StopReport, Supervisor};

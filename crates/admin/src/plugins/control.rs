@@ -3,8 +3,9 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use larder_supervise::discovery::MANIFEST_SUFFIX;
-use larder_supervise::{PluginStatus, ReloadReport, Skipped, SuperviseError, Supervisor, Usage};
+use larder_supervise::{
+    MANIFEST_SUFFIX, PluginStatus, ReloadReport, Skipped, SuperviseError, Supervisor, Usage,
+};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::audit::Audit;

@@ -3,8 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use larder_supervise::exposition::Merged;
-use larder_supervise::{PluginStatus, Usage};
+use larder_supervise::{Merged, PluginStatus, Usage};
 
 use super::control::{Plugins, state_word};
 use crate::text::{Kind, Scrape};

@@ -11,9 +11,9 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use clap::ArgMatches;
-use larder_supervise::lifecycle::{FailCause, Phase};
-use larder_supervise::spawner::Outcome;
-use larder_supervise::{Manifest, PluginStatus, Stream, Supervisor, SupervisorConfig};
+use larder_supervise::{
+    FailCause, Manifest, Outcome, Phase, PluginStatus, Stream, Supervisor, SupervisorConfig,
+};
 use tokio::time::sleep;
 
 use super::foreground::block_on;

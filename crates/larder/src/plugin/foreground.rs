@@ -5,9 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::ArgMatches;
-use larder_supervise::lifecycle::Phase;
-use larder_supervise::spawner::Outcome;
-use larder_supervise::{PluginStatus, Supervisor};
+use larder_supervise::{Outcome, Phase, PluginStatus, Supervisor};
 use larder_telemetry::{LogConfig, LogFormat, LogGuard, install_log};
 use tokio::signal::unix::{SignalKind, signal};
 

@@ -7,11 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::ArgMatches;
-use larder_supervise::discovery::{self, Discovery, MANIFEST_SUFFIX};
 use larder_supervise::{
-    Host, Interpreters, Manifest, Readiness, Restart, SkipReason, Watchdog, WatchdogAction, interpreter,
+    Discovery, Host, Interpreters, MANIFEST_SUFFIX, Manifest, Readiness, Restart, SkipReason, Watchdog,
+    WatchdogAction, choose_interpreter, discover,
 };
-
 use serde_json::Value;
 
 use super::rig;
@@ -77,7 +76,7 @@ struct Beside {
 /// Explains what a process like `beside` would do with `paths`.
 fn explain(paths: &[PathBuf], beside: &Beside, search_path: &OsStr, extra: Option<&Value>) -> Report {
     let Beside { host, interpreters: table, defaults: bare } = beside;
-    let Discovery { plugins, skipped, .. } = discovery::discover(paths, host, table);
+    let Discovery { plugins, skipped, .. } = discover(paths, host, table);
     let mut report = Report::default();
     let stems: Vec<String> = plugins.iter().map(|plugin| stem(plugin)).collect();
     for plugin in &plugins {
@@ -119,7 +118,7 @@ fn stem(path: &Path) -> String {
 }
 
 fn command(report: &mut Report, plugin: &Path, table: &Interpreters, search_path: &OsStr) {
-    match interpreter::choose(plugin, table, search_path) {
+    match choose_interpreter(plugin, table, search_path) {
         Ok(chosen) => {
             let words: Vec<_> =
                 chosen.argv.iter().map(|word| word.to_string_lossy().escape_debug().to_string()).collect();

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use larder_supervise::lifecycle::Phase;
-use larder_supervise::{PluginStatus, Supervisor};
+use larder_supervise::{Phase, PluginStatus, Supervisor};
 use tokio::time::{sleep, timeout};
 
 /// Pause between two looks. Only tools that run one plugin in the foreground look at all.

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::{API_VERSION, Alert, ControlHost};
-use crate::severity::Severity;
-use crate::telling::ConfigText;
+use super::channel::{API_VERSION, Alert, ControlHost};
+use crate::contract::ConfigText;
+use crate::output::Severity;
 use crate::text::escaped;
 
 /// Characters of an alert; the rest is cut off.

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::schema::DIALECT;
+use super::schema::DIALECT;
 
 /// A JSON Schema of manifests. Relations between keys are left to [`super::Manifest::parse`].
 #[must_use]
@@ -246,7 +246,7 @@ fn confining() -> Vec<Entry> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Manifest;
+    use super::super::read::Manifest;
     use super::*;
 
     fn parse(text: &str) -> Result<Manifest, String> {

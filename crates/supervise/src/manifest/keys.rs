@@ -6,15 +6,13 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::{Manifest, Readiness, Watchdog, WatchdogAction};
-use crate::cgroup::CgroupLimits;
-use crate::confinement::{Confinement, IoClass, Limits};
-use crate::cron::Cron;
-use crate::output::OutputLimits;
-use crate::policy::{Policy, Restart, StopSignal};
-use crate::rate::LineRate;
-use crate::schema::Schema;
-use crate::severity::Severity;
+use super::confinement::{Confinement, IoClass, Limits};
+use super::cron::Cron;
+use super::policy::{Policy, Restart, StopSignal};
+use super::read::{Manifest, Readiness, Watchdog, WatchdogAction};
+use super::schema::Schema;
+use crate::os::CgroupLimits;
+use crate::output::{LineRate, OutputLimits, Severity};
 
 /// Longest time of any kind, in seconds: ten years.
 const TIME_MAX_S: u64 = 10 * 365 * 24 * 3600;

@@ -19,7 +19,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Resource, Rlimit, setpriority_process, setrlimit, umask};
 
 use super::raw;
-use crate::confinement::{Account, Confinement, IoClass, Limits};
+use crate::manifest::{Account, Confinement, IoClass, Limits};
 
 /// Newest Landlock interface this code knows; older kernels enforce what they can.
 const LANDLOCK: ABI = ABI::V5;

@@ -10,8 +10,8 @@ use std::path::PathBuf;
 
 use rustix::fs::{MemfdFlags, memfd_create};
 
-use crate::confinement::Confinement;
-use crate::spawner::LaunchSpec;
+use super::spawner::LaunchSpec;
+use crate::manifest::Confinement;
 
 /// Largest description taken; the kernel's own limit on arguments and environment is a quarter of this.
 pub(super) const DESCRIPTION_MAX_BYTES: u64 = 8 * 1024 * 1024;

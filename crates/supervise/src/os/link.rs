@@ -25,16 +25,15 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::guardian::{GUARDIAN_ARGUMENT, HANDED_FDS};
-use super::handover;
 use super::packet::{PACKET_MAX_BYTES, Report, Request};
-use super::raw;
 use super::remains::Remains;
-use crate::error::SuperviseError;
-use crate::os::MARK_NAME;
-use crate::policy::StopSignal;
-use crate::spawner::{
+use super::spawner::{
     ChildStdio, EXTRA_FDS_MAX, LaunchId, LaunchSpec, Outcome, ProcessEvent, RunSignal, Spawner,
 };
+use super::{handover, raw};
+use crate::error::SuperviseError;
+use crate::manifest::StopSignal;
+use crate::os::MARK_NAME;
 
 /// How long a closed guardian may take to end everything below it before it is killed itself.
 pub(crate) const GUARDIAN_EXIT_MAX: Duration = Duration::from_secs(2);

@@ -1,5 +1,7 @@
-//! Everything that talks to the kernel about processes: the guardian, the link to it, and the process table.
+//! Everything that talks to the kernel about processes and the files they share with others: the guardian and the
+//! link to it, control groups, the process table, the private directory. Decides nothing.
 
+mod cgroup;
 mod confine;
 mod guardian;
 mod handover;
@@ -8,14 +10,22 @@ mod packet;
 mod process_table;
 mod raw;
 mod remains;
+mod removal;
+pub(crate) mod scratch;
+mod spawner;
 mod watch;
 
-pub(crate) use confine::{account, has_landlock, mistakes as confinement_mistakes};
-pub use guardian::{GUARDIAN_ARGUMENT, guardian_main, run_guardian_if_asked};
-pub use link::{GuardianCommand, GuardianSpawner};
-pub(crate) use process_table::is_warden;
-pub use process_table::{Process, below_guardian, descendants, marked, process_table};
-pub(crate) use watch::{Change, Watcher};
-
+pub use self::cgroup::{CgroupLimits, CgroupStatus};
+pub(crate) use self::cgroup::{Cgroups, RunGroup};
+pub(crate) use self::confine::{account, has_landlock, mistakes};
+pub use self::guardian::run_guardian_if_asked;
+pub use self::link::{GuardianCommand, GuardianSpawner};
+pub(crate) use self::process_table::is_warden;
+pub use self::process_table::{Process, below_guardian, descendants, marked, process_table};
+pub(crate) use self::removal::{REMOVAL_MAX, remove_tree};
+pub(crate) use self::scratch::Scratch;
+pub use self::spawner::{ChildStdio, LaunchId, LaunchSpec, Outcome, ProcessEvent, RunSignal, Spawner};
+pub(crate) use self::spawner::{EVENTS_MAX, FIRST_EXTRA_FD};
+pub(crate) use self::watch::{Change, Watcher};
 /// Variable that marks every process of a run, so that daemons which cut all ties are found.
 pub(crate) const MARK_NAME: &str = "LARDER_PLUGIN_RUN";

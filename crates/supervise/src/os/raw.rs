@@ -14,7 +14,7 @@ use rustix::process::Pid;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use crate::spawner::FIRST_EXTRA_FD;
+use super::spawner::FIRST_EXTRA_FD;
 
 /// Blocks every signal that can be blocked and returns a descriptor that becomes readable when a child ends.
 ///

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Plugin;
+use super::history::why;
+use super::task::Plugin;
 use crate::control::Alert;
-use crate::history::why;
 use crate::lifecycle::{FailCause, Next, Phase};
-use crate::severity::Severity;
-use crate::spawner::{Outcome, ProcessEvent, Spawner};
+use crate::os::{Outcome, ProcessEvent, Spawner};
+use crate::output::Severity;
 
 /// How long the log line about an exit waits for the last output, if a descendant keeps the pipe open.
 const LAST_OUTPUT_WAIT: Duration = Duration::from_millis(200);

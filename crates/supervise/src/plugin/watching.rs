@@ -4,15 +4,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Plugin, Run};
+use super::task::{Plugin, Run};
+use super::waits::{at, next_notice};
 use crate::control::Alert;
+use crate::health::Notice;
 use crate::lifecycle::{Event, Phase};
 use crate::manifest::WatchdogAction;
-use crate::notify::Notice;
-use crate::output::LineLog;
-use crate::severity::Severity;
-use crate::spawner::Spawner;
-use crate::turns::{at, next_notice};
+use crate::os::Spawner;
+use crate::output::{LineLog, Severity};
 
 /// A deadline found passed by more than this was missed because the server did not run, which is not the
 /// plugin's fault.

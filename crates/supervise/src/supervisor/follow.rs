@@ -10,18 +10,14 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::Supervisor;
-use crate::commands::Commands;
-use crate::discovery::{self, Discovery, MANIFEST_SUFFIX, SkipReason, Skipped, Survey};
+use super::roster::{Fingerprint, Handle, Orders, Origin, Records, ReloadReport, Roster, free_name};
+use super::{Supervisor, start_order};
+use crate::discover::{Discovery, MANIFEST_SUFFIX, SkipReason, Skipped, Survey, discovery, is_executable};
 use crate::error::SuperviseError;
-use crate::interpreter::is_executable;
 use crate::lifecycle::{Event, Lifecycle, Phase};
 use crate::manifest::Manifest;
-use crate::os::{Change, Watcher};
-use crate::plugin::{Plugin, Published};
-use crate::roster::{Fingerprint, Handle, Orders, Origin, Records, ReloadReport, Roster, free_name};
-use crate::spawner::Spawner;
-use crate::start_order;
+use crate::os::{Change, Spawner, Watcher};
+use crate::plugin::{Commands, Plugin, Published};
 use crate::text::shown;
 
 /// Quiet after a change before the locations are looked through: editors and copies come in several steps.
@@ -79,7 +75,7 @@ impl Watched {
         watched
     }
 
-    fn concern(&self, change: &Change, interpreters: &crate::Interpreters) -> Concern {
+    fn concern(&self, change: &Change, interpreters: &crate::discover::Interpreters) -> Concern {
         let Change::Entry { watch, name, is_folder } = change else { return Concern::Plugins };
         let mut concern = Concern::Nobody;
         // The last changes of a folder that is no longer watched find no role.
@@ -193,7 +189,7 @@ impl<S: Spawner> Supervisor<S> {
     pub(super) async fn concerns_plugins(&self, changes: &[Change]) -> bool {
         let mut perhaps: HashSet<(usize, PathBuf)> = HashSet::new();
         {
-            let watched = super::lock(&self.watched);
+            let watched = super::state::lock(&self.watched);
             for change in changes {
                 match watched.concern(change, &self.shared.interpreters) {
                     Concern::Nobody => {}
@@ -260,12 +256,12 @@ impl<S: Spawner> Supervisor<S> {
 
     fn survey(
         &self,
-        location: Arc<crate::location::Location>,
+        location: Arc<crate::discover::Location>,
     ) -> tokio::task::JoinHandle<Result<Survey, SuperviseError>> {
         let (watcher, shared) = (self.watcher.get().cloned(), Arc::clone(&self.shared));
         tokio::spawn(async move {
             let path = location.path().to_path_buf();
-            let survey = move |progress: &crate::location::Progress| {
+            let survey = move |progress: &crate::discover::Progress| {
                 discovery::survey(&path, &shared.interpreters, watcher.as_deref(), &|| progress.step())
             };
             location.ask(survey).await
@@ -283,7 +279,7 @@ impl<S: Spawner> Supervisor<S> {
                 continue;
             }
             let bare = self.shared.bare.clone();
-            let read = move |progress: &crate::location::Progress| {
+            let read = move |progress: &crate::discover::Progress| {
                 let one = |path: PathBuf| {
                     progress.step();
                     let orders = orders_of(&path, &bare);
@@ -353,7 +349,7 @@ impl<S: Spawner> Supervisor<S> {
     fn rewatch(&self, surveys: &[Arc<Survey>], plugins: &[PathBuf]) {
         let Some(watcher) = self.watcher.get() else { return };
         let next = Watched::of(surveys, plugins);
-        let mut watched = super::lock(&self.watched);
+        let mut watched = super::state::lock(&self.watched);
         for watch in watched.roles.keys().filter(|watch| !next.roles.contains_key(watch)) {
             watcher.forget(*watch);
         }

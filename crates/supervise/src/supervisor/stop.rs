@@ -5,13 +5,12 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::Supervisor;
+use super::roster::Handle;
+use super::status::StopReport;
+use super::{Supervisor, start_order};
 use crate::lifecycle::Event;
+use crate::os::Spawner;
 use crate::plugin::Published;
-use crate::roster::Handle;
-use crate::spawner::Spawner;
-use crate::start_order;
-use crate::status::StopReport;
 
 /// How long the end of a stop waits for the last lines of one plugin.
 const LAST_LINES_MAX: Duration = Duration::from_millis(500);

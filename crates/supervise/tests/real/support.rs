@@ -8,7 +8,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use larder_supervise::os::{Process, descendants, marked, process_table};
+use larder_supervise::{Process, descendants, marked, process_table};
 use serde_json::Value;
 
 /// Longest wait for anything; a test that needs it has failed.

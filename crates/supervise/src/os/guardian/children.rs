@@ -7,10 +7,9 @@ use std::os::fd::OwnedFd;
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, recv, socketpair};
 use rustix::process::{Pid, Signal, WaitOptions, wait};
 
-use super::super::handover;
 use super::super::packet::{PACKET_MAX_BYTES, Report};
 use super::super::process_table::{Process, children, process_table, signal_process, tree};
-use super::super::raw;
+use super::super::{handover, raw};
 use super::warden::{Charge, become_warden};
 
 /// Looks at a run's processes for one signal: each finds what was forked during the one before.
@@ -57,8 +56,10 @@ impl Children {
 
     /// Starts a program from the descriptors that came with its request. Its warden reports how that went.
     pub(super) fn launch(&mut self, id: u64, mut fds: Vec<OwnedFd>) -> io::Result<()> {
-        let extra = fds.split_off(fds.len().min(super::STANDARD_FDS));
-        let Ok([description, stdin, stdout, stderr]) = <[OwnedFd; super::STANDARD_FDS]>::try_from(fds) else {
+        let extra = fds.split_off(fds.len().min(super::process::STANDARD_FDS));
+        let Ok([description, stdin, stdout, stderr]) =
+            <[OwnedFd; super::process::STANDARD_FDS]>::try_from(fds)
+        else {
             return Err(io::ErrorKind::InvalidInput.into());
         };
         let spec = handover::from_memory_file(description)?;

@@ -18,12 +18,12 @@ use rustix::process::{
     wait,
 };
 
-use super::{SWEEP_MAX, SWEEP_PAUSE, drain};
-use crate::os::confine::{Prepared, StepError};
-use crate::os::packet::Report;
-use crate::os::process_table::{signal_process, tree};
-use crate::os::raw;
-use crate::spawner::{EXTRA_FDS_MAX, FIRST_EXTRA_FD, LaunchSpec};
+use super::super::confine::{Prepared, StepError};
+use super::super::packet::Report;
+use super::super::process_table::{signal_process, tree};
+use super::super::raw;
+use super::super::spawner::{EXTRA_FDS_MAX, FIRST_EXTRA_FD, LaunchSpec};
+use super::process::{SWEEP_MAX, SWEEP_PAUSE, drain};
 
 /// Name of the process, by which it is told from what it watches over.
 pub(in crate::os) const WARDEN_NAME: &str = "larder-warden";

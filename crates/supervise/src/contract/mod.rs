@@ -1,0 +1,7 @@
+//! What a plugin is told, in the words of the peer's contract: environment variables, and the configuration in the
+//! forms in which plugins meet it.
+
+pub(crate) mod environment;
+mod telling;
+
+pub(crate) use self::telling::{ConfigText, Telling, Told};

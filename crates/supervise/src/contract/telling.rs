@@ -1,0 +1,250 @@
+//! The configuration in the forms in which plugins meet it, rendered anew whenever it changes.
+//!
+//! Owns the files in the private directory that hold it. A plugin that runs finds the new text in the same
+//! file; one that starts gets it everywhere.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde_json::Value;
+use tokio::sync::watch;
+
+use super::environment;
+use super::environment::Briefing;
+use crate::config::SupervisorConfig;
+use crate::discover::Host;
+use crate::error::SuperviseError;
+use crate::manifest::Account;
+use crate::os::Scratch;
+use crate::redaction::redacted;
+use crate::text::shown;
+
+/// Members of a configuration that hold the extra configuration, with and without roles.
+const EXTRA_MEMBERS: [&str; 2] = ["runtime_plugin_extra_config", "extra_config"];
+
+/// The file of the whole configuration.
+const WHOLE: &str = "config.json";
+/// And of the one without secrets.
+const MASKED: &str = "config-masked.json";
+
+/// One form: for plugins that see secrets, or for the others.
+#[derive(Clone, Debug)]
+pub(crate) struct Told {
+    /// The environment, with the variables of the contract.
+    pub(crate) environment: Vec<(OsString, OsString)>,
+    /// The extra configuration.
+    pub(crate) extra: Value,
+    /// The configuration text.
+    pub(crate) config: Arc<str>,
+}
+
+/// All forms at one moment.
+#[derive(Debug)]
+pub(crate) struct Forms {
+    /// For plugins that were granted secrets.
+    pub(crate) whole: Told,
+    /// For the others; the same where nothing is masked.
+    pub(crate) masked: Told,
+}
+
+/// The text of one form, now and later.
+#[derive(Clone, Debug)]
+pub(crate) struct ConfigText {
+    forms: watch::Receiver<Arc<Forms>>,
+    sees_secrets: bool,
+}
+
+impl ConfigText {
+    /// The configuration now.
+    pub(crate) fn now(&self) -> Arc<str> {
+        let forms = self.forms.borrow();
+        let form = if self.sees_secrets { &forms.whole } else { &forms.masked };
+        Arc::clone(&form.config)
+    }
+
+    /// Returns after the next change. May be dropped at any time.
+    pub(crate) async fn changed(&mut self) {
+        if self.forms.changed().await.is_err() {
+            std::future::pending().await
+        }
+    }
+}
+
+/// What does not change, and the forms as they are now.
+#[derive(Debug)]
+pub(crate) struct Telling {
+    scratch: Arc<Scratch>,
+    host: Host,
+    worker_count: u32,
+    environment: Vec<(OsString, OsString)>,
+    masks: bool,
+    now: watch::Sender<Arc<Forms>>,
+    /// Other users with files of their own.
+    readers: Mutex<BTreeSet<Reader>>,
+    /// Where those are, once there are any.
+    for_others: Mutex<Option<Arc<Scratch>>>,
+}
+
+/// Another user, and which form is for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Reader {
+    account: Account,
+    sees_secrets: bool,
+}
+
+impl Telling {
+    /// Renders the configuration that a supervisor starts with. Writes files.
+    pub(crate) fn new(config: &SupervisorConfig, scratch: Arc<Scratch>) -> Result<Self, SuperviseError> {
+        let unset = || Told { environment: Vec::new(), extra: Value::Null, config: "".into() };
+        let telling = Self {
+            scratch,
+            host: config.host.clone(),
+            worker_count: config.worker_count,
+            environment: config.environment.clone(),
+            masks: config.redact_secrets,
+            now: watch::Sender::new(Arc::new(Forms { whole: unset(), masked: unset() })),
+            readers: Mutex::default(),
+            for_others: Mutex::default(),
+        };
+        telling.change(&config.config, config.extra_config.as_deref())?;
+        Ok(telling)
+    }
+
+    /// The forms now.
+    pub(crate) fn now(&self) -> Arc<Forms> {
+        self.now.borrow().clone()
+    }
+
+    /// The configuration as a plugin that sees secrets, or none, may know it, now and later.
+    pub(crate) fn text(&self, sees_secrets: bool) -> ConfigText {
+        ConfigText { forms: self.now.subscribe(), sees_secrets }
+    }
+
+    /// Renders another configuration. Writes files; each is replaced as a whole, so that no reader sees a
+    /// half of it.
+    pub(crate) fn change(&self, config: &str, extra: Option<&str>) -> Result<(), SuperviseError> {
+        let whole = self.told(config, extra, WHOLE)?;
+        let (clean, clean_extra) = (redacted(config), extra.map(redacted));
+        let is_secret = matches!(clean, Cow::Owned(_)) || matches!(clean_extra, Some(Cow::Owned(_)));
+        let masked = match self.masks && is_secret {
+            true => self.told(&clean, clean_extra.as_deref(), MASKED)?,
+            false => whole.clone(),
+        };
+        self.now.send_replace(Arc::new(Forms { whole, masked }));
+        let readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        readers.into_iter().try_for_each(|reader| self.write_for(reader).map(|_| ()))
+    }
+
+    /// The private directory for files of other users, or of this one.
+    pub(crate) fn scratch_for(&self, account: Option<Account>) -> Result<Arc<Scratch>, SuperviseError> {
+        if account.is_none() {
+            return Ok(Arc::clone(&self.scratch));
+        }
+        let mut made = self.for_others.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(scratch) = &*made {
+            return Ok(Arc::clone(scratch));
+        }
+        Ok(Arc::clone(made.insert(self.scratch.for_others()?)))
+    }
+
+    /// All private directories there are.
+    pub(crate) fn scratches(&self) -> Vec<Arc<Scratch>> {
+        let made = self.for_others.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        std::iter::once(Arc::clone(&self.scratch)).chain(made).collect()
+    }
+
+    /// A file of its own for another user, kept current as the others are. Writes files.
+    pub(crate) fn file_for(&self, account: Account, sees_secrets: bool) -> Result<PathBuf, SuperviseError> {
+        let reader = Reader { account, sees_secrets };
+        self.readers.lock().unwrap_or_else(PoisonError::into_inner).insert(reader);
+        self.write_for(reader)
+    }
+
+    /// Makes anew what somebody has removed from the private directory. Writes files.
+    pub(crate) fn restore(&self) -> Result<(), SuperviseError> {
+        let mut is_whole = true;
+        for scratch in self.scratches() {
+            is_whole &= !scratch.restore()?;
+        }
+        let forms = self.now();
+        for (name, form) in [(WHOLE, &forms.whole), (MASKED, &forms.masked)] {
+            let is_written = name == WHOLE || !Arc::ptr_eq(&form.config, &forms.whole.config);
+            if is_written && !self.scratch.path().join(name).exists() {
+                is_whole = false;
+                self.scratch.write(name, &form.config)?;
+            }
+        }
+        if !is_whole {
+            tracing::warn!(target: "larder_supervise",
+                "the plugins' private directory `{}` was emptied by somebody; it is made anew\n\
+                 hint: keep whatever cleans up temporary files from it",
+                shown(self.scratch.path()));
+        }
+        Ok(())
+    }
+
+    fn write_for(&self, Reader { account, sees_secrets }: Reader) -> Result<PathBuf, SuperviseError> {
+        let forms = self.now();
+        let (form, kind) = if sees_secrets { (&forms.whole, "whole") } else { (&forms.masked, "masked") };
+        let name = format!("config-{kind}-{}-{}.json", account.user, account.group);
+        self.scratch_for(Some(account))?.write_for(&name, &form.config, Some(account))
+    }
+
+    fn told(&self, config: &str, extra: Option<&str>, file: &str) -> Result<Told, SuperviseError> {
+        let config_file = self.scratch.write(file, config)?;
+        let briefing = Briefing {
+            host: &self.host,
+            worker_count: self.worker_count,
+            config,
+            extra_config: extra,
+            config_file: &config_file,
+            server_pid: std::process::id(),
+        };
+        Ok(Told {
+            environment: environment::build(self.environment.iter().cloned(), briefing),
+            extra: extra_of(config, extra),
+            config: config.into(),
+        })
+    }
+}
+
+/// The extra configuration: the text of its own, or else the member of the whole that holds it.
+fn extra_of(config: &str, extra: Option<&str>) -> Value {
+    if let Some(extra) = extra {
+        return serde_json::from_str(extra).unwrap_or_default();
+    }
+    let whole: Value = serde_json::from_str(config).unwrap_or_default();
+    EXTRA_MEMBERS.iter().find_map(|member| whole.get(member)).cloned().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_configuration_is_in_the_variable_and_in_the_same_file() {
+        let parent = tempfile::tempdir().unwrap();
+        let scratch = Arc::new(Scratch::create_in(&[parent.path().to_path_buf()]).unwrap());
+        let mut config = SupervisorConfig::new(Vec::new(), "{\"a\":1,\"extra_config\":{\"token\":\"t\"}}");
+        config.redact_secrets = true;
+        let telling = Telling::new(&config, scratch).unwrap();
+        let variable = |told: &Told, name: &str| {
+            let found = told.environment.iter().find(|(have, _)| have == name).unwrap();
+            found.1.clone().into_string().unwrap()
+        };
+        let file = |told: &Told| std::fs::read_to_string(variable(told, environment::CONFIG_FILE)).unwrap();
+        let first = telling.now();
+        assert_eq!(file(&first.whole), config.config);
+        assert!(file(&first.masked).contains("\"token\":\"<redacted>\""));
+        telling.change("{\"a\":2}", Some("{\"b\":3}")).unwrap();
+        let second = telling.now();
+        assert_eq!(
+            (file(&first.whole), variable(&second.masked, "LMCACHE_PLUGIN_CONFIG")),
+            ("{\"a\":2}".into(), "{\"a\":2}".into())
+        );
+        assert_eq!(second.whole.extra["b"], 3);
+    }
+}

@@ -1,0 +1,16 @@
+//! Metrics that plugins offer, by file, descriptor or address, merged into one exposition; and what they use.
+
+pub(crate) mod collect;
+pub(crate) mod exposition;
+mod lines;
+mod sample;
+mod scraper;
+mod usage;
+
+pub use self::exposition::Merged;
+pub(crate) use self::exposition::Offer;
+pub use self::lines::MetricLineCounts;
+pub(crate) use self::lines::{Board, METRICS_FD, MetricLines};
+pub(crate) use self::scraper::Scraper;
+pub use self::usage::Usage;
+pub(crate) use self::usage::usage;

@@ -1,0 +1,118 @@
+//! The line between deciding and doing: what the supervisor asks of the operating system.
+//!
+//! [`Spawner`] has two implementations: [`super::link::GuardianSpawner`], and a scripted double in tests.
+
+use std::ffi::OsString;
+use std::future::Future;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use serde::Serialize;
+use tokio::sync::mpsc;
+
+use crate::error::SuperviseError;
+use crate::manifest::{Confinement, StopSignal};
+
+/// Events of one run that can be waiting to be read: exit, gone, lost.
+pub(crate) const EVENTS_MAX: usize = 4;
+
+/// Descriptors that a program can get besides its standard streams.
+pub(super) const EXTRA_FDS_MAX: usize = 2;
+/// The number of the first of them; the others follow.
+pub(crate) const FIRST_EXTRA_FD: i32 = 3;
+
+/// Names one run of one plugin for the life of a supervisor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LaunchId(pub u64);
+
+/// How a plugin's first process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", content = "number", rename_all = "snake_case")]
+pub enum Outcome {
+    /// It returned this code.
+    Code(i32),
+    /// This signal ended it.
+    Signal(i32),
+    /// Its end was not seen: the guardian died, and it with it.
+    Lost,
+}
+
+impl Outcome {
+    /// The number the peer logs: the code, or the negated signal (spec/runtime-plugins.md 6).
+    #[must_use]
+    pub fn code(self) -> i32 {
+        match self {
+            Self::Code(code) => code,
+            Self::Signal(signal) => -signal,
+            Self::Lost => -9,
+        }
+    }
+}
+
+/// A program to run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LaunchSpec {
+    /// The executable, as a path.
+    pub program: PathBuf,
+    /// The whole argument vector.
+    pub argv: Vec<OsString>,
+    /// The whole environment.
+    pub environment: Vec<(OsString, OsString)>,
+    /// What it may use.
+    pub confinement: Confinement,
+}
+
+/// The far ends of a plugin's standard streams.
+#[derive(Debug)]
+pub struct ChildStdio {
+    /// Read by the plugin.
+    pub stdin: OwnedFd,
+    /// Written by the plugin.
+    pub stdout: OwnedFd,
+    /// Written by the plugin.
+    pub stderr: OwnedFd,
+    /// Further descriptors, [`EXTRA_FDS_MAX`] at most, which the plugin finds from [`FIRST_EXTRA_FD`] on.
+    pub extra: Vec<OwnedFd>,
+}
+
+/// What becomes of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProcessEvent {
+    /// Its first process has ended; others may be left.
+    Exited(Outcome),
+    /// No process is left.
+    Gone,
+    /// The guardian died; everything below it was killed.
+    Lost,
+}
+
+/// A signal for every process of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunSignal {
+    /// A request to end.
+    Stop(StopSignal),
+    /// SIGKILL.
+    Kill,
+}
+
+/// Starts programs in groups of their own and reports their end.
+///
+/// An implementation guarantees: after a successful [`Spawner::launch`] the channel receives either `Exited`
+/// and later `Gone`, or `Lost`; signals reach every process of the run, also those that left its process
+/// group; a signal for a run that is gone has no effect.
+pub trait Spawner: Send + Sync + 'static {
+    /// Runs a program; returns its process id.
+    fn launch(
+        &self,
+        id: LaunchId,
+        spec: LaunchSpec,
+        stdio: ChildStdio,
+        events: mpsc::Sender<ProcessEvent>,
+    ) -> impl Future<Output = Result<u32, SuperviseError>> + Send;
+
+    /// Sends a signal to every process of a run.
+    fn signal(&self, id: LaunchId, signal: RunSignal) -> impl Future<Output = ()> + Send;
+
+    /// Ends every process of every run at once. `false` if some were still left after a bounded wait.
+    fn close(&self) -> impl Future<Output = bool> + Send;
+}
