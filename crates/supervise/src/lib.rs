@@ -59,6 +59,7 @@ mod error;
 mod events;
 mod health;
 mod lifecycle;
+mod lock;
 mod manifest;
 mod metrics;
 mod os;
@@ -71,22 +72,22 @@ mod text;
 pub use config::SupervisorConfig;
 pub use control::{API_VERSION, Alert, ControlCounts, ControlHost};
 pub use discover::{
-    Discovery, Host, Interpreters, MANIFEST_SUFFIX, Role, SkipReason, Skipped, WritableByOthers,
-    choose_interpreter, discover,
+    Discovery, Host, Interpreters, Role, SkipReason, Skipped, WritableByOthers, choose_interpreter, discover,
 };
 pub use error::SuperviseError;
 pub use events::{EventLine, EventLog, EventPage, Listening};
 pub use lifecycle::{Clock, FailCause, Next, Phase, SystemClock};
 pub use manifest::{
-    Confinement, Cron, CronError, DefaultsError, EffectiveManifest, IoClass, Limits, Manifest, ManifestError,
-    Misfit, Policy, Readiness, Restart, Schema, StopSignal, Watchdog, WatchdogAction, manifest_schema,
+    CgroupLimits, Confinement, Cron, CronError, DefaultsError, EffectiveManifest, IoClass, Limits,
+    MANIFEST_SUFFIX, Manifest, ManifestError, Misfit, Outcome, Policy, Readiness, Restart, Schema,
+    StopSignal, Watchdog, WatchdogAction, manifest_schema,
 };
 pub use metrics::{Merged, MetricLineCounts, Usage};
 pub use os::{
-    CgroupLimits, CgroupStatus, ChildStdio, GuardianCommand, GuardianSpawner, LaunchId, LaunchSpec, Outcome,
-    Process, ProcessEvent, RunSignal, Spawner, below_guardian, descendants, marked, process_table,
-    run_guardian_if_asked,
+    CgroupStatus, ChildStdio, GuardianCommand, GuardianSpawner, LaunchId, LaunchSpec, Process, ProcessEvent,
+    RunSignal, Spawner, below_guardian, descendants, marked, process_table, run_guardian_if_asked,
 };
 pub use output::{LineCounts, LineRate, LogLine, OutputLimits, Severity, Stream};
-pub use plugin::{RunRecord, moment};
+pub use plugin::RunRecord;
 pub use supervisor::{PluginStatus, ReloadReport, StopReport, Supervisor};
+pub use text::moment;

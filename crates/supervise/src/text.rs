@@ -1,4 +1,4 @@
-//! Foreign text made safe for one log line.
+//! How texts, paths and times are shown, and how names are matched.
 //!
 //! A plugin chooses its output and its file name; neither may start a new log line, move the cursor or
 //! reorder what is read.
@@ -7,6 +7,8 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+
+use jiff::Timestamp;
 
 /// Text in which everything that a terminal or a log reader would act on is spelled out as an escape.
 ///
@@ -42,6 +44,37 @@ pub(crate) fn shown(path: &Path) -> String {
         }
     }
     safe
+}
+
+/// A point in time as it is shown: RFC 3339 with milliseconds, in UTC, so that texts sort as times do.
+#[must_use]
+pub fn moment(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
+}
+
+/// Matches with one backtracking point, so that no pattern takes more than quadratic time.
+pub(crate) fn glob(pattern: &[u8], name: &[u8]) -> bool {
+    let (mut p, mut n) = (0, 0);
+    let mut star: Option<(usize, usize)> = None;
+    while n < name.len() {
+        match pattern.get(p) {
+            Some(b'*') => {
+                star = Some((p, n));
+                p += 1;
+            }
+            Some(c) if *c == b'?' || *c == name[n] => {
+                p += 1;
+                n += 1;
+            }
+            _ => {
+                let Some((at, taken)) = star else { return false };
+                star = Some((at, taken + 1));
+                p = at + 1;
+                n = taken + 1;
+            }
+        }
+    }
+    pattern[p..].iter().all(|c| *c == b'*')
 }
 
 fn unsafe_in_a_line(c: char) -> bool {
@@ -81,6 +114,19 @@ mod tests {
         #[test]
         fn nothing_unsafe_is_left(text in any::<String>()) {
             prop_assert!(!escaped(&text).chars().any(unsafe_in_a_line));
+        }
+
+        #[test]
+        fn agrees_with_the_recursive_definition(pattern in "[ab*?]{0,8}", name in "[ab]{0,8}") {
+            fn reference(p: &[u8], n: &[u8]) -> bool {
+                match (p.first(), n.first()) {
+                    (None, None) => true,
+                    (Some(b'*'), _) => reference(&p[1..], n) || (!n.is_empty() && reference(p, &n[1..])),
+                    (Some(c), Some(d)) if *c == b'?' || c == d => reference(&p[1..], &n[1..]),
+                    _ => false,
+                }
+            }
+            prop_assert_eq!(glob(pattern.as_bytes(), name.as_bytes()), reference(pattern.as_bytes(), name.as_bytes()));
         }
     }
 }

@@ -13,9 +13,9 @@ use crate::discover::Host;
 use crate::redaction::has_secret;
 
 /// Longest `NAME=value` string Linux passes to a program, its final NUL included (`MAX_ARG_STRLEN`).
-pub(crate) const VARIABLE_MAX_BYTES: usize = 128 * 1024;
+const VARIABLE_MAX_BYTES: usize = 128 * 1024;
 /// Key under which a reduced configuration says so.
-pub(crate) const REDUCED_KEY: &str = "larder_reduced";
+const REDUCED_KEY: &str = "larder_reduced";
 /// Paths of left-out values that a reduced configuration lists; further ones are counted.
 const OMITTED_LISTED_MAX: usize = 32;
 
@@ -31,49 +31,53 @@ const PREFIXES: [&str; 2] = ["LMCACHE_RUNTIME_PLUGIN_", "LMCACHE_PLUGIN_"];
 /// Variables with such a prefix that configure a host of plugins and are no part of the contract.
 const LOCATIONS: [&str; 2] = ["LMCACHE_RUNTIME_PLUGIN_LOCATIONS", "LMCACHE_PLUGIN_LOCATIONS"];
 
-/// What every plugin of one supervisor is told.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Briefing<'a> {
+/// What every plugin of one supervisor is told, whatever the configuration.
+#[derive(Clone, Debug)]
+pub(crate) struct Surroundings {
     /// The process plugins run beside.
-    pub host: &'a Host,
+    pub(crate) host: Host,
+    /// Id of that process.
+    pub(crate) server_pid: u32,
     /// Workers in the cluster; 1 for the multiprocess server.
-    pub worker_count: u32,
-    /// The configuration text.
-    pub config: &'a str,
-    /// The extra configuration alone; `None` leaves its variable out.
-    pub extra_config: Option<&'a str>,
-    /// The file that holds the whole configuration.
-    pub config_file: &'a Path,
-    /// Id of the process that plugins run beside.
-    pub server_pid: u32,
+    pub(crate) worker_count: u32,
+    /// The environment plugins inherit.
+    pub(crate) inherited: Vec<(OsString, OsString)>,
 }
 
-/// The environment of a plugin: `inherited`, with the variables of the contract on top.
-pub(crate) fn build(
-    inherited: impl IntoIterator<Item = (OsString, OsString)>,
-    briefing: Briefing<'_>,
-) -> Vec<(OsString, OsString)> {
-    let role = briefing.host.role.as_ref().map_or("", |r| r.as_str()).to_owned();
+/// The configuration that plugins are told.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Briefing<'a> {
+    /// The configuration text.
+    pub(super) config: &'a str,
+    /// The extra configuration alone; `None` leaves its variable out.
+    pub(super) extra_config: Option<&'a str>,
+    /// The file that holds the whole configuration.
+    pub(super) config_file: &'a Path,
+}
+
+/// The environment of a plugin: what is inherited, with the variables of the contract on top.
+pub(super) fn build(around: &Surroundings, briefing: Briefing<'_>) -> Vec<(OsString, OsString)> {
+    let Briefing { config, extra_config, config_file } = briefing;
+    let role = around.host.role.as_ref().map_or("", |r| r.as_str());
     let mut own: Vec<(String, OsString)> = Vec::new();
     for prefix in PREFIXES {
         let name = format!("{prefix}CONFIG");
-        let config = fitting(&name, briefing.config, briefing.config_file);
+        let config = fitting(&name, config, config_file);
         own.push((name, config.into()));
-        own.push((format!("{prefix}ROLE"), role.clone().into()));
-        own.push((format!("{prefix}WORKER_ID"), briefing.host.worker_id.to_string().into()));
-        own.push((format!("{prefix}WORKER_COUNT"), briefing.worker_count.to_string().into()));
+        own.push((format!("{prefix}ROLE"), role.into()));
+        own.push((format!("{prefix}WORKER_ID"), around.host.worker_id.to_string().into()));
+        own.push((format!("{prefix}WORKER_COUNT"), around.worker_count.to_string().into()));
     }
-    if let Some(extra) = briefing.extra_config {
-        own.push((EXTRA_CONFIG.to_owned(), fitting(EXTRA_CONFIG, extra, briefing.config_file).into()));
+    if let Some(extra) = extra_config {
+        own.push((EXTRA_CONFIG.to_owned(), fitting(EXTRA_CONFIG, extra, config_file).into()));
     }
-    own.push((CONFIG_FILE.to_owned(), briefing.config_file.into()));
-    own.push((SERVER_PID.to_owned(), briefing.server_pid.to_string().into()));
+    own.push((CONFIG_FILE.to_owned(), config_file.into()));
+    own.push((SERVER_PID.to_owned(), around.server_pid.to_string().into()));
     own.push((UNBUFFERED.to_owned(), "1".into()));
 
-    let taken = |name: &OsStr| is_contract(name) || is_of_service_manager(name);
-    let mut environment: Vec<_> = inherited.into_iter().filter(|(name, _)| !taken(name)).collect();
-    environment.extend(own.into_iter().map(|(name, value)| (name.into(), value)));
-    environment
+    let is_taken = |name: &OsStr| is_contract(name) || is_of_service_manager(name);
+    let inherited = around.inherited.iter().filter(|(name, _)| !is_taken(name)).cloned();
+    inherited.chain(own.into_iter().map(|(name, value)| (name.into(), value))).collect()
 }
 
 /// Whether a variable belongs to the contract: no list of inherited names takes it away, and none of another
@@ -190,15 +194,14 @@ mod tests {
         let inherited =
             [("PATH", "/bin"), ("PYTHONUNBUFFERED", ""), ("LMCACHE_PLUGIN_ROLE", "stale"), ("TOKEN", "x")];
         let inherited = inherited.map(|(n, v)| (OsString::from(n), OsString::from(v)));
-        let briefing = Briefing {
-            host,
-            worker_count: 8,
-            config,
-            extra_config: extra,
-            config_file: Path::new("/run/p/config.json"),
+        let around = Surroundings {
+            host: host.clone(),
             server_pid: 4711,
+            worker_count: 8,
+            inherited: inherited.into(),
         };
-        let list = build(inherited, briefing);
+        let config_file = Path::new("/run/p/config.json");
+        let list = build(&around, Briefing { config, extra_config: extra, config_file });
         let count = list.len();
         let map: BTreeMap<_, _> =
             list.into_iter().map(|(n, v)| (n.into_string().unwrap(), v.into_string().unwrap())).collect();
@@ -235,16 +238,14 @@ mod tests {
             "LMCACHE_RUNTIME_PLUGIN_SETTINGS",
         ];
         let inherited = names.into_iter().chain(["LMCACHE_RUNTIME_PLUGIN_LOCATIONS", "LISTENER"]);
-        let host = Host { role: None, worker_id: 0 };
-        let briefing = Briefing {
-            host: &host,
-            worker_count: 1,
-            config: "",
-            extra_config: None,
-            config_file: Path::new("/c"),
+        let around = Surroundings {
+            host: Host { role: None, worker_id: 0 },
             server_pid: 1,
+            worker_count: 1,
+            inherited: inherited.map(|name| (name.into(), "x".into())).collect(),
         };
-        let environment = build(inherited.map(|name| (name.into(), "x".into())), briefing);
+        let briefing = Briefing { config: "", extra_config: None, config_file: Path::new("/c") };
+        let environment = build(&around, briefing);
         let has = |name: &str| environment.iter().any(|(have, _)| have == name);
         assert!(!names.iter().any(|name| has(name)), "{environment:?}");
         assert!(has("LMCACHE_RUNTIME_PLUGIN_LOCATIONS") && has("LISTENER"));

@@ -4,4 +4,5 @@
 pub(crate) mod environment;
 mod telling;
 
+pub(crate) use self::environment::Surroundings;
 pub(crate) use self::telling::{ConfigText, Telling, Told};

@@ -7,16 +7,14 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
 use tokio::sync::watch;
 
-use super::environment;
-use super::environment::Briefing;
-use crate::config::SupervisorConfig;
-use crate::discover::Host;
+use super::environment::{self, Briefing, Surroundings};
 use crate::error::SuperviseError;
+use crate::lock::lock;
 use crate::manifest::Account;
 use crate::os::Scratch;
 use crate::redaction::redacted;
@@ -77,9 +75,7 @@ impl ConfigText {
 #[derive(Debug)]
 pub(crate) struct Telling {
     scratch: Arc<Scratch>,
-    host: Host,
-    worker_count: u32,
-    environment: Vec<(OsString, OsString)>,
+    around: Surroundings,
     masks: bool,
     now: watch::Sender<Arc<Forms>>,
     /// Other users with files of their own.
@@ -96,21 +92,18 @@ struct Reader {
 }
 
 impl Telling {
-    /// Renders the configuration that a supervisor starts with. Writes files.
-    pub(crate) fn new(config: &SupervisorConfig, scratch: Arc<Scratch>) -> Result<Self, SuperviseError> {
+    /// Tells nothing yet: [`Telling::change`] comes first. `masks` says whether those that see no secrets have a form
+    /// of their own.
+    pub(crate) fn new(around: Surroundings, masks: bool, scratch: Arc<Scratch>) -> Self {
         let unset = || Told { environment: Vec::new(), extra: Value::Null, config: "".into() };
-        let telling = Self {
+        Self {
             scratch,
-            host: config.host.clone(),
-            worker_count: config.worker_count,
-            environment: config.environment.clone(),
-            masks: config.redact_secrets,
+            around,
+            masks,
             now: watch::Sender::new(Arc::new(Forms { whole: unset(), masked: unset() })),
             readers: Mutex::default(),
             for_others: Mutex::default(),
-        };
-        telling.change(&config.config, config.extra_config.as_deref())?;
-        Ok(telling)
+        }
     }
 
     /// The forms now.
@@ -134,7 +127,7 @@ impl Telling {
             false => whole.clone(),
         };
         self.now.send_replace(Arc::new(Forms { whole, masked }));
-        let readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let readers = lock(&self.readers).clone();
         readers.into_iter().try_for_each(|reader| self.write_for(reader).map(|_| ()))
     }
 
@@ -143,7 +136,7 @@ impl Telling {
         if account.is_none() {
             return Ok(Arc::clone(&self.scratch));
         }
-        let mut made = self.for_others.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut made = lock(&self.for_others);
         if let Some(scratch) = &*made {
             return Ok(Arc::clone(scratch));
         }
@@ -152,14 +145,14 @@ impl Telling {
 
     /// All private directories there are.
     pub(crate) fn scratches(&self) -> Vec<Arc<Scratch>> {
-        let made = self.for_others.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let made = lock(&self.for_others).clone();
         std::iter::once(Arc::clone(&self.scratch)).chain(made).collect()
     }
 
     /// A file of its own for another user, kept current as the others are. Writes files.
     pub(crate) fn file_for(&self, account: Account, sees_secrets: bool) -> Result<PathBuf, SuperviseError> {
         let reader = Reader { account, sees_secrets };
-        self.readers.lock().unwrap_or_else(PoisonError::into_inner).insert(reader);
+        lock(&self.readers).insert(reader);
         self.write_for(reader)
     }
 
@@ -195,16 +188,9 @@ impl Telling {
 
     fn told(&self, config: &str, extra: Option<&str>, file: &str) -> Result<Told, SuperviseError> {
         let config_file = self.scratch.write(file, config)?;
-        let briefing = Briefing {
-            host: &self.host,
-            worker_count: self.worker_count,
-            config,
-            extra_config: extra,
-            config_file: &config_file,
-            server_pid: std::process::id(),
-        };
+        let briefing = Briefing { config, extra_config: extra, config_file: &config_file };
         Ok(Told {
-            environment: environment::build(self.environment.iter().cloned(), briefing),
+            environment: environment::build(&self.around, briefing),
             extra: extra_of(config, extra),
             config: config.into(),
         })
@@ -223,21 +209,28 @@ fn extra_of(config: &str, extra: Option<&str>) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::discover::Host;
 
     #[test]
     fn another_configuration_is_in_the_variable_and_in_the_same_file() {
         let parent = tempfile::tempdir().unwrap();
         let scratch = Arc::new(Scratch::create_in(&[parent.path().to_path_buf()]).unwrap());
-        let mut config = SupervisorConfig::new(Vec::new(), "{\"a\":1,\"extra_config\":{\"token\":\"t\"}}");
-        config.redact_secrets = true;
-        let telling = Telling::new(&config, scratch).unwrap();
+        let config = "{\"a\":1,\"extra_config\":{\"token\":\"t\"}}";
+        let around = Surroundings {
+            host: Host { role: None, worker_id: 0 },
+            server_pid: 1,
+            worker_count: 1,
+            inherited: Vec::new(),
+        };
+        let telling = Telling::new(around, true, scratch);
+        telling.change(config, None).unwrap();
         let variable = |told: &Told, name: &str| {
             let found = told.environment.iter().find(|(have, _)| have == name).unwrap();
             found.1.clone().into_string().unwrap()
         };
         let file = |told: &Told| std::fs::read_to_string(variable(told, environment::CONFIG_FILE)).unwrap();
         let first = telling.now();
-        assert_eq!(file(&first.whole), config.config);
+        assert_eq!(file(&first.whole), config);
         assert!(file(&first.masked).contains("\"token\":\"<redacted>\""));
         telling.change("{\"a\":2}", Some("{\"b\":3}")).unwrap();
         let second = telling.now();

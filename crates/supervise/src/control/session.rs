@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::channel::{API_VERSION, Alert, ControlHost};
+use super::host::{API_VERSION, Alert, ControlHost};
 use crate::contract::ConfigText;
 use crate::output::Severity;
 use crate::text::escaped;

@@ -17,6 +17,7 @@ use super::eligibility::{Host, Ineligible};
 use super::ignore::IgnoreList;
 use super::interpreter::{Format, Interpreters};
 use super::{eligibility, interpreter};
+use crate::manifest::MANIFEST_SUFFIX;
 use crate::os::Watcher;
 use crate::text::shown;
 
@@ -31,8 +32,6 @@ pub(crate) const NOTABLE_MAX: usize = 1_000;
 pub(crate) const UNREMARKABLE_MAX: usize = 100;
 /// Plugins that one scan yields.
 pub(crate) const PLUGINS_MAX: usize = 1_024;
-/// Name endings of the optional manifest beside a plugin file.
-pub const MANIFEST_SUFFIX: &str = ".plugin.toml";
 
 /// What a scan found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

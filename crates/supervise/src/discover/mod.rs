@@ -9,9 +9,8 @@ mod shebang;
 pub(crate) mod trust;
 
 pub(crate) use self::discovery::Survey;
-pub use self::discovery::{Discovery, MANIFEST_SUFFIX, SkipReason, Skipped, discover};
+pub use self::discovery::{Discovery, SkipReason, Skipped, discover};
 pub use self::eligibility::{Host, Role};
-pub(crate) use self::ignore::glob;
 pub use self::interpreter::{Interpreters, choose as choose_interpreter};
 pub(crate) use self::interpreter::{Invocation, is_executable};
 pub(crate) use self::location::{Location, Progress};

@@ -5,9 +5,11 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::Notify;
+
+use crate::lock::lock;
 
 /// Most lines kept for readers that are behind.
 pub(crate) const LINES_MAX: usize = 4_096;
@@ -152,7 +154,7 @@ impl EventLog {
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
-        self.0.kept.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0.kept)
     }
 }
 
@@ -204,7 +206,7 @@ impl Hearing {
     }
 
     fn kept(&self) -> MutexGuard<'_, Option<Bookmark>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

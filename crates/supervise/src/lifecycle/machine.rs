@@ -20,8 +20,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::manifest::Outcome;
 use crate::manifest::{Policy, Restart};
-use crate::os::Outcome;
 
 use super::phase::{Action, Event, FailCause, Next, Phase};
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::os::Outcome;
+use crate::manifest::Outcome;
 
 /// What happened to a plugin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

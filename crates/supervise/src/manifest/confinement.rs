@@ -5,8 +5,6 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::os::CgroupLimits;
-
 /// Numbers of a user and a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Account {
@@ -94,21 +92,41 @@ impl Confinement {
         *self == Self::default()
     }
 
-    /// What of it cannot be had on this machine: users, groups and paths that do not exist. Reads files.
-    #[must_use]
-    pub fn mistakes(&self) -> Vec<String> {
-        crate::os::mistakes(self)
-    }
-
-    /// The account it becomes, if it is another one than this. Reads files.
-    pub(crate) fn account(&self) -> Option<Account> {
-        // A name that does not exist is found again, and told, by the launch.
-        crate::os::account(self).filter(|account| account.user != rustix::process::geteuid().as_raw())
-    }
-
     /// Whether file access is restricted.
     #[must_use]
     pub fn restricts_files(&self) -> bool {
         self.read_paths.is_some() || self.write_paths.is_some()
+    }
+}
+
+/// Limits on a plugin and everything it starts, together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CgroupLimits {
+    /// Bytes of memory; beyond them the kernel ends processes of the group.
+    pub memory_bytes: Option<u64>,
+    /// Processor time, in hundredths of one processor.
+    pub cpu_percent: Option<u32>,
+    /// Processes and threads.
+    pub pids: Option<u64>,
+    /// Share of the disks' time beside other groups, 1 to 10000; 100 is usual.
+    pub io_weight: Option<u32>,
+}
+
+impl CgroupLimits {
+    /// Whether it limits nothing.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// These limits, and those of `other` where these are silent.
+    pub(crate) fn or(self, other: Self) -> Self {
+        Self {
+            memory_bytes: self.memory_bytes.or(other.memory_bytes),
+            cpu_percent: self.cpu_percent.or(other.cpu_percent),
+            pids: self.pids.or(other.pids),
+            io_weight: self.io_weight.or(other.io_weight),
+        }
     }
 }

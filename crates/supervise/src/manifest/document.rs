@@ -246,7 +246,7 @@ fn confining() -> Vec<Entry> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::read::Manifest;
+    use super::super::model::Manifest;
     use super::*;
 
     fn parse(text: &str) -> Result<Manifest, String> {

@@ -6,12 +6,11 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::confinement::{Confinement, IoClass, Limits};
+use super::confinement::{CgroupLimits, Confinement, IoClass, Limits};
 use super::cron::Cron;
+use super::model::{Manifest, Readiness, Watchdog, WatchdogAction};
 use super::policy::{Policy, Restart, StopSignal};
-use super::read::{Manifest, Readiness, Watchdog, WatchdogAction};
 use super::schema::Schema;
-use crate::os::CgroupLimits;
 use crate::output::{LineRate, OutputLimits, Severity};
 
 /// Longest time of any kind, in seconds: ten years.

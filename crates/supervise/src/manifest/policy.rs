@@ -5,7 +5,6 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::cron::Cron;
-use crate::os::Outcome;
 
 /// When a run that ended by itself is followed by another.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +31,30 @@ pub enum StopSignal {
     SigQuit,
     SigUsr1,
     SigUsr2,
+}
+
+/// How a plugin's first process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", content = "number", rename_all = "snake_case")]
+pub enum Outcome {
+    /// It returned this code.
+    Code(i32),
+    /// This signal ended it.
+    Signal(i32),
+    /// Its end was not seen: the guardian died, and it with it.
+    Lost,
+}
+
+impl Outcome {
+    /// The number the peer logs: the code, or the negated signal (spec/runtime-plugins.md 6).
+    #[must_use]
+    pub fn code(self) -> i32 {
+        match self {
+            Self::Code(code) => code,
+            Self::Signal(signal) => -signal,
+            Self::Lost => -9,
+        }
+    }
 }
 
 /// The rules for one plugin's life.

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use super::exposition::{LINE_MAX_BYTES, SERIES_MAX};
 use super::sample::{Number, series_and_value};
+use crate::lock::lock;
 use crate::output::{Line, LineRate, LineSplitter, SLICE, TokenBucket};
 
 /// Names the descriptor.
@@ -97,7 +98,7 @@ impl Board {
     }
 
     fn series(&self) -> MutexGuard<'_, Series> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+
+use crate::manifest::CgroupLimits;
 
 /// Beginning of the names of groups made here; the process id follows.
 const FOLDER_PREFIX: &str = "larder-plugins-";
@@ -17,20 +19,6 @@ const FOLDER_PREFIX: &str = "larder-plugins-";
 const CPU_PERIOD_US: u64 = 100_000;
 /// Groups of one process, which may have several supervisors.
 static FOLDERS: AtomicU64 = AtomicU64::new(0);
-
-/// Limits on a plugin and everything it starts, together.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct CgroupLimits {
-    /// Bytes of memory; beyond them the kernel ends processes of the group.
-    pub memory_bytes: Option<u64>,
-    /// Processor time, in hundredths of one processor.
-    pub cpu_percent: Option<u32>,
-    /// Processes and threads.
-    pub pids: Option<u64>,
-    /// Share of the disks' time beside other groups, 1 to 10000; 100 is usual.
-    pub io_weight: Option<u32>,
-}
 
 /// What a plugin's control group amounts to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -44,22 +32,6 @@ pub struct CgroupStatus {
 }
 
 impl CgroupLimits {
-    /// Whether it limits nothing.
-    #[must_use]
-    pub fn is_none(&self) -> bool {
-        *self == Self::default()
-    }
-
-    /// These limits, and those of `other` where these are silent.
-    pub(crate) fn or(self, other: Self) -> Self {
-        Self {
-            memory_bytes: self.memory_bytes.or(other.memory_bytes),
-            cpu_percent: self.cpu_percent.or(other.cpu_percent),
-            pids: self.pids.or(other.pids),
-            io_weight: self.io_weight.or(other.io_weight),
-        }
-    }
-
     /// Controller, file and text of each limit.
     fn writes(&self) -> [(&'static str, &'static str, Option<String>); 4] {
         let quota = |percent: u32| format!("{} {CPU_PERIOD_US}", u64::from(percent) * CPU_PERIOD_US / 100);

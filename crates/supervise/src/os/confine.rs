@@ -133,39 +133,44 @@ impl Prepared {
     }
 }
 
-/// The account of a confinement with a user that exists.
-pub(crate) fn account(confinement: &Confinement) -> Option<Account> {
-    let (user, own_group) = user_named(confinement.user.as_deref()?).ok()?;
-    let group = confinement.group.as_deref().and_then(|group| group_named(group).ok()).unwrap_or(own_group);
-    Some(Account { user, group })
+impl Confinement {
+    /// What of it cannot be had on this machine, whoever starts the plugin: users, groups and paths that do not exist.
+    /// Reads files.
+    #[must_use]
+    pub fn mistakes(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        if let Some(user) = &self.user
+            && let Err(error) = user_named(user)
+        {
+            found.push(format!("user `{user}`: {error}"));
+        }
+        if let Some(group) = &self.group
+            && let Err(error) = group_named(group)
+        {
+            found.push(format!("group `{group}`: {error}"));
+        }
+        for (key, paths) in [("read_paths", &self.read_paths), ("write_paths", &self.write_paths)] {
+            for path in paths.iter().flatten() {
+                if let Err(error) = path.metadata() {
+                    found.push(format!("`{}` in `{key}`: {error}", path.display()));
+                }
+            }
+        }
+        found
+    }
+
+    /// The account it becomes, if it is another one than this. Reads files.
+    pub(crate) fn account(&self) -> Option<Account> {
+        // A name that does not exist is found again, and told, by the launch.
+        let (user, own_group) = user_named(self.user.as_deref()?).ok()?;
+        let group = self.group.as_deref().and_then(|group| group_named(group).ok()).unwrap_or(own_group);
+        Some(Account { user, group }).filter(|_| user != rustix::process::geteuid().as_raw())
+    }
 }
 
 /// Whether this kernel can restrict files at all.
 pub(crate) fn has_landlock() -> bool {
     raw::landlock_version() > 0
-}
-
-/// What of a confinement cannot be had on this machine, whoever starts the plugin.
-pub(crate) fn mistakes(confinement: &Confinement) -> Vec<String> {
-    let mut found = Vec::new();
-    if let Some(user) = &confinement.user
-        && let Err(error) = user_named(user)
-    {
-        found.push(format!("user `{user}`: {error}"));
-    }
-    if let Some(group) = &confinement.group
-        && let Err(error) = group_named(group)
-    {
-        found.push(format!("group `{group}`: {error}"));
-    }
-    for (key, paths) in [("read_paths", &confinement.read_paths), ("write_paths", &confinement.write_paths)] {
-        for path in paths.iter().flatten() {
-            if let Err(error) = path.metadata() {
-                found.push(format!("`{}` in `{key}`: {error}", path.display()));
-            }
-        }
-    }
-    found
 }
 
 /// Class and place in the numbers of the kernel; a place alone is one among the usual.

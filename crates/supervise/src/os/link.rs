@@ -5,13 +5,12 @@
 //! very large.
 
 use std::collections::HashMap;
-use std::ffi::OsString;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rustix::net::{
@@ -24,16 +23,15 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::guardian::{GUARDIAN_ARGUMENT, HANDED_FDS};
-use super::packet::{PACKET_MAX_BYTES, Report, Request};
+use super::guardian::GuardianCommand;
+use super::packet::{HANDED_FDS, PACKET_MAX_BYTES, Report, Request};
+use super::process_table::MARK_NAME;
 use super::remains::Remains;
-use super::spawner::{
-    ChildStdio, EXTRA_FDS_MAX, LaunchId, LaunchSpec, Outcome, ProcessEvent, RunSignal, Spawner,
-};
+use super::spawner::{ChildStdio, EXTRA_FDS_MAX, LaunchId, LaunchSpec, ProcessEvent, RunSignal, Spawner};
 use super::{handover, raw};
 use crate::error::SuperviseError;
-use crate::manifest::StopSignal;
-use crate::os::MARK_NAME;
+use crate::lock::lock;
+use crate::manifest::{Outcome, StopSignal};
 
 /// How long a closed guardian may take to end everything below it before it is killed itself.
 pub(crate) const GUARDIAN_EXIT_MAX: Duration = Duration::from_secs(2);
@@ -44,23 +42,6 @@ const CLEARING_MAX: Duration = Duration::from_secs(4);
 const PING_EVERY: Duration = Duration::from_secs(2);
 /// How long it may take to answer one. It answers between two requests, each of which it carries out at once.
 const PONG_MAX: Duration = Duration::from_secs(8);
-
-/// How to start this binary as a guardian.
-#[derive(Clone, Debug)]
-pub struct GuardianCommand {
-    /// The program.
-    pub program: PathBuf,
-    /// Its arguments, [`GUARDIAN_ARGUMENT`] among them.
-    pub arguments: Vec<OsString>,
-}
-
-impl GuardianCommand {
-    /// The running binary, even if its file has been replaced since.
-    #[must_use]
-    pub fn this_binary() -> Self {
-        Self { program: "/proc/self/exe".into(), arguments: vec![GUARDIAN_ARGUMENT.into()] }
-    }
-}
 
 /// Starts programs through a guardian.
 #[derive(Debug)]
@@ -422,8 +403,4 @@ impl Link {
     async fn ended(&self) {
         self.collected.notified().await;
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -15,17 +15,15 @@ pub(crate) mod scratch;
 mod spawner;
 mod watch;
 
-pub use self::cgroup::{CgroupLimits, CgroupStatus};
+pub use self::cgroup::CgroupStatus;
 pub(crate) use self::cgroup::{Cgroups, RunGroup};
-pub(crate) use self::confine::{account, has_landlock, mistakes};
-pub use self::guardian::run_guardian_if_asked;
-pub use self::link::{GuardianCommand, GuardianSpawner};
+pub(crate) use self::confine::has_landlock;
+pub use self::guardian::{GuardianCommand, run_guardian_if_asked};
+pub use self::link::GuardianSpawner;
 pub(crate) use self::process_table::is_warden;
 pub use self::process_table::{Process, below_guardian, descendants, marked, process_table};
 pub(crate) use self::removal::{REMOVAL_MAX, remove_tree};
 pub(crate) use self::scratch::Scratch;
-pub use self::spawner::{ChildStdio, LaunchId, LaunchSpec, Outcome, ProcessEvent, RunSignal, Spawner};
+pub use self::spawner::{ChildStdio, LaunchId, LaunchSpec, ProcessEvent, RunSignal, Spawner};
 pub(crate) use self::spawner::{EVENTS_MAX, FIRST_EXTRA_FD};
 pub(crate) use self::watch::{Change, Watcher};
-/// Variable that marks every process of a run, so that daemons which cut all ties are found.
-pub(crate) const MARK_NAME: &str = "LARDER_PLUGIN_RUN";

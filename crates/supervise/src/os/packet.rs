@@ -3,10 +3,16 @@
 //! What does not fit travels beside a packet as a descriptor: the program to run in a memory file, the
 //! standard streams as they are.
 
+use super::spawner::EXTRA_FDS_MAX;
+
 /// Bytes of the longest packet.
 pub(super) const PACKET_MAX_BYTES: usize = 256;
 /// Bytes of a packet without text.
 const HEAD_BYTES: usize = 24;
+/// Descriptors that come with every launch: description, stdin, stdout, stderr.
+pub(super) const STANDARD_FDS: usize = 4;
+/// Descriptors that come with one packet at most.
+pub(super) const HANDED_FDS: usize = STANDARD_FDS + EXTRA_FDS_MAX;
 
 /// Server to guardian.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,7 +5,10 @@ use std::fs;
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use super::guardian::WARDEN_NAME;
+/// Variable that marks every process of a run, so that daemons which cut all ties are found.
+pub(super) const MARK_NAME: &str = "LARDER_PLUGIN_RUN";
+/// Name of a warden's process, by which it is told from what it watches over.
+pub(super) const WARDEN_NAME: &str = "larder-warden";
 
 /// One row of the process table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

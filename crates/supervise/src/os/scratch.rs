@@ -7,13 +7,14 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 
 use super::removal::{REMOVAL_MAX, remove_tree};
 use crate::error::SuperviseError;
+use crate::lock::lock;
 use crate::manifest::Account;
 use crate::text::shown;
 
@@ -86,7 +87,7 @@ impl Scratch {
     /// Makes the directory anew if somebody has removed it; whether that was so.
     pub(crate) fn restore(&self) -> Result<bool, SuperviseError> {
         let failed = |source| SuperviseError::RuntimeDir { path: self.path.clone(), source };
-        let mut owned = self.owned.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut owned = lock(&self.owned);
         match (fs::symlink_metadata(&self.path), owned.metadata()) {
             (Ok(there), Ok(own)) if (there.dev(), there.ino()) == (own.dev(), own.ino()) => return Ok(false),
             (Err(error), _) if error.kind() == io::ErrorKind::NotFound => {}

@@ -7,11 +7,10 @@ use std::future::Future;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use serde::Serialize;
 use tokio::sync::mpsc;
 
 use crate::error::SuperviseError;
-use crate::manifest::{Confinement, StopSignal};
+use crate::manifest::{Confinement, Outcome, StopSignal};
 
 /// Events of one run that can be waiting to be read: exit, gone, lost.
 pub(crate) const EVENTS_MAX: usize = 4;
@@ -24,30 +23,6 @@ pub(crate) const FIRST_EXTRA_FD: i32 = 3;
 /// Names one run of one plugin for the life of a supervisor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LaunchId(pub u64);
-
-/// How a plugin's first process ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(tag = "kind", content = "number", rename_all = "snake_case")]
-pub enum Outcome {
-    /// It returned this code.
-    Code(i32),
-    /// This signal ended it.
-    Signal(i32),
-    /// Its end was not seen: the guardian died, and it with it.
-    Lost,
-}
-
-impl Outcome {
-    /// The number the peer logs: the code, or the negated signal (spec/runtime-plugins.md 6).
-    #[must_use]
-    pub fn code(self) -> i32 {
-        match self {
-            Self::Code(code) => code,
-            Self::Signal(signal) => -signal,
-            Self::Lost => -9,
-        }
-    }
-}
 
 /// A program to run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -2,15 +2,15 @@
 
 use std::collections::VecDeque;
 use std::pin::pin;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use jiff::Timestamp;
 use serde::Serialize;
 use tokio::sync::Notify;
 
 use super::severity::Severity;
-use crate::plugin::moment;
-use crate::text::escaped;
+use crate::lock::lock;
+use crate::text::{escaped, moment};
 
 /// Lines kept for each plugin.
 pub(crate) const JOURNAL_MAX_LINES: usize = 500;
@@ -128,7 +128,7 @@ impl Journal {
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.inner)
     }
 }
 

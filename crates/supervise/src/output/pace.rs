@@ -6,10 +6,12 @@
 
 use std::future::poll_fn;
 use std::pin::pin;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
+
+use crate::lock::lock;
 
 /// Work after which a plugin rests, and the longest turn of a channel.
 pub(crate) const SLICE: Duration = Duration::from_millis(1);
@@ -25,7 +27,7 @@ pub(crate) struct Shares(Mutex<Option<Instant>>);
 impl Shares {
     /// The end of the rest that so much work costs.
     fn rest_after(&self, work: Duration, now: Instant) -> Instant {
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = lock(&self.0);
         let end = last.map_or(now, |last| last.max(now)) + work.min(WORK_MAX) * REST_PER_WORK;
         *last = Some(end);
         end

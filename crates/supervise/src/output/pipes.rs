@@ -17,8 +17,7 @@ use super::line::{Line, LineSplitter};
 use super::pace::SLICE;
 use super::rate::{LineRate, TokenBucket};
 use super::severity::{Severity, classify};
-use crate::discover::glob;
-use crate::text::escaped;
+use crate::text::{escaped, glob};
 
 /// Bytes read at once.
 const READ_BYTES: usize = 4 * 1024;

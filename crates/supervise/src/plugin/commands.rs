@@ -1,12 +1,13 @@
 //! Commands on their way to a plugin's task, numbered in the order in which they are taken, so that a sender
 //! can wait for its own.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::Permit;
 
 use crate::lifecycle::Event;
+use crate::lock::lock;
 
 /// Commands to one plugin that can wait to be taken.
 const COMMANDS_MAX: usize = 16;
@@ -49,7 +50,7 @@ impl Commands {
 
     /// Under one lock, so that numbers and places in the line agree.
     fn put(&self, place: Permit<'_, Event>, event: Event) -> u64 {
-        let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sent = lock(&self.sent);
         *sent += 1;
         place.send(event);
         *sent

@@ -3,14 +3,16 @@
 
 use std::collections::VecDeque;
 use std::mem::discriminant;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use jiff::Timestamp;
 use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::lifecycle::{FailCause, Next, Phase};
-use crate::os::Outcome;
+use crate::lock::lock;
+use crate::manifest::Outcome;
+use crate::text::moment;
 
 /// Runs kept for each plugin.
 pub(crate) const RUNS_MAX: usize = 10;
@@ -104,7 +106,7 @@ impl History {
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 
@@ -124,12 +126,6 @@ pub(crate) fn why(phase: Phase, outcome: Outcome, is_success: bool) -> String {
     let killed = if matches!(phase, Phase::Stopping { killed: true, .. }) { ", killed" } else { "" };
     let by_itself = if is_success { "done" } else { "failed" };
     format!("{}{killed}", asked.unwrap_or(by_itself))
-}
-
-/// A point in time as it is shown: RFC 3339 with milliseconds, in UTC, so that texts sort as times do.
-#[must_use]
-pub fn moment(at: Timestamp) -> String {
-    at.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
 }
 
 #[cfg(test)]

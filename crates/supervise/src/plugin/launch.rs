@@ -12,6 +12,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
+use super::records::{Origin, Records};
 use crate::contract::{Telling, Told, environment};
 use crate::control::{API_VERSION, API_VERSION_NAME, CONTROL_FD, Channel, ControlHost, Grants, Session};
 use crate::discover::{Interpreters, Invocation, WritableByOthers, interpreter, trust};
@@ -25,7 +26,6 @@ use crate::os::{
     Cgroups, ChildStdio, EVENTS_MAX, FIRST_EXTRA_FD, LaunchId, LaunchSpec, ProcessEvent, RunGroup, Spawner,
 };
 use crate::output::{Output, Shares};
-use crate::supervisor::{Origin, Records};
 use crate::text::{escaped, shown};
 
 /// How long the guardian may take to start a program.

@@ -5,30 +5,15 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::history::why;
-use super::task::Plugin;
+use super::state::{Consequence, Plugin, UnloggedExit};
 use crate::control::Alert;
 use crate::lifecycle::{FailCause, Next, Phase};
-use crate::os::{Outcome, ProcessEvent, Spawner};
+use crate::manifest::Outcome;
+use crate::os::{ProcessEvent, Spawner};
 use crate::output::Severity;
 
 /// How long the log line about an exit waits for the last output, if a descendant keeps the pipe open.
 const LAST_OUTPUT_WAIT: Duration = Duration::from_millis(200);
-
-/// An exit that is not in the log yet, because the last output comes first.
-#[derive(Clone, Copy)]
-pub(super) struct UnloggedExit {
-    outcome: Outcome,
-    /// Whether it was a success or asked for.
-    expected: bool,
-    pub(super) latest: Instant,
-}
-
-/// What follows the end of a run.
-#[derive(Clone, Copy)]
-pub(super) enum Consequence {
-    Restart(Duration),
-    Rest(FailCause),
-}
 
 impl<S: Spawner> Plugin<S> {
     pub(super) fn note_process_event(&mut self, event: ProcessEvent) {

@@ -7,100 +7,24 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use super::launch::{Launched, Shared, launch, read_files};
+use super::launch::{Launched, launch, read_files};
+use super::state::{Plugin, Run};
 use super::waits::{at, control_turn, feed_turn, metrics_turn, next_event, next_notice};
+use super::watching::output_turn;
 use crate::control::{Alert, Channel};
 use crate::discover::Progress;
 use crate::error::SuperviseError;
-use crate::events::Feed;
 use crate::health::{Notice, Senses};
-use crate::lifecycle::{Action, Alarm, CLOCK_CHECK_AFTER, Event, Lifecycle, Phase};
+use crate::lifecycle::{Action, CLOCK_CHECK_AFTER, Event, Phase};
 use crate::manifest::{Manifest, Readiness, StopSignal};
-use crate::metrics::{MetricLines, Scraper};
-use crate::os::{CgroupStatus, LaunchId, ProcessEvent, RunGroup, RunSignal, Spawner};
-use crate::output::{Awaited, LineLog, Output, Pace, Severity};
-use crate::supervisor::{Origin, Records};
-use crate::text::shown;
-
-use super::notes::{Consequence, UnloggedExit};
-use super::watching::output_turn;
+use crate::metrics::Scraper;
+use crate::os::{ProcessEvent, RunSignal, Spawner};
+use crate::output::{Awaited, Severity};
 
 /// Rest before a plugin whose supervision failed is driven again.
 const RECOVERY_PAUSE: Duration = Duration::from_secs(1);
-
-/// What a plugin's task publishes after every event.
-#[derive(Clone, Debug)]
-pub(crate) struct Published {
-    pub(crate) lifecycle: Lifecycle,
-    pub(crate) pid: Option<u32>,
-    pub(crate) interpreter: Option<String>,
-    pub(crate) last_error: Option<String>,
-    /// What the plugin last said about itself.
-    pub(crate) status_text: Option<String>,
-    pub(crate) cgroup: Option<CgroupStatus>,
-    /// What is not as it should be, and does not keep it from running.
-    pub(crate) notices: Vec<String>,
-    pub(crate) kills: u64,
-    /// Commands taken so far.
-    pub(crate) commands: u64,
-}
-
-impl Published {
-    pub(crate) fn new(lifecycle: Lifecycle) -> Self {
-        Self {
-            lifecycle,
-            pid: None,
-            interpreter: None,
-            last_error: None,
-            status_text: None,
-            cgroup: None,
-            notices: Vec::new(),
-            kills: 0,
-            commands: 0,
-        }
-    }
-
-    /// Whether nothing runs and nothing is about to.
-    pub(crate) fn at_rest(&self) -> bool {
-        !self.lifecycle.occupied()
-            && !matches!(
-                self.lifecycle.phase(),
-                Phase::Launching { .. } | Phase::Backoff { .. } | Phase::Scheduled { .. }
-            )
-    }
-}
-
-/// One plugin and everything it holds.
-pub(crate) struct Plugin<S> {
-    pub(super) origin: Origin,
-    pub(super) label: String,
-    pub(super) shared: Arc<Shared<S>>,
-    pub(super) lifecycle: Lifecycle,
-    pub(super) manifest: Manifest,
-    pub(super) alarm: Alarm,
-    pub(super) records: Records,
-    pub(super) commands: mpsc::Receiver<Event>,
-    pub(super) status: watch::Sender<Published>,
-    pub(super) published: Published,
-    pub(super) log: LineLog,
-    /// What the spawner reports about `run`.
-    pub(super) events: Option<mpsc::Receiver<ProcessEvent>>,
-    pub(super) run: Option<Run>,
-    pub(super) senses: Option<Senses>,
-    pub(super) metrics: Option<MetricLines>,
-    pub(super) scraper: Option<Scraper>,
-    pub(super) control: Option<Channel>,
-    /// Standard input of the run, until it is closed.
-    pub(super) feed: Option<Feed>,
-    pub(super) pace: Pace,
-    /// Whether the supervisor has let go of it.
-    pub(super) released: bool,
-    /// Whether what drove it failed, so that it is not known what its run has been through.
-    pub(super) unsupervised: bool,
-}
 
 /// What has come from the plugin.
 enum Input {
@@ -110,55 +34,7 @@ enum Input {
     Output,
 }
 
-/// The current or latest run.
-pub(super) struct Run {
-    pub(super) id: LaunchId,
-    pub(super) output: Output,
-    /// Its control group, until it is gone.
-    pub(super) group: Option<RunGroup>,
-    pub(super) unlogged_exit: Option<UnloggedExit>,
-    /// What followed the exit, to be logged after it.
-    pub(super) unlogged_consequence: Option<Consequence>,
-}
-
 impl<S: Spawner> Plugin<S> {
-    pub(crate) fn new(
-        origin: Origin,
-        shared: Arc<Shared<S>>,
-        manifest: Manifest,
-        records: Records,
-        commands: mpsc::Receiver<Event>,
-        status: watch::Sender<Published>,
-    ) -> Self {
-        let label = shown(&origin.path);
-        let log = LineLog::new(label.clone(), Arc::clone(&records.journal), manifest.output);
-        let published = status.borrow().clone();
-        let lifecycle = published.lifecycle.clone();
-        Self {
-            origin,
-            label,
-            shared,
-            lifecycle,
-            manifest,
-            alarm: Alarm::default(),
-            records,
-            commands,
-            status,
-            published,
-            log,
-            events: None,
-            run: None,
-            senses: None,
-            metrics: None,
-            scraper: None,
-            control: None,
-            feed: None,
-            pace: Pace::default(),
-            released: false,
-            unsupervised: false,
-        }
-    }
-
     /// Runs until the supervisor has let go of the plugin and nothing of it is left. What goes wrong here
     /// costs the plugin its run and nobody their plugin.
     pub(crate) async fn supervise(mut self) {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::task::{Plugin, Run};
+use super::state::{Plugin, Run};
 use super::waits::{at, next_notice};
 use crate::control::Alert;
 use crate::health::Notice;

@@ -2,7 +2,6 @@
 //! the next.
 
 use std::collections::{HashMap, HashSet};
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,14 +9,17 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::roster::{Fingerprint, Handle, Orders, Origin, Records, ReloadReport, Roster, free_name};
-use super::{Supervisor, start_order};
-use crate::discover::{Discovery, MANIFEST_SUFFIX, SkipReason, Skipped, Survey, discovery, is_executable};
+use super::roster::{Fingerprint, Handle, Orders, ReloadReport, Roster, free_name};
+use super::start_order;
+use super::state::Supervisor;
+use super::watched::{Concern, Watched};
+use crate::discover::{Discovery, SkipReason, Skipped, Survey, discovery, is_executable};
 use crate::error::SuperviseError;
 use crate::lifecycle::{Event, Lifecycle, Phase};
+use crate::lock::lock;
 use crate::manifest::Manifest;
 use crate::os::{Change, Spawner, Watcher};
-use crate::plugin::{Commands, Plugin, Published};
+use crate::plugin::{Commands, Origin, Plugin, Published, Records};
 use crate::text::shown;
 
 /// Quiet after a change before the locations are looked through: editors and copies come in several steps.
@@ -30,80 +32,6 @@ pub(super) const POLL_EVERY: Duration = Duration::from_secs(10);
 const UNCONCERNED_PAUSE: Duration = Duration::from_millis(50);
 /// Changed files that are looked at one by one; if there are more, everything is.
 const FILES_LOOKED_AT_MAX: usize = 64;
-
-/// What is watched, by the number of the watch.
-#[derive(Debug, Default)]
-pub(super) struct Watched {
-    roles: HashMap<i32, Vec<Role>>,
-    plugins: HashSet<PathBuf>,
-}
-
-/// Why a folder is watched.
-#[derive(Debug)]
-enum Role {
-    /// Plugins are in it: the folder, and the index of the location.
-    Holds(PathBuf, usize),
-    /// A location is or would be in it, under this name.
-    Leads(OsString),
-}
-
-/// What a change means.
-#[derive(Debug, PartialEq, Eq)]
-enum Concern {
-    Nobody,
-    Plugins,
-    /// Only a look at the file of this location tells.
-    PerhapsOf(usize, PathBuf),
-}
-
-impl Watched {
-    fn of(surveys: &[Arc<Survey>], plugins: &[PathBuf]) -> Self {
-        let mut watched = Self { roles: HashMap::new(), plugins: plugins.iter().cloned().collect() };
-        let mut add = |watch: Option<i32>, role: Role| {
-            if let Some(watch) = watch {
-                watched.roles.entry(watch).or_default().push(role);
-            }
-        };
-        for (index, survey) in surveys.iter().enumerate() {
-            for folder in &survey.folders {
-                add(folder.watch, Role::Holds(folder.path.clone(), index));
-            }
-            if let Some(anchor) = &survey.anchor {
-                add(anchor.watch, Role::Leads(anchor.name.clone()));
-            }
-        }
-        watched
-    }
-
-    fn concern(&self, change: &Change, interpreters: &crate::discover::Interpreters) -> Concern {
-        let Change::Entry { watch, name, is_folder } = change else { return Concern::Plugins };
-        let mut concern = Concern::Nobody;
-        // The last changes of a folder that is no longer watched find no role.
-        for role in self.roles.get(watch).into_iter().flatten() {
-            match role {
-                Role::Leads(wanted) if name.as_os_str() == wanted => return Concern::Plugins,
-                Role::Leads(wanted) => {
-                    let mut manifest = wanted.clone();
-                    manifest.push(MANIFEST_SUFFIX);
-                    if name.as_os_str() == manifest {
-                        return Concern::Plugins;
-                    }
-                }
-                Role::Holds(folder, location) => {
-                    let path = folder.join(name);
-                    match discovery::name_matters(name, interpreters) {
-                        Some(false) => {}
-                        None if !is_folder && !self.plugins.contains(&path) => {
-                            concern = Concern::PerhapsOf(*location, path);
-                        }
-                        _ => return Concern::Plugins,
-                    }
-                }
-            }
-        }
-        concern
-    }
-}
 
 /// What a look at all locations has found.
 struct Found {
@@ -189,7 +117,7 @@ impl<S: Spawner> Supervisor<S> {
     pub(super) async fn concerns_plugins(&self, changes: &[Change]) -> bool {
         let mut perhaps: HashSet<(usize, PathBuf)> = HashSet::new();
         {
-            let watched = super::state::lock(&self.watched);
+            let watched = lock(&self.watched);
             for change in changes {
                 match watched.concern(change, &self.shared.interpreters) {
                     Concern::Nobody => {}
@@ -349,10 +277,8 @@ impl<S: Spawner> Supervisor<S> {
     fn rewatch(&self, surveys: &[Arc<Survey>], plugins: &[PathBuf]) {
         let Some(watcher) = self.watcher.get() else { return };
         let next = Watched::of(surveys, plugins);
-        let mut watched = super::state::lock(&self.watched);
-        for watch in watched.roles.keys().filter(|watch| !next.roles.contains_key(watch)) {
-            watcher.forget(*watch);
-        }
+        let mut watched = lock(&self.watched);
+        watched.forget_but(&next, watcher);
         *watched = next;
     }
 

@@ -6,8 +6,8 @@ mod start_order;
 mod state;
 mod status;
 mod stop;
+mod watched;
 
 pub use self::roster::ReloadReport;
-pub(crate) use self::roster::{Origin, Records};
 pub use self::state::Supervisor;
 pub use self::status::{PluginStatus, StopReport};

@@ -3,20 +3,17 @@
 use std::collections::HashSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde::Serialize;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::control::ControlRecord;
 use crate::discover::{Location, Skipped, Survey};
-use crate::events::Hearing;
+use crate::lock::lock;
 use crate::manifest::Manifest;
-use crate::metrics::Board;
-use crate::output::Journal;
-use crate::plugin::{Commands, History, Published};
+use crate::plugin::{Commands, Published, Records};
 use crate::text::shown;
 
 /// What a rescan of the locations changed; names of plugins.
@@ -44,24 +41,6 @@ pub(crate) struct Handle {
     pub(crate) task: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// What a plugin has said, kept for whoever asks.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Records {
-    pub(crate) journal: Arc<Journal>,
-    pub(crate) board: Arc<Board>,
-    pub(crate) control: Arc<ControlRecord>,
-    pub(crate) hearing: Arc<Hearing>,
-    pub(crate) history: Arc<History>,
-}
-
-/// What the task of a plugin knows it by.
-#[derive(Clone, Debug)]
-pub(crate) struct Origin {
-    pub(crate) name: String,
-    pub(crate) path: PathBuf,
-    pub(crate) location: Arc<Location>,
-}
-
 /// What the manifest says about starting, and the state of the files it was read from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Orders {
@@ -74,15 +53,15 @@ pub(crate) struct Orders {
 
 impl Handle {
     pub(crate) fn orders(&self) -> Orders {
-        self.orders.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.orders).clone()
     }
 
     pub(crate) fn take_task(&self) -> Option<JoinHandle<()>> {
-        self.task.lock().unwrap_or_else(PoisonError::into_inner).take()
+        lock(&self.task).take()
     }
 
     pub(crate) fn set_orders(&self, orders: Orders) {
-        *self.orders.lock().unwrap_or_else(PoisonError::into_inner) = orders;
+        *lock(&self.orders) = orders;
     }
 }
 

@@ -2,22 +2,23 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::follow::Watched;
 use super::roster::{Handle, Roster};
 use super::status::PluginStatus;
+use super::watched::Watched;
 use crate::config::SupervisorConfig;
-use crate::contract::{Telling, environment};
+use crate::contract::{Surroundings, Telling, environment};
 use crate::discover::{Host, Location, Progress, Skipped};
 use crate::error::SuperviseError;
 use crate::events::EventLog;
 use crate::lifecycle::{Event, Phase};
+use crate::lock::lock;
 use crate::manifest::{EffectiveManifest, Manifest};
 use crate::metrics::{Merged, Offer, Usage, collect, exposition, usage};
 use crate::os::{Cgroups, GuardianSpawner, Scratch, Spawner, Watcher, scratch};
@@ -77,7 +78,14 @@ impl<S: Spawner> Supervisor<S> {
         }
         mention_withheld(&config);
         let scratch = Arc::new(scratch);
-        let telling = Telling::new(&config, Arc::clone(&scratch))?;
+        let around = Surroundings {
+            host: config.host.clone(),
+            server_pid: std::process::id(),
+            worker_count: config.worker_count,
+            inherited: config.environment,
+        };
+        let telling = Telling::new(around, config.redact_secrets, Arc::clone(&scratch));
+        telling.change(&config.config, config.extra_config.as_deref())?;
         let shared = Arc::new(Shared {
             spawner: spawner(scratch.path().to_path_buf()),
             telling,
@@ -277,10 +285,6 @@ fn mention_withheld(config: &SupervisorConfig) {
             "Runtime plugins do not inherit {}, which look like secrets, unless `inherit_secrets` in their manifests names them",
             names.join(", "));
     }
-}
-
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Whether a command has had its effect.

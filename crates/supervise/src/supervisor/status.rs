@@ -4,8 +4,9 @@ use serde::Serialize;
 
 use crate::control::{Alert, ControlCounts};
 use crate::lifecycle::Phase;
+use crate::manifest::Outcome;
 use crate::metrics::MetricLineCounts;
-use crate::os::{CgroupStatus, Outcome};
+use crate::os::CgroupStatus;
 use crate::output::LineCounts;
 use crate::plugin::RunRecord;
 

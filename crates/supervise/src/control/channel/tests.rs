@@ -3,12 +3,14 @@
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream as Plugin;
 
+use super::super::host::ControlHost;
 use super::super::session::Grants;
 use super::*;
-use crate::config::SupervisorConfig;
-use crate::contract::Telling;
+use crate::contract::{Surroundings, Telling};
+use crate::discover::Host;
 use crate::events::{EventLog, LINES_MAX};
 use crate::os::Scratch;
+use crate::output::Severity;
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -47,9 +49,15 @@ async fn hints_are_passed_on_to_who_takes_them() {
 /// What plugins without a right to secrets are told.
 fn told() -> Telling {
     let scratch = Scratch::create_in(&[std::env::temp_dir()]).unwrap();
-    let mut config = SupervisorConfig::new(Vec::new(), r#"{"a": 1}"#);
-    config.redact_secrets = true;
-    Telling::new(&config, Arc::new(scratch)).unwrap()
+    let around = Surroundings {
+        host: Host { role: None, worker_id: 0 },
+        server_pid: 1,
+        worker_count: 1,
+        inherited: Vec::new(),
+    };
+    let telling = Telling::new(around, true, Arc::new(scratch));
+    telling.change(r#"{"a": 1}"#, None).unwrap();
+    telling
 }
 
 #[tokio::test]

@@ -1,5 +1,8 @@
 //! What manifests mean, and how mistakes in them are shown.
 
+use std::time::Duration;
+
+use super::super::model::{Readiness, Watchdog};
 use super::super::policy::{Restart, StopSignal};
 use super::*;
 use crate::output::Severity;

@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, recv, socketpair};
 use rustix::process::{Pid, Signal, WaitOptions, wait};
 
-use super::super::packet::{PACKET_MAX_BYTES, Report};
+use super::super::packet::{PACKET_MAX_BYTES, Report, STANDARD_FDS};
 use super::super::process_table::{Process, children, process_table, signal_process, tree};
 use super::super::{handover, raw};
 use super::warden::{Charge, become_warden};
@@ -56,10 +56,8 @@ impl Children {
 
     /// Starts a program from the descriptors that came with its request. Its warden reports how that went.
     pub(super) fn launch(&mut self, id: u64, mut fds: Vec<OwnedFd>) -> io::Result<()> {
-        let extra = fds.split_off(fds.len().min(super::process::STANDARD_FDS));
-        let Ok([description, stdin, stdout, stderr]) =
-            <[OwnedFd; super::process::STANDARD_FDS]>::try_from(fds)
-        else {
+        let extra = fds.split_off(fds.len().min(STANDARD_FDS));
+        let Ok([description, stdin, stdout, stderr]) = <[OwnedFd; STANDARD_FDS]>::try_from(fds) else {
             return Err(io::ErrorKind::InvalidInput.into());
         };
         let spec = handover::from_memory_file(description)?;

@@ -8,7 +8,7 @@
 
 use std::ffi::CString;
 use std::fs::File;
-use std::io::{self, IoSliceMut, Read};
+use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -21,22 +21,13 @@ use rustix::process::{Signal, set_child_subreaper, set_parent_process_death_sign
 use super::super::removal::{REMOVAL_MAX, remove_tree};
 use super::super::spawner::{EXTRA_FDS_MAX, FIRST_EXTRA_FD};
 use super::children::Children;
-use crate::os::packet::{PACKET_MAX_BYTES, Report, Request};
+use super::command::GUARDIAN_ARGUMENT;
+use super::sweep::{SWEEP_MAX, SWEEP_PAUSE, drain};
+use crate::os::packet::{HANDED_FDS, PACKET_MAX_BYTES, Report, Request};
 use crate::os::raw;
-
-/// First argument with which the binary becomes the guardian.
-pub(crate) const GUARDIAN_ARGUMENT: &str = "__guardian";
-/// Descriptors that come with every launch: description, stdin, stdout, stderr.
-pub(super) const STANDARD_FDS: usize = 4;
-/// Descriptors that come with one packet at most.
-pub(in crate::os) const HANDED_FDS: usize = STANDARD_FDS + EXTRA_FDS_MAX;
 
 /// Between SIGTERM and SIGKILL once the server is gone.
 const ORPHAN_GRACE: Duration = Duration::from_millis(500);
-/// How often processes that a signal should have ended are looked for again.
-pub(super) const SWEEP_PAUSE: Duration = Duration::from_millis(10);
-/// When the guardian gives up on processes it is not allowed to kill.
-pub(super) const SWEEP_MAX: Duration = Duration::from_secs(30);
 
 /// Becomes the guardian if the process was started as one; otherwise returns at once.
 ///
@@ -199,10 +190,4 @@ impl Guardian {
             drain(&mut self.child_ended);
         }
     }
-}
-
-/// Takes what a descriptor for ended children holds; it only wakes.
-pub(super) fn drain(child_ended: &mut File) {
-    let mut bytes = [0; 1024];
-    while child_ended.read(&mut bytes).is_ok_and(|n| n > 0) {}
 }

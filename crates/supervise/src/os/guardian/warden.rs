@@ -20,13 +20,10 @@ use rustix::process::{
 
 use super::super::confine::{Prepared, StepError};
 use super::super::packet::Report;
-use super::super::process_table::{signal_process, tree};
+use super::super::process_table::{WARDEN_NAME, signal_process, tree};
 use super::super::raw;
 use super::super::spawner::{EXTRA_FDS_MAX, FIRST_EXTRA_FD, LaunchSpec};
-use super::process::{SWEEP_MAX, SWEEP_PAUSE, drain};
-
-/// Name of the process, by which it is told from what it watches over.
-pub(in crate::os) const WARDEN_NAME: &str = "larder-warden";
+use super::sweep::{SWEEP_MAX, SWEEP_PAUSE, drain};
 
 /// What a warden needs of the guardian.
 pub(super) struct Charge {

@@ -8,8 +8,9 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::super::roster::ReloadReport;
+use crate::manifest::Outcome;
 use crate::manifest::{Policy, Restart};
-use crate::os::{ChildStdio, LaunchId, LaunchSpec, Outcome, ProcessEvent, RunSignal};
+use crate::os::{ChildStdio, LaunchId, LaunchSpec, ProcessEvent, RunSignal};
 use crate::output::OutputLimits;
 
 /// What the script shares with the test.
