@@ -12,8 +12,10 @@ use larder_zmtp::{Disconnect, Handler, Message, Peer, Permit};
 
 use super::answer::{Answer, Ticket};
 use super::chunk_sizes::ChunkSizes;
+use super::config::FrontConfig;
 use super::lanes::Lanes;
-use super::operations::{Job, Operations, Outcome, Subscription};
+use super::operations::Operations;
+use super::outcome::{Job, Outcome, Subscription};
 use super::prompts::{NoMemo, PromptSource, Prompts};
 use super::request::{EncodedRequest, Origin};
 use super::stats::RpcStats;
@@ -30,19 +32,6 @@ const WAIT_MAX: Duration = Duration::from_secs(600);
 
 /// How long requests of one connection are served after a wait before others get their turn.
 const TURN_MAX: Duration = Duration::from_micros(500);
-
-/// What the front tells clients about the server.
-#[derive(Clone, Debug)]
-pub struct FrontConfig {
-    /// Name of the shared-memory segment without a slash; empty when payloads travel in messages.
-    pub shm_name: String,
-    /// Bytes of the segment.
-    pub pool_bytes: u64,
-    /// Whether the log has a line for each store and retrieve.
-    pub log_transfers: bool,
-    /// Names of optional features, as `get_experimental` gives them.
-    pub experimental: Vec<String>,
-}
 
 /// The RPC front of one node. Lives on one thread, inside a [`tokio::task::LocalSet`].
 pub struct Front {

@@ -8,9 +8,11 @@
 mod answer;
 mod chunk_sizes;
 mod clients;
+mod config;
 mod front;
 mod lanes;
 mod operations;
+mod outcome;
 mod payload;
 mod prompts;
 mod request;
@@ -25,6 +27,7 @@ mod transfer_log;
 /// Addresses and sockets of the front, as they are shown.
 pub use larder_zmtp::{Endpoint, Handle as Sockets, LimitKind};
 
-pub use front::{Front, FrontConfig};
+pub use config::FrontConfig;
+pub use front::Front;
 pub use stats::RpcStats;
 pub use sweeping::sweep;

@@ -13,7 +13,8 @@ use larder_wire::{CacheKey, Operation, Request, Response, decode_request_with};
 
 use super::answer::Answer;
 use super::chunk_sizes::ChunkSizes;
-use super::front::FrontConfig;
+use super::config::FrontConfig;
+use super::outcome::{Job, Outcome, Subscription};
 use super::payload;
 use super::prompts::{HashedPrompt, PromptSource};
 use super::request::EncodedRequest;
@@ -26,43 +27,6 @@ const EVENTS_PER_BATCH_MAX: i64 = 1_024;
 
 /// Prompts longer than this are hashed only for a model that somebody has registered.
 const LONG_PROMPT_TOKENS: usize = 16 << 10;
-
-/// What became of a request.
-pub(super) enum Outcome {
-    /// It is answered.
-    Now(Answer),
-    /// It is answered when this work is done, which is too long for the RPC thread.
-    Job(Job),
-    /// It opens a stream.
-    Subscribed(Subscription),
-    /// It is answered when the lookup of this request is, or after so long with nothing.
-    WaitForLookup(Box<str>, Duration),
-    /// The pool is still being prepared and has no room yet: to be asked again when it has grown.
-    RoomIsComing,
-    /// Handling it failed by a defect of the server.
-    Panicked,
-}
-
-/// Work that is too long for the RPC thread.
-pub(super) struct Job {
-    /// What it does.
-    pub(super) work: Box<dyn FnOnce() -> Answer + Send>,
-    /// Whether its answer carries chunks, so that there has to be room for it before it is made.
-    pub(super) answers_with_chunks: bool,
-}
-
-/// A subscription to KV events.
-#[derive(Debug)]
-pub(super) struct Subscription {
-    /// The subscriber; it has one stream at a time.
-    pub(super) instance_id: i64,
-    /// The model it wants to hear about.
-    pub(super) model_name: Box<str>,
-    /// The last position it has seen.
-    pub(super) cursor: u64,
-    /// Most events per batch.
-    pub(super) max_events: usize,
-}
 
 /// Why a request is not done.
 pub(super) enum Refusal {

@@ -9,7 +9,7 @@ use larder_wire::pickle::{PickledTensor, Piece, TensorSpec, read_tensors, write_
 use larder_wire::{Operation, Response};
 
 use super::answer::Answer;
-use super::operations::{Job, Outcome};
+use super::outcome::{Job, Outcome};
 use larder_engine::{ConnectionId, EngineError, OwnedKey, PromptKey, Requests, RetrievePlan};
 
 /// Stores the tensors of `data`, one per chunk of the key's range. `told` is called when they are stored.

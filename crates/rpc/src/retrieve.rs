@@ -6,7 +6,7 @@ use larder_wire::engine_driven::{PrepareRetrieveResult, Slot};
 use larder_wire::{Operation, Response};
 
 use super::answer::Answer;
-use super::operations::{Job, Outcome};
+use super::outcome::{Job, Outcome};
 use super::payload;
 use larder_engine::{ChecksumMode, ConnectionId, OwnedKey, PromptKey, Requests, RetrievePlan};
 

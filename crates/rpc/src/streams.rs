@@ -9,7 +9,7 @@ use larder_wire::{IdBuffer, Response};
 use larder_zmtp::{Peer, PeerId};
 
 use super::answer::Ticket;
-use super::operations::Subscription;
+use super::outcome::Subscription;
 use larder_engine::Requests;
 
 /// Most streams at a time, and most of one connection; a subscriber needs one.

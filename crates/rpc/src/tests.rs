@@ -17,7 +17,8 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 
 use super::answer::Answer;
 use super::chunk_sizes::ChunkSizes;
-use super::operations::{Operations, Outcome, patience};
+use super::operations::{Operations, patience};
+use super::outcome::Outcome;
 use super::prompts::NoMemo;
 use super::request::{EncodedRequest, Origin};
 use super::{Front, FrontConfig, RpcStats};

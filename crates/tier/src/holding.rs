@@ -7,7 +7,7 @@ use larder_storage::{Error, Found, Key, KeyResult, Op};
 
 use super::pulse::Answer;
 use super::roster::InUse;
-use super::tier::Shared;
+use super::shared::Shared;
 use larder_engine::PrefetchWork;
 
 /// Longest an answer of an adapter is waited for, even by nobody. Its own timeouts and retries end before;

@@ -4,27 +4,30 @@
 //! from the engine's queues, move bytes between pool memory and the adapters, and report back. Nothing they
 //! wait for is ever waited for by the RPC thread.
 
+mod attach;
 mod budget;
 mod buffer;
-mod control;
 mod eviction;
 mod flow;
 mod holding;
 mod lane;
 mod load;
 mod outage;
-mod places;
 mod prefetch;
 mod probe;
 mod pulse;
+mod resizable_semaphore;
 mod roster;
+mod shared;
+mod store;
 mod tier;
 mod warnings;
 
-pub use control::Detachment;
+pub use attach::Detachment;
 pub use eviction::EvictionReport;
 pub use flow::{FlowCounts, KindFlow, SaltFlow, Shortfall};
 pub use lane::LaneReport;
 pub use pulse::{Promptness, Pulse};
 pub use roster::{ADAPTERS_MAX, Attached, Phase, RosterError};
-pub use tier::{PrefetchMemory, StorePolicy, Tier, TierConfig, TierError};
+pub use shared::StorePolicy;
+pub use tier::{PrefetchMemory, Tier, TierConfig, TierError};

@@ -11,7 +11,7 @@ use super::buffer::PoolBuffer;
 use super::flow::Shortfall;
 use super::pulse::Answer;
 use super::roster::InUse;
-use super::tier::Shared;
+use super::shared::Shared;
 use larder_engine::{CheckPoint, Corruption, Tiers};
 
 /// Longest a load is waited for, even by nobody. Adapters' own timeouts and retries end before; this is for

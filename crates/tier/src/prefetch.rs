@@ -16,10 +16,10 @@ use super::buffer::{PoolBuffer, Purpose};
 use super::flow::Shortfall;
 use super::holding::{Holding, Wanted};
 use super::load::{Arrived, Awaited, Delivery, load};
-use super::places::Place;
 use super::pulse::{Calls, Promptness};
+use super::resizable_semaphore::Permit;
 use super::roster::InUse;
-use super::tier::Shared;
+use super::shared::Shared;
 use larder_engine::{Arrival, LoadSlot, PrefetchWork};
 
 /// Longest a load waits for objects that another load or a worker is about to finish.
@@ -32,12 +32,12 @@ const JOIN_INTERVAL: Duration = Duration::from_millis(5);
 const PREPARATION_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Extends one lookup as far as the adapters can and answers it, whatever happens.
-pub(super) async fn prefetch(shared: Arc<Shared>, work: PrefetchWork, place: Place) {
+pub(super) async fn prefetch(shared: Arc<Shared>, work: PrefetchWork, permit: Permit) {
     let Some(wanted) = Wanted::new(&shared, work.clone()) else {
         return shared.engine.finish_prefetch(&work, &[]);
     };
     let wanted = Arc::new(wanted);
-    let answer = Answer { shared: Arc::clone(&shared), wanted: Arc::clone(&wanted), place: Some(place) };
+    let answer = Answer { shared: Arc::clone(&shared), wanted: Arc::clone(&wanted), permit: Some(permit) };
     let mut prefetch = Prefetch {
         shared,
         wanted,
@@ -66,16 +66,16 @@ struct Answer {
     shared: Arc<Shared>,
     wanted: Arc<Wanted>,
     /// Free for the next prefetch once the answer is given.
-    place: Option<Place>,
+    permit: Option<Permit>,
 }
 
 impl Answer {
     fn is_given(&self) -> bool {
-        self.place.is_none()
+        self.permit.is_none()
     }
 
     fn give(&mut self, arrived: &[Arrival]) {
-        if self.place.take().is_some() {
+        if self.permit.take().is_some() {
             self.shared.engine.finish_prefetch(&self.wanted.work, arrived);
         }
     }

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use larder_storage::{Failure, Health, HealthState};
-use tokio::sync::watch;
+use larder_storage::{Health, HealthState};
 
 use super::roster::Attached;
 
@@ -16,9 +15,6 @@ const RETRY_MAX: Duration = Duration::from_secs(300);
 
 /// How long who attaches an adapter waits to hear whether it can store.
 const ATTACH_PATIENCE: Duration = Duration::from_secs(2);
-
-/// What trying came to: nothing yet, or the last outcome.
-pub(super) type Probe = watch::Sender<Option<Result<(), Failure>>>;
 
 impl Attached {
     /// Whether it works and, if not, why. It is not ready before it has stored something.
@@ -68,11 +64,11 @@ pub(super) async fn probe(attached: Arc<Attached>) {
 #[cfg(test)]
 mod tests {
     use larder_storage::conformance::FailingAdapter;
-    use larder_storage::{Built, FailureKind, Op};
+    use larder_storage::{Built, Failure, FailureKind, Op};
     use serde_json::Value as Json;
     use tokio::time::Instant;
 
-    use super::super::roster::{New, Roster};
+    use super::super::roster::{PendingAdapter, Roster};
     use super::*;
 
     #[tokio::test(start_paused = true)]
@@ -82,7 +78,8 @@ mod tests {
         let adapter = Arc::clone(&double) as _;
         let built =
             Built { adapter, is_shared: false, counters: Arc::default(), breaker: None, checksum: None };
-        let new = New { built, config: Json::Null, eviction: None, evictor: None, directory: None };
+        let new =
+            PendingAdapter { built, config: Json::Null, eviction: None, evictor: None, directory: None };
         let attached = Roster::default().add(new, None).unwrap();
         assert_eq!(attached.health().state, HealthState::Degraded, "nobody knows yet");
         let start = Instant::now();

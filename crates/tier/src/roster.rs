@@ -9,16 +9,18 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use larder_storage::{Adapter, Built, EvictionConfig};
+use larder_storage::{Adapter, Built, EvictionConfig, Failure};
 use serde_json::Value as Json;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::eviction::{EvictionReport, Evictor};
-use super::probe::Probe;
 use super::pulse::Pulse;
 
 /// Adapters at a time.
 pub const ADAPTERS_MAX: usize = 32;
+
+/// What trying whether an adapter can store came to: nothing yet, or the last outcome.
+type Probe = watch::Sender<Option<Result<(), Failure>>>;
 
 /// What an attached adapter is there for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,7 +140,7 @@ impl Attached {
 
 /// An adapter that is to be attached.
 #[derive(Debug)]
-pub(super) struct New {
+pub(super) struct PendingAdapter {
     pub(super) built: Built,
     pub(super) config: Json,
     pub(super) eviction: Option<EvictionConfig>,
@@ -253,8 +255,12 @@ impl Roster {
     }
 
     /// Adds an adapter in a place, or as the last one.
-    pub(super) fn add(&self, adapter: New, index: Option<usize>) -> Result<Arc<Attached>, RosterError> {
-        let New { built, config, eviction, evictor, directory } = adapter;
+    pub(super) fn add(
+        &self,
+        adapter: PendingAdapter,
+        index: Option<usize>,
+    ) -> Result<Arc<Attached>, RosterError> {
+        let PendingAdapter { built, config, eviction, evictor, directory } = adapter;
         let mut list = self.lock();
         check_place(&list, index)?;
         check_directory(&list, directory.as_deref())?;
@@ -330,10 +336,10 @@ mod tests {
 
     use super::*;
 
-    fn mock() -> New {
+    fn mock() -> PendingAdapter {
         let config = json!({ "type": "mock", "max_size_gb": 1, "mock_bandwidth_gb": 1 });
         let built = build(&AdapterConfig::from_value(&config, &|_| None).unwrap()).unwrap();
-        New { built, config, eviction: None, evictor: None, directory: None }
+        PendingAdapter { built, config, eviction: None, evictor: None, directory: None }
     }
 
     fn ids(roster: &Roster) -> Vec<String> {
@@ -389,7 +395,7 @@ mod tests {
     #[test]
     fn each_adapter_has_a_directory_of_its_own() {
         let roster = Roster::default();
-        let at = |path: &str| New { directory: Some(path.into()), ..mock() };
+        let at = |path: &str| PendingAdapter { directory: Some(path.into()), ..mock() };
         roster.add(mock(), None).unwrap();
         roster.add(at("/a"), None).unwrap();
         roster.add(at("/b"), None).unwrap();

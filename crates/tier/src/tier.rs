@@ -1,13 +1,11 @@
 //! The second tier as a whole: its adapters, its thread, its end.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use larder_core::hash::ChunkHash;
-use larder_core::key::Scope;
 use larder_storage::NOTHING_TO_GO_BY;
-use larder_storage::{ConfigError, Failure, Key};
+use larder_storage::{ConfigError, Failure};
 use serde_json::Value as Json;
 use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
@@ -15,10 +13,11 @@ use tokio::task::{AbortHandle, JoinSet};
 use super::budget::Budget;
 use super::flow::{Flow, FlowCounts};
 use super::lane::{Lane, LaneReport};
-use super::places::Places;
+use super::resizable_semaphore::ResizableSemaphore;
 use super::roster::{Attached, Roster, RosterError};
+use super::shared::{Shared, StorePolicy, lock};
 use super::warnings::Warnings;
-use super::{eviction, lane, prefetch};
+use super::{eviction, prefetch, store};
 use larder_engine::QuotaTable;
 use larder_engine::{Backlog, Tiers};
 use larder_telemetry::tasks::{Task, TaskLevel, Tasks};
@@ -34,15 +33,6 @@ const LANE_RESTART_DELAY: Duration = Duration::from_secs(1);
 
 /// Attachments and detachments under way at once.
 const CHANGES_MAX: usize = 8;
-
-/// What happens to an object in memory once every adapter holds it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StorePolicy {
-    /// It stays.
-    Default,
-    /// It goes.
-    SkipL1,
-}
 
 /// What the second tier is made of.
 #[derive(Clone, Debug)]
@@ -109,89 +99,9 @@ pub enum TierError {
     Stopping,
 }
 
-impl StorePolicy {
-    /// The policy of this name, as `--l2-store-policy` takes it.
-    #[must_use]
-    pub fn by_name(name: &str) -> Self {
-        if name == "skip_l1" { Self::SkipL1 } else { Self::Default }
-    }
-}
-
 impl From<Failure> for TierError {
     fn from(failure: Failure) -> Self {
         Self::Adapter(failure)
-    }
-}
-
-/// What the tier's tasks share.
-#[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) engine: Tiers,
-    store_policy: Mutex<StorePolicy>,
-    pub(super) roster: Roster,
-    /// One for every adapter on the list.
-    lanes: Mutex<Vec<Arc<Lane>>>,
-    lanes_changed: Notify,
-    pub(super) patience: Duration,
-    pub(super) warnings: Warnings,
-    pub(super) budget: Budget,
-    pub(super) flow: Flow,
-    prefetches: Arc<Places>,
-    pub(super) quotas: Arc<QuotaTable>,
-    /// An adapter came or went.
-    pub(super) evictions_changed: Notify,
-    switching: Mutex<()>,
-}
-
-impl Shared {
-    /// Lets the engine queue work if there is an adapter for it. Of two changes, the later one decides.
-    pub(super) fn note_roster_change(&self) {
-        let _turn = lock(&self.switching);
-        let attached = self.roster.list();
-        let mut lanes = lock(&self.lanes);
-        lanes.retain(|lane| attached.iter().any(|attached| Arc::ptr_eq(attached, lane.attached())));
-        for attached in attached.iter() {
-            if !lanes.iter().any(|lane| Arc::ptr_eq(attached, lane.attached())) {
-                lanes.push(Lane::new(&self.engine, attached));
-            }
-        }
-        lanes.iter().for_each(|lane| lane.follow_phase());
-        drop(lanes);
-        self.engine.set_enabled(self.roster.has_active());
-        self.lanes_changed.notify_one();
-        self.evictions_changed.notify_one();
-    }
-
-    fn lanes(&self) -> Vec<Arc<Lane>> {
-        lock(&self.lanes).clone()
-    }
-
-    /// What happens to an object in memory once every adapter holds it.
-    pub(super) fn store_policy(&self) -> StorePolicy {
-        *lock(&self.store_policy)
-    }
-
-    /// What the names of a scope's objects outside memory have in common. None for a scope that nothing can
-    /// be stored under, which is none that was let in.
-    pub(super) fn names(&self, scope: &Scope) -> Option<Names> {
-        let (model, salt) = (Arc::clone(&scope.model_name), Arc::clone(&scope.cache_salt));
-        match Key::new([0; 32], model, scope.kv_rank, scope.object_group_id, salt) {
-            Ok(any) => Some(Names(any)),
-            Err(error) => {
-                tracing::error!("an object in memory can have no name outside: {error}");
-                None
-            }
-        }
-    }
-}
-
-/// The names of one scope's objects outside memory.
-pub(super) struct Names(Key);
-
-impl Names {
-    /// The name of one chunk.
-    pub(super) fn of(&self, hash: &ChunkHash) -> Key {
-        self.0.with_chunk_hash(hash.0)
     }
 }
 
@@ -229,7 +139,7 @@ impl Tier {
             warnings: Warnings::default(),
             budget: Budget::new(config.prefetch_bytes_max),
             flow: Flow::default(),
-            prefetches: Places::new(config.prefetches_max),
+            prefetches: ResizableSemaphore::new(config.prefetches_max),
             quotas: Arc::clone(&config.quotas),
             evictions_changed: Notify::new(),
             switching: Mutex::default(),
@@ -320,10 +230,6 @@ impl Tier {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 async fn run(
     shared: Arc<Shared>,
     [storing, loading, evicting]: [Arc<Task>; 3],
@@ -385,7 +291,7 @@ async fn store_all(shared: Arc<Shared>, task: Arc<Task>) {
         });
         for lane in lanes {
             if handles.iter().all(|(other, _)| !Arc::ptr_eq(&lane, other)) {
-                let run = lane::run(Arc::clone(&shared), Arc::clone(&lane), Arc::clone(&task));
+                let run = store::run(Arc::clone(&shared), Arc::clone(&lane), Arc::clone(&task));
                 handles.push((lane, running.spawn_local(run)));
             }
         }

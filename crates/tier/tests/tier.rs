@@ -19,10 +19,10 @@ use serde_json::{Value, json};
 
 #[path = "tier/alone.rs"]
 mod alone;
+#[path = "tier/attach.rs"]
+mod attach;
 #[path = "tier/checksum.rs"]
 mod checksum;
-#[path = "tier/control.rs"]
-mod control;
 #[path = "tier/eviction.rs"]
 mod eviction;
 #[path = "tier/hints.rs"]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::task::{AbortHandle, JoinSet};
 
-use super::super::tier::Shared;
+use super::super::shared::Shared;
 use super::evictor::Evictor;
 use larder_telemetry::tasks::Task;
 

@@ -12,7 +12,7 @@ use larder_storage::{
 use serde_json::Value as Json;
 
 use super::eviction::Evictor;
-use super::roster::{Attached, New, Phase, RosterError};
+use super::roster::{Attached, PendingAdapter, Phase, RosterError};
 use super::tier::{CLOSE_PATIENCE, Tier, TierError};
 use larder_engine::ChecksumMode;
 use larder_telemetry::events::Event;
@@ -75,7 +75,7 @@ impl Tier {
         self.add(self.with_eviction(built, eviction, shown, None), index)
     }
 
-    fn add(&self, adapter: New, index: Option<usize>) -> Result<Arc<Attached>, TierError> {
+    fn add(&self, adapter: PendingAdapter, index: Option<usize>) -> Result<Arc<Attached>, TierError> {
         self.ensure_running()?;
         let attached = self.shared.roster.add(adapter, index)?;
         self.note(&attached, "attached");
@@ -96,17 +96,23 @@ impl Tier {
         eviction: Option<EvictionConfig>,
         config: Json,
         directory: Option<PathBuf>,
-    ) -> New {
+    ) -> PendingAdapter {
         let policy = eviction.as_ref().filter(|eviction| eviction.policy != NEVER);
         let policy = policy.and_then(|eviction| Some((eviction.clone(), by_name(&eviction.policy)?)));
         let Some((settings, policy)) = policy else {
-            return New { built, config, eviction, evictor: None, directory };
+            return PendingAdapter { built, config, eviction, evictor: None, directory };
         };
         let quotas = Arc::clone(&self.shared.quotas);
         let evictor = Arc::new(Evictor::new(Arc::clone(&built.adapter), settings, policy, quotas));
         let observer = Arc::clone(&evictor) as Arc<dyn Observer>;
         let adapter = Arc::new(Observing::new(Arc::clone(&built.adapter), observer));
-        New { built: Built { adapter, ..built }, config, eviction, evictor: Some(evictor), directory }
+        PendingAdapter {
+            built: Built { adapter, ..built },
+            config,
+            eviction,
+            evictor: Some(evictor),
+            directory,
+        }
     }
 
     /// Takes an adapter away: no new work for it from now on, then a wait of at most `patience` for what uses

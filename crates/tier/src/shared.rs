@@ -1,0 +1,110 @@
+//! What the tier's tasks share: the adapters, what is to be stored and loaded, and what limits it.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use larder_core::hash::ChunkHash;
+use larder_core::key::Scope;
+use larder_engine::{QuotaTable, Tiers};
+use larder_storage::Key;
+use tokio::sync::Notify;
+
+use super::budget::Budget;
+use super::flow::Flow;
+use super::lane::Lane;
+use super::resizable_semaphore::ResizableSemaphore;
+use super::roster::Roster;
+use super::warnings::Warnings;
+
+/// What happens to an object in memory once every adapter holds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StorePolicy {
+    /// It stays.
+    Default,
+    /// It goes.
+    SkipL1,
+}
+
+impl StorePolicy {
+    /// The policy of this name, as `--l2-store-policy` takes it.
+    #[must_use]
+    pub fn by_name(name: &str) -> Self {
+        if name == "skip_l1" { Self::SkipL1 } else { Self::Default }
+    }
+}
+
+/// What the tier's tasks share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) engine: Tiers,
+    pub(super) store_policy: Mutex<StorePolicy>,
+    pub(super) roster: Roster,
+    /// One for every adapter on the list.
+    pub(super) lanes: Mutex<Vec<Arc<Lane>>>,
+    pub(super) lanes_changed: Notify,
+    pub(super) patience: Duration,
+    pub(super) warnings: Warnings,
+    pub(super) budget: Budget,
+    pub(super) flow: Flow,
+    pub(super) prefetches: Arc<ResizableSemaphore>,
+    pub(super) quotas: Arc<QuotaTable>,
+    /// An adapter came or went.
+    pub(super) evictions_changed: Notify,
+    pub(super) switching: Mutex<()>,
+}
+
+impl Shared {
+    /// Lets the engine queue work if there is an adapter for it. Of two changes, the later one decides.
+    pub(super) fn note_roster_change(&self) {
+        let _turn = lock(&self.switching);
+        let attached = self.roster.list();
+        let mut lanes = lock(&self.lanes);
+        lanes.retain(|lane| attached.iter().any(|attached| Arc::ptr_eq(attached, lane.attached())));
+        for attached in attached.iter() {
+            if !lanes.iter().any(|lane| Arc::ptr_eq(attached, lane.attached())) {
+                lanes.push(Lane::new(&self.engine, attached));
+            }
+        }
+        lanes.iter().for_each(|lane| lane.follow_phase());
+        drop(lanes);
+        self.engine.set_enabled(self.roster.has_active());
+        self.lanes_changed.notify_one();
+        self.evictions_changed.notify_one();
+    }
+
+    pub(super) fn lanes(&self) -> Vec<Arc<Lane>> {
+        lock(&self.lanes).clone()
+    }
+
+    /// What happens to an object in memory once every adapter holds it.
+    pub(super) fn store_policy(&self) -> StorePolicy {
+        *lock(&self.store_policy)
+    }
+
+    /// What the names of a scope's objects outside memory have in common. None for a scope that nothing can
+    /// be stored under, which is none that was let in.
+    pub(super) fn names(&self, scope: &Scope) -> Option<Names> {
+        let (model, salt) = (Arc::clone(&scope.model_name), Arc::clone(&scope.cache_salt));
+        match Key::new([0; 32], model, scope.kv_rank, scope.object_group_id, salt) {
+            Ok(any) => Some(Names(any)),
+            Err(error) => {
+                tracing::error!("an object in memory can have no name outside: {error}");
+                None
+            }
+        }
+    }
+}
+
+/// The names of one scope's objects outside memory.
+pub(super) struct Names(Key);
+
+impl Names {
+    /// The name of one chunk.
+    pub(super) fn of(&self, hash: &ChunkHash) -> Key {
+        self.0.with_chunk_hash(hash.0)
+    }
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
