@@ -1,8 +1,8 @@
 //! What the cache does for its clients, free of wire formats and sockets.
 //!
-//! [`Engine`] puts the pure object table of `larder-core`, the pool, requests and workers together. Each caller
-//! has the face of it that is made for it: [`Requests`], [`Tiers`], [`Upkeep`] or [`Operator`]. Every method is
-//! short: it takes one lock for microseconds and never waits, unless it says otherwise.
+//! [`Engine`] puts the pure object table of `larder-core`, the pool, requests and workers together. Each
+//! caller has the face of it that is made for it: [`Requests`], [`Tiers`], [`Upkeep`] or [`Operator`]. Every
+//! method is short: it takes one lock for microseconds and never waits, unless it says otherwise.
 //!
 //! Its parts (`state`) are data with invariants of their own; what is done with them lies above, by who asks.
 //!

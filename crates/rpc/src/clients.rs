@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use larder_zmtp::PeerAddress;
 
 /// Times the table of connections is read until one is in it: connections that come and go meanwhile may hide
-/// it from a reader.
+/// it from a reader. The process behind one that is in none of them then stays unknown.
 const READS_MAX: usize = 5;
 
 /// State of an open connection in `/proc/net/tcp`.

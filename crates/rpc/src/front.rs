@@ -27,10 +27,10 @@ use larder_telemetry::tasks::Task;
 /// How long a store waits for a pool that is being prepared before it takes what there is.
 const ROOM_PATIENCE: Duration = Duration::from_secs(2);
 
-/// Longest a client may wait for a lookup in one request.
+/// Longest a client may wait for a lookup in one request. The answer is nothing then.
 const WAIT_MAX: Duration = Duration::from_secs(600);
 
-/// How long requests of one connection are served after a wait before others get their turn.
+/// How long requests of one connection are served after a wait. The rest comes when others had their turn.
 const TURN_MAX: Duration = Duration::from_micros(500);
 
 /// The RPC front of one node. Lives on one thread, inside a [`tokio::task::LocalSet`].

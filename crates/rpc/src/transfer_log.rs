@@ -4,14 +4,10 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-/// Transfers whose beginning is remembered; those that never end make room all at once.
+use larder_telemetry::Allowance;
+
+/// Transfers whose beginning is remembered; beyond it all are forgotten at once, since most of them never end.
 const BEGUN_MAX: usize = 4096;
-
-/// Lines a second, in the long run.
-const LINES_PER_SECOND: f64 = 20.0;
-
-/// Lines at once.
-const LINES_BURST: f64 = 200.0;
 
 /// What a transfer does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -42,15 +38,12 @@ pub(super) struct TransferLog {
 #[derive(Debug)]
 struct State {
     begun: HashMap<Name, Instant>,
-    lines: f64,
-    refilled: Instant,
-    left_out: u64,
+    allowance: Allowance,
 }
 
 impl TransferLog {
     pub(super) fn new(is_enabled: bool) -> Self {
-        let state =
-            State { begun: HashMap::new(), lines: LINES_BURST, refilled: Instant::now(), left_out: 0 };
+        let state = State { begun: HashMap::new(), allowance: Allowance::new(Instant::now()) };
         Self { is_enabled, state: Mutex::new(state) }
     }
 
@@ -74,7 +67,7 @@ impl TransferLog {
         let now = Instant::now();
         let mut state = self.state();
         let Some(begun) = state.begun.remove(&(direction, instance_id, request_id.into())) else { return };
-        let Some(left_out) = state.pass(now) else { return };
+        let Some(left_out) = state.allowance.pass(now) else { return };
         drop(state);
         if left_out > 0 {
             tracing::info!("{left_out} lines about stores and retrieves were left out");
@@ -85,21 +78,6 @@ impl TransferLog {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
-    /// Whether one more line is to be written, and how many were not since the last one.
-    fn pass(&mut self, now: Instant) -> Option<u64> {
-        let waited = now.saturating_duration_since(self.refilled).as_secs_f64();
-        self.refilled = now;
-        self.lines = (self.lines + waited * LINES_PER_SECOND).min(LINES_BURST);
-        if self.lines < 1.0 {
-            self.left_out += 1;
-            return None;
-        }
-        self.lines -= 1.0;
-        Some(std::mem::take(&mut self.left_out))
     }
 }
 
@@ -115,7 +93,12 @@ mod tests {
         let told = Lines::of("transfer_log", || {
             let log = TransferLog::new(true);
             log.begin(Direction::Store, 1, "r");
-            log.state().left_out = 3;
+            let before = Instant::now().checked_sub(Duration::from_secs(1)).unwrap();
+            let mut allowance = Allowance::new(before);
+            while allowance.pass(before).is_some() {}
+            // With the one that ended the loop.
+            assert!(allowance.pass(before).is_none() && allowance.pass(before).is_none());
+            log.state().allowance = allowance;
             for _ in 0..2 {
                 log.end(Direction::Store, 1, "r", 32);
             }
@@ -132,17 +115,6 @@ mod tests {
             told,
             ["3 lines about stores and retrieves were left out", "Stored 32 tokens", "Retrieved 16 tokens"]
         );
-    }
-
-    #[test]
-    fn a_burst_of_lines_passes_and_the_rest_is_counted() {
-        let log = TransferLog::new(true);
-        let mut state = log.state();
-        let now = state.refilled;
-        let passed = (0..LINES_BURST as usize + 50).filter(|_| state.pass(now).is_some()).count();
-        assert_eq!(passed, LINES_BURST as usize);
-        assert_eq!(state.pass(now + Duration::from_secs(1)), Some(50));
-        assert_eq!(state.pass(now + Duration::from_secs(1)), Some(0));
     }
 
     #[test]

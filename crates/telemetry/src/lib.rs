@@ -1,5 +1,6 @@
 //! What the server tells about itself: the log, events, which tasks run, and parts of its metrics.
 
+mod allowance;
 mod build_info;
 pub mod events;
 mod flood;
@@ -12,6 +13,7 @@ pub mod tasks;
 mod throttle;
 mod writer;
 
+pub use allowance::Allowance;
 pub use build_info::BuildInfo;
 pub use flood::CLIENT_CRATES;
 pub use histogram::Histogram;

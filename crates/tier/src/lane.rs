@@ -21,7 +21,7 @@ const BATCH_BYTES: u64 = 16 << 20;
 
 /// Most bytes an adapter has in hand at a time: while one batch is hashed others are written, and a slow
 /// object holds up only its own batch. What a stuck adapter does not let go of counts, however long ago it
-/// was given up.
+/// was given up. The rest waits in the lane.
 const FLIGHT_BYTES_MAX: u64 = 128 << 20;
 
 /// Share of the pool that an adapter has in hand at most.

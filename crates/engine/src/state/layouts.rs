@@ -15,16 +15,17 @@ use larder_core::layout::ObjectLayout;
 use super::connections::ConnectionId;
 use super::registration::Registration;
 
-/// Most kinds of engine that one lookup of an unknown scheduler is tried for, the latest first.
+/// Most kinds of engine that one lookup of an unknown scheduler is tried for: the latest. Of the rest nothing
+/// is found.
 const KINDS_TRIED_MAX: usize = 4;
 
-/// Most kinds of engine of one model and world size; a lookup may look at each.
+/// Most kinds of engine of one model and world size; a lookup may look at each. More are refused.
 const KINDS_MAX: usize = 64;
 
-/// Most layouts of one kind of engine beside one for each rank; a lookup looks at each.
+/// Most layouts of one kind of engine beside one for each rank; a lookup looks at each. More are refused.
 const SPARE_LAYOUTS_MAX: usize = 64;
 
-/// Most models remembered per scheduler; one engine has one.
+/// Most models remembered per scheduler; one engine has one. The oldest is forgotten.
 const MODELS_PER_SCHEDULER_MAX: usize = 8;
 
 /// What the objects of an engine look like: a layout for each rank.

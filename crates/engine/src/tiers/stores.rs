@@ -135,8 +135,8 @@ fn give_up(state: &mut State, work: &StoreWork) {
 }
 
 impl Tiers {
-    /// The checksum to store an object with; none if its bytes are not those that were committed. The first lane
-    /// that asks waits for the hashing, whoever asks meanwhile waits with it.
+    /// The checksum to store an object with; none if its bytes are not those that were committed. The first
+    /// lane that asks waits for the hashing, whoever asks meanwhile waits with it.
     pub fn checksum_of(&self, work: &StoreWork) -> Option<u64> {
         let hash = || {
             let bytes = work.scope.layout.bytes();
