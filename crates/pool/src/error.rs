@@ -4,7 +4,7 @@ use std::io;
 
 use thiserror::Error;
 
-use crate::memory::{MemoryBound, Size};
+use crate::room::{MemoryBound, Size};
 
 /// A pool that can't be had, or an access that was refused.
 #[derive(Debug, Error)]

@@ -5,6 +5,7 @@
 //! write to a shared segment at any moment, so no Rust reference to it may exist. Must not know what is
 //! stored where.
 
+mod claim;
 mod directory;
 mod error;
 mod hugepages;
@@ -12,9 +13,11 @@ mod mapper;
 mod mapping;
 mod memory;
 mod name;
+mod options;
 mod owner;
 mod processes;
 mod reclaim;
+mod room;
 mod segment;
 mod space;
 
@@ -22,7 +25,9 @@ pub use directory::{Contents, Directory, DirectoryOptions, SCOPE_BYTES_MAX, SCOP
 pub use error::PoolError;
 pub use hugepages::Pages;
 pub use mapper::Mapper;
-pub use memory::{MemoryBound, MemoryRoom, Size, check_memory, check_shared_memory, memory_room};
+pub use memory::{check_memory, check_shared_memory, memory_room};
 pub use name::{NAME_PREFIX, SegmentName};
+pub use options::SegmentOptions;
 pub use reclaim::{Stale, reclaim_stale};
-pub use segment::{PREPARE_STEP_BYTES, Segment, SegmentOptions};
+pub use room::{MemoryBound, MemoryRoom, Size};
+pub use segment::{PREPARE_STEP_BYTES, Segment};

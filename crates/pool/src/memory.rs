@@ -3,61 +3,16 @@
 //! A pool beyond it is not refused by the system. It is touched page by page until the kernel kills a
 //! process, which may be the engine beside it.
 
-use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::name::DIRECTORY;
-use crate::{PoolError, SegmentName, SegmentOptions, space};
+use crate::options::SegmentOptions;
+use crate::room::{MemoryBound, MemoryRoom};
+use crate::{PoolError, SegmentName, space};
 
 /// Share of the free memory from which on a pool is called tight.
 const TIGHT_SHARE: f64 = 0.8;
-
-/// Memory that is free now, and what bounds it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MemoryRoom {
-    /// Bytes that can be had without swapping.
-    pub free_bytes: u64,
-    /// What allows no more.
-    pub bound: MemoryBound,
-}
-
-/// What bounds the memory of this process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MemoryBound {
-    /// The memory of the machine.
-    Machine,
-    /// The limit of a control group, as containers have it.
-    ControlGroup,
-}
-
-impl fmt::Display for MemoryBound {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::Machine => "on this machine",
-            Self::ControlGroup => "in this control group (the container's memory limit)",
-        })
-    }
-}
-
-/// A number of bytes for people.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Size(pub u64);
-
-impl fmt::Display for Size {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let bytes = self.0 as f64;
-        let (unit, name) = match self.0 {
-            0..1_024 => return write!(formatter, "{} bytes", self.0),
-            1_024..1_048_576 => (1_024.0, "KiB"),
-            1_048_576..1_073_741_824 => (1_048_576.0, "MiB"),
-            _ => (1_073_741_824.0, "GiB"),
-        };
-        // Two decimals at most, and none that say nothing.
-        let text = format!("{:.2}", bytes / unit);
-        write!(formatter, "{} {name}", text.trim_end_matches('0').trim_end_matches('.'))
-    }
-}
 
 /// Whether the memory that `options` asks for is there now. `Some` if it is, but nearly all of it would be
 /// taken.
@@ -291,14 +246,5 @@ mod tests {
             check_memory_in(root.path(), &options).is_ok()
         };
         assert!(fits(true, 200 * MIB) && !fits(true, 201 * MIB) && !fits(false, 200 * MIB));
-    }
-
-    #[test]
-    fn sizes_are_short_and_exact_enough() {
-        for (bytes, text) in
-            [(5, "5 bytes"), (4 << 30, "4 GiB"), (1_610_612_736, "1.5 GiB"), (600 * MIB, "600 MiB")]
-        {
-            assert_eq!(Size(bytes).to_string(), text);
-        }
     }
 }

@@ -56,8 +56,22 @@ pub(crate) fn is_same_file(path: &Path, stat: &Stat) -> bool {
     fs::lstat(path).is_ok_and(|there| (there.st_dev, there.st_ino) == (stat.st_dev, stat.st_ino))
 }
 
+/// The regular file at `path`, `None` when there is nothing.
+pub(crate) fn open_regular(path: &Path) -> rustix::io::Result<Option<(File, Stat)>> {
+    let file = match open(path) {
+        Ok(file) => file,
+        Err(Errno::NOENT) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let stat = fs::fstat(&file)?;
+    if fs::FileType::from_raw_mode(stat.st_mode) != fs::FileType::RegularFile {
+        return Err(Errno::EXIST);
+    }
+    Ok(Some((file, stat)))
+}
+
 /// Opens an existing segment, not through a link.
-pub(crate) fn open(path: &Path) -> rustix::io::Result<File> {
+fn open(path: &Path) -> rustix::io::Result<File> {
     let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
     fs::open(path, flags, Mode::empty()).map(File::from)
 }

@@ -1,14 +1,12 @@
 //! What servers that died left in `/dev/shm`.
 
-use std::fs::File;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use rustix::fs::{FileType, Stat};
-use rustix::io::Errno;
+use rustix::fs::Stat;
 
 use crate::name::{DIRECTORY, NAME_PREFIX};
-use crate::{PoolError, Segment, SegmentName, SegmentOptions, directory, owner, processes, space};
+use crate::{Segment, SegmentName, SegmentOptions, directory, owner};
 
 /// A file that a dead server of ours left, and that was removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,7 +46,7 @@ fn reclaim_segment(name: String, now_seconds: u64) -> Option<Stale> {
         return None;
     }
     let path = Path::new(DIRECTORY).join(&name);
-    let (file, stat) = open_regular(&path).ok()??;
+    let (file, stat) = owner::open_regular(&path).ok()??;
     let dead = owner::is_marked(&stat) && owner::lock(&file).ok()? && owner::is_same_file(&path, &stat);
     let segment = SegmentName::new(&name).ok()?;
     if !dead || directory::is_kept(&segment, now_seconds) {
@@ -63,59 +61,13 @@ fn reclaim_segment(name: String, now_seconds: u64) -> Option<Stale> {
 /// name is taken for a moment.
 fn reclaim_orphan(segment: &SegmentName, name: String) -> Option<Stale> {
     let path = Path::new(DIRECTORY).join(&name);
-    let (_, stat) = open_regular(&path).ok()??;
+    let (_, stat) = owner::open_regular(&path).ok()??;
     let ours = stat.st_uid == rustix::process::geteuid().as_raw();
     let directory = Path::new(DIRECTORY);
-    if !ours || open_regular(&segment.path_in(directory)).ok()?.is_some() {
+    if !ours || owner::open_regular(&segment.path_in(directory)).ok()?.is_some() {
         return None;
     }
     let options = SegmentOptions { share: Some(segment.as_str().to_owned()), bytes: 1, hugepages: false };
     Segment::create(options).ok()?;
     Some(Stale::new(name, &stat))
-}
-
-/// Makes the name free: removes what a dead server left there, whichever program it was, if that makes room
-/// for `asked_bytes`.
-///
-/// # Errors
-/// [`PoolError::InUse`] when a server of ours lives, [`PoolError::Mapped`] when an unmarked segment is in use
-/// by a process, [`PoolError::NoSpace`].
-pub(crate) fn reclaim_name(name: &SegmentName, path: &Path, asked_bytes: u64) -> Result<(), PoolError> {
-    let open = open_regular(path).map_err(PoolError::system("open the segment that has the name already"))?;
-    let Some((file, stat)) = open else { return Ok(()) };
-    if !owner::lock_patiently(&file)
-        .map_err(PoolError::system("lock the segment that has the name already"))?
-    {
-        return Err(PoolError::InUse { name: name.to_string(), pid: processes::lock_holder(&stat) });
-    }
-    // A server of another kind holds no lock, but it maps its segment for as long as it lives. Ours is dead
-    // without its lock; clients that still map what it left lose nothing when the name goes.
-    if !owner::is_marked(&stat)
-        && let Some(pid) = processes::mapper(&stat)
-    {
-        return Err(PoolError::Mapped { name: name.to_string(), pid });
-    }
-    // Somebody else may have reclaimed the name between `open` and `lock`; then it is not this file's any
-    // more.
-    if owner::is_same_file(path, &stat) {
-        let held_bytes = u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512);
-        space::check(path.parent().unwrap_or(Path::new(DIRECTORY)), asked_bytes, held_bytes)?;
-        directory::remove(name);
-        rustix::fs::unlink(path).map_err(PoolError::system("remove a stale segment"))?;
-    }
-    Ok(())
-}
-
-/// The regular file at `path`, `None` when there is nothing.
-pub(crate) fn open_regular(path: &Path) -> rustix::io::Result<Option<(File, Stat)>> {
-    let file = match owner::open(path) {
-        Ok(file) => file,
-        Err(Errno::NOENT) => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let stat = rustix::fs::fstat(&file)?;
-    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-        return Err(Errno::EXIST);
-    }
-    Ok(Some((file, stat)))
 }

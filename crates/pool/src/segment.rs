@@ -3,18 +3,19 @@
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use rustix::fs::{AtFlags, CWD, FallocateFlags, Mode, OFlags, Stat};
+use rustix::fs::{FallocateFlags, Stat};
 use rustix::io::Errno;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::hugepages::{self, Pages};
 use crate::mapping::Mapping;
 use crate::name::DIRECTORY;
-use crate::{Contents, PoolError, SegmentName, directory, owner, processes, reclaim, space};
+use crate::options::SegmentOptions;
+use crate::{PoolError, SegmentName, claim, directory, owner, processes};
 
 /// Most bytes asked of the system in one call while preparing: a signal undoes the call it interrupts, and
 /// only that.
@@ -22,20 +23,6 @@ pub const PREPARE_STEP_BYTES: u64 = 16 << 20;
 
 /// Bytes copied and hashed at a time: what stays in a core's cache.
 const HASHED_BYTES: usize = 64 << 10;
-
-/// Times a name is reclaimed and taken before giving up: each failure means that another server was quicker.
-const CREATE_ATTEMPTS: usize = 8;
-
-/// What pool to make.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SegmentOptions {
-    /// Name under which clients map the pool, with or without prefix and slash; `None` for private memory.
-    pub share: Option<String>,
-    /// Size in bytes.
-    pub bytes: u64,
-    /// Whether to use huge pages where the machine has them; [`Segment::pages`] tells what came of it.
-    pub hugepages: bool,
-}
 
 /// The memory of the pool. Dropping it returns the memory and removes the name, unless it is to be left
 /// behind.
@@ -83,7 +70,7 @@ impl Segment {
         let path = name.path_in(directory);
         let len = usize::try_from(options.bytes).map_err(|_| PoolError::InvalidSize(options.bytes))?;
         let what = "open the segment that a server before this one left";
-        let Some((file, stat)) = reclaim::open_regular(&path).map_err(PoolError::system(what))? else {
+        let Some((file, stat)) = owner::open_regular(&path).map_err(PoolError::system(what))? else {
             return Ok(None);
         };
         if !owner::is_marked(&stat) || u64::try_from(stat.st_size) != Ok(options.bytes) {
@@ -100,23 +87,6 @@ impl Segment {
         let hugepages = options.hugepages && hugepages::shared_allowed(directory);
         let mapping = Mapping::shared(shared.file.as_fd(), len, hugepages)?;
         Ok(Some(Self { mapping, shared: Some(shared) }))
-    }
-
-    /// The segment of this name that a dead server left, with what its slot directory says; a new one if
-    /// there is none of this size whose directory makes sense with `stamp`.
-    ///
-    /// # Errors
-    /// As for [`Self::adopt`] and [`Self::create`].
-    pub fn adopt_or_create(
-        options: SegmentOptions,
-        stamp: u64,
-    ) -> Result<(Self, Option<Contents>), PoolError> {
-        if let Some(adopted) = Self::adopt(&options)?
-            && let Some(contents) = Contents::read(&adopted, stamp)?
-        {
-            return Ok((adopted, Some(contents)));
-        }
-        Ok((Self::create(options)?, None))
     }
 
     /// Leaves name and memory behind when this value is dropped, for [`Self::adopt`].
@@ -143,7 +113,7 @@ impl Segment {
         };
         let name = SegmentName::new(&name)?;
         let path = name.path_in(directory);
-        let file = create_shared(&name, &path, bytes)?;
+        let file = claim::create_shared(&name, &path, bytes)?;
         // From here on a failure removes the name again.
         let shared = Shared::new(name, path, file);
         let hugepages = hugepages && hugepages::shared_allowed(directory);
@@ -369,58 +339,6 @@ impl Drop for Shared {
     }
 }
 
-/// A locked, marked, sized file under the name.
-fn create_shared(name: &SegmentName, path: &Path, bytes: u64) -> Result<File, PoolError> {
-    let directory = path.parent().unwrap_or(Path::new(DIRECTORY));
-    for _ in 0..CREATE_ATTEMPTS {
-        reclaim::reclaim_name(name, path, bytes)?;
-        space::check(directory, bytes, 0)?;
-        let created = match create_unnamed(directory, path, bytes) {
-            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOENT | Errno::INVAL) => create_named(path, bytes),
-            created => created,
-        };
-        match created {
-            Err(Errno::EXIST) => {}
-            Ok(file) => {
-                // One without its segment is of no use to anybody, and only the holder of the name may touch
-                // it.
-                directory::remove(name);
-                return Ok(file);
-            }
-            Err(error) => return Err(PoolError::system("create the shared segment")(error)),
-        }
-    }
-    Err(PoolError::InUse { name: name.to_string(), pid: None })
-}
-
-/// Makes the file complete before it gets its name: nobody ever sees it without its lock.
-fn create_unnamed(directory: &Path, path: &Path, bytes: u64) -> rustix::io::Result<File> {
-    let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::TMPFILE;
-    let file = File::from(rustix::fs::open(directory, flags, Mode::RUSR | Mode::WUSR)?);
-    furnish(&file, bytes)?;
-    let unnamed = format!("/proc/self/fd/{}", file.as_raw_fd());
-    rustix::fs::linkat(CWD, unnamed, CWD, path, AtFlags::SYMLINK_FOLLOW)?;
-    Ok(file)
-}
-
-/// For systems without unnamed files: for a moment the name is there and the lock is not.
-fn create_named(path: &Path, bytes: u64) -> rustix::io::Result<File> {
-    let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
-    let file = File::from(rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)?);
-    furnish(&file, bytes).inspect_err(|_| {
-        _ = rustix::fs::unlink(path);
-    })?;
-    Ok(file)
-}
-
-fn furnish(file: &File, bytes: u64) -> rustix::io::Result<()> {
-    if !owner::lock(file)? {
-        return Err(Errno::EXIST);
-    }
-    rustix::fs::ftruncate(file, bytes)?;
-    rustix::fs::fchmod(file, owner::MARKED)
-}
-
 #[cfg(test)]
 mod tests {
     use std::process::Command;
@@ -485,22 +403,6 @@ mod tests {
             assert_eq!(segment.pages(), pages);
             segment.prepare(0..4 * MIB).unwrap();
             segment.write_at(4 * MIB - 4, b"tail").unwrap();
-        }
-    }
-
-    #[test]
-    fn a_named_file_is_made_like_an_unnamed_one() {
-        let directory = tempfile::tempdir_in(DIRECTORY).unwrap();
-        let paths = ["named", "unnamed"].map(|name| directory.path().join(name));
-        let named = create_named(&paths[0], MIB).unwrap();
-        let unnamed = create_unnamed(directory.path(), &paths[1], MIB).unwrap();
-        for (path, file) in paths.iter().zip([&named, &unnamed]) {
-            let stat = rustix::fs::fstat(file).unwrap();
-            assert!(owner::is_marked(&stat) && owner::is_same_file(path, &stat));
-            assert_eq!(stat.st_size as u64, MIB);
-            assert!(!owner::lock(owner::open(path).unwrap()).unwrap());
-            assert_eq!(create_named(path, MIB).unwrap_err(), Errno::EXIST);
-            assert_eq!(create_unnamed(directory.path(), path, MIB).unwrap_err(), Errno::EXIST);
         }
     }
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use thiserror::Error;
 
 use crate::operation::Operation;
+use crate::text::quoted;
 
 /// Why a message, a payload or a result could not be turned into a value (or the reverse).
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -211,18 +212,6 @@ impl Fault {
 /// Rule violation with a text for people.
 pub(crate) fn invalid(reason: impl Into<String>) -> ValueError {
     Fault::Invalid(reason.into()).here()
-}
-
-/// Longest piece of foreign text quoted in an error, in characters.
-const QUOTE_CHARS_MAX: usize = 64;
-
-/// `text` shortened for quoting, with control characters made visible.
-pub(crate) fn quoted(text: &str) -> String {
-    let mut quote: String = text.chars().take(QUOTE_CHARS_MAX).flat_map(char::escape_debug).collect();
-    if text.chars().nth(QUOTE_CHARS_MAX).is_some() {
-        quote.push_str("...");
-    }
-    quote
 }
 
 impl ValueError {

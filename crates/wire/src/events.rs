@@ -26,7 +26,7 @@ impl KvEventKind {
         match reader.str()? {
             "stored" => Ok(Self::Stored),
             "removed" => Ok(Self::Removed),
-            other => Err(invalid(format!("unknown event kind `{}`", crate::error::quoted(other)))),
+            other => Err(invalid(format!("unknown event kind `{}`", crate::text::quoted(other)))),
         }
     }
 }

@@ -19,12 +19,14 @@ pub mod module_call;
 mod msgpack;
 mod name;
 pub mod operation;
+mod operation_frame;
 pub mod p2p;
 pub mod pickle;
 pub mod registration;
 pub mod reply;
 pub mod request;
 pub mod response;
+mod text;
 
 pub use dtype::DType;
 pub use error::{Fault, ValueError, WireError};

@@ -2,10 +2,6 @@
 
 use std::fmt;
 
-use crate::error::{WireError, quoted};
-use crate::msgpack::{Family, Reader, Writer};
-use crate::response::Response;
-
 macro_rules! operations {
     ($(
         $(#[doc = $doc:literal])*
@@ -33,7 +29,7 @@ macro_rules! operations {
                 }
             }
 
-            fn from_name(name: &str) -> Option<Self> {
+            pub(crate) fn from_name(name: &str) -> Option<Self> {
                 match name {
                     $($name => Some(Self::$variant),)*
                     _ => None,
@@ -161,36 +157,8 @@ const BY_ID: [Option<Operation>; 34] = {
 };
 
 impl Operation {
-    /// Reads an operation frame: an integer of any width or a string (`spec/wire.md 1`).
-    ///
-    /// # Errors
-    /// [`WireError::OperationFrame`] for anything else, [`WireError::UnknownOperation`] for a number or name
-    /// that is not in the table.
-    pub fn from_frame(frame: &[u8]) -> Result<Self, WireError> {
-        let malformed = |source| WireError::OperationFrame { source };
-        let family = Reader::new(frame).family().map_err(malformed)?;
-        if family == Family::Str {
-            let name = Reader::document(frame, Reader::str).map_err(malformed)?;
-            return Self::from_name(name)
-                .ok_or_else(|| WireError::UnknownOperation { operation: quoted(name) });
-        }
-        let id = Reader::document(frame, Reader::int).map_err(malformed)?;
-        usize::try_from(id)
-            .ok()
-            .and_then(|id| *BY_ID.get(id)?)
-            .ok_or_else(|| WireError::UnknownOperation { operation: id.to_string() })
-    }
-
-    /// The frame an unmodified client sends: the number where there is one, else the name.
-    #[must_use]
-    pub fn to_frame(self) -> Vec<u8> {
-        let mut frame = Vec::new();
-        let mut writer = Writer::new(&mut frame);
-        match self.legacy_id() {
-            Some(id) => writer.uint(u64::from(id)),
-            None => writer.str(self.name()),
-        }
-        frame
+    pub(crate) fn from_id(id: i128) -> Option<Self> {
+        *BY_ID.get(usize::try_from(id).ok()?)?
     }
 
     /// The name, as sent on the wire and used in logs and metrics.
@@ -221,33 +189,6 @@ impl Operation {
     #[must_use]
     pub const fn order(self) -> Order {
         self.facts().order
-    }
-
-    /// The answer of this operation's own type that means "failed" to an unmodified client, if its type has
-    /// one.
-    ///
-    /// Operations without one are refused with the error reply ([`crate::reply`]).
-    #[must_use]
-    pub fn negative_result(self) -> Option<Response<'static>> {
-        match self {
-            Self::StoreQ | Self::Store | Self::Retrieve | Self::CbRetrievePreComputed => {
-                Some(Response::Transfer { event_handle: &[], ok: false })
-            }
-            Self::CommitStore | Self::CommitRetrieve => Some(Response::Bool(false)),
-            Self::QueryPrefetchStatus | Self::WaitPrefetchStatus => Some(Response::Int(0)),
-            Self::PrepareRetrieve => {
-                Some(Response::PrepareRetrieve(crate::engine_driven::PrepareRetrieveResult::miss()))
-            }
-            Self::CbUnifiedLookup => {
-                Some(Response::UnifiedLookup(crate::blend::UnifiedLookupResult::default()))
-            }
-            Self::ServerModuleCall => Some(Response::ModuleCall(crate::module_call::ModuleCallResult {
-                success: false,
-                payload: &[],
-                error: "call failed",
-            })),
-            _ => None,
-        }
     }
 }
 

@@ -1,9 +1,10 @@
 //! What an engine says about its tensors when it registers them (`spec/wire.md 3.2`).
 
 use crate::device::TensorDescriptor;
-use crate::error::{ValueError, invalid, quoted};
+use crate::error::{ValueError, invalid};
 use crate::limits;
 use crate::msgpack::{Reader, Writer, required, set};
+use crate::text::quoted;
 
 /// The engine a client speaks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -179,3 +179,28 @@ fn pair(reader: &mut Reader<'_>) -> Result<(), ValueError> {
         got => Err(Fault::WrongLength { expected: 2, got }.here()),
     }
 }
+
+impl Operation {
+    /// The answer of this operation's own type that means "failed" to an unmodified client, if its type has
+    /// one.
+    ///
+    /// Operations without one are refused with the error reply ([`crate::reply`]).
+    #[must_use]
+    pub fn negative_result(self) -> Option<Response<'static>> {
+        match self {
+            Self::StoreQ | Self::Store | Self::Retrieve | Self::CbRetrievePreComputed => {
+                Some(Response::Transfer { event_handle: &[], ok: false })
+            }
+            Self::CommitStore | Self::CommitRetrieve => Some(Response::Bool(false)),
+            Self::QueryPrefetchStatus | Self::WaitPrefetchStatus => Some(Response::Int(0)),
+            Self::PrepareRetrieve => Some(Response::PrepareRetrieve(PrepareRetrieveResult::miss())),
+            Self::CbUnifiedLookup => Some(Response::UnifiedLookup(UnifiedLookupResult::default())),
+            Self::ServerModuleCall => Some(Response::ModuleCall(ModuleCallResult {
+                success: false,
+                payload: &[],
+                error: "call failed",
+            })),
+            _ => None,
+        }
+    }
+}

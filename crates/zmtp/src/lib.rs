@@ -45,5 +45,6 @@ pub use dealer::Dealer;
 pub use endpoint::{Endpoint, Host};
 pub use error::{Error, LimitKind, Result, SendError, Violation};
 pub use limits::Limits;
-pub use router::{Disconnect, Handle, Handler, Message, Peer, PeerAddress, PeerId, Permit, Router};
+pub use net::PeerAddress;
+pub use router::{Disconnect, Handle, Handler, Message, Peer, PeerId, Permit, Router};
 pub use stats::{Stats, StatsSnapshot};

@@ -3,21 +3,17 @@
 use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::AsFd as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use rustix::fs::{FallocateFlags, Mode, OFlags};
 use rustix::io::Errno;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::names::{NAME_PREFIX, UNPUBLISHED_PREFIX, path_of};
 use super::record::{RECORD_BYTES, SlotRecord};
 use crate::mapping::Mapping;
-use crate::{PoolError, Segment, SegmentName, reclaim};
-
-/// Prefix of the file names, in place of that of segments.
-const NAME_PREFIX: &str = "larder_l1_slots_";
-
-/// The same for a directory that is not published yet.
-const UNPUBLISHED_PREFIX: &str = "larder_l1_newslots_";
+use crate::options::SegmentOptions;
+use crate::{PoolError, Segment, owner};
 
 /// First bytes of a directory; the last one is the version of the format.
 const MAGIC: [u8; 8] = *b"LARDSLT\x02";
@@ -44,15 +40,11 @@ const RECORDS_MAX: u32 = 1 << 24;
 /// Memory taken at a time: the system is asked once for so many bytes of records.
 const BACKING_STEP_BYTES: u64 = 1 << 20;
 
-/// Offsets in the header of what is written after the start.
-const SEEN_DEAD_AT: usize = 16;
+/// Where in the header it says that records are missing; before it is what `names` writes.
 const INCOMPLETE_AT: usize = 24;
 
 /// Bytes of the header that mean something.
 const HEADER_USED_BYTES: usize = 32;
-
-/// How long a directory whose server is dead is kept for its successor, in seconds.
-const KEPT_SECONDS: u64 = 3_600;
 
 /// What a directory is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -197,6 +189,25 @@ impl Drop for Directory {
     }
 }
 
+impl Segment {
+    /// The segment of this name that a dead server left, with what its slot directory says; a new one if
+    /// there is none of this size whose directory makes sense with `stamp`.
+    ///
+    /// # Errors
+    /// As for [`Self::adopt`] and [`Self::create`].
+    pub fn adopt_or_create(
+        options: SegmentOptions,
+        stamp: u64,
+    ) -> Result<(Self, Option<Contents>), PoolError> {
+        if let Some(adopted) = Self::adopt(&options)?
+            && let Some(contents) = Contents::read(&adopted, stamp)?
+        {
+            return Ok((adopted, Some(contents)));
+        }
+        Ok((Self::create(options)?, None))
+    }
+}
+
 impl Contents {
     /// What the directory of this segment says; none if there is none that is complete and makes sense with
     /// this stamp.
@@ -205,7 +216,7 @@ impl Contents {
     /// [`PoolError::System`] when it can't be read.
     pub fn read(segment: &Segment, stamp: u64) -> Result<Option<Self>, PoolError> {
         let Some(name) = segment.locked_name() else { return Ok(None) };
-        let open = reclaim::open_regular(&path_of(NAME_PREFIX, name));
+        let open = owner::open_regular(&path_of(NAME_PREFIX, name));
         let Some((file, stat)) = open.map_err(PoolError::system("open the slot directory"))? else {
             return Ok(None);
         };
@@ -266,41 +277,9 @@ fn scope_at(scope: u32) -> u64 {
     HEADER_BYTES + u64::from(scope) * SCOPE_SLOT_BYTES as u64
 }
 
-fn path_of(prefix: &str, segment: &SegmentName) -> PathBuf {
-    let bare = &segment.as_str()[crate::NAME_PREFIX.len()..];
-    Path::new(crate::name::DIRECTORY).join(format!("{prefix}{bare}"))
-}
-
-/// The segment whose directory has this file name, published or not; none if it is no directory's name.
-pub(crate) fn segment_of(file_name: &str) -> Option<SegmentName> {
-    let bare = file_name.strip_prefix(NAME_PREFIX).or_else(|| file_name.strip_prefix(UNPUBLISHED_PREFIX))?;
-    SegmentName::new(&format!("{}{bare}", crate::NAME_PREFIX)).ok()
-}
-
-/// Whether what a dead server left is still kept for its successor. The first to ask starts the clock: nobody
-/// saw the server die.
-pub(crate) fn is_kept(segment: &SegmentName, now_seconds: u64) -> bool {
-    let Ok(Some((file, _))) = reclaim::open_regular(&path_of(NAME_PREFIX, segment)) else { return false };
-    let mut since = [0; 8];
-    if rustix::io::pread(&file, &mut since, SEEN_DEAD_AT as u64) != Ok(8) {
-        return false;
-    }
-    match u64::from_le_bytes(since) {
-        0 => rustix::io::pwrite(&file, &now_seconds.to_le_bytes(), SEEN_DEAD_AT as u64).is_ok(),
-        since => now_seconds.saturating_sub(since) < KEPT_SECONDS,
-    }
-}
-
-/// Removes the directory of this segment, published or not. For the holder of its lock.
-pub(crate) fn remove(segment: &SegmentName) {
-    for prefix in [NAME_PREFIX, UNPUBLISHED_PREFIX] {
-        // Without the name there is nothing to remove.
-        _ = rustix::fs::unlink(path_of(prefix, segment));
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::names::{KEPT_SECONDS, is_kept};
     use super::*;
     use crate::SegmentOptions;
 
@@ -409,17 +388,5 @@ mod tests {
         assert!(!is_kept(name, 1000 + KEPT_SECONDS));
         std::fs::write(path_of(NAME_PREFIX, name), b"short").unwrap();
         assert!(!is_kept(name, 0) && Contents::read(&segment, 42).unwrap().is_none());
-    }
-
-    #[test]
-    fn file_names_and_segments_belong_together() {
-        let name = SegmentName::new("lmcache_l1_pool_a").unwrap();
-        for (prefix, file) in
-            [(NAME_PREFIX, "larder_l1_slots_a"), (UNPUBLISHED_PREFIX, "larder_l1_newslots_a")]
-        {
-            assert_eq!(path_of(prefix, &name), Path::new("/dev/shm").join(file));
-            assert_eq!(segment_of(file), Some(name.clone()));
-        }
-        assert_eq!(segment_of("lmcache_l1_pool_a"), None);
     }
 }

@@ -15,9 +15,10 @@
 //! Numbers are little endian. Holds no meaning: scopes are bytes to it, seals are numbers.
 
 mod file;
+mod names;
 mod record;
 
 pub use file::{Contents, Directory, DirectoryOptions, SCOPE_BYTES_MAX, SCOPES_MAX};
 pub use record::SlotRecord;
 
-pub(crate) use file::{is_kept, remove, segment_of};
+pub(crate) use names::{is_kept, remove, segment_of};

@@ -92,8 +92,8 @@ struct Reader {
 }
 
 impl Telling {
-    /// Tells nothing yet: [`Telling::change`] comes first. `masks` says whether those that see no secrets have a form
-    /// of their own.
+    /// Tells nothing yet: [`Telling::change`] comes first. `masks` says whether those that see no secrets have
+    /// a form of their own.
     pub(crate) fn new(around: Surroundings, masks: bool, scratch: Arc<Scratch>) -> Self {
         let unset = || Told { environment: Vec::new(), extra: Value::Null, config: "".into() };
         Self {

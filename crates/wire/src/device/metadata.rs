@@ -1,9 +1,10 @@
 //! How a tensor lies in its storage.
 
 use crate::dtype::DType;
-use crate::error::{ValueError, invalid, quoted};
+use crate::error::{ValueError, invalid};
 use crate::limits;
 use crate::msgpack::{Reader, Writer, required, set};
+use crate::text::quoted;
 
 /// A view into a storage (`spec/wire.md 3.3`).
 #[derive(Clone, Debug, PartialEq, Eq)]

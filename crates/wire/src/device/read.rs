@@ -5,9 +5,10 @@ use super::descriptor::{
 };
 use super::metadata::TensorMetadata;
 use super::write::EXT_CODE;
-use crate::error::{Fault, ValueError, invalid, quoted};
+use crate::error::{Fault, ValueError, invalid};
 use crate::limits;
 use crate::msgpack::{Family, Opaque, Reader, required, set};
+use crate::text::quoted;
 
 impl<'a> TensorDescriptor<'a> {
     /// Decodes the data of an extension value of type 1: one map.

@@ -5,7 +5,8 @@
 
 use std::fmt::Display;
 
-use crate::error::{Fault, ValueError, quoted};
+use crate::error::{Fault, ValueError};
+use crate::text::quoted;
 
 /// Deepest nesting of an ignored or opaque value.
 const DEPTH_MAX: usize = 64;

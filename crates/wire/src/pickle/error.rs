@@ -3,6 +3,7 @@
 use thiserror::Error;
 
 use crate::dtype::DType;
+use crate::text::quoted;
 
 /// Why a pickle is not a list of CPU tensors, or a tensor does not fit its destination.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -77,4 +78,11 @@ pub enum PickleError {
     /// An element type that has no pickled form here.
     #[error("element type `{0}` cannot be pickled")]
     UnsupportedDType(DType),
+}
+
+impl PickleError {
+    /// For a name outside the allowed ones.
+    pub(super) fn refused(module: &str, name: &str) -> Self {
+        Self::Global { name: quoted(&format!("{module}.{name}")) }
+    }
 }

@@ -5,6 +5,7 @@
 //! produces the same form from shapes and bytes.
 
 mod error;
+mod limits;
 mod ops;
 mod reader;
 mod storage;
@@ -12,6 +13,7 @@ mod tensor;
 mod writer;
 
 pub use error::PickleError;
-pub use reader::{TENSORS_MAX, read_tensors};
+pub use limits::TENSORS_MAX;
+pub use reader::read_tensors;
 pub use tensor::PickledTensor;
 pub use writer::{Piece, TensorSpec, write_tensors};

@@ -165,3 +165,20 @@ impl<'a> Ops<'a> {
         }
     }
 }
+
+/// Writes a number in its shortest form.
+pub(super) fn int(out: &mut Vec<u8>, number: u64) {
+    if let Ok(number) = u8::try_from(number) {
+        out.extend_from_slice(&[b'K', number]);
+    } else if let Ok(number) = u16::try_from(number) {
+        out.push(b'M');
+        out.extend_from_slice(&number.to_le_bytes());
+    } else if let Ok(number) = i32::try_from(number) {
+        out.push(b'J');
+        out.extend_from_slice(&number.to_le_bytes());
+    } else {
+        // Sizes stay below 2^63, so eight bytes keep the sign bit clear.
+        out.extend_from_slice(&[0x8a, 8]);
+        out.extend_from_slice(&number.to_le_bytes());
+    }
+}

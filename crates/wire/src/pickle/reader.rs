@@ -1,29 +1,11 @@
 //! The reader: a stack machine whose only values are those a list of tensors is made of.
 
 use super::error::PickleError;
+use super::limits::{MARKS_MAX, MEMO_MAX, RANK_MAX, STACK_MAX, TENSORS_MAX, TUPLE_ITEMS_MAX};
 use super::ops::{Op, Ops};
 use super::storage::Storage;
 use super::tensor::PickledTensor;
 use crate::dtype::DType;
-use crate::error::quoted;
-
-/// Most tensors in one list: one per chunk of a range.
-pub const TENSORS_MAX: usize = 1 << 16;
-
-/// Most dimensions of a tensor; KV tensors have up to six.
-pub(super) const RANK_MAX: usize = 8;
-
-/// Most values on the stack: a list is filled in batches, so this is far above need.
-const STACK_MAX: usize = TENSORS_MAX + 64;
-
-/// Most open marks: one for a batch of the list, one for the tensor's arguments, one for a long tuple inside.
-const MARKS_MAX: usize = 4;
-
-/// Most remembered values: torch remembers about a dozen per tensor.
-const MEMO_MAX: usize = TENSORS_MAX * 16;
-
-/// Most elements in all tuples together: shapes and strides of every tensor.
-const TUPLE_ITEMS_MAX: usize = TENSORS_MAX * 32;
 
 /// Reads a pickled list of CPU tensors. Nothing is executed; the tensors borrow their bytes from `data`.
 ///
@@ -42,11 +24,6 @@ pub fn read_tensors(data: &[u8]) -> Result<Vec<PickledTensor<'_>>, PickleError> 
         0 => machine.finish(),
         count => Err(PickleError::TrailingBytes { count }),
     }
-}
-
-/// The error for a name outside the allowed ones.
-pub(super) fn refused(module: &str, name: &str) -> PickleError {
-    PickleError::Global { name: quoted(&format!("{module}.{name}")) }
 }
 
 /// A name the machine knows. Constructors build data; nothing is looked up.
@@ -299,8 +276,10 @@ fn global<'a>(module: &str, name: &str) -> Result<Value<'a>, PickleError> {
         ("torch._utils", "_rebuild_tensor_v3") => Value::Constructor(Constructor::UntypedTensor),
         ("torch.storage", "_load_from_bytes") => Value::Constructor(Constructor::Storage),
         ("collections", "OrderedDict") => Value::Constructor(Constructor::Hooks),
-        ("torch", dtype) => Value::DType(DType::from_name(dtype).ok_or_else(|| refused(module, name))?),
-        _ => return Err(refused(module, name)),
+        ("torch", dtype) => {
+            Value::DType(DType::from_name(dtype).ok_or_else(|| PickleError::refused(module, name))?)
+        }
+        _ => return Err(PickleError::refused(module, name)),
     })
 }
 

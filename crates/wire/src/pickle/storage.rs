@@ -4,7 +4,7 @@
 //! fifth with the list of storage keys, then the number of elements and the raw elements.
 
 use super::error::PickleError;
-use super::ops::{Op, Ops};
+use super::ops::{Op, Ops, int};
 use crate::dtype::DType;
 
 /// Magic number, version and host facts. torch writes the same bytes on every little-endian host.
@@ -123,7 +123,7 @@ impl<'a> Fields<'a> {
             .iter()
             .find(|(class, _)| module == "torch" && name == *class)
             .map(|(_, dtype)| Some(*dtype))
-            .ok_or_else(|| super::reader::refused(module, name))
+            .ok_or_else(|| PickleError::refused(module, name))
     }
 }
 
@@ -141,7 +141,7 @@ pub(super) fn write_head(out: &mut Vec<u8>, dtype: DType, key: &str, length: u64
     out.extend_from_slice(format!("ctorch\n{class}\n").as_bytes());
     text(out, key);
     text(out, "cpu");
-    super::writer::int(out, count);
+    int(out, count);
     out.extend_from_slice(b"NtQ.\x80\x02]");
     text(out, key);
     out.extend_from_slice(b"a.");

@@ -2,6 +2,8 @@
 //! never recalled.
 
 use super::error::PickleError;
+use super::limits::{RANK_MAX, TENSORS_MAX};
+use super::ops::int;
 use super::storage::{typed_class, write_head};
 use crate::dtype::DType;
 
@@ -52,7 +54,7 @@ impl Piece {
 /// [`PickleError::UnsupportedDType`], and [`PickleError::TooMany`] for lists or tensors beyond what can be
 /// read back.
 pub fn write_tensors(tensors: &[TensorSpec<'_>]) -> Result<Vec<Piece>, PickleError> {
-    let limit = super::reader::TENSORS_MAX;
+    let limit = TENSORS_MAX;
     if tensors.len() > limit {
         return Err(PickleError::TooMany { what: "tensors", limit });
     }
@@ -76,7 +78,7 @@ impl TensorSpec<'_> {
         if typed_class(self.dtype).is_none() && !is_untyped(self.dtype) {
             return Err(PickleError::UnsupportedDType(self.dtype));
         }
-        let limit = super::reader::RANK_MAX;
+        let limit = RANK_MAX;
         if self.shape.len() > limit {
             return Err(PickleError::TooMany { what: "dimensions", limit });
         }
@@ -154,21 +156,4 @@ fn tuple(out: &mut Vec<u8>, numbers: impl Iterator<Item = u64>) {
         int(out, number);
     }
     out.push(b't');
-}
-
-/// The shortest form of a number.
-pub(super) fn int(out: &mut Vec<u8>, number: u64) {
-    if let Ok(number) = u8::try_from(number) {
-        out.extend_from_slice(&[b'K', number]);
-    } else if let Ok(number) = u16::try_from(number) {
-        out.push(b'M');
-        out.extend_from_slice(&number.to_le_bytes());
-    } else if let Ok(number) = i32::try_from(number) {
-        out.push(b'J');
-        out.extend_from_slice(&number.to_le_bytes());
-    } else {
-        // Sizes stay below 2^63, so eight bytes keep the sign bit clear.
-        out.extend_from_slice(&[0x8a, 8]);
-        out.extend_from_slice(&number.to_le_bytes());
-    }
 }

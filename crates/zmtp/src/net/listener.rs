@@ -10,11 +10,11 @@ use std::time::Duration;
 use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, UnixListener};
 
+use super::address::PeerAddress;
 use super::stream::Stream;
 use crate::endpoint::{Endpoint, Host};
 use crate::error::{Error, Result};
 use crate::limits::Limits;
-use crate::router::PeerAddress;
 
 /// Time between two probes of a peer that is silent, and how many may stay without an answer.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);

@@ -8,5 +8,5 @@ mod peer;
 mod serve;
 
 pub use connection::Disconnect;
-pub use peer::{Message, Peer, PeerAddress, PeerId, Permit};
+pub use peer::{Message, Peer, PeerId, Permit};
 pub use serve::{Handle, Handler, Router};

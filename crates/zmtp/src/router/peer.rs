@@ -1,7 +1,6 @@
 //! Handles to a connection: its identity, its outgoing queue, and the permits of its messages.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Waker};
@@ -11,6 +10,7 @@ use bytes::Bytes;
 use super::outgoing::Outgoing;
 use super::serve::Shared;
 use crate::error::SendError;
+use crate::net::PeerAddress;
 
 /// Number of a connection, given in order of acceptance from 1 and never reused by the same router.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -19,30 +19,6 @@ pub struct PeerId(pub u64);
 impl fmt::Display for PeerId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
-    }
-}
-
-/// Where a connection comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PeerAddress {
-    /// A TCP peer.
-    Tcp(SocketAddr),
-    /// A process of this machine, as the kernel saw it when it connected.
-    Ipc {
-        /// Its process id; `None` where the kernel does not tell.
-        pid: Option<i32>,
-        /// Its effective user id.
-        uid: u32,
-    },
-}
-
-impl fmt::Display for PeerAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp(address) => address.fmt(f),
-            Self::Ipc { pid: Some(pid), uid } => write!(f, "pid {pid} uid {uid}"),
-            Self::Ipc { pid: None, uid } => write!(f, "uid {uid}"),
-        }
     }
 }
 

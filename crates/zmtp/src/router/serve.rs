@@ -16,11 +16,11 @@ use tokio::time::{Sleep, sleep};
 
 use super::budget::{Budget, OutgoingBudget};
 use super::connection::{Connection, Disconnect};
-use super::peer::{Message, Peer, PeerAddress, PeerId};
+use super::peer::{Message, Peer, PeerId};
 use crate::endpoint::Endpoint;
 use crate::error::{LimitKind, Result};
 use crate::limits::Limits;
-use crate::net::{Accepted, Listener};
+use crate::net::{Accepted, Listener, PeerAddress};
 use crate::stats::Stats;
 
 /// Pause after a failure to accept, such as too many open files. A connection that ends cuts it short.
