@@ -31,7 +31,7 @@ impl Tiers {
     /// Resolves when the prepared part of the pool has room for `bytes` beside what others wait for, or grows
     /// no more. Nobody is to be evicted for room that is about to be there. The room counts as wanted for as
     /// long as the answer is held.
-    pub async fn room_prepared(&self, bytes: u64) -> WantedRoom<'_> {
+    pub(crate) async fn room_prepared(&self, bytes: u64) -> WantedRoom<'_> {
         let wanted = WantedRoom::new(&self.wanted_bytes, bytes);
         loop {
             let grown = self.grown.notified();
@@ -76,7 +76,7 @@ impl Requests {
 
 /// Room that somebody is about to take, while the pool is being prepared.
 #[derive(Debug)]
-pub struct WantedRoom<'e> {
+pub(crate) struct WantedRoom<'e> {
     total: &'e AtomicU64,
     bytes: u64,
 }

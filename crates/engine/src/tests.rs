@@ -190,14 +190,13 @@ fn what_a_tier_found_for_an_older_lookup_answers_no_newer_one() {
     engine.tiers().set_enabled(true);
     let (old, new) = (prompt(1, 2), prompt(2, 2));
     engine.requests().lookup(&key("r", &old, None), 1).unwrap();
-    let void = engine.tiers().take_prefetch().unwrap();
+    let mut void = engine.tiers().take_prefetch().unwrap();
     engine.requests().lookup(&key("r", &new, None), 1).unwrap();
-    let slots = engine.tiers().reserve_load(&void.rows, 0, &void.hashes, 0..2);
-    let loaded: Vec<Arrival> = slots.iter().map(|slot| Arrival { entry: slot.entry, seal: None }).collect();
-    engine.tiers().finish_prefetch(&void, &loaded);
+    let slots = void.reserve_row(0, 0..2);
+    void.answer(&slots.iter().map(|slot| slot.arrived(None)).collect::<Vec<_>>());
     assert_eq!(engine.requests().collect("r", 1), None, "its own prefetch is under way");
     assert_eq!(engine.operator().status().cache.leases, 0);
-    engine.tiers().finish_prefetch(&engine.tiers().take_prefetch().unwrap(), &[]);
+    drop(engine.tiers().take_prefetch().unwrap());
     assert_eq!(engine.requests().collect("r", 1), Some(0));
 }
 

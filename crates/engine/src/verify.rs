@@ -11,7 +11,7 @@ use crate::state::checks::CheckPoint;
 
 /// What an object's bytes turned out to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Checked {
+pub(crate) enum Checked {
     /// Those of its seal, which it got just now if it had none.
     Intact(u64),
     /// Others. It is out of the index, and its memory is free when its holders let go.
@@ -43,7 +43,7 @@ impl Engine {
     ///
     /// # Errors
     /// When the pool can't be read there.
-    pub fn verify_object(
+    pub(crate) fn verify_object(
         &self,
         entry: EntryRef,
         offset: u64,

@@ -5,22 +5,24 @@ use std::ops::Range;
 use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use larder_core::cache::EntryRef;
 use larder_storage::{LentBuffer, SharedLocation};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::pulse::Pulse;
-use larder_engine::Tiers;
+use larder_engine::{LoadSlot, TakenStore, Tiers};
 
-/// What becomes of the object when the last holder of its buffer lets go.
+/// What is held for as long as anybody may touch the memory, and given back with it.
 #[derive(Debug)]
-pub(super) enum Purpose {
-    /// Its bytes were to be stored: the lease that kept them in place goes back, and its part of the lane's
-    /// room with it.
-    Store(#[expect(dead_code, reason = "held until the buffer goes")] Option<OwnedSemaphorePermit>),
-    /// Bytes were to be loaded into it: unless they were published, the memory goes back. Whose they are to
-    /// be may change.
-    Load(Mutex<Arc<Pulse>>),
+enum Held {
+    /// An object whose bytes are to be stored, under its lease, and its part of the lane's room.
+    Store {
+        #[expect(dead_code, reason = "held until the buffer goes")]
+        taken: TakenStore,
+        #[expect(dead_code, reason = "held until the buffer goes")]
+        room: Option<OwnedSemaphorePermit>,
+    },
+    /// Memory that is to be filled, by an adapter that may change.
+    Load { slot: LoadSlot, pulse: Mutex<Arc<Pulse>> },
 }
 
 /// One object's memory. An adapter that stopped waiting for its device may still hold a clone; the memory is
@@ -28,34 +30,44 @@ pub(super) enum Purpose {
 #[derive(Debug)]
 pub(super) struct PoolBuffer {
     engine: Tiers,
-    entry: EntryRef,
     offset: u64,
     length: usize,
-    purpose: Purpose,
+    held: Held,
 }
 
 impl PoolBuffer {
-    /// The memory of `entry`, which the caller holds a lease or a reservation on; either passes to the
-    /// buffer.
-    pub(super) fn new(
+    /// The memory of an object that is to be stored.
+    pub(super) fn to_store(
         engine: &Tiers,
-        entry: EntryRef,
-        offset: u64,
-        length: u64,
-        purpose: Purpose,
+        taken: TakenStore,
+        room: Option<OwnedSemaphorePermit>,
     ) -> Arc<Self> {
-        let engine = engine.clone();
-        Arc::new(Self { engine, entry, offset, length: length as usize, purpose })
+        let (offset, length) = (taken.work().offset, taken.work().scope.layout.bytes());
+        Self::new(engine, offset, length, Held::Store { taken, room })
     }
 
-    /// The object.
-    pub(super) fn entry(&self) -> EntryRef {
-        self.entry
+    /// Memory for an object of so many bytes that is to be loaded; what moves in it is a sign of life of this
+    /// adapter.
+    pub(super) fn to_load(engine: &Tiers, slot: LoadSlot, length: u64, pulse: &Arc<Pulse>) -> Arc<Self> {
+        let offset = slot.offset;
+        Self::new(engine, offset, length, Held::Load { slot, pulse: Mutex::new(Arc::clone(pulse)) })
+    }
+
+    fn new(engine: &Tiers, offset: u64, length: u64, held: Held) -> Arc<Self> {
+        Arc::new(Self { engine: engine.clone(), offset, length: length as usize, held })
+    }
+
+    /// What was reserved for the object, if it is to be loaded.
+    pub(super) fn slot(&self) -> Option<&LoadSlot> {
+        match &self.held {
+            Held::Load { slot, .. } => Some(slot),
+            Held::Store { .. } => None,
+        }
     }
 
     /// What moves in the buffer from now on is a sign of life of this adapter.
     pub(super) fn lend_to(&self, pulse: &Arc<Pulse>) {
-        if let Purpose::Load(current) = &self.purpose {
+        if let Held::Load { pulse: current, .. } = &self.held {
             *current.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(pulse);
         }
     }
@@ -68,7 +80,7 @@ impl PoolBuffer {
     }
 
     fn at(&self, offset: usize, length: usize) -> io::Result<u64> {
-        if let Purpose::Load(pulse) = &self.purpose {
+        if let Held::Load { pulse, .. } = &self.held {
             pulse.lock().unwrap_or_else(PoisonError::into_inner).beat();
         }
         match offset.checked_add(length) {
@@ -116,15 +128,5 @@ impl LentBuffer for PoolBuffer {
 
     fn send_from(&self, fd: BorrowedFd<'_>, range: Range<usize>) -> io::Result<usize> {
         self.engine.pool().send_to(fd, self.range(range)?)
-    }
-}
-
-impl Drop for PoolBuffer {
-    fn drop(&mut self) {
-        match self.purpose {
-            Purpose::Store(_) => self.engine.release_store(self.entry),
-            // Once it is published this changes nothing.
-            Purpose::Load(_) => self.engine.abort_load(self.entry),
-        }
     }
 }

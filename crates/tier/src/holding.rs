@@ -17,20 +17,20 @@ const LOOKUP_PATIENCE: Duration = Duration::from_secs(60);
 /// The objects a prefetch is about, row by row, from the first missing chunk on.
 #[derive(Debug)]
 pub(super) struct Wanted {
-    pub(super) work: PrefetchWork,
+    pub(super) work: Arc<PrefetchWork>,
     pub(super) keys: Vec<Key>,
 }
 
 impl Wanted {
     /// The key of every object that may be missing; none if they can have no keys.
-    pub(super) fn new(shared: &Shared, work: PrefetchWork) -> Option<Self> {
+    pub(super) fn new(shared: &Shared, work: &Arc<PrefetchWork>) -> Option<Self> {
         let missing = &work.hashes[work.from..];
         let mut keys = Vec::with_capacity(work.rows.len() * missing.len());
         for row in work.rows.iter() {
             let names = shared.names(&row.scope)?;
             keys.extend(missing.iter().map(|hash| names.of(hash)));
         }
-        Some(Self { work, keys })
+        Some(Self { work: Arc::clone(work), keys })
     }
 
     /// Chunks that may be missing.

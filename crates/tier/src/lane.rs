@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::outage::Outage;
 use super::roster::{Attached, Phase};
-use larder_engine::{Backlog, StoreLane, StoreWork, Tiers};
+use larder_engine::{Backlog, StoreLane, TakenStore, Tiers};
 
 /// Bytes handed to the adapter at a time, unless an object is larger.
 const BATCH_BYTES: u64 = 16 << 20;
@@ -147,7 +147,7 @@ impl Lane {
     }
 
     /// Waits for objects, and for room in the flight. Nothing is taken by a call that is dropped.
-    pub(super) async fn next_batch(&self) -> (Vec<Arc<StoreWork>>, OwnedSemaphorePermit) {
+    pub(super) async fn next_batch(&self) -> (Vec<TakenStore>, OwnedSemaphorePermit) {
         loop {
             if self.is_down() {
                 tokio::time::sleep(BUSY_PAUSE_MIN).await;
@@ -166,7 +166,7 @@ impl Lane {
             if batch.is_empty() {
                 continue;
             }
-            let taken = batch.iter().map(|work| units(work.scope.layout.bytes())).sum::<u32>();
+            let taken = batch.iter().map(|taken| units(taken.work().scope.layout.bytes())).sum::<u32>();
             drop(room.split(wanted.saturating_sub(taken) as usize));
             return (batch, room);
         }

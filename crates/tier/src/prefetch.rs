@@ -4,15 +4,13 @@
 //! Whoever asked is answered as soon as nothing more is worth waiting for; what comes later is published all
 //! the same, for the next one.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use larder_core::cache::EntryRef;
 use larder_storage::{DeleteMode, Key, LentBuffer as _};
 use tokio::time::Instant;
 
-use super::buffer::{PoolBuffer, Purpose};
+use super::buffer::PoolBuffer;
 use super::flow::Shortfall;
 use super::holding::{Holding, Wanted};
 use super::load::{Arrived, Awaited, Delivery, load};
@@ -20,7 +18,7 @@ use super::pulse::{Calls, Promptness};
 use super::resizable_semaphore::Permit;
 use super::roster::InUse;
 use super::shared::Shared;
-use larder_engine::{Arrival, LoadSlot, PrefetchWork};
+use larder_engine::{Arrival, LoadSlot, Prefetch};
 
 /// Longest a load waits for objects that another load or a worker is about to finish.
 const JOIN_PATIENCE: Duration = Duration::from_secs(10);
@@ -28,73 +26,44 @@ const JOIN_PATIENCE: Duration = Duration::from_secs(10);
 /// Pause between two looks at objects others are about to finish.
 const JOIN_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Longest a load waits for the pool to be prepared, right after a start. Then it takes what room there is.
-const PREPARATION_PATIENCE: Duration = Duration::from_secs(30);
-
 /// Extends one lookup as far as the adapters can and answers it, whatever happens.
-pub(super) async fn prefetch(shared: Arc<Shared>, work: PrefetchWork, permit: Permit) {
-    let Some(wanted) = Wanted::new(&shared, work.clone()) else {
-        return shared.engine.finish_prefetch(&work, &[]);
-    };
-    let wanted = Arc::new(wanted);
-    let answer = Answer { shared: Arc::clone(&shared), wanted: Arc::clone(&wanted), permit: Some(permit) };
-    let mut prefetch = Prefetch {
+pub(super) async fn prefetch(shared: Arc<Shared>, prefetch: Prefetch, permit: Permit) {
+    let Some(wanted) = Wanted::new(&shared, prefetch.work()) else { return };
+    let mut run = Run {
         shared,
-        wanted,
-        answer,
+        wanted: Arc::new(wanted),
+        permit: Some(permit),
+        prefetch,
         holdings: Vec::new(),
-        reserved: Vec::new(),
         arrived: Vec::new(),
         foreign: Vec::new(),
         end: 0,
     };
-    prefetch.verify_adopted().await;
-    prefetch.shared.flow.look_up(&prefetch.wanted.keys);
-    let mut search = prefetch.ask();
+    // Before anything is asked of an adapter: what is in memory already is not to be loaded.
+    run.prefetch.verify_adopted().await;
+    run.shared.flow.look_up(&run.wanted.keys);
+    let mut search = run.ask();
     while let Some(holding) = search.next_awaited().await {
-        prefetch.add(holding);
+        run.add(holding);
     }
-    prefetch.bring().await;
+    // Once all that are waited for have said what they hold, and not before: each chunk is to come from the
+    // first in the list that has it.
+    run.bring().await;
     while let Some(holding) = search.next().await {
-        prefetch.add(holding);
-        prefetch.bring().await;
+        run.add(holding);
+        run.bring().await;
     }
 }
 
-/// The answer that somebody waits for; given at the latest when this is dropped.
-struct Answer {
+/// A prefetch under way. Its locks, its memory and the answer that it owes are given back with it.
+struct Run {
     shared: Arc<Shared>,
     wanted: Arc<Wanted>,
     /// Free for the next prefetch once the answer is given.
     permit: Option<Permit>,
-}
-
-impl Answer {
-    fn is_given(&self) -> bool {
-        self.permit.is_none()
-    }
-
-    fn give(&mut self, arrived: &[Arrival]) {
-        if self.permit.take().is_some() {
-            self.shared.engine.finish_prefetch(&self.wanted.work, arrived);
-        }
-    }
-}
-
-impl Drop for Answer {
-    fn drop(&mut self) {
-        self.give(&[]);
-    }
-}
-
-struct Prefetch {
-    shared: Arc<Shared>,
-    wanted: Arc<Wanted>,
-    answer: Answer,
+    prefetch: Prefetch,
     /// Who holds what, by priority.
     holdings: Vec<Holding>,
-    /// Every staging object that was made for this prefetch.
-    reserved: Vec<EntryRef>,
     /// What came and is not published yet: that happens together with the answer, so that nothing of it is
     /// evicted in between.
     arrived: Vec<Arrived>,
@@ -104,18 +73,7 @@ struct Prefetch {
     end: usize,
 }
 
-impl Prefetch {
-    /// Publishes what of the prompt a server before this one left in memory.
-    async fn verify_adopted(&self) {
-        if self.shared.engine.is_adopting() {
-            let (engine, wanted) = (self.shared.engine.clone(), Arc::clone(&self.wanted));
-            let verified = tokio::task::spawn_blocking(move || engine.verify_adopted_of(&wanted.work));
-            if let Err(error) = verified.await {
-                tracing::error!("objects of the server before were not looked at: {error}");
-            }
-        }
-    }
-
+impl Run {
     /// Asks all adapters at once.
     fn ask(&self) -> Calls<Holding> {
         let mut search = Calls::new(self.shared.patience);
@@ -138,7 +96,7 @@ impl Prefetch {
         let shared = Arc::clone(&self.shared);
         let mut grant = shared.budget.take(&sizes).await;
         self.end = self.end.max(grant.chunks);
-        let slots = self.reserve(grant.chunks, sizes[..grant.chunks].iter().sum()).await;
+        let slots = self.prefetch.reserve(grant.chunks, sizes[..grant.chunks].iter().sum()).await;
         if let Some(row) = self.wanted.work.rows.first() {
             let cut = (sizes.len() - grant.chunks) * self.wanted.work.rows.len();
             shared.flow.fall_short(Shortfall::NoRoom, &row.scope.model_name, cut);
@@ -150,7 +108,8 @@ impl Prefetch {
         }
         let mut given_up = None;
         if !loads.is_empty() {
-            self.abandon();
+            // Nobody is to wait for what this prefetch does not wait for.
+            self.prefetch.abandon_all_but(&arrivals(&self.arrived));
             grant.give_up(self.arrived.iter().map(|arrived| arrived.buffer.len() as u64).sum());
             given_up = Some(grant);
         } else {
@@ -170,8 +129,7 @@ impl Prefetch {
     /// from an adapter. One that is late is asked for no more than a chunk: that shows whether it still is,
     /// and takes little memory if so.
     fn missing_bytes(&self) -> Vec<u64> {
-        let Wanted { work, .. } = &*self.wanted;
-        let resident = self.shared.engine.resident(&work.rows, &work.hashes, work.from);
+        let resident = self.prefetch.resident();
         let mut is_cut = false;
         let bytes = |chunk: usize| {
             if is_cut {
@@ -200,37 +158,17 @@ impl Prefetch {
         self.holdings[holder].adapter.attached().pulse().is_late(Promptness::Load)
     }
 
-    /// Memory for the chunks that are not there. Right after a start it waits for the pool rather than cut
-    /// the prompt.
-    async fn reserve(&mut self, chunks: usize, bytes: u64) -> Vec<LoadSlot> {
-        let (engine, work) = (&self.shared.engine, &self.wanted.work);
-        if chunks == 0 {
-            return Vec::new();
-        }
-        let _room = tokio::time::timeout(PREPARATION_PATIENCE, engine.room_prepared(bytes)).await;
-        let range = work.from..work.from + chunks;
-        let row = |row| engine.reserve_load(&work.rows, row, &work.hashes, range.clone());
-        let slots: Vec<LoadSlot> = (0..work.rows.len()).flat_map(row).collect();
-        self.reserved.extend(slots.iter().map(|slot| slot.entry));
-        slots
-    }
-
-    fn awaited(&self, slot: &LoadSlot, adapter: &InUse) -> Awaited {
+    fn awaited(&self, slot: LoadSlot, adapter: &InUse) -> Awaited {
         let layout = &self.wanted.work.rows[slot.row].scope.layout;
         let at = self.wanted.at(slot.row, slot.chunk - self.wanted.work.from);
-        let purpose = Purpose::Load(Arc::clone(adapter.attached().pulse()).into());
-        let buffer = PoolBuffer::new(&self.shared.engine, slot.entry, slot.offset, layout.bytes(), purpose);
+        let pulse = adapter.attached().pulse();
+        let buffer = PoolBuffer::to_load(&self.shared.engine, slot, layout.bytes(), pulse);
         Awaited { at, key: self.wanted.keys[at].clone(), buffer, layout: layout.fingerprint() }
     }
 
     fn start(&mut self, loads: &mut Calls<Delivery>, slots: Vec<LoadSlot>) {
-        let mut batch = Vec::with_capacity(slots.len());
-        for slot in slots {
-            match self.holdings.first() {
-                Some(first) => batch.push(self.awaited(&slot, &first.adapter)),
-                None => self.shared.engine.abort_load(slot.entry),
-            }
-        }
+        let Some(first) = self.holdings.first() else { return };
+        let batch = slots.into_iter().map(|slot| self.awaited(slot, &first.adapter)).collect();
         self.load(loads, batch);
     }
 
@@ -278,37 +216,33 @@ impl Prefetch {
         if Arc::strong_count(&awaited.buffer) == 1 {
             return Some(awaited);
         }
-        let (engine, work) = (&self.shared.engine, &self.wanted.work);
-        engine.abandon_loads(&[awaited.buffer.entry()]);
+        // Nobody is to wait for a buffer that nobody fills any more, and others may load the chunk.
+        if let Some(slot) = awaited.buffer.slot() {
+            slot.abandon();
+        }
         let holder = self.holder(awaited.at)?;
-        let (row, chunk) = (awaited.at / self.wanted.chunks(), work.from + awaited.at % self.wanted.chunks());
-        let slot = engine.reserve_load(&work.rows, row, &work.hashes, chunk..chunk + 1).pop()?;
-        self.reserved.push(slot.entry);
-        Some(self.awaited(&slot, &self.holdings[holder].adapter))
-    }
-
-    /// Nobody is to wait for what this prefetch does not wait for.
-    fn abandon(&self) {
-        let arrived: HashSet<EntryRef> = self.arrived.iter().map(|arrived| arrived.buffer.entry()).collect();
-        let missing = self.reserved.iter().copied().filter(|entry| !arrived.contains(entry));
-        self.shared.engine.abandon_loads(&missing.collect::<Vec<_>>());
+        let (row, chunk) = (awaited.at / self.wanted.chunks(), awaited.at % self.wanted.chunks());
+        let slot = self.prefetch.reserve_again(row, self.wanted.work.from + chunk)?;
+        Some(self.awaited(slot, &self.holdings[holder].adapter))
     }
 
     async fn give_answer(&mut self) {
-        if self.answer.is_given() {
+        if self.prefetch.is_answered() {
             return self.publish_late();
         }
         self.touch();
+        // Before the answer, because what was asked for will be stored next.
         self.put_aside().await;
         self.wait_for_others().await;
+        self.permit = None;
         // Their buffers live until they are published.
         let arrived = std::mem::take(&mut self.arrived);
-        self.answer.give(&arrivals(&arrived));
+        self.prefetch.answer(&arrivals(&arrived));
     }
 
     fn publish_late(&mut self) {
         let arrived = std::mem::take(&mut self.arrived);
-        self.shared.engine.publish_late(&self.wanted.work, &arrivals(&arrived));
+        self.prefetch.publish_late(&arrivals(&arrived));
     }
 
     /// The prompt was used as far as it was served, wherever each of its chunks came from.
@@ -327,18 +261,15 @@ impl Prefetch {
     /// Waits for chunks that another load or a worker is about to finish, so that two lookups of one prompt
     /// both get all of it.
     async fn wait_for_others(&self) {
-        let (engine, work) = (&self.shared.engine, &self.wanted.work);
         let deadline = Instant::now() + JOIN_PATIENCE;
-        let end = work.from + self.end;
-        while engine.others_write(&work.rows, &work.hashes[..end], work.from, &self.reserved)
-            && Instant::now() < deadline
-        {
+        let end = self.wanted.work.from + self.end;
+        while self.prefetch.others_write(end) && Instant::now() < deadline {
             tokio::time::sleep(JOIN_INTERVAL).await;
         }
     }
 
-    /// Takes objects of other layouts out of the way of those that belong there: before the answer, because
-    /// what was asked for will be stored next. What can't be put aside in time is found again.
+    /// Takes objects of other layouts out of the way of those that belong there. What can't be put aside in
+    /// time is found again.
     async fn put_aside(&mut self) {
         for (adapter, keys) in self.foreign.drain(..) {
             let deleting = adapter.adapter().delete(keys, DeleteMode::Quarantine);
@@ -350,5 +281,5 @@ impl Prefetch {
 }
 
 fn arrivals(arrived: &[Arrived]) -> Vec<Arrival> {
-    arrived.iter().map(|Arrived { buffer, seal }| Arrival { entry: buffer.entry(), seal: *seal }).collect()
+    arrived.iter().filter_map(|Arrived { buffer, seal }| Some(buffer.slot()?.arrived(*seal))).collect()
 }

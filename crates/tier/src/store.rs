@@ -12,13 +12,13 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::buffer::{PoolBuffer, Purpose};
+use super::buffer::PoolBuffer;
 use super::eviction::Evictor;
 use super::lane::{BUSY_PAUSE_MIN, Lane, UnderWay, units};
 use super::probe::probe;
 use super::roster::InUse;
 use super::shared::{Shared, StorePolicy};
-use larder_engine::{ChecksumMode, StoreWork, Tiers};
+use larder_engine::{ChecksumMode, StoreWork, TakenStore, Tiers};
 use larder_telemetry::tasks::Task;
 
 /// Longest such pause.
@@ -74,11 +74,12 @@ struct Outgoing {
 async fn store(
     shared: Arc<Shared>,
     lane: Arc<Lane>,
-    batch: Vec<Arc<StoreWork>>,
+    batch: Vec<TakenStore>,
     mut room: OwnedSemaphorePermit,
 ) -> Went {
     let _under_way = UnderWay(&lane);
-    let outgoing = batch.into_iter().filter_map(|work| {
+    let outgoing = batch.into_iter().filter_map(|taken| {
+        let work = Arc::clone(taken.work());
         let Some(names) = shared.names(&work.scope) else {
             work.finish(false);
             return None;
@@ -86,7 +87,7 @@ async fn store(
         let key = names.of(&work.hash);
         let length = work.scope.layout.bytes();
         let room = room.split(units(length).min(room.num_permits() as u32) as usize);
-        let buffer = PoolBuffer::new(&shared.engine, work.entry, work.offset, length, Purpose::Store(room));
+        let buffer = PoolBuffer::to_store(&shared.engine, taken, room);
         Some(Outgoing { work, key, buffer, seal: None })
     });
     let outgoing: Vec<Outgoing> = outgoing.collect();

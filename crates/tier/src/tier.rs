@@ -313,9 +313,9 @@ async fn prefetch_all(shared: Arc<Shared>, task: Arc<Task>) {
         shared.engine.prefetches_due().await;
         task.count_run();
         loop {
-            let place = shared.prefetches.take().await;
+            let permit = shared.prefetches.take().await;
             let Some(work) = shared.engine.take_prefetch() else { break };
-            let loading = tokio::task::spawn_local(prefetch::prefetch(Arc::clone(&shared), work, place));
+            let loading = tokio::task::spawn_local(prefetch::prefetch(Arc::clone(&shared), work, permit));
             tokio::task::spawn_local(async move {
                 if let Err(error) = loading.await {
                     tracing::error!("a prefetch failed: {error}");

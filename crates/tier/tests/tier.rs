@@ -282,11 +282,11 @@ fn what_is_given_up_of_a_prompt_is_its_end() {
     assert_eq!(waiting, 8, "a quarter of the pool: two prompts, and a third that was cut");
     let taken = lane.take(u64::MAX);
     assert_eq!(taken.len(), waiting);
-    for prompt in taken.chunk_by(|left, right| Arc::ptr_eq(&left.prompt, &right.prompt)) {
-        let hashes: Vec<_> = prompt.iter().map(|work| work.hash).collect();
-        assert_eq!(hashes, prompt[0].prompt[..hashes.len()]);
+    for prompt in taken.chunk_by(|left, right| Arc::ptr_eq(&left.work().prompt, &right.work().prompt)) {
+        let hashes: Vec<_> = prompt.iter().map(|taken| taken.work().hash).collect();
+        assert_eq!(hashes, prompt[0].work().prompt[..hashes.len()]);
     }
-    taken.iter().for_each(|work| engine.tiers().release_store(work.entry));
+    drop(taken);
     assert_eq!(engine.operator().status().cache.leases, 0);
 }
 
@@ -299,9 +299,9 @@ fn a_void_prefetch_answers_no_newer_lookup() {
     let void = engine.tiers().take_prefetch().unwrap();
     engine.requests().lookup(&key("r", &second, None), 1).unwrap();
     let newer = engine.tiers().take_prefetch().unwrap();
-    engine.tiers().finish_prefetch(&void, &[]);
+    drop(void);
     assert_eq!(engine.requests().collect("r", 1), None, "the newer one is still waited for");
-    engine.tiers().finish_prefetch(&newer, &[]);
+    drop(newer);
     assert_eq!(engine.requests().collect("r", 1), Some(0));
 }
 

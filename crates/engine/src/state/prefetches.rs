@@ -22,10 +22,10 @@ pub(crate) enum Purpose {
 #[derive(Clone, Debug)]
 pub struct PrefetchWork {
     /// The request that waits, or the id of the warm prefetch.
-    pub request_id: Box<str>,
+    pub(crate) request_id: Box<str>,
     pub(crate) purpose: Purpose,
     /// Which of its lookups: a later one makes this one void.
-    pub generation: u64,
+    pub(crate) generation: u64,
     /// Ranks and groups.
     pub rows: Arc<[Row]>,
     /// Hashes of the prompt's complete chunks.
@@ -33,9 +33,9 @@ pub struct PrefetchWork {
     /// Chunks that are in memory and leased already.
     pub from: usize,
     /// Workers that will retrieve.
-    pub readers: u8,
+    pub(crate) readers: u8,
     /// The prompt's tokens, if somebody is to be told of chunks that become readable.
-    pub tokens: Option<Arc<[u32]>>,
+    pub(crate) tokens: Option<Arc<[u32]>>,
 }
 
 /// Lookups that the second tier is asked about.

@@ -13,8 +13,7 @@ use larder_core::hash::ChunkHash;
 use larder_core::key::Scope;
 use tokio::sync::Notify;
 
-/// An object to be stored, shared by the lanes it waits in. Whoever takes one from a lane holds that lane's
-/// lease on it.
+/// An object to be stored, shared by the lanes it waits in.
 #[derive(Debug)]
 pub struct StoreWork {
     /// The object.

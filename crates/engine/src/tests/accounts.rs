@@ -30,11 +30,12 @@ fn unprepared(pages: u64, limits: Limits) -> Arc<Engine> {
     engine
 }
 
-fn arrivals(engine: &Arc<Engine>, work: &PrefetchWork, chunks: std::ops::Range<usize>) -> Vec<Arrival> {
-    let rows = 0..work.rows.len();
-    let slots =
-        rows.flat_map(|row| engine.tiers().reserve_load(&work.rows, row, &work.hashes, chunks.clone()));
-    slots.map(|slot| Arrival { entry: slot.entry, seal: None }).collect()
+/// Brings these chunks and answers.
+fn answer(mut prefetch: Prefetch, chunks: &std::ops::Range<usize>) {
+    let rows = 0..prefetch.work().rows.len();
+    let slots: Vec<_> = rows.flat_map(|row| prefetch.reserve_row(row, chunks.clone())).collect();
+    let arrived: Vec<_> = slots.iter().map(|slot| slot.arrived(None)).collect();
+    prefetch.answer(&arrived);
 }
 
 #[test]
@@ -51,8 +52,7 @@ fn lookups_are_counted_by_model_and_salt_in_tokens_and_in_objects() {
     let asked = key("r", &prompt(1, 4), None);
     let asked = PromptKey { model_name: "p", world_size: 2, cache_salt: "", ..asked };
     engine.requests().lookup(&asked, 1).unwrap();
-    let work = engine.tiers().take_prefetch().unwrap();
-    engine.tiers().finish_prefetch(&work, &arrivals(&engine, &work, 1..3));
+    answer(engine.tiers().take_prefetch().unwrap(), &(1..3));
     assert_eq!(engine.requests().collect("r", 1), Some(3));
     engine.requests().lookup(&PromptKey { world_size: 5, ..asked.clone() }, 1).unwrap();
     let short = key("q", &[1; 5], None);
@@ -328,9 +328,9 @@ fn a_warm_prefetch_is_told_once_it_is_over_and_then_forgotten() {
     for _ in 0..2 {
         assert_eq!(engine.operator().warm_status(&id), Some(WarmStatus::Pending));
     }
-    let work = engine.tiers().take_prefetch().unwrap();
-    assert_eq!((work.from, work.hashes.len()), (1, 3));
-    engine.tiers().finish_prefetch(&work, &arrivals(&engine, &work, 1..2));
+    let prefetch = engine.tiers().take_prefetch().unwrap();
+    assert_eq!((prefetch.work().from, prefetch.work().hashes.len()), (1, 3));
+    answer(prefetch, &(1..2));
     let more = WarmStatus::Completed { found_keys: 2, total_keys: 3 };
     assert_eq!((engine.operator().warm_status(&id), engine.operator().warm_status(&id)), (Some(more), None));
     assert_eq!((engine.operator().status().cache.leases, engine.operator().status().prefetching), (0, 0));
@@ -358,7 +358,7 @@ fn a_warm_prefetch_counts_the_objects_of_every_rank() {
     }
     engine.tiers().set_enabled(true);
     let id = engine.operator().warm("p", 2, "", key("", &tokens, None).hashes, &tokens).unwrap();
-    engine.tiers().finish_prefetch(&engine.tiers().take_prefetch().unwrap(), &[]);
+    drop(engine.tiers().take_prefetch().unwrap());
     assert_eq!(
         engine.operator().warm_status(&id),
         Some(WarmStatus::Completed { found_keys: 2, total_keys: 6 })
@@ -431,8 +431,9 @@ fn of_warm_prefetches_nobody_asks_about_the_oldest_that_is_over_is_forgotten() {
     assert_eq!(engine.operator().warm_status(&over[0]), None);
     assert!(engine.operator().warm_status(&over[1]).is_some());
     engine.tiers().set_enabled(true);
-    engine.tiers().take_prefetch().unwrap();
-    let all: Vec<_> = (0..2_000).map(|_| warm().inspect(|_| drop(engine.tiers().take_prefetch()))).collect();
+    let mut under_way = vec![engine.tiers().take_prefetch()];
+    let all: Vec<_> =
+        (0..2_000).map(|_| warm().inspect(|_| under_way.push(engine.tiers().take_prefetch()))).collect();
     assert_eq!(all.iter().filter(|id| id.is_ok()).count(), 1_023, "what is under way is not forgotten");
     assert!(matches!(all.last(), Some(Err(WarmError::Busy))));
 }
@@ -444,24 +445,22 @@ fn whoever_waits_for_another_writer_does_not_wait_for_himself() {
     let tokens = prompt(1, 3);
     store(&engine, "s", &tokens[..CHUNK as usize]);
     engine.requests().lookup(&key("r", &tokens, None), 1).unwrap();
-    let work = engine.tiers().take_prefetch().unwrap();
-    let others =
-        |own: &[larder_core::cache::EntryRef]| engine.tiers().others_write(&work.rows, &work.hashes, 0, own);
-    assert!(!others(&[]));
-    let own: Vec<_> = engine.tiers().reserve_load(&work.rows, 0, &work.hashes, 1..3);
-    assert_eq!(own.iter().map(|slot| slot.chunk).collect::<Vec<_>>(), [1, 2]);
-    let own: Vec<_> = own.iter().map(|slot| slot.entry).collect();
-    assert!(others(&[]) && others(&own[..1]) && !others(&own));
-    assert_eq!(engine.tiers().resident(&work.rows, &work.hashes, 0), [[true, false, false]]);
-    assert_eq!(engine.tiers().resident(&work.rows, &work.hashes, 1), [[false, false]]);
-    engine.tiers().abandon_loads(&own[..1]);
-    assert!(!others(&own[1..]), "it is given up, so nobody waits for it");
-    let again = engine.tiers().reserve_load(&work.rows, 0, &work.hashes, 1..3);
+    let tiers = engine.tiers();
+    let mut own = tiers.take_prefetch().unwrap();
+    engine.requests().lookup(&key("q", &tokens, None), 1).unwrap();
+    let other = tiers.take_prefetch().unwrap();
+    assert!(!own.others_write(3) && !other.others_write(3));
+    let mut slots = own.reserve_row(0, 1..3);
+    assert_eq!(slots.iter().map(|slot| slot.chunk).collect::<Vec<_>>(), [1, 2]);
+    assert!(other.others_write(3) && other.others_write(2) && !other.others_write(1) && !own.others_write(3));
+    assert_eq!(own.resident(), [[false, false]], "from the first missing chunk on");
+    slots[0].abandon();
+    assert!(!other.others_write(2), "it is given up, so nobody waits for it");
+    assert!(other.others_write(3));
+    let again = own.reserve_row(0, 1..3);
     assert_eq!(again.iter().map(|slot| slot.chunk).collect::<Vec<_>>(), [1], "others may load it");
-    engine.tiers().abort_load(own[1]);
+    slots.pop();
+    assert!(other.others_write(2) && !own.others_write(3));
     engine.age_by(Duration::from_secs(31));
-    assert!(
-        !engine.tiers().others_write(&work.rows, &work.hashes, 0, &[]),
-        "who takes so long is not waited for"
-    );
+    assert!(!other.others_write(3), "who takes so long is not waited for");
 }

@@ -97,9 +97,8 @@ fn store(engine: &Arc<Engine>, seed: u32, chunks: u32) -> Vec<u64> {
 fn hits(engine: &Arc<Engine>, seed: u32, chunks: u32) -> usize {
     let tokens = prompt(seed, chunks);
     engine.requests().lookup(&key("read", &tokens, None), 1).unwrap();
-    while let Some(work) = engine.tiers().take_prefetch() {
-        engine.verify_adopted_of(&work);
-        engine.tiers().finish_prefetch(&work, &[]);
+    while let Some(prefetch) = engine.tiers().take_prefetch() {
+        engine.verify_adopted_of(prefetch.work());
     }
     let hits = engine.requests().collect("read", 1).unwrap();
     if hits > 0 {
@@ -237,9 +236,9 @@ fn events_tell_of_adopted_chunks_that_a_lookup_asks_for() {
     let tokens = prompt(1, 3);
     let asked = PromptKey { token_ids: Some(tokens.as_slice().into()), ..key("read", &tokens, None) };
     second.requests().lookup(&asked, 1).unwrap();
-    let work = second.tiers().take_prefetch().unwrap();
-    second.verify_adopted_of(&work);
-    second.tiers().finish_prefetch(&work, &[]);
+    let prefetch = second.tiers().take_prefetch().unwrap();
+    second.verify_adopted_of(prefetch.work());
+    drop(prefetch);
     second.upkeep().verify_adopted();
     let told = second.requests().read_events("m", 0, 10).events;
     let told: Vec<_> = told.into_iter().flat_map(|event| event.hashes).collect();

@@ -214,8 +214,8 @@ fn stages_of_a_pipeline_have_layouts_of_their_own() {
     engine.requests().end_session("x", 1);
     engine.operator().clear(true);
     engine.requests().lookup(&key(None), 1).unwrap();
-    let work = engine.tiers().take_prefetch().unwrap();
-    let asked: Vec<u64> = work.rows.iter().map(|row| row.scope.layout.bytes()).collect();
+    let prefetch = engine.tiers().take_prefetch().unwrap();
+    let asked: Vec<u64> = prefetch.work().rows.iter().map(|row| row.scope.layout.bytes()).collect();
     assert_eq!(asked, [2 * PAGE, 3 * PAGE], "the second tier is asked for what each stage stored");
 }
 

@@ -60,16 +60,16 @@ fn events_tell_of_chunks_that_come_back_from_a_tier() {
     let tokens = prompt(1, 3);
     let asked = PromptKey { token_ids: Some(tokens.as_slice().into()), ..key("r", &tokens, None) };
     engine.requests().lookup(&asked, 1).unwrap();
-    let work = engine.tiers().take_prefetch().unwrap();
-    let slots = engine.tiers().reserve_load(&work.rows, 0, &work.hashes, 0..2);
-    let loaded: Vec<Arrival> = slots.iter().map(|slot| Arrival { entry: slot.entry, seal: None }).collect();
-    engine.tiers().finish_prefetch(&work, &loaded);
+    let mut prefetch = engine.tiers().take_prefetch().unwrap();
+    let slots = prefetch.reserve_row(0, 0..2);
+    let loaded: Vec<Arrival> = slots.iter().map(|slot| slot.arrived(None)).collect();
+    prefetch.answer(&loaded);
     let events = engine.requests().read_events("m", 0, 10).events;
     let hashes: Vec<_> = events.iter().map(|event| event.hashes[0]).collect();
     assert_eq!(hashes, asked.hashes[..2]);
     let kind = KvEventKind::Stored { parent: Some(asked.hashes[0]), tokens: tokens[16..32].into() };
     assert_eq!(events[1].kind, kind);
-    engine.tiers().publish_late(&work, &loaded);
+    prefetch.publish_late(&loaded);
     assert_eq!(engine.requests().read_events("m", 0, 10).events.len(), 2, "they are there already");
 }
 

@@ -57,7 +57,7 @@ struct Lane {
     lane: StoreLane,
     is_open: bool,
     waiting: VecDeque<usize>,
-    taken: VecDeque<(usize, Arc<StoreWork>)>,
+    taken: VecDeque<(usize, TakenStore)>,
 }
 
 impl Lane {
@@ -129,14 +129,15 @@ proptest! {
                     let mut left = pages * PAGE;
                     let taken = lane.lane.take(left);
                     prop_assert!(!taken.is_empty() || lane.waiting.is_empty(), "at least one is taken");
-                    for (number, work) in taken.into_iter().enumerate() {
+                    for (number, taken) in taken.into_iter().enumerate() {
+                        let work = taken.work();
                         let index = lane.waiting.pop_front().unwrap();
                         let object = &objects[index];
                         prop_assert_eq!((work.hash, work.scope.layout.bytes()), (object.hash, object.bytes));
                         prop_assert_eq!(work.prompt[..work.prompt_end].last(), work.prompt.last());
                         prop_assert!(number == 0 || object.bytes <= left);
                         left = left.saturating_sub(object.bytes);
-                        lane.taken.push_back((index, work));
+                        lane.taken.push_back((index, taken));
                     }
                     let next = lane.waiting.front().map(|&index| objects[index].bytes);
                     prop_assert!(next.is_none_or(|bytes| bytes > left), "there was room for one more");
@@ -144,10 +145,7 @@ proptest! {
                 Step::PutBack { lane } => {
                     let lane = &mut lanes[lane];
                     let back: Vec<_> = lane.taken.drain(..).collect();
-                    lane.lane.put_back(back.iter().map(|(_, work)| Arc::clone(work)).collect());
-                    for (_, work) in &back {
-                        engine.tiers().release_store(work.entry);
-                    }
+                    lane.lane.put_back(back.iter().map(|(_, taken)| Arc::clone(taken.work())).collect());
                     for (index, _) in back.into_iter().rev() {
                         if lane.is_open && !objects[index].is_cleared {
                             lane.waiting.push_front(index);
@@ -157,9 +155,8 @@ proptest! {
                     }
                 }
                 Step::Finish { lane, is_stored } => {
-                    let Some((index, work)) = lanes[lane].taken.pop_front() else { continue };
-                    prop_assert_eq!(work.finish(is_stored), objects[index].finish(is_stored));
-                    engine.tiers().release_store(work.entry);
+                    let Some((index, taken)) = lanes[lane].taken.pop_front() else { continue };
+                    prop_assert_eq!(taken.work().finish(is_stored), objects[index].finish(is_stored));
                 }
                 Step::Clear => {
                     engine.operator().clear(true);
@@ -170,9 +167,8 @@ proptest! {
                     lanes[lane].give_up(&mut objects);
                     let taken = std::mem::take(&mut lanes[lane].taken);
                     lanes[lane] = Lane::new(&engine);
-                    for (index, work) in taken {
-                        prop_assert_eq!(work.finish(true), objects[index].finish(true));
-                        engine.tiers().release_store(work.entry);
+                    for (index, taken) in taken {
+                        prop_assert_eq!(taken.work().finish(true), objects[index].finish(true));
                     }
                 }
             }
@@ -183,9 +179,7 @@ proptest! {
             let totals = engine.operator().lease_totals();
             prop_assert_eq!((totals.total, totals.l2_stores), ((waiting + taken) as u64, (waiting + taken) as u64));
         }
-        for lane in lanes {
-            lane.taken.iter().for_each(|(_, work)| engine.tiers().release_store(work.entry));
-        }
+        drop(lanes);
         prop_assert_eq!((engine.operator().lease_totals().total, engine.counters().l2_shed_chunks.get()), (0, 0));
         engine.operator().clear(false);
         prop_assert_eq!(engine.operator().status().cache.used_bytes, 0);

@@ -16,6 +16,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::state::processes::Watched;
+use crate::verify::Checked;
 
 const PAGES: u64 = 20;
 const REQUESTS: [&str; 2] = ["x", "y"];
@@ -161,7 +162,7 @@ struct Transfer {
 
 /// The second tier in the middle of a load.
 struct Load {
-    work: PrefetchWork,
+    prefetch: Prefetch,
     slots: Vec<(LoadSlot, Slotted)>,
     noise: u64,
 }
@@ -526,20 +527,21 @@ impl World {
 
     /// The second tier has everything.
     fn begin_load(&mut self) -> Result<(), TestCaseError> {
-        let Some(work) = self.engine.tiers().take_prefetch() else { return Ok(()) };
-        let mut slots = Vec::new();
+        let Some(mut prefetch) = self.engine.tiers().take_prefetch() else { return Ok(()) };
+        let (work, mut slots) = (Arc::clone(prefetch.work()), Vec::new());
         for (index, Row { scope, .. }) in work.rows.iter().enumerate() {
             let chunks = work.from..work.hashes.len();
-            for slot in self.engine.tiers().reserve_load(&work.rows, index, &work.hashes, chunks) {
+            for slot in prefetch.reserve_row(index, chunks) {
                 let hash = work.hashes[slot.chunk];
-                slots.push((slot, Slotted { offset: slot.offset, bytes: scope.layout.bytes(), hash }));
+                let place = Slotted { offset: slot.offset, bytes: scope.layout.bytes(), hash };
+                slots.push((slot, place));
             }
         }
         let places: Vec<Slotted> = slots.iter().map(|(_, place)| place.clone()).collect();
         self.check_alone(&places)?;
         let noise = self.noise();
         places.iter().for_each(|place| self.fill(place, noise));
-        self.loads.push(Load { work, slots, noise });
+        self.loads.push(Load { prefetch, slots, noise });
         Ok(())
     }
 
@@ -547,9 +549,9 @@ impl World {
         if self.loads.is_empty() {
             return Ok(());
         }
-        let load = self.loads.remove(0);
+        let mut load = self.loads.remove(0);
         let arrived = self.arrive(&load, fails)?;
-        self.engine.tiers().finish_prefetch(&load.work, &arrived);
+        load.prefetch.answer(&arrived);
         Ok(())
     }
 
@@ -558,10 +560,9 @@ impl World {
         if self.loads.is_empty() {
             return;
         }
-        let load = self.loads.remove(0);
-        let entries: Vec<_> = load.slots.iter().map(|(slot, _)| slot.entry).collect();
-        self.engine.tiers().abandon_loads(&entries);
-        self.engine.tiers().finish_prefetch(&load.work, &[]);
+        let mut load = self.loads.remove(0);
+        load.prefetch.abandon_all_but(&[]);
+        load.prefetch.answer(&[]);
         self.late.push(load);
     }
 
@@ -571,7 +572,7 @@ impl World {
         }
         let load = self.late.remove(0);
         let arrived = self.arrive(&load, fails)?;
-        self.engine.tiers().publish_late(&load.work, &arrived);
+        load.prefetch.publish_late(&arrived);
         Ok(())
     }
 
@@ -581,11 +582,10 @@ impl World {
         for (index, (slot, place)) in load.slots.iter().enumerate() {
             prop_assert!(self.holds(place, load.noise), "somebody else wrote where a load writes");
             if fails && index.is_multiple_of(2) {
-                self.engine.tiers().abort_load(slot.entry);
                 continue;
             }
-            self.fill(place, content(&load.work.rows[slot.row].scope, &place.hash));
-            arrived.push(Arrival { entry: slot.entry, seal: None });
+            self.fill(place, content(&load.prefetch.work().rows[slot.row].scope, &place.hash));
+            arrived.push(slot.arrived(None));
         }
         Ok(arrived)
     }
@@ -707,9 +707,7 @@ proptest! {
         while !world.late.is_empty() {
             world.end_late(false)?;
         }
-        while let Some(work) = world.engine.tiers().take_prefetch() {
-            world.engine.tiers().finish_prefetch(&work, &[]);
-        }
+        while world.engine.tiers().take_prefetch().is_some() {}
         for connection in world.connections.clone() {
             world.engine.requests().disconnected(connection);
         }

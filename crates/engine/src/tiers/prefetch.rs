@@ -1,13 +1,24 @@
-//! The engine's side of loads from the second tier: which lookups wait for it, and the memory it fills.
+//! The second tier's door to the engine: one object for each lookup that it extends, from the moment the
+//! lookup is taken until whoever asked has the answer. Facts: `spec/cache-semantics.md` 11.
 //!
-//! The engine decides nothing about storage. It keeps a bounded queue and hands memory out; the controllers
-//! in the second tier drain it. Facts: `spec/cache-semantics.md` 11.
+//! 1. [`Tiers::take_prefetch`] hands it out.
+//! 2. [`Prefetch::verify_adopted`] publishes what a server before this one left in memory, so that it is not
+//!    loaded.
+//! 3. [`Prefetch::resident`] says what is missing, [`Prefetch::reserve`] hands out memory for it.
+//! 4. What a load can no more bring in time is given up by [`Prefetch::abandon_all_but`]: others may load it.
+//! 5. While [`Prefetch::others_write`] says so, somebody else is about to finish what is missing.
+//! 6. [`Prefetch::answer`] publishes what came and answers, once. What comes later is published for the next
+//!    lookup by [`Prefetch::publish_late`].
+//!
+//! Nothing of this can be left half done: a prefetch that is dropped answers, and a slot that is dropped
+//! gives its memory back unless it was published. The engine decides nothing about storage.
 
 use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
 
 use hashbrown::HashSet;
-use larder_core::cache::{Commit, EntryRef, Row};
-use larder_core::hash::ChunkHash;
+use larder_core::cache::{Commit, EntryRef};
 use larder_telemetry::events::Event;
 
 use crate::engine::{Engine, State};
@@ -15,26 +26,60 @@ use crate::faces::Tiers;
 use crate::state::lifetimes::Touch;
 use crate::state::prefetches::{PREFETCH_QUEUE_MAX, PrefetchWork, Purpose};
 
-/// Memory reserved for one object that is to be loaded.
-#[derive(Clone, Copy, Debug)]
+/// Longest a load waits for the pool to be prepared, right after a start. Then it takes what room there is.
+const PREPARATION_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Memory for one object that is to be loaded. It goes back when this is dropped, unless the object was
+/// published.
+#[derive(Debug)]
 pub struct LoadSlot {
+    engine: Tiers,
+    entry: EntryRef,
     /// Its row.
     pub row: usize,
     /// Its chunk.
     pub chunk: usize,
-    /// The staging object; to be committed by [`Engine::finish_prefetch`] or given to [`Engine::abort_load`].
-    pub entry: EntryRef,
     /// First byte in the pool.
     pub offset: u64,
 }
 
-/// An object that was loaded and may be published.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+impl LoadSlot {
+    /// Gives up on the load: nobody waits for it any more, and others may load the same chunk. Who has the
+    /// slot may still write to its memory.
+    pub fn abandon(&self) {
+        let now_ms = self.engine.now_ms() as u32;
+        self.engine.state().cache.abandon(self.entry, now_ms);
+    }
+
+    /// Its object has arrived, with the checksum it was sealed with, if it was.
+    #[must_use]
+    pub fn arrived(&self, seal: Option<u64>) -> Arrival {
+        Arrival { entry: self.entry, seal }
+    }
+}
+
+impl Drop for LoadSlot {
+    fn drop(&mut self) {
+        // Once it is published this changes nothing.
+        self.engine.state().cache.abort(self.entry);
+    }
+}
+
+/// An object that was loaded and may be published, while its slot is held.
+#[derive(Clone, Copy, Debug)]
 pub struct Arrival {
-    /// The staging object.
-    pub entry: EntryRef,
-    /// The checksum it was sealed with, if it was.
-    pub seal: Option<u64>,
+    entry: EntryRef,
+    seal: Option<u64>,
+}
+
+/// A lookup that the second tier extends, or a warm prefetch. See the [module](self).
+#[derive(Debug)]
+pub struct Prefetch {
+    engine: Tiers,
+    work: Arc<PrefetchWork>,
+    /// Every staging object that was made for it.
+    reserved: HashSet<EntryRef>,
+    is_answered: bool,
 }
 
 impl Tiers {
@@ -50,92 +95,171 @@ impl Tiers {
 
     /// Takes the next lookup that waits for the second tier.
     #[must_use]
-    pub fn take_prefetch(&self) -> Option<PrefetchWork> {
-        self.state().prefetches.waiting.pop_front()
+    pub fn take_prefetch(&self) -> Option<Prefetch> {
+        let work = Arc::new(self.state().prefetches.waiting.pop_front()?);
+        Some(Prefetch { engine: self.clone(), work, reserved: HashSet::new(), is_answered: false })
+    }
+}
+
+impl Prefetch {
+    /// What is to be brought.
+    #[must_use]
+    pub fn work(&self) -> &Arc<PrefetchWork> {
+        &self.work
     }
 
-    /// Which objects of `rows` from chunk `from` on are in memory: one list per row.
-    #[must_use]
-    pub fn resident(&self, rows: &[Row], hashes: &[ChunkHash], from: usize) -> Vec<Vec<bool>> {
-        let state = self.state();
-        let row = |row: &Row| {
-            hashes[from..].iter().map(|hash| state.cache.find(&row.scope, hash).is_some()).collect()
-        };
-        rows.iter().map(row).collect()
+    /// Publishes what of the prompt a server before this one left in memory.
+    pub async fn verify_adopted(&self) {
+        if self.engine.is_adopting() {
+            let (engine, work) = (self.engine.clone(), Arc::clone(&self.work));
+            let verified = tokio::task::spawn_blocking(move || engine.verify_adopted_of(&work));
+            if let Err(error) = verified.await {
+                tracing::error!("objects of the server before were not looked at: {error}");
+            }
+        }
     }
 
-    /// Whether somebody else than the holder of `own` is about to finish an object of `rows` that is missing
-    /// from chunk `from` on.
+    /// Which objects are in memory, from the first missing chunk on: one list per row.
     #[must_use]
-    pub fn others_write(&self, rows: &[Row], hashes: &[ChunkHash], from: usize, own: &[EntryRef]) -> bool {
-        let now_ms = self.now_ms() as u32;
-        let own: HashSet<EntryRef> = own.iter().copied().collect();
-        let state = self.state();
-        let awaited = |row: &Row, hash: &ChunkHash| {
-            state.cache.find(&row.scope, hash).is_none()
-                && state.cache.writer(&row.scope, hash, now_ms).is_some_and(|writer| !own.contains(&writer))
-        };
-        rows.iter().any(|row| hashes[from..].iter().any(|hash| awaited(row, hash)))
+    pub fn resident(&self) -> Vec<Vec<bool>> {
+        let PrefetchWork { rows, hashes, from, .. } = &*self.work;
+        let state = self.engine.state();
+        let is_here = |scope, hash| state.cache.find(scope, hash).is_some();
+        rows.iter()
+            .map(|row| hashes[*from..].iter().map(|hash| is_here(&row.scope, hash)).collect())
+            .collect()
     }
 
-    /// Reserves memory for the chunks of one row that are not there, evicting for it. What is there or about
-    /// to be is left out.
-    #[must_use]
-    pub fn reserve_load(
-        &self,
-        rows: &[Row],
-        row: usize,
-        hashes: &[ChunkHash],
-        chunks: Range<usize>,
-    ) -> Vec<LoadSlot> {
-        let now_ms = self.now_ms();
-        let mut state = self.state();
-        let scope = &rows[row].scope;
-        let start = chunks.start;
-        let answer = state.cache.reserve(scope, &hashes[..chunks.end], chunks, now_ms as u32);
-        self.record_removals(&mut state);
-        let slot = |r: &larder_core::cache::Reserved| LoadSlot {
+    /// Memory for what is not there of the first `chunks` missing chunks, `bytes` of it, evicting for it; what
+    /// is about to be there is left out. Right after a start it waits for the pool rather than cut the
+    /// prompt.
+    pub async fn reserve(&mut self, chunks: usize, bytes: u64) -> Vec<LoadSlot> {
+        if chunks == 0 {
+            return Vec::new();
+        }
+        // Nobody is to be evicted for room that is about to be there. It counts as wanted until it is taken.
+        let engine = self.engine.clone();
+        let _room = tokio::time::timeout(PREPARATION_PATIENCE, engine.room_prepared(bytes)).await;
+        let range = self.work.from..self.work.from + chunks;
+        (0..self.work.rows.len()).flat_map(|row| self.reserve_row(row, range.clone())).collect()
+    }
+
+    /// Other memory for an object whose slot somebody may still write to.
+    pub fn reserve_again(&mut self, row: usize, chunk: usize) -> Option<LoadSlot> {
+        self.reserve_row(row, chunk..chunk + 1).pop()
+    }
+
+    pub(crate) fn reserve_row(&mut self, row: usize, chunks: Range<usize>) -> Vec<LoadSlot> {
+        let PrefetchWork { rows, hashes, .. } = &*self.work;
+        let (start, now_ms) = (chunks.start, self.engine.now_ms());
+        let mut state = self.engine.state();
+        let answer = state.cache.reserve(&rows[row].scope, &hashes[..chunks.end], chunks, now_ms as u32);
+        self.engine.record_removals(&mut state);
+        drop(state);
+        self.reserved.extend(answer.reserved.iter().map(|reserved| reserved.entry));
+        let slot = |reserved: &larder_core::cache::Reserved| LoadSlot {
+            engine: self.engine.clone(),
+            entry: reserved.entry,
             row,
-            chunk: start + r.index,
-            entry: r.entry,
-            offset: r.offset,
+            chunk: start + reserved.index,
+            offset: reserved.offset,
         };
         answer.reserved.iter().map(slot).collect()
     }
 
-    /// Takes back memory that nobody loads into any more.
-    pub fn abort_load(&self, entry: EntryRef) {
-        self.state().cache.abort(entry);
+    /// Gives up on what was reserved and has not arrived, as [`LoadSlot::abandon`].
+    pub fn abandon_all_but(&self, arrived: &[Arrival]) {
+        let arrived: HashSet<EntryRef> = arrived.iter().map(|arrival| arrival.entry).collect();
+        let now_ms = self.engine.now_ms() as u32;
+        let mut state = self.engine.state();
+        self.reserved.difference(&arrived).for_each(|&entry| state.cache.abandon(entry, now_ms));
     }
 
-    /// Gives up on loads that may still write to their memory: nobody waits for them, and others may load the
-    /// same chunks.
-    pub fn abandon_loads(&self, entries: &[EntryRef]) {
-        let now_ms = self.now_ms() as u32;
-        let mut state = self.state();
-        entries.iter().for_each(|&entry| state.cache.abandon(entry, now_ms));
+    /// Whether somebody else is about to finish an object that is missing before chunk `end`.
+    #[must_use]
+    pub fn others_write(&self, end: usize) -> bool {
+        let PrefetchWork { rows, hashes, from, .. } = &*self.work;
+        let now_ms = self.engine.now_ms() as u32;
+        let state = self.engine.state();
+        rows.iter().any(|row| {
+            hashes[*from..end].iter().filter(|hash| state.cache.find(&row.scope, hash).is_none()).any(
+                |hash| {
+                    let writer = state.cache.writer(&row.scope, hash, now_ms);
+                    writer.is_some_and(|writer| !self.reserved.contains(&writer))
+                },
+            )
+        })
     }
 
-    /// Publishes what was loaded and answers whoever asked with what is in memory now; a lookup may be void
-    /// by then.
-    pub fn finish_prefetch(&self, work: &PrefetchWork, loaded: &[Arrival]) {
-        let mut state = self.state();
-        let committed = self.publish_loads(&mut state, work, loaded);
-        state.prefetches.prefetching -= 1;
-        match work.purpose {
-            Purpose::Lookup => self.answer_lookup(&mut state, work, committed),
-            Purpose::Warm => self.complete_warm(&mut state, work),
+    /// Whether whoever asked has the answer.
+    #[must_use]
+    pub fn is_answered(&self) -> bool {
+        self.is_answered
+    }
+
+    /// Publishes what was loaded and answers whoever asked with what is in memory now, under one hold of the
+    /// lock, so that nothing of it is evicted in between; a lookup may be void by then.
+    pub fn answer(&mut self, loaded: &[Arrival]) {
+        if std::mem::replace(&mut self.is_answered, true) {
+            return self.publish_late(loaded);
         }
-        self.after_change(&mut state);
+        let mut state = self.engine.state();
+        let committed = self.engine.publish_loads(&mut state, &self.work, loaded);
+        debug_assert!(state.prefetches.prefetching > 0, "what is answered is under way");
+        state.prefetches.prefetching -= 1;
+        match self.work.purpose {
+            Purpose::Lookup => self.engine.answer_lookup(&mut state, &self.work, committed),
+            Purpose::Warm => self.engine.complete_warm(&mut state, &self.work),
+        }
+        self.engine.after_change(&mut state);
         drop(state);
-        self.answered.notify_waiters();
+        self.engine.answered.notify_waiters();
     }
 
     /// Publishes what arrived after the answer.
-    pub fn publish_late(&self, work: &PrefetchWork, loaded: &[Arrival]) {
-        let mut state = self.state();
-        self.publish_loads(&mut state, work, loaded);
-        self.after_change(&mut state);
+    pub fn publish_late(&self, loaded: &[Arrival]) {
+        let mut state = self.engine.state();
+        self.engine.publish_loads(&mut state, &self.work, loaded);
+        self.engine.after_change(&mut state);
+    }
+}
+
+impl Drop for Prefetch {
+    fn drop(&mut self) {
+        if !self.is_answered {
+            self.answer(&[]);
+        }
+    }
+}
+
+impl Engine {
+    /// Whether there is a second tier to load from.
+    pub(crate) fn has_tier(&self) -> bool {
+        self.state().prefetches.enabled
+    }
+
+    /// Queues a lookup for the second tier; `None` if there is none or it has too much to do.
+    pub(crate) fn queue_prefetch(&self, state: &mut State, mut work: PrefetchWork) -> Option<u64> {
+        if !state.prefetches.enabled && !self.is_adopting() {
+            return None;
+        }
+        if state.prefetches.waiting.len() >= PREFETCH_QUEUE_MAX {
+            self.counters.l2_refused_lookups.add(1);
+            if let Some(more) = self.full_queue.pass() {
+                tracing::warn!(
+                    "a lookup was answered from L1 alone: {PREFETCH_QUEUE_MAX} wait for L2 already{more}\n\
+                     hint: see `--l2-prefetch-max-in-flight` and `larder adapters ls`"
+                );
+            }
+            return None;
+        }
+        state.prefetches.generation += 1;
+        state.prefetches.prefetching += 1;
+        work.generation = state.prefetches.generation;
+        let generation = work.generation;
+        state.prefetches.waiting.push_back(work);
+        self.wake_prefetches.notify_one();
+        Some(generation)
     }
 
     /// Returns how many objects are new.
@@ -182,36 +306,5 @@ impl Tiers {
             let superseded = std::mem::replace(&mut found.leases, answer.leases);
             cache.release_all(superseded);
         }
-    }
-}
-
-impl Engine {
-    /// Whether there is a second tier to load from.
-    pub fn has_tier(&self) -> bool {
-        self.state().prefetches.enabled
-    }
-
-    /// Queues a lookup for the second tier; `None` if there is none or it has too much to do.
-    pub(crate) fn queue_prefetch(&self, state: &mut State, mut work: PrefetchWork) -> Option<u64> {
-        if !state.prefetches.enabled && !self.is_adopting() {
-            return None;
-        }
-        if state.prefetches.waiting.len() >= PREFETCH_QUEUE_MAX {
-            self.counters.l2_refused_lookups.add(1);
-            if let Some(more) = self.full_queue.pass() {
-                tracing::warn!(
-                    "a lookup was answered from L1 alone: {PREFETCH_QUEUE_MAX} wait for L2 already{more}\n\
-                     hint: see `--l2-prefetch-max-in-flight` and `larder adapters ls`"
-                );
-            }
-            return None;
-        }
-        state.prefetches.generation += 1;
-        state.prefetches.prefetching += 1;
-        work.generation = state.prefetches.generation;
-        let generation = work.generation;
-        state.prefetches.waiting.push_back(work);
-        self.wake_prefetches.notify_one();
-        Some(generation)
     }
 }

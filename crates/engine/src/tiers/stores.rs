@@ -72,15 +72,14 @@ impl StoreLane {
 
     /// Takes up to `max_bytes` of objects, oldest first, at least one if there is any.
     #[must_use]
-    pub fn take(&self, max_bytes: u64) -> Vec<Arc<StoreWork>> {
+    pub fn take(&self, max_bytes: u64) -> Vec<TakenStore> {
+        let (mut left, mut taken) = (max_bytes, Vec::new());
         let mut state = self.engine.state();
-        let Some(queue) = state.lanes.queue(self.id) else { return Vec::new() };
-        let mut left = max_bytes;
-        let mut taken: Vec<Arc<StoreWork>> = Vec::new();
+        let Some(queue) = state.lanes.queue(self.id) else { return taken };
         while queue.front().is_some_and(|work| taken.is_empty() || work.bytes() <= left) {
             let Some(work) = queue.take() else { break };
             left = left.saturating_sub(work.bytes());
-            taken.push(work);
+            taken.push(TakenStore { engine: self.engine.clone(), work });
         }
         taken
     }
@@ -119,6 +118,29 @@ impl StoreLane {
     }
 }
 
+/// An object taken from a lane, under that lane's lease until this is dropped.
+#[derive(Debug)]
+pub struct TakenStore {
+    engine: Tiers,
+    work: Arc<StoreWork>,
+}
+
+impl TakenStore {
+    /// The object.
+    #[must_use]
+    pub fn work(&self) -> &Arc<StoreWork> {
+        &self.work
+    }
+}
+
+impl Drop for TakenStore {
+    fn drop(&mut self) {
+        let mut state = self.engine.state();
+        state.cache.release(self.work.entry, 1);
+        state.lanes.leases -= 1;
+    }
+}
+
 impl Drop for StoreLane {
     fn drop(&mut self) {
         self.set_open(false);
@@ -150,13 +172,6 @@ impl Tiers {
             }
         };
         *work.checksum.get_or_init(hash)
-    }
-
-    /// Gives a lease back that came with a [`StoreWork`].
-    pub fn release_store(&self, entry: EntryRef) {
-        let mut state = self.state();
-        state.cache.release(entry, 1);
-        state.lanes.leases -= 1;
     }
 
     /// Drops an object from memory after it was stored elsewhere, unless somebody holds it.

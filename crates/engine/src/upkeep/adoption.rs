@@ -235,7 +235,7 @@ impl Engine {
     }
 
     /// Looks at the objects that a prefetch is about now. Blocks for as long as hashing them takes.
-    pub fn verify_adopted_of(&self, work: &PrefetchWork) {
+    pub(crate) fn verify_adopted_of(&self, work: &PrefetchWork) {
         for row in work.rows.iter() {
             for hash in &work.hashes[work.from..] {
                 let object = self.adoption.waiting().take_chunk(&row.scope, hash);

@@ -59,13 +59,13 @@ async fn pass(engine: &Upkeep) -> usize {
 
 impl Upkeep {
     /// Resolves when the pool may be above the watermark.
-    pub async fn eviction_due(&self) {
+    pub(crate) async fn eviction_due(&self) {
         self.wake_eviction.notified().await;
     }
 
     /// How many objects a pass is to evict now: none below the watermark, else the configured share of all.
     #[must_use]
-    pub fn eviction_quota(&self) -> usize {
+    pub(crate) fn eviction_quota(&self) -> usize {
         let state = self.state();
         let stats = state.cache.stats();
         if self.growing.load(Ordering::Relaxed)
@@ -86,14 +86,14 @@ impl Upkeep {
     /// Evicts up to `quota` objects, a bounded number of them, and returns how many; 0 when nothing more can
     /// go.
     #[must_use]
-    pub fn evict_step(&self, quota: usize) -> usize {
+    pub(crate) fn evict_step(&self, quota: usize) -> usize {
         self.evict_with(|cache| cache.evict(quota.min(EVICTION_STEP)))
     }
 
     /// Evicts objects of tenants that have more than their quota, a bounded number of them, and returns how
     /// many; 0 when nothing more can go.
     #[must_use]
-    pub fn evict_over_quota(&self) -> usize {
+    pub(crate) fn evict_over_quota(&self) -> usize {
         self.evict_with(|cache| cache.evict_over_quota(EVICTION_STEP))
     }
 

@@ -27,7 +27,7 @@ impl Upkeep {
 
     /// Whether objects without a seal are lost to whoever comes after this server.
     #[must_use]
-    pub fn requires_seals(&self) -> bool {
+    pub(crate) fn requires_seals(&self) -> bool {
         self.state().seals.required
     }
 
@@ -38,7 +38,7 @@ impl Upkeep {
     }
 
     /// Resolves when there may be objects to seal.
-    pub async fn seals_due(&self) {
+    pub(crate) async fn seals_due(&self) {
         self.wake_seals.notified().await;
     }
 
