@@ -1,8 +1,8 @@
-//! Reads the repository's own lists: files of `[[name]]` tables with one-line basic strings.
-//!
-//! Only that shape of TOML is understood; anything else is an error, so that a mistake can't hide.
+//! Reads the repository's own lists: TOML files of `[[name]]` tables whose values are strings.
 
-use anyhow::{Context, Result, bail};
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, ensure};
 
 use crate::shell;
 
@@ -14,36 +14,16 @@ pub(crate) fn read<const N: usize>(path: &str, name: &str, keys: [&str; N]) -> R
 }
 
 fn parse<const N: usize>(text: &str, name: &str, keys: [&str; N]) -> Result<Vec<[String; N]>> {
-    let header = format!("[[{name}]]");
-    let mut tables: Vec<[String; N]> = Vec::new();
-    for (index, line) in text.lines().enumerate() {
-        let line = line.trim();
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
-        if line == header {
-            tables.push([const { String::new() }; N]);
-            continue;
-        }
-        let place = format!("line {}", index + 1);
-        let Some((key, value)) = line.split_once(" = ") else { bail!("{place}: expected `key = \"value\"`") };
-        let Some(last) = tables.last_mut() else { bail!("{place}: `{key}` before any `{header}`") };
-        let Some(at) = keys.iter().position(|known| *known == key) else {
-            bail!("{place}: unknown key `{key}`")
-        };
-        last[at] = string(value).with_context(|| place)?;
-    }
-    for table in &tables {
-        if table.iter().any(String::is_empty) {
-            bail!("{name} `{}` needs {}", table[0], keys.join(", "));
-        }
-    }
-    Ok(tables)
-}
-
-/// A TOML basic string; the escapes are those JSON has too.
-fn string(value: &str) -> Result<String> {
-    serde_json::from_str(value).context("expected one quoted string")
+    let mut lists: BTreeMap<String, Vec<BTreeMap<String, String>>> = toml::from_str(text)?;
+    let tables = lists.remove(name).unwrap_or_default();
+    ensure!(lists.is_empty(), "expected no tables but `[[{name}]]`");
+    let values = tables.into_iter().map(|mut table| {
+        let values = keys.map(|key| table.remove(key).unwrap_or_default());
+        let is_whole = table.is_empty() && values.iter().all(|value| !value.is_empty());
+        ensure!(is_whole, "{name} `{}` needs {}, and nothing else", values[0], keys.join(", "));
+        Ok(values)
+    });
+    values.collect()
 }
 
 #[cfg(test)]
@@ -55,7 +35,10 @@ mod tests {
         let keys = ["id", "why"];
         let whole = "# c\n[[thing]]\nid = \"a\"\nwhy = \"e \\\"f\\\"\"\n";
         assert_eq!(parse(whole, "thing", keys).unwrap(), [["a".to_owned(), "e \"f\"".to_owned()]]);
-        for broken in ["[[thing]]\nid = \"a\"\n", "id = \"a\"\n", "[[thing]]\nid = 3\n", "[[other]]\n"] {
+        let surplus = format!("{whole}who = \"b\"\n");
+        for broken in
+            ["[[thing]]\nid = \"a\"\n", "id = \"a\"\n", "[[thing]]\nid = 3\n", "[[other]]\n", &surplus]
+        {
             assert!(parse(broken, "thing", keys).is_err(), "{broken}");
         }
     }
