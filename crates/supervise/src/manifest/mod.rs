@@ -1,5 +1,6 @@
 //! What a plugin's manifest can ask for, and how it is read. Starts nothing.
 
+mod apply;
 mod confinement;
 mod cron;
 mod document;
@@ -8,6 +9,7 @@ mod keys;
 mod model;
 mod policy;
 mod read;
+mod rules;
 pub(crate) mod schema;
 
 pub(crate) use self::confinement::Account;
