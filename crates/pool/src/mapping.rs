@@ -160,20 +160,20 @@ impl Mapping {
 
     /// Has the kernel back private pages, and map those of a shared segment, now. Kernels that can't are left
     /// to do it on first use.
-    pub(crate) fn populate(&self, range: Range<usize>) -> Result<(), PoolError> {
-        let Range { start, end } = range;
-        let at = self.check(start as u64, end - start)?;
-        if start == end {
+    pub(crate) fn populate(&self, range: Range<u64>) -> Result<(), PoolError> {
+        let len = len_of(&range);
+        let at = self.check(range.start, len)?;
+        if len == 0 {
             return Ok(());
         }
         // SAFETY: the range lies within the mapping (`check`) and populating changes no contents.
         let done = unsafe {
-            rustix::mm::madvise(self.base.as_ptr().add(at).cast(), end - start, Advice::LinuxPopulateWrite)
+            rustix::mm::madvise(self.base.as_ptr().add(at).cast(), len, Advice::LinuxPopulateWrite)
         };
         match done {
             Ok(()) | Err(Errno::INVAL) => Ok(()),
             Err(Errno::NOMEM | Errno::FAULT | Errno::HWPOISON) => {
-                Err(PoolError::Exhausted { offset: start as u64, len: (end - start) as u64 })
+                Err(PoolError::Exhausted { offset: range.start, len: len as u64 })
             }
             Err(error) => Err(PoolError::system("prepare private memory")(error)),
         }
@@ -217,6 +217,11 @@ fn invalid(error: PoolError) -> io::Error {
 fn map_anonymous(len: usize, flags: MapFlags) -> rustix::io::Result<*mut c_void> {
     // SAFETY: a fresh mapping at an address the kernel chooses replaces nothing.
     unsafe { rustix::mm::mmap_anonymous(ptr::null_mut(), len, ProtFlags::READ | ProtFlags::WRITE, flags) }
+}
+
+/// Bytes in a range; more than there can be for one that no address space holds, which every check refuses.
+pub(crate) fn len_of(range: &Range<u64>) -> usize {
+    usize::try_from(range.end.saturating_sub(range.start)).unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::hugepages::{self, Pages};
-use crate::mapping::Mapping;
+use crate::mapping::{Mapping, len_of};
 use crate::name::DIRECTORY;
 use crate::options::SegmentOptions;
 use crate::{PoolError, SegmentName, claim, directory, owner, processes};
@@ -151,14 +151,14 @@ impl Segment {
     /// # Errors
     /// [`PoolError::Exhausted`] when the machine or `/dev/shm` has no memory left, [`PoolError::OutOfRange`].
     pub fn prepare(&self, range: Range<u64>) -> Result<(), PoolError> {
-        let len = usize::try_from(range.end.saturating_sub(range.start)).unwrap_or(usize::MAX);
+        let len = len_of(&range);
         self.mapping.check(range.start, len)?;
         let mut start = range.start;
         while start < range.end {
             let end = range.end.min(start + PREPARE_STEP_BYTES);
             match &self.shared {
                 Some(shared) => shared.back(start..end)?,
-                None => self.mapping.populate(start as usize..end as usize)?,
+                None => self.mapping.populate(start..end)?,
             }
             start = end;
         }
@@ -171,10 +171,9 @@ impl Segment {
     /// # Errors
     /// As [`Segment::prepare`].
     pub fn map_ahead(&self, range: Range<u64>) -> Result<(), PoolError> {
-        let len = usize::try_from(range.end.saturating_sub(range.start)).unwrap_or(usize::MAX);
-        let start = self.mapping.check(range.start, len)?;
+        let len = len_of(&range);
         self.ensure_backed(range.start, len)?;
-        self.mapping.populate(start..start + len)
+        self.mapping.populate(range)
     }
 
     /// Copies `bytes` into the pool.
@@ -249,14 +248,15 @@ impl Segment {
     /// [`PoolError::OutOfRange`], [`PoolError::Exhausted`].
     pub fn checksum(&self, offset: u64, len: u64) -> Result<u64, PoolError> {
         let mut hasher = Xxh3::new();
-        let mut piece = vec![0; usize::try_from(len).unwrap_or(usize::MAX).min(HASHED_BYTES)];
-        let mut done = 0;
-        while done < len {
-            let step = (len - done).min(HASHED_BYTES as u64);
-            let piece = &mut piece[..step as usize];
-            self.read_at(offset.saturating_add(done), piece)?;
+        let mut left = usize::try_from(len).unwrap_or(usize::MAX);
+        let mut at = offset;
+        let mut piece = vec![0; left.min(HASHED_BYTES)];
+        while left > 0 {
+            let piece = &mut piece[..left.min(HASHED_BYTES)];
+            self.read_at(at, piece)?;
             hasher.update(piece);
-            done += step;
+            at = at.saturating_add(piece.len() as u64);
+            left -= piece.len();
         }
         Ok(hasher.digest())
     }
@@ -272,7 +272,7 @@ impl Segment {
 
     /// A range the kernel may be handed.
     fn backed_range(&self, range: Range<u64>) -> io::Result<(u64, usize)> {
-        let len = usize::try_from(range.end.saturating_sub(range.start)).unwrap_or(usize::MAX);
+        let len = len_of(&range);
         match self.ensure_backed(range.start, len) {
             Ok(()) => Ok((range.start, len)),
             Err(error @ PoolError::OutOfRange { .. }) => {

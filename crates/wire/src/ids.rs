@@ -150,8 +150,8 @@ impl IdBuffer {
         let mut writer = Writer::new(&mut self.raw);
         for id in ids {
             writer.uint(u64::from(*id));
+            self.count += 1;
         }
-        self.count += ids.len() as u32;
     }
 
     /// The encoded ids.
@@ -333,6 +333,12 @@ fn uniform_block<const STRIDE: usize>(window: &[u8; WINDOW], sink: &mut impl Sin
 
 /// Ids of mixed common forms, without a branch on a tag.
 #[inline]
+#[expect(clippy::cast_possible_truncation, reason = "the upper half is what is to go")]
+fn low_half(word: u64) -> u32 {
+    word as u32
+}
+
+#[inline]
 fn mixed_block(window: &[u8; WINDOW], sink: &mut impl Sink) -> Option<usize> {
     // The lengths of all bytes, as if each were a tag, are found at once; then following them is one load and
     // one addition per id, which is the chain that bounds the speed.
@@ -351,7 +357,7 @@ fn mixed_block(window: &[u8; WINDOW], sink: &mut impl Sink) -> Option<usize> {
     for (id, position) in ids.iter_mut().zip(positions) {
         let word = window.get(position..position + 8)?.first_chunk::<8>()?;
         let form = FORMS[usize::from(word[0])];
-        *id = (u64::from_be_bytes(*word) >> form.shift) as u32 & form.mask;
+        *id = low_half(u64::from_be_bytes(*word) >> form.shift) & form.mask;
         valid &= form.length != 0;
     }
     if !valid {

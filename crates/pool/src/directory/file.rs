@@ -18,7 +18,7 @@ use crate::{PoolError, Segment, owner};
 /// First bytes of a directory; the last one is the version of the format.
 const MAGIC: [u8; 8] = *b"LARDSLT\x02";
 
-const HEADER_BYTES: u64 = 4096;
+const HEADER_BYTES: usize = 4096;
 
 /// Most scopes that are written down; objects of further ones are not.
 pub const SCOPES_MAX: u32 = 4_096;
@@ -32,7 +32,12 @@ const SCOPE_HEAD_BYTES: usize = 16;
 /// Most bytes of one scope.
 pub const SCOPE_BYTES_MAX: usize = SCOPE_SLOT_BYTES - SCOPE_HEAD_BYTES;
 
-const RECORDS_START: u64 = HEADER_BYTES + SCOPES_MAX as u64 * SCOPE_SLOT_BYTES as u64;
+/// Bytes of the header and all scopes, after which the records start.
+const HEAD_BYTES: usize = HEADER_BYTES + SCOPES_MAX as usize * SCOPE_SLOT_BYTES;
+const RECORDS_START: u64 = HEAD_BYTES as u64;
+
+/// Bytes read at once.
+const READ_BYTES: usize = 1 << 20;
 
 /// Most records, 2 GiB of them.
 const RECORDS_MAX: u32 = 1 << 24;
@@ -220,8 +225,8 @@ impl Contents {
         let Some((file, stat)) = open.map_err(PoolError::system("open the slot directory"))? else {
             return Ok(None);
         };
-        let mut reader = std::io::BufReader::with_capacity(BACKING_STEP_BYTES as usize, &file);
-        let mut head = vec![0; RECORDS_START as usize];
+        let mut reader = std::io::BufReader::with_capacity(READ_BYTES, &file);
+        let mut head = vec![0; HEAD_BYTES];
         let read = PoolError::system("read the slot directory");
         match reader.read_exact(&mut head) {
             Ok(()) => {}
@@ -254,7 +259,7 @@ impl Contents {
 }
 
 fn scopes(head: &[u8]) -> Vec<(u32, Vec<u8>)> {
-    let slots = head[HEADER_BYTES as usize..].chunks_exact(SCOPE_SLOT_BYTES).zip(0..);
+    let slots = head[HEADER_BYTES..].chunks_exact(SCOPE_SLOT_BYTES).zip(0..);
     let scope = |(slot, number): (&[u8], u32)| {
         let word = |at: usize| u64::from_le_bytes(slot[at..at + 8].try_into().expect("8 bytes"));
         let len = usize::try_from(word(0)).ok().filter(|len| (1..=SCOPE_BYTES_MAX).contains(len))?;
@@ -274,7 +279,7 @@ fn record_at(slot: u32) -> u64 {
 }
 
 fn scope_at(scope: u32) -> u64 {
-    HEADER_BYTES + u64::from(scope) * SCOPE_SLOT_BYTES as u64
+    HEADER_BYTES as u64 + u64::from(scope) * SCOPE_SLOT_BYTES as u64
 }
 
 #[cfg(test)]

@@ -20,7 +20,10 @@ pub trait ControlHost: Debug + Send + Sync {
     /// The answer to `status`: any JSON.
     fn status(&self, plugin: &str) -> Value;
 
-    /// Takes a hint of a plugin that was granted these hooks. The answer, or what is wrong with the hint.
+    /// Takes a hint of a plugin that was granted these hooks.
+    ///
+    /// # Errors
+    /// What is wrong with the hint, for the plugin.
     fn hint(&self, plugin: &str, hooks: &[String], params: &Value) -> Result<Value, String> {
         _ = (plugin, hooks, params);
         Err("this server takes no hints".to_owned())

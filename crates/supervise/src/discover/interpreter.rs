@@ -83,6 +83,9 @@ pub(crate) fn format_of(path: &Path) -> std::io::Result<Format> {
 }
 
 /// Chooses how to run `path`; bare program names are looked up on `search_path` (the value of `PATH`).
+///
+/// # Errors
+/// [`SuperviseError::Unreadable`], [`SuperviseError::NoInterpreter`].
 pub fn choose(path: &Path, table: &Interpreters, search_path: &OsStr) -> Result<Invocation, SuperviseError> {
     let format =
         format_of(path).map_err(|source| SuperviseError::Unreadable { path: path.to_path_buf(), source })?;

@@ -133,7 +133,7 @@ impl EventLog {
         let cursor = if cursor > kept.last_seq { 0 } else { cursor };
         let oldest = kept.last_seq + 1 - kept.lines.len() as u64;
         let lost = oldest.saturating_sub(cursor + 1);
-        let from = (cursor + 1).saturating_sub(oldest) as usize;
+        let from = usize::try_from((cursor + 1).saturating_sub(oldest)).unwrap_or(usize::MAX);
         let lines: Vec<EventLine> = kept.lines.iter().skip(from).take(max).cloned().collect();
         let next_cursor = lines.last().map_or(kept.last_seq, |line| line.seq);
         EventPage { lines, next_cursor, lost }

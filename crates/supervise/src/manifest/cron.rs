@@ -64,6 +64,9 @@ const FIELDS: [Field; 5] = [
 
 impl Cron {
     /// Reads five fields separated by white space.
+    ///
+    /// # Errors
+    /// [`CronError`], with the part that is wrong.
     pub fn parse(text: &str) -> Result<Self, CronError> {
         let fields: Vec<&str> = text.split_ascii_whitespace().collect();
         let [minute, hour, day, month, weekday] = fields[..] else {

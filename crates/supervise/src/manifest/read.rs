@@ -18,6 +18,9 @@ const MANIFEST_MAX_BYTES: u64 = 256 * 1024;
 impl Manifest {
     /// Defaults for all plugins, from a JSON object with the keys of a manifest; what it leaves out is as in
     /// `self`.
+    ///
+    /// # Errors
+    /// [`DefaultsError`], with the key that is wrong.
     pub fn with_defaults(self, keys: &serde_json::Value) -> Result<Self, DefaultsError> {
         // A list would be taken for the keys in their order.
         if !keys.is_object() {
@@ -41,6 +44,9 @@ impl Manifest {
     }
 
     /// Reads the manifest of `plugin`, or returns `bare` where there is none.
+    ///
+    /// # Errors
+    /// [`ManifestError`], with the line that is wrong, or 1 for a file that cannot be read.
     pub fn load(plugin: &Path, bare: &Self) -> Result<Self, ManifestError> {
         let path = Self::path_for(plugin);
         let read = match regular::read_head(&path, MANIFEST_MAX_BYTES + 1) {
@@ -58,6 +64,9 @@ impl Manifest {
     }
 
     /// Reads a manifest; what it leaves out is as in `bare`.
+    ///
+    /// # Errors
+    /// [`ManifestError`], with the line that is wrong.
     pub fn parse(text: &str, bare: &Self) -> Result<Self, ManifestError> {
         let keys: Keys = toml::from_str(text).map_err(|e| {
             let line = e.span().map_or(1, |span| line_at(text, span.start));

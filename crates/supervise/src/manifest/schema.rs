@@ -93,7 +93,10 @@ impl Schema {
         })
     }
 
-    /// The keys of the plugin of this name in `extra`, defaults filled in; or all that do not fit.
+    /// The keys of the plugin of this name in `extra`, defaults filled in.
+    ///
+    /// # Errors
+    /// All that do not fit.
     pub fn settings(&self, plugin: &str, extra: &Value) -> Result<Map<String, Value>, Vec<Misfit>> {
         let prefix = prefix(plugin);
         let mut settings = Map::new();

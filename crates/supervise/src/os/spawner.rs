@@ -15,10 +15,12 @@ use crate::manifest::{Confinement, Outcome, StopSignal};
 /// Events of one run that can be waiting to be read: exit, gone, lost.
 pub(crate) const EVENTS_MAX: usize = 4;
 
-/// Descriptors that a program can get besides its standard streams.
-pub(super) const EXTRA_FDS_MAX: usize = 2;
-/// The number of the first of them; the others follow.
+/// The number of the first descriptor that a program can get besides its standard streams; others follow.
 pub(crate) const FIRST_EXTRA_FD: i32 = 3;
+/// The first number that none of them has.
+pub(super) const AFTER_EXTRA_FDS: i32 = 5;
+/// How many there can be; the rest of more is not handed over.
+pub(super) const EXTRA_FDS_MAX: usize = (AFTER_EXTRA_FDS - FIRST_EXTRA_FD).unsigned_abs() as usize;
 
 /// Names one run of one plugin for the life of a supervisor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -54,6 +54,9 @@ impl Supervisor {
     ///
     /// A plugin that cannot be started is no error here: it is logged and visible in
     /// [`Supervisor::snapshot`].
+    ///
+    /// # Errors
+    /// [`SuperviseError::RuntimeDir`].
     pub async fn start(config: SupervisorConfig) -> Result<Self, SuperviseError> {
         let (command, sole_parent) = (config.guardian.clone(), config.sole_parent);
         Self::start_with(config, |scratch| GuardianSpawner::new(command, scratch, sole_parent)).await
@@ -67,6 +70,9 @@ impl Supervisor {
 
 impl<S: Spawner> Supervisor<S> {
     /// As [`Supervisor::start`], on a spawner made from the path of the private directory.
+    ///
+    /// # Errors
+    /// As for [`Supervisor::start`].
     pub async fn start_with(
         config: SupervisorConfig,
         spawner: impl FnOnce(PathBuf) -> S,
@@ -119,6 +125,9 @@ impl<S: Spawner> Supervisor<S> {
 
     /// Another configuration, for plugins that start from now on, and in the file of those that run; those
     /// whose manifests say so are restarted. Writes files.
+    ///
+    /// # Errors
+    /// [`SuperviseError::RuntimeDir`].
     pub fn configure(&self, config: &str, extra_config: Option<&str>) -> Result<(), SuperviseError> {
         self.shared.telling.change(config, extra_config)?;
         for plugin in &self.roster().plugins {
@@ -163,6 +172,9 @@ impl<S: Spawner> Supervisor<S> {
     }
 
     /// What a plugin would be started with now. Reads the manifest.
+    ///
+    /// # Errors
+    /// [`SuperviseError::Unknown`], [`SuperviseError::Unanswering`], [`SuperviseError::Stopped`].
     pub async fn manifest(&self, name: &str) -> Result<EffectiveManifest, SuperviseError> {
         let plugin = self.find(name)?;
         let (path, bare) = (plugin.path.clone(), self.shared.bare.clone());
@@ -175,6 +187,9 @@ impl<S: Spawner> Supervisor<S> {
 
     /// The rules that a plugin's manifest has for its own keys, as a JSON Schema of the extra configuration;
     /// `None` where it has none. Reads the manifest.
+    ///
+    /// # Errors
+    /// As for [`Supervisor::manifest`], and [`SuperviseError::Manifest`].
     pub async fn schema(&self, name: &str) -> Result<Option<Value>, SuperviseError> {
         let manifest = self.manifest(name).await?.manifest?;
         Ok(manifest.config.map(|schema| schema.document(name)))
@@ -191,38 +206,59 @@ impl<S: Spawner> Supervisor<S> {
     }
 
     /// The newest `count` lines that a plugin printed.
+    ///
+    /// # Errors
+    /// [`SuperviseError::Unknown`].
     pub fn tail(&self, name: &str, count: usize) -> Result<Vec<LogLine>, SuperviseError> {
         Ok(self.find(name)?.records.journal.tail(count))
     }
 
     /// The lines that a plugin prints after the one with this number, as soon as there are any. Lines that
     /// have left the journal are skipped; the numbers show it.
+    ///
+    /// # Errors
+    /// [`SuperviseError::Unknown`].
     pub async fn follow(&self, name: &str, after: u64) -> Result<Vec<LogLine>, SuperviseError> {
         let journal = Arc::clone(&self.find(name)?.records.journal);
         Ok(journal.after(after).await)
     }
 
     /// Starts a plugin that is at rest; clears a crash-loop latch. Returns once it runs or has failed to.
+    ///
+    /// # Errors
+    /// [`SuperviseError::Unknown`], [`SuperviseError::Stopped`].
     pub async fn start_plugin(&self, name: &str) -> Result<PluginStatus, SuperviseError> {
         self.command(name, Event::Start).await
     }
 
     /// Ends a plugin until it is started again. Returns once nothing of it is left.
+    ///
+    /// # Errors
+    /// [`SuperviseError::Unknown`], [`SuperviseError::Stopped`].
     pub async fn stop_plugin(&self, name: &str) -> Result<PluginStatus, SuperviseError> {
         self.command(name, Event::Stop).await
     }
 
     /// Ends a plugin and starts it again. Returns once it runs or has failed to.
+    ///
+    /// # Errors
+    /// [`SuperviseError::Unknown`], [`SuperviseError::Stopped`].
     pub async fn restart(&self, name: &str) -> Result<PluginStatus, SuperviseError> {
         self.command(name, Event::Restart).await
     }
 
     /// Ends a plugin and keeps it from being started by anything but [`Supervisor::enable`].
+    ///
+    /// # Errors
+    /// [`SuperviseError::Unknown`], [`SuperviseError::Stopped`].
     pub async fn disable(&self, name: &str) -> Result<PluginStatus, SuperviseError> {
         self.command(name, Event::Disable).await
     }
 
     /// Lets a disabled plugin run again, and starts it.
+    ///
+    /// # Errors
+    /// [`SuperviseError::Unknown`], [`SuperviseError::Stopped`].
     pub async fn enable(&self, name: &str) -> Result<PluginStatus, SuperviseError> {
         self.command(name, Event::Enable).await
     }

@@ -10,6 +10,18 @@ pub(crate) struct Writer<'a> {
     too_large: Option<usize>,
 }
 
+/// The tags of a kind of value that has a length.
+struct Head {
+    /// The first of those that hold a length themselves, from 0 on, and how many they are.
+    fixed: (u8, u8),
+    /// Before a length of one byte, for kinds that have that form.
+    one: Option<u8>,
+    /// Before one of two bytes.
+    two: u8,
+    /// Before one of four bytes.
+    four: u8,
+}
+
 impl<'a> Writer<'a> {
     pub(crate) fn new(out: &'a mut Vec<u8>) -> Self {
         Self { out, too_large: None }
@@ -32,11 +44,24 @@ impl<'a> Writer<'a> {
         }
     }
 
-    fn u32_length(&mut self, length: usize) -> u32 {
-        u32::try_from(length).unwrap_or_else(|_| {
-            self.too_large = Some(length);
-            0
-        })
+    /// A length, in the shortest form that this kind of value has for it.
+    #[inline]
+    fn head(&mut self, length: usize, head: &Head) {
+        let (first, count) = head.fixed;
+        let short = u8::try_from(length).ok();
+        if let Some(length) = short.filter(|length| *length < count) {
+            self.out.push(first | length);
+        } else if let Some((tag, length)) = head.one.zip(short) {
+            self.push(tag, [length]);
+        } else if let Ok(length) = u16::try_from(length) {
+            self.push(head.two, length.to_be_bytes());
+        } else {
+            let length = u32::try_from(length).unwrap_or_else(|_| {
+                self.too_large = Some(length);
+                0
+            });
+            self.push(head.four, length.to_be_bytes());
+        }
     }
 
     fn push<const N: usize>(&mut self, tag: u8, bytes: [u8; N]) {
@@ -53,23 +78,34 @@ impl<'a> Writer<'a> {
     }
 
     pub(crate) fn uint(&mut self, value: u64) {
-        match value {
-            0..=0x7f => self.out.push(value as u8),
-            0x80..=0xff => self.push(0xcc, [value as u8]),
-            0x100..=0xffff => self.push(0xcd, (value as u16).to_be_bytes()),
-            0x1_0000..=0xffff_ffff => self.push(0xce, (value as u32).to_be_bytes()),
-            _ => self.push(0xcf, value.to_be_bytes()),
+        if let Ok(value) = u8::try_from(value) {
+            match value {
+                0..=0x7f => self.out.push(value),
+                _ => self.push(0xcc, [value]),
+            }
+        } else if let Ok(value) = u16::try_from(value) {
+            self.push(0xcd, value.to_be_bytes());
+        } else if let Ok(value) = u32::try_from(value) {
+            self.push(0xce, value.to_be_bytes());
+        } else {
+            self.push(0xcf, value.to_be_bytes());
         }
     }
 
     pub(crate) fn int(&mut self, value: i64) {
-        match value {
-            0.. => self.uint(value.cast_unsigned()),
-            -0x20..=-1 => self.out.push((value as i8).cast_unsigned()),
-            -0x80..=-0x21 => self.push(0xd0, (value as i8).to_be_bytes()),
-            -0x8000..=-0x81 => self.push(0xd1, (value as i16).to_be_bytes()),
-            -0x8000_0000..=-0x8001 => self.push(0xd2, (value as i32).to_be_bytes()),
-            _ => self.push(0xd3, value.to_be_bytes()),
+        if let Ok(value) = u64::try_from(value) {
+            self.uint(value);
+        } else if let Ok(value) = i8::try_from(value) {
+            match value {
+                -0x20.. => self.out.push(value.cast_unsigned()),
+                _ => self.push(0xd0, value.to_be_bytes()),
+            }
+        } else if let Ok(value) = i16::try_from(value) {
+            self.push(0xd1, value.to_be_bytes());
+        } else if let Ok(value) = i32::try_from(value) {
+            self.push(0xd2, value.to_be_bytes());
+        } else {
+            self.push(0xd3, value.to_be_bytes());
         }
     }
 
@@ -78,28 +114,13 @@ impl<'a> Writer<'a> {
     }
 
     pub(crate) fn str(&mut self, text: &str) {
-        match text.len() {
-            length @ 0..=0x1f => self.out.push(0xa0 | length as u8),
-            length @ 0x20..=0xff => self.push(0xd9, [length as u8]),
-            length @ 0x100..=0xffff => self.push(0xda, (length as u16).to_be_bytes()),
-            length => {
-                let length = self.u32_length(length);
-                self.push(0xdb, length.to_be_bytes());
-            }
-        }
+        self.head(text.len(), &Head { fixed: (0xa0, 32), one: Some(0xd9), two: 0xda, four: 0xdb });
         self.out.extend_from_slice(text.as_bytes());
     }
 
     /// The head of a bin; the caller appends `length` bytes.
     pub(crate) fn bin_head(&mut self, length: usize) {
-        match length {
-            0..=0xff => self.push(0xc4, [length as u8]),
-            0x100..=0xffff => self.push(0xc5, (length as u16).to_be_bytes()),
-            _ => {
-                let length = self.u32_length(length);
-                self.push(0xc6, length.to_be_bytes());
-            }
-        }
+        self.head(length, &Head { fixed: (0, 0), one: Some(0xc4), two: 0xc5, four: 0xc6 });
     }
 
     pub(crate) fn bin(&mut self, bytes: &[u8]) {
@@ -108,37 +129,22 @@ impl<'a> Writer<'a> {
     }
 
     pub(crate) fn array(&mut self, length: usize) {
-        match length {
-            0..=0x0f => self.out.push(0x90 | length as u8),
-            0x10..=0xffff => self.push(0xdc, (length as u16).to_be_bytes()),
-            _ => {
-                let length = self.u32_length(length);
-                self.push(0xdd, length.to_be_bytes());
-            }
-        }
+        self.head(length, &Head { fixed: (0x90, 16), one: None, two: 0xdc, four: 0xdd });
     }
 
     pub(crate) fn map(&mut self, pairs: usize) {
-        match pairs {
-            0..=0x0f => self.out.push(0x80 | pairs as u8),
-            0x10..=0xffff => self.push(0xde, (pairs as u16).to_be_bytes()),
-            _ => {
-                let pairs = self.u32_length(pairs);
-                self.push(0xdf, pairs.to_be_bytes());
-            }
-        }
+        self.head(pairs, &Head { fixed: (0x80, 16), one: None, two: 0xde, four: 0xdf });
     }
 
     /// An extension value.
     pub(crate) fn ext(&mut self, code: i8, data: &[u8]) {
         match data.len() {
-            length @ (1 | 2 | 4 | 8 | 16) => self.out.push(0xd4 + length.trailing_zeros() as u8),
-            length @ 0..=0xff => self.push(0xc7, [length as u8]),
-            length @ 0x100..=0xffff => self.push(0xc8, (length as u16).to_be_bytes()),
-            length => {
-                let length = self.u32_length(length);
-                self.push(0xc9, length.to_be_bytes());
-            }
+            1 => self.out.push(0xd4),
+            2 => self.out.push(0xd5),
+            4 => self.out.push(0xd6),
+            8 => self.out.push(0xd7),
+            16 => self.out.push(0xd8),
+            length => self.head(length, &Head { fixed: (0, 0), one: Some(0xc7), two: 0xc8, four: 0xc9 }),
         }
         self.out.push(code.cast_unsigned());
         self.out.extend_from_slice(data);

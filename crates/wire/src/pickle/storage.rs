@@ -151,6 +151,7 @@ pub(super) fn write_head(out: &mut Vec<u8>, dtype: DType, key: &str, length: u64
 /// A text that is known to be short.
 fn text(out: &mut Vec<u8>, text: &str) {
     out.push(b'X');
-    out.extend_from_slice(&(text.len() as u32).to_le_bytes());
+    let length = u32::try_from(text.len()).expect("it is short");
+    out.extend_from_slice(&length.to_le_bytes());
     out.extend_from_slice(text.as_bytes());
 }

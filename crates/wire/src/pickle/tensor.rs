@@ -110,8 +110,7 @@ impl<'a> PickledTensor<'a> {
     }
 
     fn byte_offset(&self, elements: u64) -> usize {
-        // Only called for counts of elements that lie inside the storage, whose bytes fit `usize`.
-        (elements * self.dtype.size()) as usize
+        usize::try_from(elements * self.dtype.size()).expect("elements lie inside the storage")
     }
 
     /// Copies run by run: a run is what lies packed at the end of the index order.

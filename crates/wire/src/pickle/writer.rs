@@ -144,7 +144,7 @@ fn is_untyped(dtype: DType) -> bool {
 fn global(out: &mut Vec<u8>, module: &str, name: &str) {
     for text in [module, name] {
         out.push(0x8c);
-        out.push(text.len() as u8);
+        out.push(u8::try_from(text.len()).expect("names are short"));
         out.extend_from_slice(text.as_bytes());
     }
     out.push(0x93);

@@ -72,16 +72,18 @@ pub(super) fn lenient_int(reader: &mut Reader<'_>) -> Result<i64, ValueError> {
         Family::Bool => reader.bool().map(i64::from),
         Family::Float => {
             let value = reader.float()?;
-            // Between -2^63 and 2^63 exclusive every integral float converts exactly.
-            if value.fract() == 0.0 && value.abs() < 9_223_372_036_854_775_808.0 {
-                Ok(value as i64)
-            } else {
-                Err(Fault::OutOfRange { value: value.to_string(), accepted: "a signed 64-bit integer" }
-                    .here())
-            }
+            integral(value).ok_or_else(|| {
+                Fault::OutOfRange { value: value.to_string(), accepted: "a signed 64-bit integer" }.here()
+            })
         }
         _ => narrow(reader.int()?),
     }
+}
+
+/// The integer that a float is. Between -2^63 and 2^63 exclusive every integral one converts exactly.
+#[expect(clippy::cast_possible_truncation, reason = "it has no fraction, and its range is checked")]
+fn integral(value: f64) -> Option<i64> {
+    (value.fract() == 0.0 && value.abs() < 9_223_372_036_854_775_808.0).then_some(value as i64)
 }
 
 /// See [`lenient_int`]; nil is false.

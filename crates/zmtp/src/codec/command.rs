@@ -63,8 +63,8 @@ impl<'a> Command<'a> {
     /// The payload of an ERROR; the reason is cut at 255 bytes.
     #[must_use]
     pub fn error(reason: &str) -> Vec<u8> {
-        let reason = &reason.as_bytes()[..reason.len().min(255)];
-        [b"\x05ERROR", &[reason.len() as u8][..], reason].concat()
+        let length = u8::try_from(reason.len()).unwrap_or(u8::MAX);
+        [b"\x05ERROR", &[length][..], &reason.as_bytes()[..usize::from(length)]].concat()
     }
 }
 
@@ -172,9 +172,10 @@ impl fmt::Display for SocketType {
 }
 
 fn push_property(body: &mut Vec<u8>, name: &str, value: &[u8]) {
-    body.push(name.len() as u8);
+    body.push(u8::try_from(name.len()).expect("names of properties are short"));
     body.extend_from_slice(name.as_bytes());
-    body.extend_from_slice(&(value.len() as u32).to_be_bytes());
+    let length = u32::try_from(value.len()).expect("so are their values");
+    body.extend_from_slice(&length.to_be_bytes());
     body.extend_from_slice(value);
 }
 

@@ -75,8 +75,7 @@ struct Body {
 
 impl Body {
     fn missing(&self) -> usize {
-        // The declared length was checked against the limits and fits.
-        self.header.len as usize - self.payload.len()
+        self.header.kept_len() - self.payload.len()
     }
 
     /// Makes room in proportion to what has arrived, and exactly for the rest once that is much.
@@ -149,7 +148,7 @@ impl Decoder {
                     self.skipped = Some((header, header.len));
                     continue;
                 }
-                match input.split_at_checked(header.len as usize) {
+                match input.split_at_checked(header.kept_len()) {
                     Some((payload, rest)) => {
                         *input = rest;
                         if let Some(event) = self.finish(header, Bytes::copy_from_slice(payload)) {
@@ -173,6 +172,11 @@ impl Decoder {
             None => self.message_bytes,
         };
         arrived + self.parts.len() as u64 * PART_OVERHEAD_BYTES
+    }
+
+    /// [`Decoder::pending_bytes`] as budgets count it: it is memory, so it fits.
+    pub(crate) fn held_bytes(&self) -> usize {
+        usize::try_from(self.pending_bytes()).unwrap_or(usize::MAX)
     }
 
     /// Whether a frame or message has begun and not ended.
@@ -270,7 +274,7 @@ impl Decoder {
         if header.more {
             return None;
         }
-        let cost_bytes = self.pending_bytes() as usize;
+        let cost_bytes = self.held_bytes();
         self.message_bytes = 0;
         let dropped_bytes = std::mem::take(&mut self.dropped_bytes);
         Some(Event::Message { parts: std::mem::take(&mut self.parts), cost_bytes, dropped_bytes })

@@ -21,6 +21,11 @@ pub struct FrameHeader {
 }
 
 impl FrameHeader {
+    /// Length of a payload that is kept: the limits let it pass, so it fits memory.
+    pub(super) fn kept_len(&self) -> usize {
+        usize::try_from(self.len).unwrap_or(usize::MAX)
+    }
+
     /// Length of the whole header whose first byte is `flags`.
     ///
     /// # Errors

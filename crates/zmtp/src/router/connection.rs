@@ -291,7 +291,7 @@ impl<H: Handler> Connection<H> {
                 return Ok(input.len());
             }
         }
-        let pending_bytes = self.decoder.pending_bytes() as usize;
+        let pending_bytes = self.decoder.held_bytes();
         if pending_bytes > 0 {
             self.charge.get_or_insert_with(|| Charge::new(&self.peer)).raise(pending_bytes);
         }

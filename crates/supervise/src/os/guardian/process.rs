@@ -19,7 +19,7 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlag
 use rustix::process::{Signal, set_child_subreaper, set_parent_process_death_signal};
 
 use super::super::removal::{REMOVAL_MAX, remove_tree};
-use super::super::spawner::{EXTRA_FDS_MAX, FIRST_EXTRA_FD};
+use super::super::spawner::{AFTER_EXTRA_FDS, EXTRA_FDS_MAX, FIRST_EXTRA_FD};
 use super::children::Children;
 use super::command::GUARDIAN_ARGUMENT;
 use super::sweep::{SWEEP_MAX, SWEEP_PAUSE, drain};
@@ -80,8 +80,7 @@ impl Guardian {
     fn set_up() -> io::Result<Self> {
         raw::close_descriptors_from(3);
         // Plugins' further descriptors get the first numbers, so nothing of the guardian may have those.
-        let first_own = FIRST_EXTRA_FD + EXTRA_FDS_MAX as i32;
-        let socket = rustix::io::fcntl_dupfd_cloexec(io::stdin().as_fd(), first_own)?;
+        let socket = rustix::io::fcntl_dupfd_cloexec(io::stdin().as_fd(), AFTER_EXTRA_FDS)?;
         let null = File::options().read(true).write(true).open("/dev/null")?;
         rustix::stdio::dup2_stdin(&null)?;
         rustix::stdio::dup2_stdout(&null)?;

@@ -22,7 +22,7 @@ use super::super::confine::{Prepared, StepError};
 use super::super::packet::Report;
 use super::super::process_table::{WARDEN_NAME, signal_process, tree};
 use super::super::raw;
-use super::super::spawner::{EXTRA_FDS_MAX, FIRST_EXTRA_FD, LaunchSpec};
+use super::super::spawner::{AFTER_EXTRA_FDS, LaunchSpec};
 use super::sweep::{SWEEP_MAX, SWEEP_PAUSE, drain};
 
 /// What a warden needs of the guardian.
@@ -57,7 +57,7 @@ impl<'a> Warden<'a> {
     fn set_up(charge: &Charge, reports: &'a OwnedFd) -> io::Result<Self> {
         let mut kept: Vec<i32> = charge.streams.iter().chain(&charge.extra).map(AsRawFd::as_raw_fd).collect();
         kept.push(reports.as_raw_fd());
-        raw::close_descriptors_but(FIRST_EXTRA_FD + EXTRA_FDS_MAX as i32, kept);
+        raw::close_descriptors_but(AFTER_EXTRA_FDS, kept);
         set_child_subreaper(Some(getpid()))?;
         // Whoever was stopped could not see that the guardian is gone.
         set_parent_process_death_signal(Some(Signal::CONT))?;
