@@ -13,7 +13,7 @@ use crate::response::Response;
 /// frame is text for clients of ours.
 pub const ERROR_OPERATION_FRAME: &[u8] = b"\xa5error";
 
-/// Longest reason sent, in bytes.
+/// Longest reason sent, in bytes; the rest is cut off.
 const REASON_BYTES_MAX: usize = 1024;
 
 /// The frames after the uid of a reply that refuses a request.

@@ -20,7 +20,7 @@ const MAGIC: [u8; 8] = *b"LARDSLT\x02";
 
 const HEADER_BYTES: usize = 4096;
 
-/// Most scopes that are written down; objects of further ones are not.
+/// Most scopes that are written down; objects of more are not, and are not kept for a successor.
 pub const SCOPES_MAX: u32 = 4_096;
 
 /// Bytes of one scope with its head.
@@ -29,7 +29,7 @@ const SCOPE_SLOT_BYTES: usize = 1_024;
 /// Length and checksum before the bytes of a scope.
 const SCOPE_HEAD_BYTES: usize = 16;
 
-/// Most bytes of one scope.
+/// Most bytes of one scope; a longer one is not written down.
 pub const SCOPE_BYTES_MAX: usize = SCOPE_SLOT_BYTES - SCOPE_HEAD_BYTES;
 
 /// Bytes of the header and all scopes, after which the records start.

@@ -14,7 +14,8 @@ use tokio::time::timeout;
 
 use crate::error::SuperviseError;
 
-/// Longest silence of a location's reader; it may take as long as it goes on.
+/// Longest silence of a location's reader, which may take as long as it goes on; then the location does not
+/// answer, which is an error.
 pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(5);
 
 /// A location and the turn of its reader.

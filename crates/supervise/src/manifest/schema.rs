@@ -15,7 +15,7 @@ use crate::redaction::redact;
 pub(crate) const SETTINGS: &str = "LMCACHE_RUNTIME_PLUGIN_SETTINGS";
 /// The dialect of the documents made here.
 pub(crate) const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
-/// Characters of a wrong value that are shown.
+/// Characters of a wrong value that are shown; the rest is cut off.
 const SHOWN_CHARS_MAX: usize = 80;
 
 /// The rules for one plugin's keys, by key.

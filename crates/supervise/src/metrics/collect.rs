@@ -12,7 +12,7 @@ use crate::regular;
 
 /// Names the folder.
 pub(crate) const METRICS_DIR: &str = "LMCACHE_RUNTIME_PLUGIN_METRICS_DIR";
-/// Files read from one folder, in order of their names.
+/// Files read from one folder, in order of their names; the rest is counted as left out.
 const FILES_MAX: usize = 16;
 /// Entries of one folder that are looked at.
 const ENTRIES_MAX: usize = 1_024;

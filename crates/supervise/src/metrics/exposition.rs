@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 
 use super::sample::{Number, Place, Sample, is_metric_name, push_escaped, push_label, unescaped};
 
-/// Series taken from one plugin.
+/// Series taken from one plugin; lines of more are left out and counted.
 pub(crate) const SERIES_MAX: usize = 1_000;
 /// Bytes of lines taken from one plugin.
 const TEXT_MAX_BYTES: usize = 512 * 1024;

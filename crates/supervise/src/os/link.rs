@@ -35,8 +35,8 @@ use crate::manifest::{Outcome, StopSignal};
 
 /// How long a closed guardian may take to end everything below it before it is killed itself.
 pub(crate) const GUARDIAN_EXIT_MAX: Duration = Duration::from_secs(2);
-/// How long a kill may take, and the collection of what a killed guardian leaves, before the server stops
-/// waiting.
+/// How long a kill may take, and the collection of what a killed guardian leaves; then the server stops
+/// waiting and reports what is left.
 const CLEARING_MAX: Duration = Duration::from_secs(4);
 /// Between two questions whether the guardian still answers.
 const PING_EVERY: Duration = Duration::from_secs(2);

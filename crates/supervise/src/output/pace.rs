@@ -17,7 +17,7 @@ use crate::lock::lock;
 pub(crate) const SLICE: Duration = Duration::from_millis(1);
 /// Rest for each unit of work.
 const REST_PER_WORK: u32 = 4;
-/// More work at once than this was an interruption.
+/// Longest work that counts; more at once was an interruption, which costs no rest.
 const WORK_MAX: Duration = Duration::from_millis(10);
 
 /// What all plugins share: when the rests that were given end.

@@ -24,7 +24,7 @@ use crate::text::shown;
 
 /// Quiet after a change before the locations are looked through: editors and copies come in several steps.
 const QUIET: Duration = Duration::from_millis(300);
-/// Longest wait for that quiet.
+/// Longest wait for that quiet; then they are looked through all the same.
 const QUIET_MAX: Duration = Duration::from_secs(5);
 /// Between two looks for what the kernel does not tell, such as another file system mounted over a folder.
 pub(super) const POLL_EVERY: Duration = Duration::from_secs(10);

@@ -10,6 +10,7 @@ pub(super) const RANK_MAX: usize = 8;
 pub(super) const STACK_MAX: usize = TENSORS_MAX + 64;
 
 /// Most open marks: one for a batch of the list, one for the tensor's arguments, one for a long tuple inside.
+/// As with all limits here, a pickle with more is refused.
 pub(super) const MARKS_MAX: usize = 4;
 
 /// Most remembered values: torch remembers about a dozen per tensor.

@@ -14,7 +14,8 @@ const PAYLOAD_START_BYTES: usize = 64 << 10;
 /// others.
 const PAYLOAD_GROWN_BYTES: usize = 1 << 20;
 
-/// Most bytes read into place at a time: a large message must not hold up the thread that serves others.
+/// Most bytes read into place at a time, the rest later: a large message must not hold up the thread that
+/// serves others.
 const READ_BYTES_MAX: usize = 256 << 10;
 
 /// What one part costs beside its bytes, so that many tiny parts are not free.

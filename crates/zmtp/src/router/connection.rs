@@ -15,10 +15,12 @@ use crate::codec::{Command, Decoder, Event, Handshake, Ready, SocketType};
 use crate::error::{Error, Result};
 use crate::net::{SCRATCH_BYTES, Scratch, Stream};
 
-/// Reads of one connection, bytes of them, and time spent on its messages, before the others get their turn.
-/// A message of a few bytes may take a hundred times as long as another.
+/// Reads of one connection before the others get their turn.
 const ROUNDS_MAX: usize = 8;
+/// Bytes of those reads; what has come beyond them is read in the next turn.
 const TURN_BYTES_MAX: usize = 512 << 10;
+/// Time spent on its messages, of which one of a few bytes may take a hundred times as long as another; the
+/// rest of them has its time in the next turn.
 const TURN_TIME_MAX: Duration = Duration::from_micros(500);
 
 /// Frames lacking at least this much are read into place, smaller rests through the scratch buffer.
