@@ -1,9 +1,11 @@
 //! JSON text as Python's `json.dumps` writes it with its default settings: separators `", "` and `": "`,
 //! every character outside ASCII escaped, floats by their shortest form.
 
-use std::fmt::Write as _;
+use std::io::{self, Write};
 
-use serde_json::{Number, Value as Json};
+use serde::Serialize as _;
+use serde_json::Value as Json;
+use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
 
 /// How the text is broken into lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,109 +19,76 @@ pub enum Layout {
 /// Writes `value` as Python would.
 #[must_use]
 pub fn to_python_json(value: &Json, layout: Layout) -> String {
-    let mut text = String::new();
-    write_value(&mut text, value, layout, 0);
-    text
+    match layout {
+        Layout::Line => write(value, Spaced),
+        Layout::Indented => write(value, PrettyFormatter::new()),
+    }
 }
 
-fn write_value(text: &mut String, value: &Json, layout: Layout, depth: usize) {
-    match value {
-        Json::Null => text.push_str("null"),
-        Json::Bool(true) => text.push_str("true"),
-        Json::Bool(false) => text.push_str("false"),
-        Json::Number(number) => write_number(text, number),
-        Json::String(string) => write_string(text, string),
-        Json::Array(items) if items.is_empty() => text.push_str("[]"),
-        Json::Object(entries) if entries.is_empty() => text.push_str("{}"),
-        Json::Array(items) => {
-            text.push('[');
-            for (index, item) in items.iter().enumerate() {
-                separate(text, layout, depth + 1, index > 0);
-                write_value(text, item, layout, depth + 1);
-            }
-            close(text, layout, depth, ']');
+fn write(value: &Json, separators: impl Formatter) -> String {
+    let mut text = Vec::new();
+    // Memory takes everything, and everything that is written is ASCII.
+    _ = value.serialize(&mut Serializer::with_formatter(&mut text, Python(separators)));
+    String::from_utf8(text).unwrap_or_default()
+}
+
+/// The separators of one line.
+struct Spaced;
+
+impl Formatter for Spaced {
+    fn begin_array_value<W: ?Sized + Write>(&mut self, to: &mut W, is_first: bool) -> io::Result<()> {
+        to.write_all(if is_first { b"" } else { b", " })
+    }
+
+    fn begin_object_key<W: ?Sized + Write>(&mut self, to: &mut W, is_first: bool) -> io::Result<()> {
+        self.begin_array_value(to, is_first)
+    }
+
+    fn begin_object_value<W: ?Sized + Write>(&mut self, to: &mut W) -> io::Result<()> {
+        to.write_all(b": ")
+    }
+}
+
+/// Methods that are the other formatter's.
+macro_rules! passed_on {
+    ($($method:ident($($argument:ident: $type:ty)?))*) => {$(
+        fn $method<W: ?Sized + Write>(&mut self, to: &mut W $(, $argument: $type)?) -> io::Result<()> {
+            self.0.$method(to $(, $argument)?)
         }
-        Json::Object(entries) => {
-            text.push('{');
-            for (index, (key, item)) in entries.iter().enumerate() {
-                separate(text, layout, depth + 1, index > 0);
-                write_string(text, key);
-                text.push_str(": ");
-                write_value(text, item, layout, depth + 1);
-            }
-            close(text, layout, depth, '}');
-        }
-    }
+    )*};
 }
 
-fn separate(text: &mut String, layout: Layout, depth: usize, follows: bool) {
-    match (layout, follows) {
-        (Layout::Line, true) => text.push_str(", "),
-        (Layout::Line, false) => {}
-        (Layout::Indented, follows) => {
-            text.push_str(if follows { ",\n" } else { "\n" });
-            indent(text, depth);
-        }
-    }
-}
+/// Texts and floats as Python's, between the separators of another formatter.
+struct Python<F>(F);
 
-fn close(text: &mut String, layout: Layout, depth: usize, bracket: char) {
-    if layout == Layout::Indented {
-        text.push('\n');
-        indent(text, depth);
+impl<F: Formatter> Formatter for Python<F> {
+    fn write_f64<W: ?Sized + Write>(&mut self, to: &mut W, value: f64) -> io::Result<()> {
+        to.write_all(python_float(value).as_bytes())
     }
-    text.push(bracket);
-}
 
-fn indent(text: &mut String, depth: usize) {
-    for _ in 0..depth {
-        text.push_str("  ");
-    }
-}
-
-fn write_string(text: &mut String, string: &str) {
-    text.push('"');
-    for character in string.chars() {
-        match character {
-            '"' => text.push_str("\\\""),
-            '\\' => text.push_str("\\\\"),
-            '\n' => text.push_str("\\n"),
-            '\r' => text.push_str("\\r"),
-            '\t' => text.push_str("\\t"),
-            '\u{8}' => text.push_str("\\b"),
-            '\u{c}' => text.push_str("\\f"),
-            ' '..='~' => text.push(character),
-            _ => {
-                for unit in character.encode_utf16(&mut [0; 2]) {
-                    push(text, format_args!("\\u{unit:04x}"));
+    fn write_string_fragment<W: ?Sized + Write>(&mut self, to: &mut W, fragment: &str) -> io::Result<()> {
+        for character in fragment.chars() {
+            match character {
+                ' '..='~' => write!(to, "{character}")?,
+                _ => {
+                    for unit in character.encode_utf16(&mut [0; 2]) {
+                        write!(to, "\\u{unit:04x}")?;
+                    }
                 }
             }
         }
+        Ok(())
     }
-    text.push('"');
-}
 
-fn write_number(text: &mut String, number: &Number) {
-    match number.as_f64() {
-        Some(float) if number.is_f64() => text.push_str(&python_float(float)),
-        _ => push(text, format_args!("{number}")),
+    passed_on! {
+        begin_array() begin_array_value(is_first: bool) end_array_value() end_array()
+        begin_object() begin_object_key(is_first: bool) begin_object_value() end_object_value() end_object()
     }
-}
-
-fn push(text: &mut String, arguments: std::fmt::Arguments<'_>) {
-    // Writing to a String cannot fail.
-    _ = text.write_fmt(arguments);
 }
 
 /// The shortest decimal that reads back as `value`; exponents below -4 and from 16 on, with two digits or
 /// more.
 fn python_float(value: f64) -> String {
-    if value.is_nan() {
-        return "NaN".into();
-    }
-    if value.is_infinite() {
-        return if value > 0.0 { "Infinity".into() } else { "-Infinity".into() };
-    }
     let scientific = format!("{value:e}");
     let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
     let exponent: i32 = exponent.parse().unwrap_or_default();
