@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::Value as Json;
+use strsim::levenshtein;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -93,26 +94,13 @@ pub(super) fn unknown_key(key: &str, source: Source) -> Mistake {
 /// The known name that an unknown one probably stands for: it has a slip of the pen, or only the beginning
 /// (`l1_size`).
 pub(super) fn meant(given: &str, known: impl Iterator<Item = String>) -> Option<String> {
+    // What is longer than any name is far from all of them, whatever follows.
+    let given: String = given.chars().take(128).collect();
+    let distance = |known: &String| levenshtein(&given, known);
     let is_meant = |known: &String| {
-        distance(given, known) <= 3 || known.strip_prefix(given).is_some_and(|rest| rest.starts_with('_'))
+        distance(known) <= 3 || known.strip_prefix(&given).is_some_and(|rest| rest.starts_with('_'))
     };
-    known.filter(is_meant).min_by_key(|known| distance(given, known))
-}
-
-/// Number of single-character edits between two short names.
-fn distance(left: &str, right: &str) -> usize {
-    let right: Vec<char> = right.chars().take(128).collect();
-    let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (line, a) in left.chars().enumerate() {
-        let mut diagonal = line;
-        row[0] = line + 1;
-        for (column, b) in right.iter().enumerate() {
-            let replaced = diagonal + usize::from(a != *b);
-            diagonal = row[column + 1];
-            row[column + 1] = replaced.min(row[column] + 1).min(diagonal + 1);
-        }
-    }
-    row[right.len()]
+    known.filter(is_meant).min_by_key(distance)
 }
 
 /// A value that JSON cannot hold (a date, an infinite number) becomes its text, which no flag of another
