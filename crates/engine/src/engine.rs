@@ -112,6 +112,14 @@ impl State {
     }
 }
 
+impl Drop for State {
+    fn drop(&mut self) {
+        for (_, session) in self.sessions.take_expired(|_, _| true) {
+            self.cache.release_all(session.found.into_leases());
+        }
+    }
+}
+
 /// The lock, held. What changed is written down before it is let go of.
 #[derive(Debug)]
 pub(crate) struct Locked<'a>(MutexGuard<'a, State>);

@@ -90,6 +90,7 @@ impl<'e> WantedRoom<'e> {
 
 impl Drop for WantedRoom<'_> {
     fn drop(&mut self) {
-        self.total.fetch_sub(self.bytes, Ordering::Relaxed);
+        let total = self.total.fetch_sub(self.bytes, Ordering::Relaxed);
+        debug_assert!(total >= self.bytes, "what is not wanted any more was wanted");
     }
 }

@@ -124,6 +124,7 @@ impl RpcStats {
     }
 
     pub(super) fn job_ended(&self) {
-        self.jobs_waiting.fetch_sub(1, Ordering::Relaxed);
+        let jobs = self.jobs_waiting.fetch_sub(1, Ordering::Relaxed);
+        debug_assert!(jobs > 0, "what ends was started");
     }
 }

@@ -64,7 +64,8 @@ pub(super) struct UnderWay<'l>(pub(super) &'l Lane);
 
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
-        self.0.batches.fetch_sub(1, Ordering::Relaxed);
+        let batches = self.0.batches.fetch_sub(1, Ordering::Relaxed);
+        debug_assert!(batches > 0, "what ends was begun");
         self.0.settled.notify_waiters();
     }
 }

@@ -185,7 +185,9 @@ impl Clone for InUse {
 
 impl Drop for InUse {
     fn drop(&mut self) {
-        if self.0.users.fetch_sub(1, Ordering::AcqRel) == 1 {
+        let users = self.0.users.fetch_sub(1, Ordering::AcqRel);
+        debug_assert!(users > 0, "who lets go was counted");
+        if users == 1 {
             self.0.unused.notify_waiters();
         }
     }

@@ -11,6 +11,7 @@ use crate::error::EngineError;
 use crate::faces::Requests;
 use crate::key::PromptKey;
 use crate::state::connections::ConnectionId;
+use crate::state::counters::LookupCounts;
 use crate::state::layouts::EngineLayouts;
 use crate::state::prefetches::{PrefetchWork, Purpose};
 use crate::state::sessions::{Found, Session};
@@ -30,8 +31,7 @@ impl Requests {
         let hashes = key.lookup_hashes(self.config.chunk_size);
         let engines = self.candidates(key, connection, now_ms);
         if engines.is_empty() {
-            self.counters
-                .lookup(key.model_name, key.cache_salt, Some(connection), |counts| counts.no_layout += 1);
+            self.count(key, connection, |counts| counts.no_layout += 1);
             self.close_session(key, connection);
             return Ok(());
         }
@@ -39,8 +39,7 @@ impl Requests {
             return Err(EngineError::Readers(key.readers));
         }
         if hashes.is_empty() {
-            self.counters
-                .lookup(key.model_name, key.cache_salt, Some(connection), |counts| counts.no_chunk += 1);
+            self.count(key, connection, |counts| counts.no_chunk += 1);
             self.close_session(key, connection);
             return Ok(());
         }
@@ -55,21 +54,18 @@ impl Requests {
         }
         let rows = candidates.swap_remove(chosen);
         let answer = state.cache.lookup(&rows, hashes, readers);
-        let pending = if answer.hit_chunks < hashes.len() {
-            let work = PrefetchWork {
-                request_id: key.request_id.into(),
-                purpose: Purpose::Lookup,
-                generation: 0,
-                rows: Arc::clone(&rows),
-                hashes: hashes.into(),
-                from: answer.hit_chunks,
-                readers,
-                tokens: key.token_ids.clone(),
-            };
-            self.queue_prefetch(&mut state, work)
-        } else {
-            None
-        };
+        let is_short = answer.hit_chunks < hashes.len();
+        let work = is_short.then(|| PrefetchWork {
+            request_id: key.request_id.into(),
+            purpose: Purpose::Lookup,
+            generation: 0,
+            rows: Arc::clone(&rows),
+            hashes: hashes.into(),
+            from: answer.hit_chunks,
+            readers,
+            tokens: key.token_ids.clone(),
+        });
+        let pending = work.and_then(|work| self.queue_prefetch(&mut state, work));
         self.bus.publish(|| Event::Lookup {
             model_name: key.model_name,
             cache_salt: key.cache_salt,
@@ -86,12 +82,7 @@ impl Requests {
             leases: answer.leases,
             hashes: Arc::clone(&key.hashes),
         };
-        self.counters.lookup(key.model_name, key.cache_salt, Some(connection), |counts| {
-            counts.lookups += 1;
-            counts.requested_tokens += hashes.len() as u64 * u64::from(self.config.chunk_size);
-            counts.hit_tokens += answer.hit_chunks as u64 * u64::from(self.config.chunk_size);
-            counts.hit_l1_keys += answer.hit_chunks as u64 * u64::from(key.world_size);
-        });
+        self.count_hits(key, connection, hashes.len(), answer.hit_chunks);
         let (superseded, given_up) = state.sessions.open(key, connection, now_ms, found);
         if state.last_seen.at_ms(connection).is_none() {
             // It was closed while its prompt was hashed.
@@ -103,6 +94,20 @@ impl Requests {
         }
         self.wake_sweep.notify_one();
         Ok(())
+    }
+
+    fn count_hits(&self, key: &PromptKey<'_>, connection: ConnectionId, asked: usize, hits: usize) {
+        let (chunk_size, asked, hits) = (u64::from(self.config.chunk_size), asked as u64, hits as u64);
+        self.count(key, connection, |counts| {
+            counts.lookups += 1;
+            counts.requested_tokens += asked * chunk_size;
+            counts.hit_tokens += hits * chunk_size;
+            counts.hit_l1_keys += hits * u64::from(key.world_size);
+        });
+    }
+
+    fn count(&self, key: &PromptKey<'_>, connection: ConnectionId, change: impl FnOnce(&mut LookupCounts)) {
+        self.counters.lookup(key.model_name, key.cache_salt, Some(connection), change);
     }
 
     /// Whether a worker of this model and world size is registered.
@@ -205,7 +210,7 @@ impl Requests {
 impl Engine {
     /// Gives back the leases of a session that is no more, and has whoever waits for its answer look again.
     pub(crate) fn close(&self, state: &mut State, session: Session) {
-        state.cache.release_all(session.found.leases);
+        state.cache.release_all(session.found.into_leases());
         self.answered.notify_waiters();
     }
 }

@@ -10,7 +10,7 @@ use larder_core::hash::ChunkHash;
 use larder_core::layout::ObjectLayout;
 use larder_telemetry::events::Event;
 
-use crate::engine::State;
+use crate::engine::{Locked, State};
 use crate::error::EngineError;
 use crate::faces::Requests;
 use crate::key::PromptKey;
@@ -56,6 +56,7 @@ pub struct RetrievePlan {
 struct Transfer {
     key: TransferKey,
     rank: u32,
+    now_ms: u64,
 }
 
 impl Transfer {
@@ -80,16 +81,16 @@ impl Requests {
         instance_id: i64,
         connection: ConnectionId,
     ) -> Result<StorePlan, EngineError> {
-        let now_ms = self.now_ms();
-        let mut state = self.state();
-        let transfer = self.begin(&mut state, key, instance_id, connection, now_ms)?;
+        let (mut state, transfer) = self.begin(key, instance_id, connection)?;
         let TransferKey { scope, start, end, .. } = &transfer.key;
         let prefix = &key.hashes[..*end];
+        // Before room is made, so that it is not made of the chunks that these continue.
         state.cache.refresh(scope, prefix);
         let most =
             self.unreserved_bytes(&state, instance_id, connection) / state.cache.bytes_held_by(scope).max(1);
         let most = usize::try_from(most).unwrap_or(usize::MAX);
-        let reservation = state.cache.reserve_up_to(most, scope, prefix, *start..*end, now_ms as u32);
+        let reservation =
+            state.cache.reserve_up_to(most, scope, prefix, *start..*end, transfer.now_ms as u32);
         self.counters.refused_chunks.add(reservation.refused as u64);
         let slots: Vec<Slot> =
             reservation.reserved.iter().map(|r| Slot { offset: r.offset, index: r.index }).collect();
@@ -103,7 +104,7 @@ impl Requests {
             pending.entries.extend(reservation.reserved.iter().map(|r| (r.index, r.entry)));
             pending.staged_bytes += staged_bytes;
             pending.prepared += 1;
-            pending.since_ms = now_ms;
+            pending.since_ms = transfer.now_ms;
             self.wake_sweep.notify_one();
         }
         self.after_change(&mut state);
@@ -120,8 +121,7 @@ impl Requests {
         instance_id: i64,
         connection: ConnectionId,
     ) -> Result<(), EngineError> {
-        let now_ms = self.now_ms();
-        self.begin(&mut self.state(), key, instance_id, connection, now_ms).map(drop)
+        self.begin(key, instance_id, connection).map(drop)
     }
 
     /// Whether this worker sends and wants bytes in messages though the pool is shared: it can't reach it.
@@ -142,16 +142,15 @@ impl Requests {
         connection: ConnectionId,
         tokens: Option<&[u32]>,
     ) -> Result<bool, EngineError> {
-        let now_ms = self.now_ms();
-        let mut state = self.state();
-        let transfer = self.transfer(&mut state, key, instance_id, connection, now_ms)?;
-        let instance = registered(&mut state, instance_id)?;
-        let stores = &mut instance.pending.stores;
+        let (mut state, transfer) = self.transfer(key, instance_id, connection)?;
+        let stores = &mut registered(&mut state, instance_id)?.pending.stores;
         let Some(pending) = stores.get_mut(&transfer.key) else {
+            // It may be of an earlier registration, whose memory the worker is done with by that.
             let written = state.set_aside.commit(instance_id, &transfer.key);
             state.abort_all(written);
             return Ok(false);
         };
+        // Nothing says which of its prepares a commit belongs to, so nothing is published before the last.
         pending.committed += 1;
         let expired = pending.expired;
         if pending.outstanding() > 0 {
@@ -181,20 +180,20 @@ impl Requests {
         tokens: Option<&[u32]>,
         mut write: impl FnMut(usize, u64, &ObjectLayout) -> Result<(), EngineError>,
     ) -> Result<bool, EngineError> {
-        let now_ms = self.now_ms();
         let (transfer, reserved) = {
-            let mut state = self.state();
-            let transfer = self.transfer(&mut state, key, instance_id, connection, now_ms)?;
+            let (mut state, transfer) = self.transfer(key, instance_id, connection)?;
             let instance = registered(&mut state, instance_id)?;
             instance.sends_bytes = true;
             // The slots that it was told to write instead, nobody writes.
             let unwritten = instance.pending.stores.remove(&transfer.key).unwrap_or_default();
             state.abort_all(unwritten.into_entries());
             let TransferKey { scope, start, end, .. } = &transfer.key;
-            let answer = state.cache.reserve(scope, &key.hashes[..*end], *start..*end, now_ms as u32);
+            let answer =
+                state.cache.reserve(scope, &key.hashes[..*end], *start..*end, transfer.now_ms as u32);
             self.counters.refused_chunks.add(answer.refused as u64);
             (transfer, answer.reserved)
         };
+        // Without the lock: copies take longer than anybody may wait for it.
         let written = reserved.iter().try_for_each(|r| write(r.index, r.offset, transfer.layout()));
         let entries: Vec<EntryRef> = reserved.iter().map(|r| r.entry).collect();
         let mut state = self.state();
@@ -219,10 +218,8 @@ impl Requests {
         instance_id: i64,
         connection: ConnectionId,
     ) -> Result<Option<RetrievePlan>, EngineError> {
-        let now_ms = self.now_ms();
-        let mut state = self.state();
-        let transfer = self.begin(&mut state, key, instance_id, connection, now_ms)?;
-        let Some(entries) = take_leases(&mut state, key, &transfer.key, now_ms) else {
+        let (mut state, transfer) = self.begin(key, instance_id, connection)?;
+        let Some(entries) = take_leases(&mut state, key, &transfer) else {
             self.counters.read_failed_chunks.add(transfer.chunks() as u64);
             return Ok(None);
         };
@@ -230,7 +227,7 @@ impl Requests {
         let slots = offsets.map(|(index, offset)| Slot { offset, index }).collect();
         let layout = Arc::clone(transfer.layout());
         let instance = registered(&mut state, instance_id)?;
-        instance.pending.add_retrieve(transfer.key, entries.clone(), now_ms);
+        instance.pending.add_retrieve(transfer.key, entries.clone(), transfer.now_ms);
         self.wake_sweep.notify_one();
         Ok(Some(RetrievePlan { slots, entries, layout }))
     }
@@ -246,24 +243,25 @@ impl Requests {
         instance_id: i64,
         connection: ConnectionId,
     ) -> Result<(), EngineError> {
-        let now_ms = self.now_ms();
-        let mut state = self.state();
-        let transfer = self.transfer(&mut state, key, instance_id, connection, now_ms)?;
-        let instance = registered(&mut state, instance_id)?;
-        let Some(entries) = instance.pending.take_retrieve(&transfer.key, |_| true) else { return Ok(()) };
-        self.counters.read_chunks.add(entries.len() as u64);
-        self.follow(&mut state, &entries, Touch::Read);
-        if transfer.rank == 0 {
-            self.follow_uses(&mut state, key.cache_salt, &entries, Touch::Read);
-        }
-        self.bus.publish(|| Event::Retrieve {
-            model_name: key.model_name,
-            request_id: key.request_id,
-            worker_id: transfer.rank,
-            chunks: entries.len(),
-        });
-        state.release_all(entries);
-        Ok(())
+        self.end_retrieve(
+            key,
+            instance_id,
+            connection,
+            |_| true,
+            |state, transfer, entries| {
+                self.counters.read_chunks.add(entries.len() as u64);
+                self.follow(state, entries, Touch::Read);
+                if transfer.rank == 0 {
+                    self.follow_uses(state, key.cache_salt, entries, Touch::Read);
+                }
+                self.bus.publish(|| Event::Retrieve {
+                    model_name: key.model_name,
+                    request_id: key.request_id,
+                    worker_id: transfer.rank,
+                    chunks: entries.len(),
+                });
+            },
+        )
     }
 
     /// Takes a retrieve back that was prepared and not handed out, because its chunks are not what was
@@ -278,13 +276,25 @@ impl Requests {
         connection: ConnectionId,
         plan: &RetrievePlan,
     ) -> Result<(), EngineError> {
-        let now_ms = self.now_ms();
-        let mut state = self.state();
-        let transfer = self.transfer(&mut state, key, instance_id, connection, now_ms)?;
-        let instance = registered(&mut state, instance_id)?;
         let own = |pending: &PendingRetrieve| pending.entries == plan.entries;
-        let Some(entries) = instance.pending.take_retrieve(&transfer.key, own) else { return Ok(()) };
-        self.counters.read_failed_chunks.add(entries.len() as u64);
+        self.end_retrieve(key, instance_id, connection, own, |_, _, entries| {
+            self.counters.read_failed_chunks.add(entries.len() as u64);
+        })
+    }
+
+    /// Ends the oldest retrieve of this name that is `wanted`, has it told, and gives its leases back.
+    fn end_retrieve(
+        &self,
+        key: &PromptKey<'_>,
+        instance_id: i64,
+        connection: ConnectionId,
+        wanted: impl Fn(&PendingRetrieve) -> bool,
+        tell: impl FnOnce(&mut State, &Transfer, &[EntryRef]),
+    ) -> Result<(), EngineError> {
+        let (mut state, transfer) = self.transfer(key, instance_id, connection)?;
+        let pending = &mut registered(&mut state, instance_id)?.pending;
+        let Some(entries) = pending.take_retrieve(&transfer.key, wanted) else { return Ok(()) };
+        tell(&mut state, &transfer, &entries);
         state.release_all(entries);
         Ok(())
     }
@@ -309,14 +319,12 @@ impl Requests {
     /// Checks the beginning of a transfer: as [`Self::transfer`], and whether there may be one more.
     fn begin(
         &self,
-        state: &mut State,
         key: &PromptKey<'_>,
         instance_id: i64,
         connection: ConnectionId,
-        now_ms: u64,
-    ) -> Result<Transfer, EngineError> {
-        let transfer = self.transfer(state, key, instance_id, connection, now_ms)?;
-        let instance = registered(state, instance_id)?;
+    ) -> Result<(Locked<'_>, Transfer), EngineError> {
+        let (mut state, transfer) = self.transfer(key, instance_id, connection)?;
+        let instance = registered(&mut state, instance_id)?;
         let too_many = instance.pending.count() >= PENDING_PER_INSTANCE_MAX;
         let registered_so = instance.registration.world_size == key.world_size
             && *instance.registration.model_name == *key.model_name;
@@ -326,20 +334,20 @@ impl Requests {
         }
         if registered_so {
             state.instances.learn_rank(instance_id, transfer.rank);
-            learn_scheduler(state, key, instance_id);
+            learn_scheduler(&mut state, key, instance_id);
         }
-        Ok(transfer)
+        Ok((state, transfer))
     }
 
-    /// Checks a transfer request and notes that its worker lives.
+    /// Checks a transfer request, notes that its worker lives, and holds the lock for what is to be done.
     fn transfer(
         &self,
-        state: &mut State,
         key: &PromptKey<'_>,
         instance_id: i64,
         connection: ConnectionId,
-        now_ms: u64,
-    ) -> Result<Transfer, EngineError> {
+    ) -> Result<(Locked<'_>, Transfer), EngineError> {
+        let now_ms = self.now_ms();
+        let mut state = self.state();
         let connection = state.last_seen.note(connection, now_ms).then_some(connection);
         let instance = state.instances.note_alive(instance_id, connection, now_ms)?;
         instance.transferred_ms = now_ms;
@@ -354,10 +362,8 @@ impl Requests {
             scope.model_name = Arc::clone(&instance.registration.model_name);
         }
         let request_id = key.request_id.into();
-        Ok(Transfer {
-            key: TransferKey { request_id, scope, last, start: chunks.start, end: chunks.end },
-            rank,
-        })
+        let key = TransferKey { request_id, scope, last, start: chunks.start, end: chunks.end };
+        Ok((state, Transfer { key, rank, now_ms }))
     }
 
     /// Bytes that a worker may still reserve. What is reserved stays its writer's own for as long as that
@@ -436,19 +442,15 @@ fn learn_scheduler(state: &mut State, key: &PromptKey<'_>, instance_id: i64) {
 /// Takes a lease on each chunk of a transfer from the lookups of its request: from the one that found least
 /// of those that found enough, since workers of others may come for the rest. Only what can still be found is
 /// handed out.
-fn take_leases(
-    state: &mut State,
-    key: &PromptKey<'_>,
-    transfer: &TransferKey,
-    now_ms: u64,
-) -> Option<Vec<EntryRef>> {
+fn take_leases(state: &mut State, key: &PromptKey<'_>, transfer: &Transfer) -> Option<Vec<EntryRef>> {
+    let TransferKey { scope, start, end, .. } = &transfer.key;
     let State { sessions, cache, .. } = state;
-    let prefix = &key.hashes[..transfer.end];
+    let prefix = &key.hashes[..*end];
     let mut lenders: Vec<_> = sessions.lenders(key).collect();
     lenders.sort_by_key(|session| session.found.hit_chunks);
     for session in lenders {
-        session.used_ms = now_ms;
-        let Some(entries) = session.found.take(&transfer.scope, prefix, transfer.start) else { continue };
+        session.used_ms = transfer.now_ms;
+        let Some(entries) = session.found.take(scope, prefix, *start) else { continue };
         if !entries.is_empty() && entries.iter().all(|&entry| cache.is_resident(entry)) {
             return Some(entries);
         }

@@ -96,6 +96,7 @@ impl Held {
             cache.release(held.entry, 1);
             self.read_bytes -= held.bytes;
         }
+        debug_assert!(!self.read.is_empty() || self.read_bytes == 0, "nothing has no bytes");
         self.written.len() + self.read.len() < before
     }
 

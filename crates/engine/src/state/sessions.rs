@@ -71,8 +71,20 @@ impl Found {
         self.leases.take(row, start..prefix.len())
     }
 
+    /// What is held of it, for the table to release.
+    pub(crate) fn into_leases(mut self) -> LeaseSet {
+        std::mem::replace(&mut self.leases, LeaseSet::new(1))
+    }
+
     fn size_bytes(&self) -> usize {
         size_of_val(&*self.rows) + size_of_val(&*self.hashes) + self.leases.size_bytes()
+    }
+}
+
+impl Drop for Found {
+    fn drop(&mut self) {
+        let is_given_back = self.leases.held() == 0 || std::thread::panicking();
+        debug_assert!(is_given_back, "leases that nobody gives back pin their objects");
     }
 }
 
@@ -134,6 +146,7 @@ impl Owners {
         owner.sessions.remove(&session.number);
         owner.bytes -= session.size_bytes;
         if owner.sessions.is_empty() {
+            debug_assert_eq!(owner.bytes, 0, "who has no sessions has no bytes");
             self.0.remove(&session.owner);
         }
     }
@@ -383,6 +396,7 @@ impl Sessions {
     fn discount(&mut self, session: &Session) {
         self.count -= 1;
         self.bytes -= session.size_bytes;
+        debug_assert!(self.count > 0 || self.bytes == 0, "no sessions take no bytes");
         self.owners.remove(session);
     }
 

@@ -74,6 +74,11 @@ impl SetAside {
                 if pending.outstanding() == 0 {
                     let written = stores.remove(key).unwrap_or_default();
                     *staged_bytes -= written.staged_bytes;
+                    debug_assert_eq!(
+                        *staged_bytes,
+                        stores.values().map(|pending| pending.staged_bytes).sum::<u64>(),
+                        "what is set aside is what is not written yet"
+                    );
                     return written.into_entries();
                 }
                 break;

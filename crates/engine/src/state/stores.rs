@@ -61,7 +61,9 @@ impl StoreWork {
         if !is_stored {
             self.is_missed.store(true, Ordering::Release);
         }
-        self.lanes_left.fetch_sub(1, Ordering::AcqRel) == 1 && !self.is_missed.load(Ordering::Acquire)
+        let lanes_left = self.lanes_left.fetch_sub(1, Ordering::AcqRel);
+        debug_assert!(lanes_left > 0, "each lane is done with an object once");
+        lanes_left == 1 && !self.is_missed.load(Ordering::Acquire)
     }
 
     pub(crate) fn bytes(&self) -> u64 {
@@ -99,6 +101,7 @@ impl Backlog {
     fn remove(&mut self, work: &StoreWork) {
         self.objects -= 1;
         self.bytes -= work.bytes();
+        debug_assert!(self.objects > 0 || self.bytes == 0, "no objects have no bytes");
     }
 }
 
