@@ -11,6 +11,7 @@ pub mod eviction;
 pub mod fold;
 pub mod hash;
 pub mod hooks;
+pub mod interner;
 pub mod key;
 pub mod kv_events;
 pub mod layout;

@@ -3,18 +3,15 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use hashbrown::HashMap;
-
 use crate::eviction::TenantId;
+use crate::interner::Interner;
 use crate::quota::Quotas;
 
-/// Tenants with objects; one without any is forgotten, so that hostile salts cost nothing.
+/// Tenants with objects, by salt; what is counted of each are its scopes.
 #[derive(Debug, Default)]
 pub(crate) struct Tenants {
     quotas: Quotas,
-    ids: HashMap<Arc<str>, TenantId>,
-    slots: Vec<Option<Tenant>>,
-    free: Vec<u32>,
+    salts: Interner<Arc<str>, Tenant>,
     /// Tenants that were over their limit when it was set, or when they were adopted.
     over: VecDeque<TenantId>,
     /// Tenants whose limit the policy does not know yet.
@@ -23,8 +20,6 @@ pub(crate) struct Tenants {
 
 #[derive(Debug)]
 struct Tenant {
-    salt: Arc<str>,
-    scopes: u32,
     bytes: u64,
     limit_bytes: Option<u64>,
 }
@@ -38,15 +33,14 @@ impl Tenants {
     pub(crate) fn change_quotas<T>(&mut self, change: impl FnOnce(&mut Quotas) -> T) -> T {
         let answer = change(&mut self.quotas);
         self.over.clear();
-        for (id, tenant) in self.slots.iter_mut().enumerate() {
-            let Some(tenant) = tenant else { continue };
-            let limit_bytes = self.quotas.limit_for(&tenant.salt);
+        for (id, salt, tenant) in self.salts.iter_mut() {
+            let limit_bytes = self.quotas.limit_for(salt);
             if tenant.limit_bytes != limit_bytes {
                 tenant.limit_bytes = limit_bytes;
-                self.changed.push(TenantId(id as u32));
+                self.changed.push(TenantId(id));
             }
             if limit_bytes.is_some_and(|limit| tenant.bytes > limit) {
-                self.over.push_back(TenantId(id as u32));
+                self.over.push_back(TenantId(id));
             }
         }
         answer
@@ -65,67 +59,48 @@ impl Tenants {
 
     /// Has every tenant's limit told again, for a new policy.
     pub(crate) fn mark_all_changed(&mut self) {
-        self.changed = self.ids.values().copied().collect();
+        self.changed = self.salts.iter().map(|(id, ..)| TenantId(id)).collect();
     }
 
     /// Counts one more scope of a salt and returns its tenant.
     pub(crate) fn acquire(&mut self, salt: &Arc<str>) -> TenantId {
-        if let Some(&id) = self.ids.get(salt) {
-            if let Some(tenant) = &mut self.slots[id.0 as usize] {
-                tenant.scopes += 1;
-            }
-            return id;
+        let mut is_new = false;
+        let id = self.salts.acquire(&**salt, || {
+            is_new = true;
+            (Arc::clone(salt), Tenant { bytes: 0, limit_bytes: self.quotas.limit_for(salt) })
+        });
+        if is_new {
+            self.changed.push(TenantId(id));
         }
-        let limit_bytes = self.quotas.limit_for(salt);
-        let tenant = Some(Tenant { salt: Arc::clone(salt), scopes: 1, bytes: 0, limit_bytes });
-        let id = match self.free.pop() {
-            Some(id) => {
-                self.slots[id as usize] = tenant;
-                TenantId(id)
-            }
-            None => {
-                self.slots.push(tenant);
-                TenantId(self.slots.len() as u32 - 1)
-            }
-        };
-        self.ids.insert(Arc::clone(salt), id);
-        self.changed.push(id);
-        id
+        TenantId(id)
     }
 
     /// Counts one scope less; the last one takes the tenant with it.
     pub(crate) fn release(&mut self, id: TenantId) {
-        let Some(tenant) = &mut self.slots[id.0 as usize] else { return };
-        tenant.scopes -= 1;
-        if tenant.scopes == 0 {
-            self.ids.remove(&*tenant.salt);
-            self.slots[id.0 as usize] = None;
-            self.free.push(id.0);
-        }
+        let gone = self.salts.release(id.0);
+        debug_assert!(gone.is_none_or(|tenant| tenant.bytes == 0), "who has no objects has no memory");
     }
 
     /// Counts memory that a tenant's object takes.
     pub(crate) fn charge(&mut self, id: TenantId, bytes: u64) {
-        if let Some(tenant) = &mut self.slots[id.0 as usize] {
-            tenant.bytes += bytes;
-        }
+        self.salts[id.0].bytes += bytes;
     }
 
     /// Counts memory that a tenant's object gave back.
     pub(crate) fn discharge(&mut self, id: TenantId, bytes: u64) {
-        if let Some(tenant) = &mut self.slots[id.0 as usize] {
-            tenant.bytes -= bytes;
-        }
+        let tenant = &mut self.salts[id.0];
+        debug_assert!(bytes <= tenant.bytes, "only what was charged is discharged");
+        tenant.bytes -= bytes;
     }
 
     /// The bytes a tenant may have.
     pub(crate) fn limit_bytes(&self, id: TenantId) -> Option<u64> {
-        self.slots[id.0 as usize].as_ref()?.limit_bytes
+        self.salts.get(id.0)?.limit_bytes
     }
 
     /// Bytes of a tenant beyond its limit once it has `more`.
     pub(crate) fn excess_bytes(&self, id: TenantId, more: u64) -> u64 {
-        let Some(Some(tenant)) = self.slots.get(id.0 as usize) else { return 0 };
+        let Some(tenant) = self.salts.get(id.0) else { return 0 };
         tenant.limit_bytes.map_or(0, |limit| tenant.bytes.saturating_add(more).saturating_sub(limit))
     }
 
@@ -146,12 +121,11 @@ impl Tenants {
 
     /// Each salt that has objects, and its bytes.
     pub(crate) fn usage(&self) -> impl Iterator<Item = (&str, u64)> {
-        self.slots.iter().flatten().map(|tenant| (&*tenant.salt, tenant.bytes))
+        self.salts.iter().map(|(_, salt, tenant)| (&**salt, tenant.bytes))
     }
 
     /// Bytes of one salt.
     pub(crate) fn usage_of(&self, salt: &str) -> u64 {
-        let tenant = self.ids.get(salt).and_then(|id| self.slots[id.0 as usize].as_ref());
-        tenant.map_or(0, |tenant| tenant.bytes)
+        self.salts.find(salt).map_or(0, |id| self.salts[id].bytes)
     }
 }
