@@ -1,31 +1,116 @@
-//! What an object is called: the scope it belongs to and the rank it was made by.
+//! What an object is called, and what the key of a request may say.
 //!
 //! Source of the facts: `spec/cache-semantics.md` 2 and 9.
 
 use std::fmt;
 use std::sync::Arc;
 
+use crate::hash::ChunkHash;
 use crate::layout::ObjectLayout;
-use crate::name::{NameError, check_model_name};
+use crate::name::{NameError, check_cache_salt, check_model_name};
 
 /// Most ranks one lookup may fan out to; a larger `world_size` is a mistake, not a node's share of a cluster.
 pub const WORLD_SIZE_MAX: u32 = 1_024;
 
+/// What the names of many objects have in common: the model, the rank, the object group and the tenant's
+/// salt. Its names are as [`crate::name`] lets them through, so that they survive being part of a file's.
+///
+/// Cheap to clone: both strings are shared.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Namespace {
+    model_name: Arc<str>,
+    kv_rank: u64,
+    object_group_id: u32,
+    cache_salt: Arc<str>,
+}
+
+impl Namespace {
+    /// The namespace of these objects, once its names are checked.
+    ///
+    /// # Errors
+    /// [`NameError`] for a model name or a salt that can't be part of a stored name.
+    pub fn new(
+        model_name: impl Into<Arc<str>>,
+        kv_rank: u64,
+        object_group_id: u32,
+        cache_salt: impl Into<Arc<str>>,
+    ) -> Result<Self, NameError> {
+        let (model_name, cache_salt) = (model_name.into(), cache_salt.into());
+        check_model_name(&model_name)?;
+        check_cache_salt(&cache_salt)?;
+        Ok(Self { model_name, kv_rank, object_group_id, cache_salt })
+    }
+
+    /// The same of another rank.
+    #[must_use]
+    pub fn with_kv_rank(&self, kv_rank: u64) -> Self {
+        Self { kv_rank, ..self.clone() }
+    }
+
+    /// The name of one of its objects.
+    #[must_use]
+    pub fn key(&self, chunk_hash: ChunkHash) -> ObjectKey {
+        ObjectKey { chunk_hash, namespace: self.clone() }
+    }
+
+    /// The model as the engine names it; never with `@` or NUL.
+    #[must_use]
+    pub fn model_name(&self) -> &Arc<str> {
+        &self.model_name
+    }
+
+    /// The rank encoded as by [`kv_rank`]; may exceed 32 bits.
+    #[must_use]
+    pub fn kv_rank(&self) -> u64 {
+        self.kv_rank
+    }
+
+    /// Position of the object group; engine-driven registrations have group 0 only.
+    #[must_use]
+    pub fn object_group_id(&self) -> u32 {
+        self.object_group_id
+    }
+
+    /// The tenant; empty when the engine sends none. Never with `@`, `/`, `\` or NUL.
+    #[must_use]
+    pub fn cache_salt(&self) -> &Arc<str> {
+        &self.cache_salt
+    }
+}
+
+/// The name of one stored object.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectKey {
+    /// Hash of the token prefix that the chunk ends.
+    pub chunk_hash: ChunkHash,
+    /// What it shares with other objects.
+    pub namespace: Namespace,
+}
+
+impl ObjectKey {
+    /// The name of the object of a chunk, as [`Namespace::new`].
+    ///
+    /// # Errors
+    /// [`NameError`] for a model name or a salt that can't be part of a stored name.
+    pub fn new(
+        chunk_hash: impl Into<ChunkHash>,
+        model_name: impl Into<Arc<str>>,
+        kv_rank: u64,
+        object_group_id: u32,
+        cache_salt: impl Into<Arc<str>>,
+    ) -> Result<Self, NameError> {
+        Ok(Namespace::new(model_name, kv_rank, object_group_id, cache_salt)?.key(chunk_hash.into()))
+    }
+}
+
 /// Everything that tells two objects with the same chunk hash apart.
 ///
-/// A chunk hash names a token prefix only; the scope adds the model, the rank, the object group and
-/// the tenant's salt. The layout is part of it as well, so that a model which registers with other
-/// dimensions misses instead of reading bytes it would misinterpret.
+/// A chunk hash names a token prefix only. The layout is part of it beside the [`Namespace`], so that a model
+/// which registers with other dimensions misses instead of reading bytes it would misinterpret.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Scope {
-    /// The model as the engine names it; as [`check_model_name`] lets it through.
-    pub model_name: Arc<str>,
-    /// The rank encoded as by [`kv_rank`].
-    pub kv_rank: u64,
-    /// Position of the object group; engine-driven registrations have group 0 only.
-    pub object_group_id: u32,
-    /// The tenant; empty when the engine sends none.
-    pub cache_salt: Arc<str>,
+    /// What its objects are called.
+    pub namespace: Namespace,
     /// Shape and data type of every object of this scope.
     pub layout: Arc<ObjectLayout>,
 }
@@ -39,7 +124,7 @@ pub fn kv_rank(world_size: u32, worker_id: u32) -> u64 {
     world << 24 | worker << 16 | world << 8 | worker
 }
 
-/// Why a key can't name an object.
+/// Why the key of a request can't name objects.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
     /// A name that can't be part of stored names.
@@ -98,7 +183,7 @@ impl TokenRange {
     }
 }
 
-/// Checks the parts of a key that name objects.
+/// Checks the parts of a request's key that name objects.
 ///
 /// # Errors
 /// The first [`KeyError`] found.

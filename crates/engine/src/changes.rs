@@ -34,7 +34,7 @@ impl Engine {
         }
         let mut by_model: HashMap<Arc<str>, Vec<ChunkHash>> = HashMap::new();
         for object in removed {
-            let hashes = by_model.entry_ref(&object.scope.model_name).or_default();
+            let hashes = by_model.entry_ref(object.scope.namespace.model_name()).or_default();
             if hashes.last() != Some(&object.hash) {
                 hashes.push(object.hash);
             }

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use larder_core::hash::ChunkHash;
-use larder_core::key::{self, Scope, TokenRange};
+use larder_core::key::{self, KeyError, Namespace, Scope, TokenRange};
 use larder_core::layout::ObjectLayout;
 
 use crate::error::EngineError;
@@ -37,15 +37,18 @@ pub struct PromptKey<'a> {
 }
 
 impl PromptKey<'_> {
-    /// Where the objects of `rank` are. Engine-driven objects are all in group 0.
-    pub(crate) fn scope(&self, layout: &Arc<ObjectLayout>, rank: u32) -> Scope {
-        Scope {
-            model_name: self.model_name.into(),
-            kv_rank: key::kv_rank(self.world_size, rank),
-            object_group_id: 0,
-            cache_salt: self.cache_salt.into(),
-            layout: Arc::clone(layout),
-        }
+    /// Where the objects of `rank` are. Engine-driven objects are all in group 0. The name of the model is
+    /// `known`, if it is the same, instead of one more copy.
+    pub(crate) fn scope(
+        &self,
+        layout: &Arc<ObjectLayout>,
+        rank: u32,
+        known: &Arc<str>,
+    ) -> Result<Scope, KeyError> {
+        let is_known = *self.model_name == **known;
+        let model_name = if is_known { Arc::clone(known) } else { self.model_name.into() };
+        let namespace = Namespace::new(model_name, key::kv_rank(self.world_size, rank), 0, self.cache_salt)?;
+        Ok(Scope { namespace, layout: Arc::clone(layout) })
     }
 
     /// The rank of a transfer.

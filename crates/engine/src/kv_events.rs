@@ -75,7 +75,7 @@ impl Engine {
         for (chunk, (hash, tokens)) in chunks.filter(|(_, (hash, _))| stored.contains(*hash)) {
             let parent = chunk.checked_sub(1).map(|parent| hashes[parent]);
             let kind = KvEventKind::Stored { parent, tokens: tokens.into() };
-            state.events.push(Arc::clone(&scope.model_name), vec![*hash], kind);
+            state.events.push(Arc::clone(scope.namespace.model_name()), vec![*hash], kind);
         }
         self.wake_events.notify_one();
     }

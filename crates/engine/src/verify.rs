@@ -72,7 +72,7 @@ impl Engine {
 
     fn drop_changed(&self, state: &mut State, entry: EntryRef, at: CheckPoint) {
         if let (Some(scope), Some(hash)) = (state.cache.scope(entry), state.cache.chunk(entry)) {
-            let (model_name, cache_salt) = (&*scope.model_name, &*scope.cache_salt);
+            let (model_name, cache_salt) = (scope.namespace.model_name(), scope.namespace.cache_salt());
             self.note_corrupt(&Corruption {
                 at,
                 model_name,

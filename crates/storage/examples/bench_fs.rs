@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use larder_storage::adapters::fs::{FsAdapter, FsOptions};
 use larder_storage::conformance::{object_bytes, object_key};
-use larder_storage::{Adapter, HeapBuffer, LentBuffer as _, LoadItem, StoreItem};
+use larder_storage::{Adapter, HeapBuffer, LentBuffer as _, LoadItem, StoreItem, file_name};
 use rustix::fs::OFlags;
 
 fn main() {
@@ -115,7 +115,7 @@ fn plain(
 async fn restart(dir: &Path, files: usize) {
     fs::create_dir_all(dir).unwrap();
     for index in 0..files {
-        fs::write(dir.join(object_key(index).file_name().unwrap()), [0; 64]).unwrap();
+        fs::write(dir.join(file_name(&object_key(index)).unwrap()), [0; 64]).unwrap();
     }
     let start = Instant::now();
     let adapter = FsAdapter::open(FsOptions::new(dir)).unwrap();

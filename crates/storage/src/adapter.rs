@@ -7,9 +7,11 @@
 use std::fmt;
 use std::pin::Pin;
 
+use larder_core::key::ObjectKey;
+
 use crate::buffer::Lent;
 use crate::error::{Error, Failure, FailureKind};
-use crate::key::Key;
+use crate::names::{fingerprint, wire_name};
 use crate::report::{Health, Usage};
 
 /// What an adapter's calls return. Boxed so that adapters can be chosen at run time.
@@ -43,17 +45,17 @@ pub trait Adapter: Send + Sync + fmt::Debug {
     /// Says which keys are held and locks those: a locked object is not deleted until as many
     /// [`unlock`](Self::unlock)s as locks were made. Keys not held answer [`Error::Absent`] and are not
     /// locked.
-    fn lookup_and_lock(&self, keys: Vec<Key>) -> AdapterFuture<'_, Vec<KeyResult<Found>>>;
+    fn lookup_and_lock(&self, keys: Vec<ObjectKey>) -> AdapterFuture<'_, Vec<KeyResult<Found>>>;
 
     /// Fills each buffer with its object. What a failed load leaves in the buffer is unspecified.
     fn load(&self, batch: Vec<LoadItem>) -> AdapterFuture<'_, Vec<KeyResult<Loaded>>>;
 
     /// Releases one lock per key. Must succeed; unknown keys are ignored.
-    fn unlock(&self, keys: &[Key]);
+    fn unlock(&self, keys: &[ObjectKey]);
 
     /// Removes objects. A locked one answers [`Busy::Locked`](crate::Busy::Locked) unless the mode overrides
     /// it.
-    fn delete(&self, keys: Vec<Key>, mode: DeleteMode) -> AdapterFuture<'_, Vec<KeyResult<Deleted>>>;
+    fn delete(&self, keys: Vec<ObjectKey>, mode: DeleteMode) -> AdapterFuture<'_, Vec<KeyResult<Deleted>>>;
 
     /// One page of what is held, in an order that only pages agree on.
     fn list(&self, request: ListRequest) -> AdapterFuture<'_, Result<ListPage, Failure>>;
@@ -140,10 +142,10 @@ impl Seal {
     /// the key, so that bytes which come back under another one, from files that changed places say, are not
     /// taken for its own.
     #[must_use]
-    pub fn encode(&self, key: &Key) -> [u8; Self::ENCODED_LEN] {
+    pub fn encode(&self, key: &ObjectKey) -> [u8; Self::ENCODED_LEN] {
         let mut bytes = [0; Self::ENCODED_LEN];
         bytes[..4].copy_from_slice(&Self::MAGIC);
-        bytes[4..12].copy_from_slice(&(self.checksum ^ key.fingerprint()).to_le_bytes());
+        bytes[4..12].copy_from_slice(&(self.checksum ^ fingerprint(key)).to_le_bytes());
         bytes[12..].copy_from_slice(&self.layout.to_le_bytes());
         bytes
     }
@@ -151,10 +153,10 @@ impl Seal {
     /// Reads the form that [`encode`](Self::encode) writes, or wrote when seals were not bound to keys; none
     /// for anything else. A seal of another key is read as one of other bytes.
     #[must_use]
-    pub fn decode(bytes: &[u8], key: &Key) -> Option<Self> {
+    pub fn decode(bytes: &[u8], key: &ObjectKey) -> Option<Self> {
         let (magic, rest) = bytes.split_first_chunk::<4>()?;
         let binding = match *magic {
-            Self::MAGIC => key.fingerprint(),
+            Self::MAGIC => fingerprint(key),
             Self::MAGIC_UNBOUND => 0,
             _ => return None,
         };
@@ -169,7 +171,7 @@ impl Seal {
 #[derive(Clone, Debug)]
 pub struct StoreItem {
     /// Its name.
-    pub key: Key,
+    pub key: ObjectKey,
     /// Its bytes, all of the buffer. The caller keeps them unchanged until the outcome.
     pub buffer: Lent,
     /// What to keep beside it, where the backend can.
@@ -180,7 +182,7 @@ pub struct StoreItem {
 #[derive(Clone, Debug)]
 pub struct LoadItem {
     /// Its name.
-    pub key: Key,
+    pub key: ObjectKey,
     /// Where its bytes go; the buffer's length is the length expected.
     pub buffer: Lent,
 }
@@ -189,7 +191,7 @@ impl LoadItem {
     /// The failure of a load whose object, of `held` bytes, has another length than its buffer.
     #[must_use]
     pub fn length_mismatch(&self, held: u64) -> Failure {
-        let (name, wanted) = (self.key.wire_name(), self.buffer.len());
+        let (name, wanted) = (wire_name(&self.key), self.buffer.len());
         let text = format!("object `{name}` holds {held} bytes, the buffer wants {wanted}");
         Failure::permanent(FailureKind::Mismatch, text)
     }
@@ -276,7 +278,7 @@ pub struct ListPage {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listed {
     /// Its name.
-    pub key: Key,
+    pub key: ObjectKey,
     /// Its size.
     pub bytes: u64,
 }

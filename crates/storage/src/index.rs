@@ -4,13 +4,17 @@
 //! an entry is the hash, a namespace number and a size. The tree keeps pages stable while objects come and
 //! go.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
+use larder_core::hash::ChunkHash;
+use larder_core::interner::Interner;
+use larder_core::key::{Namespace, ObjectKey};
+
 use crate::adapter::{ListPage, ListRequest, Listed};
 use crate::error::{Failure, FailureKind};
-use crate::key::{Key, parse_hash};
+use crate::names::parse_hash;
 
 /// Entries one page looks at, so that a filter that matches little can't hold the index for long.
 const SCANNED_PER_PAGE_MAX: usize = 16_384;
@@ -18,14 +22,15 @@ const SCANNED_PER_PAGE_MAX: usize = 16_384;
 /// Objects by key. Not synchronised; `T` is what an adapter notes about each besides its size.
 #[derive(Debug)]
 pub(crate) struct Index<T> {
-    namespaces: Namespaces,
+    /// Objects are counted of each, and their bytes are noted.
+    namespaces: Interner<Namespace, u64>,
     entries: BTreeMap<EntryKey, Entry<T>>,
     bytes: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct EntryKey {
-    chunk_hash: [u8; 32],
+    chunk_hash: ChunkHash,
     namespace: u32,
 }
 
@@ -38,40 +43,47 @@ pub(crate) struct Entry<T> {
 
 impl<T: Copy> Index<T> {
     pub(crate) fn new() -> Self {
-        Self { namespaces: Namespaces::default(), entries: BTreeMap::new(), bytes: 0 }
+        Self { namespaces: Interner::default(), entries: BTreeMap::new(), bytes: 0 }
     }
 
-    pub(crate) fn get(&self, key: &Key) -> Option<Entry<T>> {
+    pub(crate) fn get(&self, key: &ObjectKey) -> Option<Entry<T>> {
         self.entries.get(&self.entry_key(key)?).copied()
     }
 
     /// Adds or replaces; returns what was there.
-    pub(crate) fn insert(&mut self, key: &Key, bytes: u64, note: T) -> Option<Entry<T>> {
-        let namespace = self.namespaces.enter(key, bytes);
+    pub(crate) fn insert(&mut self, key: &ObjectKey, bytes: u64, note: T) -> Option<Entry<T>> {
+        let namespace = self.namespaces.acquire(&key.namespace, || (key.namespace.clone(), 0));
+        self.namespaces[namespace] += bytes;
         let entry_key = EntryKey { chunk_hash: key.chunk_hash, namespace };
         let old = self.entries.insert(entry_key, Entry { bytes, note });
         self.bytes += bytes;
         if let Some(old) = old {
-            self.bytes -= old.bytes;
-            self.namespaces.leave(namespace, old.bytes);
+            self.forget(namespace, old.bytes);
         }
         old
     }
 
-    pub(crate) fn remove(&mut self, key: &Key) -> Option<Entry<T>> {
+    pub(crate) fn remove(&mut self, key: &ObjectKey) -> Option<Entry<T>> {
         let entry_key = self.entry_key(key)?;
         let old = self.entries.remove(&entry_key)?;
-        self.bytes -= old.bytes;
-        self.namespaces.leave(entry_key.namespace, old.bytes);
+        self.forget(entry_key.namespace, old.bytes);
         Some(old)
     }
 
     /// Takes out one object, whichever it is.
     pub(crate) fn forget_one(&mut self) {
         if let Some((key, old)) = self.entries.pop_last() {
-            self.bytes -= old.bytes;
-            self.namespaces.leave(key.namespace, old.bytes);
+            self.forget(key.namespace, old.bytes);
         }
+    }
+
+    /// Takes an object of a namespace, which is in no entry any more, off what is counted.
+    fn forget(&mut self, namespace: u32, bytes: u64) {
+        debug_assert!(bytes <= self.namespaces[namespace] && self.namespaces[namespace] <= self.bytes);
+        self.bytes -= bytes;
+        self.namespaces[namespace] -= bytes;
+        let left = self.namespaces.release(namespace);
+        debug_assert!(left.is_none_or(|bytes| bytes == 0), "a namespace without objects has no bytes");
     }
 
     pub(crate) fn bytes(&self) -> u64 {
@@ -84,8 +96,8 @@ impl<T: Copy> Index<T> {
 
     pub(crate) fn bytes_by_salt(&self) -> BTreeMap<Arc<str>, u64> {
         let mut by_salt = BTreeMap::new();
-        for room in self.namespaces.rooms.iter().filter(|room| room.objects > 0) {
-            *by_salt.entry(Arc::clone(&room.namespace.0.cache_salt)).or_default() += room.bytes;
+        for (_, namespace, bytes) in self.namespaces.iter() {
+            *by_salt.entry(Arc::clone(namespace.cache_salt())).or_default() += bytes;
         }
         by_salt
     }
@@ -101,8 +113,8 @@ impl<T: Copy> Index<T> {
         let mut range = self.entries.range((start, Bound::Unbounded));
         for (entry_key, entry) in range.by_ref().take(SCANNED_PER_PAGE_MAX) {
             last = Some(*entry_key);
-            let namespace = &self.namespaces.rooms[entry_key.namespace as usize].namespace;
-            if request.model_name.as_deref().is_some_and(|model| model != &*namespace.0.model_name) {
+            let namespace = self.namespaces.name(entry_key.namespace);
+            if request.model_name.as_deref().is_some_and(|model| model != &**namespace.model_name()) {
                 continue;
             }
             entries.push(Listed { key: namespace.key(entry_key.chunk_hash), bytes: entry.bytes });
@@ -115,15 +127,14 @@ impl<T: Copy> Index<T> {
         Ok(ListPage { entries, next_page_token })
     }
 
-    fn entry_key(&self, key: &Key) -> Option<EntryKey> {
-        let namespace = *self.namespaces.ids.get(&Namespace::of(key))?;
+    fn entry_key(&self, key: &ObjectKey) -> Option<EntryKey> {
+        let namespace = self.namespaces.find(&key.namespace)?;
         Some(EntryKey { chunk_hash: key.chunk_hash, namespace })
     }
 }
 
 fn format_token(key: &EntryKey) -> String {
-    let hash: String = key.chunk_hash.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("{hash}.{}", key.namespace)
+    format!("{}.{}", key.chunk_hash, key.namespace)
 }
 
 fn parse_token(token: &str) -> Result<EntryKey, Failure> {
@@ -133,75 +144,6 @@ fn parse_token(token: &str) -> Result<EntryKey, Failure> {
     parsed.ok_or_else(|| {
         Failure::permanent(FailureKind::Invalid, format!("page token `{token}` is not one of ours"))
     })
-}
-
-/// The part of a key that many objects share: a key whose chunk is of no meaning.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Namespace(Key);
-
-impl Namespace {
-    fn of(key: &Key) -> Self {
-        Self(key.with_chunk_hash([0; 32]))
-    }
-
-    fn key(&self, chunk_hash: [u8; 32]) -> Key {
-        self.0.with_chunk_hash(chunk_hash)
-    }
-}
-
-/// Numbered namespaces; the number of an empty one is used again.
-#[derive(Debug, Default)]
-struct Namespaces {
-    ids: HashMap<Namespace, u32>,
-    rooms: Vec<Room>,
-    free: Vec<u32>,
-}
-
-#[derive(Debug)]
-struct Room {
-    namespace: Namespace,
-    objects: u64,
-    bytes: u64,
-}
-
-impl Namespaces {
-    fn enter(&mut self, key: &Key, bytes: u64) -> u32 {
-        let namespace = Namespace::of(key);
-        let id = match self.ids.get(&namespace) {
-            Some(id) => *id,
-            None => self.add(namespace),
-        };
-        let room = &mut self.rooms[id as usize];
-        room.objects += 1;
-        room.bytes += bytes;
-        id
-    }
-
-    fn add(&mut self, namespace: Namespace) -> u32 {
-        let room = Room { namespace: namespace.clone(), objects: 0, bytes: 0 };
-        let id = match self.free.pop() {
-            Some(id) => {
-                self.rooms[id as usize] = room;
-                id
-            }
-            None => {
-                self.rooms.push(room);
-                u32::try_from(self.rooms.len() - 1).unwrap_or(u32::MAX)
-            }
-        };
-        self.ids.insert(namespace, id);
-        id
-    }
-
-    fn leave(&mut self, id: u32, bytes: u64) {
-        let room = &mut self.rooms[id as usize];
-        room.objects -= 1;
-        room.bytes -= bytes;
-        if room.objects == 0 {
-            self.ids.remove(&room.namespace);
-            self.free.push(id);
-        }
-    }
 }
 
 /// An index that is filled from a backend's own listing, again and again, while it already serves.
@@ -214,7 +156,7 @@ pub(crate) struct ListedIndex<T> {
     index: Index<Seen<T>>,
     /// The listing that runs, or ran last.
     listing: u32,
-    deleted_meanwhile: Option<HashSet<Key>>,
+    deleted_meanwhile: Option<HashSet<ObjectKey>>,
     is_complete: bool,
 }
 
@@ -235,18 +177,18 @@ impl<T: Copy + PartialEq> ListedIndex<T> {
         self.is_complete
     }
 
-    pub(crate) fn get(&self, key: &Key) -> Option<Entry<T>> {
+    pub(crate) fn get(&self, key: &ObjectKey) -> Option<Entry<T>> {
         self.index.get(key).map(|entry| Entry { bytes: entry.bytes, note: entry.note.note })
     }
 
-    pub(crate) fn remove(&mut self, key: &Key) -> Option<Entry<T>> {
+    pub(crate) fn remove(&mut self, key: &ObjectKey) -> Option<Entry<T>> {
         if let Some(deleted) = &mut self.deleted_meanwhile {
             deleted.insert(key.clone());
         }
         self.index.remove(key).map(|entry| Entry { bytes: entry.bytes, note: entry.note.note })
     }
 
-    pub(crate) fn insert(&mut self, key: &Key, bytes: u64, note: T) -> Option<Entry<T>> {
+    pub(crate) fn insert(&mut self, key: &ObjectKey, bytes: u64, note: T) -> Option<Entry<T>> {
         if let Some(deleted) = &mut self.deleted_meanwhile {
             deleted.remove(key);
         }
@@ -261,7 +203,7 @@ impl<T: Copy + PartialEq> ListedIndex<T> {
 
     /// Notes that the listing saw an object; false if its size is to be looked at, for
     /// [`discover`](Self::discover).
-    pub(crate) fn see(&mut self, key: &Key, note: T) -> bool {
+    pub(crate) fn see(&mut self, key: &ObjectKey, note: T) -> bool {
         match self.index.get(key) {
             Some(known) if known.note.note == note => {
                 self.index.insert(key, known.bytes, Seen { note, listing: self.listing });
@@ -274,7 +216,7 @@ impl<T: Copy + PartialEq> ListedIndex<T> {
     }
 
     /// Notes an object that was seen, unless newer knowledge exists.
-    pub(crate) fn discover(&mut self, key: &Key, bytes: u64, note: T) {
+    pub(crate) fn discover(&mut self, key: &ObjectKey, bytes: u64, note: T) {
         let is_deleted = self.deleted_meanwhile.as_ref().is_some_and(|deleted| deleted.contains(key));
         if !is_deleted && self.index.get(key).is_none_or(|known| known.note.listing != self.listing) {
             self.index.insert(key, bytes, Seen { note, listing: self.listing });
@@ -283,11 +225,11 @@ impl<T: Copy + PartialEq> ListedIndex<T> {
 
     /// Up to `max` objects after the one called `after` that the listing did not show; the last one looked
     /// at; none at the end.
-    pub(crate) fn unseen(&self, after: Option<String>, max: usize) -> (Vec<Key>, Option<String>) {
+    pub(crate) fn unseen(&self, after: Option<String>, max: usize) -> (Vec<ObjectKey>, Option<String>) {
         let request = ListRequest { model_name: None, page_token: after, entries_max: max };
         let Ok(page) = self.index.page(&request) else { return (Vec::new(), None) };
         let is_unseen =
-            |key: &Key| self.index.get(key).is_some_and(|entry| entry.note.listing != self.listing);
+            |key: &ObjectKey| self.index.get(key).is_some_and(|entry| entry.note.listing != self.listing);
         let unseen = page.entries.into_iter().map(|entry| entry.key).filter(is_unseen).collect();
         (unseen, page.next_page_token)
     }
@@ -321,9 +263,9 @@ mod tests {
 
     use super::*;
 
-    fn key(hash: u8, salt: u8) -> Key {
+    fn key(hash: u8, salt: u8) -> ObjectKey {
         let salt = if salt == 0 { String::new() } else { format!("s{salt}") };
-        Key::new([hash; 32], format!("m{}", hash % 2), 0, 0, salt).unwrap()
+        ObjectKey::new([hash; 32], format!("m{}", hash % 2), 0, 0, salt).unwrap()
     }
 
     fn pages(index: &Index<()>, entries_max: usize, model: Option<&str>) -> Vec<Listed> {
@@ -344,7 +286,7 @@ mod tests {
         #[test]
         fn agrees_with_a_plain_map(steps in prop::collection::vec((any::<bool>(), 0u8..20, 0u8..3, 1u64..100), 0..200)) {
             let mut index = Index::new();
-            let mut model: BTreeMap<Key, u64> = BTreeMap::new();
+            let mut model: BTreeMap<ObjectKey, u64> = BTreeMap::new();
             for (is_insert, hash, salt, bytes) in steps {
                 let key = key(hash, salt);
                 let (old, expected) = if is_insert {
@@ -359,13 +301,13 @@ mod tests {
             prop_assert_eq!(index.objects(), model.len() as u64);
             let mut by_salt: BTreeMap<Arc<str>, u64> = BTreeMap::new();
             for (key, bytes) in &model {
-                *by_salt.entry(Arc::clone(&key.cache_salt)).or_default() += bytes;
+                *by_salt.entry(Arc::clone(key.namespace.cache_salt())).or_default() += bytes;
             }
             prop_assert_eq!(index.bytes_by_salt(), by_salt);
             let listed: BTreeMap<_, _> = pages(&index, 3, None).into_iter().map(|e| (e.key, e.bytes)).collect();
             prop_assert_eq!(&listed, &model);
             let of_m1 = pages(&index, 2, Some("m1"));
-            prop_assert_eq!(of_m1.len(), model.keys().filter(|key| &*key.model_name == "m1").count());
+            prop_assert_eq!(of_m1.len(), model.keys().filter(|key| &**key.namespace.model_name() == "m1").count());
         }
     }
 

@@ -16,8 +16,8 @@ pub mod decorators;
 mod error;
 mod factory;
 mod index;
-mod key;
 mod locks;
+mod names;
 mod report;
 mod secret;
 mod within;
@@ -34,7 +34,7 @@ pub use config::{
 };
 pub use error::{Busy, Error, Failure, FailureKind};
 pub use factory::{Built, build};
-pub use key::{FILE_NAME_BYTES_MAX, FILE_SUFFIX, Key, KeyDecoder, KeyError, KeyFields};
+pub use names::{FILE_NAME_BYTES_MAX, FILE_SUFFIX, KeyDecoder, NameTooLong, file_name, wire_name};
 pub use report::{Health, HealthState, Usage};
 pub use secret::Secret;
 pub use within::within;

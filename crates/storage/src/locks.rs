@@ -4,14 +4,15 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use larder_core::key::ObjectKey;
+
 use crate::error::Busy;
-use crate::key::Key;
 
 /// Locks by key. Holding a lock keeps deletes away; a delete under way keeps locks and stores away, a store
 /// keeps deletes and other stores away.
 #[derive(Debug, Default)]
 pub(crate) struct LockTable {
-    holds: Mutex<HashMap<Key, Hold>>,
+    holds: Mutex<HashMap<ObjectKey, Hold>>,
 }
 
 #[derive(Debug)]
@@ -23,7 +24,7 @@ enum Hold {
 
 impl LockTable {
     /// Takes a lock; false when the object is being deleted.
-    pub(crate) fn lock(&self, key: &Key) -> bool {
+    pub(crate) fn lock(&self, key: &ObjectKey) -> bool {
         match self.holds().entry(key.clone()) {
             Entry::Vacant(entry) => {
                 entry.insert(Hold::Locked(1));
@@ -40,7 +41,7 @@ impl LockTable {
     }
 
     /// Releases one lock of each key.
-    pub(crate) fn unlock(&self, keys: &[Key]) {
+    pub(crate) fn unlock(&self, keys: &[ObjectKey]) {
         let mut holds = self.holds();
         for key in keys {
             match holds.get_mut(key) {
@@ -56,7 +57,7 @@ impl LockTable {
 
     /// Claims an unlocked object for deletion; it stays invisible to [`lock`](Self::lock) until the claim
     /// drops.
-    pub(crate) fn claim_delete(self: &Arc<Self>, key: &Key) -> Result<DeleteClaim, Busy> {
+    pub(crate) fn claim_delete(self: &Arc<Self>, key: &ObjectKey) -> Result<DeleteClaim, Busy> {
         match self.holds().entry(key.clone()) {
             Entry::Vacant(entry) => {
                 entry.insert(Hold::Deleting);
@@ -72,7 +73,7 @@ impl LockTable {
 
     /// Claims an object for storing. None when a lookup holds it: it is there already, and no delete can
     /// come.
-    pub(crate) fn claim_store(self: &Arc<Self>, key: &Key) -> Result<Option<StoreClaim>, Busy> {
+    pub(crate) fn claim_store(self: &Arc<Self>, key: &ObjectKey) -> Result<Option<StoreClaim>, Busy> {
         match self.holds().entry(key.clone()) {
             Entry::Vacant(entry) => {
                 entry.insert(Hold::Storing { locks: 0 });
@@ -94,7 +95,7 @@ impl LockTable {
             .count() as u64
     }
 
-    fn holds(&self) -> MutexGuard<'_, HashMap<Key, Hold>> {
+    fn holds(&self) -> MutexGuard<'_, HashMap<ObjectKey, Hold>> {
         self.holds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -103,7 +104,7 @@ impl LockTable {
 #[derive(Debug)]
 pub(crate) struct DeleteClaim {
     table: Arc<LockTable>,
-    key: Key,
+    key: ObjectKey,
 }
 
 impl Drop for DeleteClaim {
@@ -116,7 +117,7 @@ impl Drop for DeleteClaim {
 #[derive(Debug)]
 pub(crate) struct StoreClaim {
     table: Arc<LockTable>,
-    key: Key,
+    key: ObjectKey,
 }
 
 impl Drop for StoreClaim {
@@ -142,7 +143,7 @@ mod tests {
     #[test]
     fn locks_count_and_exclude_deletes() {
         let table = Arc::new(LockTable::default());
-        let key = Key::new([1; 32], "m", 0, 0, "").unwrap();
+        let key = ObjectKey::new([1; 32], "m", 0, 0, "").unwrap();
         assert!(table.lock(&key) && table.lock(&key));
         assert_eq!(table.locked(), 1);
         assert_eq!(table.claim_delete(&key).unwrap_err(), Busy::Locked);
@@ -161,7 +162,7 @@ mod tests {
     #[test]
     fn a_store_excludes_deletes_and_other_stores_but_not_locks() {
         let table = Arc::new(LockTable::default());
-        let key = Key::new([1; 32], "m", 0, 0, "").unwrap();
+        let key = ObjectKey::new([1; 32], "m", 0, 0, "").unwrap();
         let storing = table.claim_store(&key).unwrap().unwrap();
         assert_eq!(table.claim_store(&key).unwrap_err(), Busy::Storing);
         assert_eq!(table.claim_delete(&key).unwrap_err(), Busy::Storing);

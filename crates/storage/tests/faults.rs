@@ -15,7 +15,7 @@ use larder_storage::conformance::{load_items, object_bytes, object_key, store_it
 use larder_storage::decorators::BreakerState;
 use larder_storage::{
     Adapter, AdapterConfig, Built, Busy, DeleteMode, Error, FailureKind, HealthState, HeapBuffer, LentBuffer,
-    LoadItem, StoreItem, build,
+    LoadItem, StoreItem, build, file_name,
 };
 use serde_json::{Value, json};
 
@@ -314,7 +314,7 @@ async fn a_fifo_or_a_link_under_the_name_of_an_object_is_no_object() {
     let built = build_config(&json!({"type": "fs", "base_path": dir.path(), "num_workers": 1}));
     let adapter = &built.adapter;
     assert!(adapter.store(store_items(0..3, LEN)).await.iter().all(Result::is_ok));
-    let path = |index: usize| dir.path().join(object_key(index).file_name().unwrap());
+    let path = |index: usize| dir.path().join(file_name(&object_key(index)).unwrap());
     let fifo = |path: &Path| assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
     fs::remove_file(path(0)).unwrap();
     fifo(&path(0));
@@ -347,7 +347,7 @@ async fn files_of_any_other_shape_are_failures_and_replaced_by_the_next_store() 
     let dir = tempfile::tempdir().unwrap();
     let adapter = built(&json!({"type": "fs", "base_path": dir.path(), "breaker": false, "retry": false}));
     assert!(adapter.store(store_items(0..4, LEN)).await.iter().all(Result::is_ok));
-    let path = |index| dir.path().join(object_key(index).file_name().unwrap());
+    let path = |index| dir.path().join(file_name(&object_key(index)).unwrap());
     let resize =
         |index, len| fs::OpenOptions::new().write(true).open(path(index)).unwrap().set_len(len).unwrap();
     resize(0, 0);

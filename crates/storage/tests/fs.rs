@@ -9,12 +9,13 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
+use larder_core::key::ObjectKey;
 use larder_storage::adapters::fs::{FsAdapter, FsOptions, PathShards};
 use larder_storage::conformance::{load_items, object_bytes, object_key, store_items};
 use larder_storage::decorators::Checksum;
 use larder_storage::{
-    Adapter, Busy, DeleteMode, Error, Failure, FailureKind, HealthState, HeapBuffer, Key, LentBuffer,
-    ListRequest, StoreItem,
+    Adapter, Busy, DeleteMode, Error, Failure, FailureKind, HealthState, HeapBuffer, LentBuffer, ListRequest,
+    StoreItem, file_name,
 };
 
 const LEN: usize = 8192;
@@ -78,7 +79,7 @@ async fn a_file_that_vanished_is_a_miss_once() {
     let adapter = open(FsOptions::new(dir.path()));
     adapter.store(store_items(0..1, LEN)).await;
     complete(&adapter).await;
-    fs::remove_file(dir.path().join(object_key(0).file_name().unwrap())).unwrap();
+    fs::remove_file(dir.path().join(file_name(&object_key(0)).unwrap())).unwrap();
     assert!(adapter.lookup_and_lock(vec![object_key(0)]).await[0].is_ok(), "the index does not know yet");
     assert_eq!(adapter.load(load_items(0..1, LEN).0).await, [Err(Error::Absent)]);
     assert_eq!(adapter.lookup_and_lock(vec![object_key(0)]).await, [Err(Error::Absent)], "now it does");
@@ -104,7 +105,7 @@ async fn objects_written_under_another_sharding_are_found_and_moved_when_rewritt
     }
     assert!(adapter.store(store_items(2..3, LEN * 3)).await[0].is_ok(), "another length replaces");
     assert_eq!(adapter.usage().bytes_used, 5 * LEN as u64);
-    assert!(dir.path().join(object_key(2).file_name().unwrap()).exists());
+    assert!(dir.path().join(file_name(&object_key(2)).unwrap()).exists());
     let deleted = adapter.delete((0..3).map(object_key).collect(), DeleteMode::IfUnlocked).await;
     assert!(deleted.iter().all(Result::is_ok), "{deleted:?}");
     adapter.close().await;
@@ -270,7 +271,7 @@ async fn a_full_directory_that_others_emptied_takes_objects_again() {
     assert!(adapter.store(store_items(0..4, LEN)).await.iter().all(Result::is_ok));
     assert_eq!(kind(&adapter.store(store_items(4..5, LEN)).await[0]), FailureKind::Full);
     for index in 0..3 {
-        fs::remove_file(dir.path().join(object_key(index).file_name().unwrap())).unwrap();
+        fs::remove_file(dir.path().join(file_name(&object_key(index)).unwrap())).unwrap();
     }
     until(async || adapter.store(store_items(4..7, LEN)).await.iter().all(Result::is_ok)).await;
     assert_eq!((adapter.usage().objects, adapter.usage().bytes_used), (4, 4 * LEN as u64));
@@ -314,7 +315,7 @@ async fn looking_through_a_directory_loses_nothing_that_happens_meanwhile() {
 async fn a_file_without_a_seal_may_be_padded_and_no_longer_than_that() {
     let dir = tempfile::tempdir().unwrap();
     let write = |index: usize, bytes: &[u8]| {
-        fs::write(dir.path().join(object_key(index).file_name().unwrap()), bytes).unwrap();
+        fs::write(dir.path().join(file_name(&object_key(index)).unwrap()), bytes).unwrap();
     };
     let padded = |index, padding| [object_bytes(index, LEN), vec![0; padding]].concat();
     write(0, &padded(0, 0));
@@ -413,7 +414,7 @@ async fn what_crashed_writers_left_is_swept_and_nothing_else() {
     let dir = tempfile::tempdir().unwrap();
     let tmp = dir.path().join("tmp");
     fs::create_dir(&tmp).unwrap();
-    let name = object_key(0).file_name().unwrap();
+    let name = file_name(&object_key(0)).unwrap();
     let peer_tmp = name.replace(".data", ".tmp");
     let stale = [dir.path().join(".larder-1-1.tmp"), dir.path().join(&peer_tmp), tmp.join(&name)];
     for path in &stale {
@@ -421,7 +422,7 @@ async fn what_crashed_writers_left_is_swept_and_nothing_else() {
     }
     let kept = [
         dir.path().join("notes.tmp"),
-        dir.path().join(object_key(1).file_name().unwrap().replace(".data", ".tmp")),
+        dir.path().join(file_name(&object_key(1)).unwrap().replace(".data", ".tmp")),
     ];
     touch(&kept[0], 7200);
     touch(&kept[1], 0);
@@ -443,7 +444,7 @@ async fn bytes_changed_on_disk_are_quarantined() {
         return;
     }
     for index in 0..2 {
-        let path = dir.path().join(object_key(index).file_name().unwrap());
+        let path = dir.path().join(file_name(&object_key(index)).unwrap());
         let file = fs::OpenOptions::new().write(true).open(path).unwrap();
         std::os::unix::fs::FileExt::write_at(&file, b"!", 100).unwrap();
     }
@@ -463,7 +464,7 @@ async fn a_truncated_file_is_a_mismatch() {
     let dir = tempfile::tempdir().unwrap();
     let adapter = open(FsOptions::new(dir.path()));
     adapter.store(store_items(0..1, LEN)).await;
-    let path = dir.path().join(object_key(0).file_name().unwrap());
+    let path = dir.path().join(file_name(&object_key(0)).unwrap());
     fs::OpenOptions::new().write(true).open(path).unwrap().set_len(100).unwrap();
     assert_eq!(kind(&adapter.load(load_items(0..1, LEN).0).await[0]), FailureKind::Mismatch);
     assert_eq!(adapter.usage().bytes_used, 100, "the index has learnt");
@@ -476,7 +477,7 @@ async fn a_name_the_file_system_refuses_is_a_failure_of_its_own_key() {
     let dir = tempfile::tempdir().unwrap();
     let adapter = open(FsOptions::new(dir.path()));
     let mut items = store_items(0..2, LEN);
-    items[0].key = Key::new([0; 32], "m".repeat(250), 0, 0, "").unwrap();
+    items[0].key = ObjectKey::new([0; 32], "m".repeat(250), 0, 0, "").unwrap();
     let stored = adapter.store(items).await;
     assert_eq!(kind(&stored[0]), FailureKind::Invalid);
     assert!(stored[1].is_ok());

@@ -7,8 +7,9 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use larder_core::key::ObjectKey;
 use larder_storage::conformance::{load_items, object_bytes, object_key, store_items};
-use larder_storage::{Adapter, AdapterConfig, Backend, Key, build};
+use larder_storage::{Adapter, AdapterConfig, Backend, build};
 use serde_json::{Value, json};
 
 const LEN: usize = 12_345;
@@ -37,9 +38,10 @@ fn peer(operation: &str, config: &Value, dir: &Path) -> Option<Vec<bool>> {
     Some(serde_json::from_str(answer).unwrap())
 }
 
-fn object(key: &Key, path: &Path) -> Value {
-    json!({"hash": key.hash_hex(), "model": &*key.model_name, "rank": key.kv_rank, "group": key.object_group_id,
-           "salt": &*key.cache_salt, "path": path, "bytes": LEN})
+fn object(key: &ObjectKey, path: &Path) -> Value {
+    let ObjectKey { chunk_hash, namespace } = key;
+    json!({"hash": chunk_hash.to_string(), "model": &**namespace.model_name(), "rank": namespace.kv_rank(),
+           "group": namespace.object_group_id(), "salt": &**namespace.cache_salt(), "path": path, "bytes": LEN})
 }
 
 fn path(dir: &Path, index: usize) -> std::path::PathBuf {

@@ -12,7 +12,7 @@ use larder_storage::adapters::resp::{Node, RespAdapter, RespOptions};
 use larder_storage::conformance::{self, load_items, object_bytes, object_key, store_items};
 use larder_storage::decorators::{Checksum, Retry, RetryPolicy};
 use larder_storage::{
-    Adapter, DeleteMode, Error, Failure, FailureKind, HealthState, HeapBuffer, Secret, StoreItem,
+    Adapter, DeleteMode, Error, Failure, FailureKind, HealthState, HeapBuffer, Secret, StoreItem, wire_name,
 };
 
 /// A server of its own, killed when dropped.
@@ -125,7 +125,7 @@ async fn values_are_raw_under_the_peers_names() {
     let options = RespOptions { key_prefix: "site[1]".into(), ttl_s: Some(1000), ..options(&server) };
     let adapter = adapter(options);
     assert!(adapter.store(store_items(2..3, 5)).await[0].is_ok());
-    let name = format!("site[1]@{}", object_key(2).wire_name());
+    let name = format!("site[1]@{}", wire_name(&object_key(2)));
     assert_eq!(server.say(&format!("STRLEN \"{name}\"")), ":5");
     assert!(server.say(&format!("TTL \"{name}\"")).starts_with(':'));
     assert_ne!(server.say(&format!("TTL \"{name}\"")), ":-1", "it expires");
@@ -275,7 +275,7 @@ async fn what_a_load_does_not_find_leaves_the_accounts() {
     let adapter = adapter(options(&server));
     assert!(adapter.store(store_items(0..3, 10)).await.iter().all(Result::is_ok));
     assert_eq!(adapter.usage().objects, 3);
-    server.say(&format!("UNLINK {}", object_key(1).wire_name()));
+    server.say(&format!("UNLINK {}", wire_name(&object_key(1))));
     assert_eq!(adapter.load(load_items(1..2, 10).0).await, [Err(Error::Absent)]);
     assert_eq!((adapter.usage().objects, adapter.usage().bytes_used), (2, 20));
 }
@@ -418,7 +418,7 @@ async fn a_slot_that_moves_is_followed() {
     let key = object_key(0);
     // Learn the map, then move the key's slot to another server while it holds nothing.
     assert_eq!(adapter.lookup_and_lock(vec![key.clone()]).await, [Err(Error::Absent)]);
-    let slot = servers[0].say(&format!("CLUSTER KEYSLOT {}", key.wire_name()));
+    let slot = servers[0].say(&format!("CLUSTER KEYSLOT {}", wire_name(&key)));
     let slot: u16 = slot.trim_start_matches(':').parse().unwrap();
     let home = usize::from(slot / 5461);
     let target = (home + 1) % 3;
@@ -429,7 +429,7 @@ async fn a_slot_that_moves_is_followed() {
     let buffer = HeapBuffer::copy_of(&object_bytes(0, 100));
     let stored = adapter.store(vec![StoreItem { key: key.clone(), buffer, seal: None }]).await;
     assert!(stored[0].is_ok(), "{stored:?}");
-    assert_eq!(servers[target].say(&format!("STRLEN {}", key.wire_name())), ":100");
+    assert_eq!(servers[target].say(&format!("STRLEN {}", wire_name(&key))), ":100");
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use larder_storage::Key;
+use larder_core::key::ObjectKey;
 
 use larder_telemetry::Histogram;
 
@@ -131,10 +131,10 @@ impl Flow {
     }
 
     /// A batch goes to an adapter.
-    pub(super) fn begin_store<'k>(&self, keys: impl Iterator<Item = &'k Key>) -> Passing<'_> {
+    pub(super) fn begin_store<'k>(&self, keys: impl Iterator<Item = &'k ObjectKey>) -> Passing<'_> {
         let mut counts = self.lock();
         counts.stores_submitted += 1;
-        keys.for_each(|key| counts.salt(&key.cache_salt).store_submitted += 1);
+        keys.for_each(|key| counts.salt(key.namespace.cache_salt()).store_submitted += 1);
         self.pass(&mut counts, |counts| &mut counts.stores_in_flight)
     }
 
@@ -142,29 +142,29 @@ impl Flow {
     pub(super) fn end_store<'k>(
         &self,
         kind: &'static str,
-        stored: impl Iterator<Item = &'k Key>,
+        stored: impl Iterator<Item = &'k ObjectKey>,
         bytes: u64,
         took: Duration,
     ) {
         let mut counts = self.lock();
-        stored.for_each(|key| counts.salt(&key.cache_salt).store_completed += 1);
+        stored.for_each(|key| counts.salt(key.namespace.cache_salt()).store_completed += 1);
         let of_kind = counts.kind(kind);
         of_kind.stores_completed += 1;
         record(&mut of_kind.store_throughput, bytes, took);
     }
 
     /// A lookup asks the adapters for objects.
-    pub(super) fn look_up(&self, keys: &[Key]) {
+    pub(super) fn look_up(&self, keys: &[ObjectKey]) {
         let mut counts = self.lock();
         counts.lookups += 1;
-        keys.iter().for_each(|key| counts.salt(&key.cache_salt).looked_up += 1);
+        keys.iter().for_each(|key| counts.salt(key.namespace.cache_salt()).looked_up += 1);
     }
 
     /// A batch is asked of an adapter.
-    pub(super) fn begin_load<'k>(&self, keys: impl Iterator<Item = &'k Key>) -> Passing<'_> {
+    pub(super) fn begin_load<'k>(&self, keys: impl Iterator<Item = &'k ObjectKey>) -> Passing<'_> {
         let mut counts = self.lock();
         counts.loads_submitted += 1;
-        keys.for_each(|key| counts.salt(&key.cache_salt).load_submitted += 1);
+        keys.for_each(|key| counts.salt(key.namespace.cache_salt()).load_submitted += 1);
         self.pass(&mut counts, |counts| &mut counts.loads_in_flight)
     }
 
@@ -172,12 +172,12 @@ impl Flow {
     pub(super) fn end_load<'k>(
         &self,
         kind: &'static str,
-        brought: impl Iterator<Item = &'k Key>,
+        brought: impl Iterator<Item = &'k ObjectKey>,
         bytes: u64,
         took: Duration,
     ) {
         let mut counts = self.lock();
-        brought.for_each(|key| counts.salt(&key.cache_salt).load_completed += 1);
+        brought.for_each(|key| counts.salt(key.namespace.cache_salt()).load_completed += 1);
         let of_kind = counts.kind(kind);
         of_kind.loads_completed += 1;
         record(&mut of_kind.load_throughput, bytes, took);
@@ -226,8 +226,8 @@ fn record(throughput: &mut Histogram, bytes: u64, took: Duration) {
 mod tests {
     use super::*;
 
-    fn key(salt: &str) -> Key {
-        Key::new([0; 32], "m", 0, 0, salt).unwrap()
+    fn key(salt: &str) -> ObjectKey {
+        ObjectKey::new([0; 32], "m", 0, 0, salt).unwrap()
     }
 
     #[test]

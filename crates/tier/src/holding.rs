@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use larder_storage::{Error, Found, Key, KeyResult, Op};
+use larder_core::key::ObjectKey;
+use larder_storage::{Error, Found, KeyResult, Op};
 
 use super::pulse::Answer;
 use super::roster::InUse;
@@ -18,19 +19,18 @@ const LOOKUP_PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(super) struct Wanted {
     pub(super) work: Arc<PrefetchWork>,
-    pub(super) keys: Vec<Key>,
+    pub(super) keys: Vec<ObjectKey>,
 }
 
 impl Wanted {
-    /// The key of every object that may be missing; none if they can have no keys.
-    pub(super) fn new(shared: &Shared, work: &Arc<PrefetchWork>) -> Option<Self> {
+    /// The key of every object that may be missing.
+    pub(super) fn new(work: &Arc<PrefetchWork>) -> Self {
         let missing = &work.hashes[work.from..];
         let mut keys = Vec::with_capacity(work.rows.len() * missing.len());
         for row in work.rows.iter() {
-            let names = shared.names(&row.scope)?;
-            keys.extend(missing.iter().map(|hash| names.of(hash)));
+            keys.extend(missing.iter().map(|hash| row.scope.namespace.key(*hash)));
         }
-        Some(Self { work: Arc::clone(work), keys })
+        Self { work: Arc::clone(work), keys }
     }
 
     /// Chunks that may be missing.
@@ -135,7 +135,7 @@ impl Answer for Holding {
 
 impl Drop for Holding {
     fn drop(&mut self) {
-        let locked: Vec<Key> = self.locked.iter().map(|&at| self.wanted.keys[at].clone()).collect();
+        let locked: Vec<ObjectKey> = self.locked.iter().map(|&at| self.wanted.keys[at].clone()).collect();
         if !locked.is_empty() {
             self.adapter.adapter().unlock(&locked);
         }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use larder_core::hash::ChunkHash;
-use larder_storage::{Error, FailureKind, Key, KeyResult, Lent, LentBuffer as _, LoadItem, Loaded, Op};
+use larder_core::key::ObjectKey;
+use larder_storage::{Error, FailureKind, KeyResult, Lent, LentBuffer as _, LoadItem, Loaded, Op};
 use tokio::time::Instant;
 
 use super::buffer::PoolBuffer;
@@ -23,7 +23,7 @@ const LOAD_PATIENCE: Duration = Duration::from_secs(180);
 pub(super) struct Awaited {
     /// Its place among the objects wanted.
     pub(super) at: usize,
-    pub(super) key: Key,
+    pub(super) key: ObjectKey,
     pub(super) buffer: Arc<PoolBuffer>,
     pub(super) layout: u64,
 }
@@ -42,7 +42,7 @@ pub(super) struct Delivery {
     pub(super) arrived: Vec<Arrived>,
     pub(super) failed: Vec<Awaited>,
     /// Keys of objects of another layout, in the way of those that belong there.
-    pub(super) foreign: Vec<Key>,
+    pub(super) foreign: Vec<ObjectKey>,
     is_well: bool,
 }
 
@@ -92,7 +92,11 @@ pub(super) async fn load(shared: Arc<Shared>, adapter: InUse, batch: Vec<Awaited
     }
     shared.flow.end_load(delivery.adapter.adapter().kind(), brought.iter(), bytes, took);
     if let Some(first) = delivery.failed.first() {
-        shared.flow.fall_short(Shortfall::NotBrought, &first.key.model_name, delivery.failed.len());
+        shared.flow.fall_short(
+            Shortfall::NotBrought,
+            first.key.namespace.model_name(),
+            delivery.failed.len(),
+        );
     }
     delivery
 }
@@ -111,9 +115,9 @@ fn judge(engine: &Tiers, adapter: &InUse, awaited: &Awaited, outcome: &KeyResult
     let corrupt = |cause| {
         engine.note_corrupt(&Corruption {
             at: CheckPoint::Load,
-            model_name: &awaited.key.model_name,
-            cache_salt: &awaited.key.cache_salt,
-            hash: ChunkHash(awaited.key.chunk_hash),
+            model_name: awaited.key.namespace.model_name(),
+            cache_salt: awaited.key.namespace.cache_salt(),
+            hash: awaited.key.chunk_hash,
             adapter: Some(adapter.attached().id()),
             cause,
         });

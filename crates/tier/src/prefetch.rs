@@ -7,7 +7,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use larder_storage::{DeleteMode, Key, LentBuffer as _};
+use larder_core::key::ObjectKey;
+use larder_storage::{DeleteMode, LentBuffer as _};
 use tokio::time::Instant;
 
 use super::buffer::PoolBuffer;
@@ -28,10 +29,9 @@ const JOIN_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Extends one lookup as far as the adapters can and answers it, whatever happens.
 pub(super) async fn prefetch(shared: Arc<Shared>, prefetch: Prefetch, permit: Permit) {
-    let Some(wanted) = Wanted::new(&shared, prefetch.work()) else { return };
     let mut run = Run {
         shared,
-        wanted: Arc::new(wanted),
+        wanted: Arc::new(Wanted::new(prefetch.work())),
         permit: Some(permit),
         prefetch,
         holdings: Vec::new(),
@@ -68,7 +68,7 @@ struct Run {
     /// evicted in between.
     arrived: Vec<Arrived>,
     /// What is in the way of objects that belong there.
-    foreign: Vec<(InUse, Vec<Key>)>,
+    foreign: Vec<(InUse, Vec<ObjectKey>)>,
     /// How many of the chunks that may be missing are to be served.
     end: usize,
 }
@@ -99,7 +99,7 @@ impl Run {
         let slots = self.prefetch.reserve(grant.chunks, sizes[..grant.chunks].iter().sum()).await;
         if let Some(row) = self.wanted.work.rows.first() {
             let cut = (sizes.len() - grant.chunks) * self.wanted.work.rows.len();
-            shared.flow.fall_short(Shortfall::NoRoom, &row.scope.model_name, cut);
+            shared.flow.fall_short(Shortfall::NoRoom, row.scope.namespace.model_name(), cut);
         }
         let mut loads = Calls::new(self.shared.patience);
         self.start(&mut loads, slots);
@@ -251,9 +251,7 @@ impl Run {
         for evictor in self.holdings.iter().filter_map(|holding| holding.adapter.attached().evictor()) {
             for row in work.rows.iter() {
                 let served = &work.hashes[..work.from + self.end];
-                if let Some(names) = self.shared.names(&row.scope) {
-                    evictor.touch(served.iter().map(|hash| names.of(hash)));
-                }
+                evictor.touch(served.iter().map(|hash| row.scope.namespace.key(*hash)));
             }
         }
     }

@@ -3,10 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use larder_core::hash::ChunkHash;
-use larder_core::key::Scope;
 use larder_engine::{QuotaTable, Tiers};
-use larder_storage::Key;
 use tokio::sync::Notify;
 
 use super::budget::Budget;
@@ -79,29 +76,6 @@ impl Shared {
     /// What happens to an object in memory once every adapter holds it.
     pub(super) fn store_policy(&self) -> StorePolicy {
         *lock(&self.store_policy)
-    }
-
-    /// What the names of a scope's objects outside memory have in common. None for a scope that nothing can
-    /// be stored under, which is none that was let in.
-    pub(super) fn names(&self, scope: &Scope) -> Option<Names> {
-        let (model, salt) = (Arc::clone(&scope.model_name), Arc::clone(&scope.cache_salt));
-        match Key::new([0; 32], model, scope.kv_rank, scope.object_group_id, salt) {
-            Ok(any) => Some(Names(any)),
-            Err(error) => {
-                tracing::error!("an object in memory can have no name outside: {error}");
-                None
-            }
-        }
-    }
-}
-
-/// The names of one scope's objects outside memory.
-pub(super) struct Names(Key);
-
-impl Names {
-    /// The name of one chunk.
-    pub(super) fn of(&self, hash: &ChunkHash) -> Key {
-        self.0.with_chunk_hash(hash.0)
     }
 }
 

@@ -5,9 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use larder_storage::{
-    Error, FailureKind, Key, KeyResult, Lent, LentBuffer as _, Op, Seal, StoreItem, Stored,
-};
+use larder_core::key::ObjectKey;
+use larder_storage::{Error, FailureKind, KeyResult, Lent, LentBuffer as _, Op, Seal, StoreItem, Stored};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -66,7 +65,7 @@ enum Went {
 /// An object on its way to the adapter.
 struct Outgoing {
     work: Arc<StoreWork>,
-    key: Key,
+    key: ObjectKey,
     buffer: Arc<PoolBuffer>,
     seal: Option<Seal>,
 }
@@ -78,17 +77,13 @@ async fn store(
     mut room: OwnedSemaphorePermit,
 ) -> Went {
     let _under_way = UnderWay(&lane);
-    let outgoing = batch.into_iter().filter_map(|taken| {
+    let outgoing = batch.into_iter().map(|taken| {
         let work = Arc::clone(taken.work());
-        let Some(names) = shared.names(&work.scope) else {
-            work.finish(false);
-            return None;
-        };
-        let key = names.of(&work.hash);
+        let key = work.scope.namespace.key(work.hash);
         let length = work.scope.layout.bytes();
         let room = room.split(units(length).min(room.num_permits() as u32) as usize);
         let buffer = PoolBuffer::to_store(&shared.engine, taken, room);
-        Some(Outgoing { work, key, buffer, seal: None })
+        Outgoing { work, key, buffer, seal: None }
     });
     let outgoing: Vec<Outgoing> = outgoing.collect();
     let Some(adapter) = InUse::take(&lane.attached) else {
@@ -98,7 +93,7 @@ async fn store(
     let sealed = sealed(&shared.engine, outgoing).await;
     let (admitted, refused) =
         sealed.into_iter().partition::<Vec<_>, _>(|item| match adapter.attached().evictor() {
-            Some(evictor) => evictor.admits(&item.work.scope.cache_salt, item.buffer.len() as u64),
+            Some(evictor) => evictor.admits(item.work.scope.namespace.cache_salt(), item.buffer.len() as u64),
             None => true,
         });
     refused.iter().for_each(|item| _ = item.work.finish(false));
@@ -112,7 +107,7 @@ async fn store(
     if items.is_empty() {
         return Went::Through;
     }
-    let keys: Vec<Key> = items.iter().map(|item| item.key.clone()).collect();
+    let keys: Vec<ObjectKey> = items.iter().map(|item| item.key.clone()).collect();
     let (passing, begun) = (shared.flow.begin_store(keys.iter()), Instant::now());
     let outcomes = match adapter.attached().evictor() {
         Some(evictor) => store_evicting(&adapter, evictor, items).await,
@@ -123,7 +118,7 @@ async fn store(
     let bytes = stored().map(|at| admitted[at].buffer.len() as u64).sum();
     let kind = adapter.adapter().kind();
     shared.flow.end_store(kind, stored().map(|at| &keys[at]), bytes, begun.elapsed());
-    refresh(&shared, &adapter, &admitted);
+    refresh(&adapter, &admitted);
     settle(&shared, &lane, admitted, outcomes)
 }
 
@@ -159,13 +154,11 @@ fn settle(shared: &Shared, lane: &Lane, items: Vec<Outgoing>, outcomes: Vec<KeyR
 
 /// A chunk is in use when one that follows is stored: without it the other could not be used, so it must not
 /// leave before.
-fn refresh(shared: &Shared, adapter: &InUse, items: &[Outgoing]) {
+fn refresh(adapter: &InUse, items: &[Outgoing]) {
     let Some(evictor) = adapter.attached().evictor() else { return };
     for commit in items.chunk_by(|left, right| Arc::ptr_eq(&left.work.scope, &right.work.scope)) {
         let StoreWork { scope, prompt, prompt_end, .. } = &*commit[0].work;
-        if let Some(names) = shared.names(scope) {
-            evictor.refresh(prompt[..*prompt_end].iter().map(|hash| names.of(hash)));
-        }
+        evictor.refresh(prompt[..*prompt_end].iter().map(|hash| scope.namespace.key(*hash)));
     }
 }
 

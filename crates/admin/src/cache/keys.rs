@@ -1,8 +1,7 @@
 //! Tiers, adapters and object keys as requests name them.
 
-use larder_core::cache::ObjectName;
-use larder_core::hash::ChunkHash;
-use larder_storage::{Built, Key};
+use larder_core::key::ObjectKey;
+use larder_storage::Built;
 use serde::{Deserialize, Serialize};
 
 use super::super::reply::Refusal;
@@ -52,36 +51,25 @@ pub(super) struct EncodedKey {
 
 impl EncodedKey {
     /// The key, if it can name an object.
-    pub(super) fn decode(&self) -> Result<Key, String> {
+    pub(super) fn decode(&self) -> Result<ObjectKey, String> {
         let hash = decode_hash(&self.chunk_hash_hex).ok_or_else(|| {
             format!("`{}` is not 64 hexadecimal digits", self.chunk_hash_hex.escape_debug())
         })?;
         let (model_name, cache_salt) = (self.model_name.as_str(), self.cache_salt.as_str());
-        Key::new(hash, model_name, self.kv_rank, self.object_group_id, cache_salt)
+        ObjectKey::new(hash, model_name, self.kv_rank, self.object_group_id, cache_salt)
             .map_err(|error| error.to_string())
     }
 }
 
-impl From<&Key> for EncodedKey {
-    fn from(key: &Key) -> Self {
+impl From<&ObjectKey> for EncodedKey {
+    fn from(ObjectKey { chunk_hash, namespace }: &ObjectKey) -> Self {
         Self {
-            chunk_hash_hex: key.hash_hex(),
-            model_name: key.model_name.to_string(),
-            kv_rank: key.kv_rank,
-            object_group_id: key.object_group_id,
-            cache_salt: key.cache_salt.to_string(),
+            chunk_hash_hex: chunk_hash.to_string(),
+            model_name: namespace.model_name().to_string(),
+            kv_rank: namespace.kv_rank(),
+            object_group_id: namespace.object_group_id(),
+            cache_salt: namespace.cache_salt().to_string(),
         }
-    }
-}
-
-/// The name of the same object in memory.
-pub(super) fn name(key: &Key) -> ObjectName<'_> {
-    ObjectName {
-        model_name: &key.model_name,
-        kv_rank: key.kv_rank,
-        object_group_id: key.object_group_id,
-        cache_salt: &key.cache_salt,
-        hash: ChunkHash(key.chunk_hash),
     }
 }
 

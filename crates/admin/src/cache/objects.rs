@@ -6,13 +6,14 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
-use larder_storage::{Adapter, DeleteMode, Error, FailureKind, Key, ListRequest};
+use larder_core::key::ObjectKey;
+use larder_storage::{Adapter, DeleteMode, Error, FailureKind, ListRequest};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::super::reply::{Refusal, blocking, read, to_the_end};
 use super::super::routes::Admin;
-use super::keys::{EncodedKey, Tier, adapter, name};
+use super::keys::{EncodedKey, Tier, adapter};
 
 /// Objects on a page, at most.
 const PAGE_SIZE_MAX: usize = 5_000;
@@ -60,13 +61,7 @@ async fn list_l1(admin: Admin, query: ListQuery, page_size: usize) -> Result<Jso
     let engine = admin.engine.clone();
     let page = blocking(move || engine.list_objects(from, page_size, query.model_name.as_deref())).await?;
     let entries = page.objects.iter().map(|object| {
-        let key = EncodedKey {
-            chunk_hash_hex: object.hash.to_string(),
-            model_name: object.scope.model_name.to_string(),
-            kv_rank: object.scope.kv_rank,
-            object_group_id: object.scope.object_group_id,
-            cache_salt: object.scope.cache_salt.to_string(),
-        };
+        let key = EncodedKey::from(&object.scope.namespace.key(object.hash));
         json!({ "key": key, "size_bytes": object.scope.layout.bytes(), "leases": object.leases })
     });
     Ok(Json(json!({
@@ -117,7 +112,7 @@ pub(super) async fn delete(State(admin): State<Admin>, body: Bytes) -> Result<Js
     let keys = request.keys.iter().enumerate().map(|(index, key)| {
         key.decode().map_err(|error| Refusal::bad_request(format!("keys[{index}]: {error}")))
     });
-    let keys: Vec<Key> = keys.collect::<Result<_, _>>()?;
+    let keys: Vec<ObjectKey> = keys.collect::<Result<_, _>>()?;
     let tier = request.tier.unwrap_or(Tier::L2);
     let storage = match tier.has_l2() {
         true => Some(adapter(&admin, request.adapter.as_deref())?.adapter),
@@ -145,17 +140,13 @@ async fn delete_from(
     admin: Admin,
     tier: Tier,
     storage: Option<Arc<dyn Adapter>>,
-    keys: Vec<Key>,
+    keys: Vec<ObjectKey>,
     force: bool,
 ) -> Result<DeleteOutcome, Refusal> {
     let mut outcome = DeleteOutcome::default();
     if tier.has_l1() {
         let (engine, keys) = (admin.engine.clone(), keys.clone());
-        let removed = blocking(move || {
-            let names: Vec<_> = keys.iter().map(name).collect();
-            engine.remove_objects(&names, force)
-        });
-        let removed = removed.await?;
+        let removed = blocking(move || engine.remove_objects(&keys, force)).await?;
         (outcome.deleted, outcome.skipped) = (removed.deleted, removed.skipped);
     }
     if let Some(storage) = storage {

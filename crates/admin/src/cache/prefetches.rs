@@ -6,6 +6,7 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
+use larder_core::name::{check_cache_salt, check_model_name};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -45,7 +46,8 @@ pub(super) async fn submit(
         let tokens = request.token_ids.len();
         return Err(Refusal::bad_request(format!("{tokens} token ids are more than {TOKENS_MAX}")));
     }
-    larder_storage::Key::new([0; 32], request.model_name.as_str(), 0, 0, request.cache_salt.as_str())
+    check_model_name(&request.model_name)
+        .and_then(|()| check_cache_salt(&request.cache_salt))
         .map_err(|error| Refusal::bad_request(error.to_string()))?;
     let (chunks, begun) = blocking(move || {
         let mut hashes = Vec::new();

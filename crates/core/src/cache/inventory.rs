@@ -6,22 +6,7 @@ use super::parts::State;
 use super::table::Cache;
 use crate::eviction::Removal;
 use crate::hash::ChunkHash;
-use crate::key::Scope;
-
-/// An object's name as storage knows it: a [`Scope`] without its layout, and the chunk.
-#[derive(Clone, Copy, Debug)]
-pub struct ObjectName<'a> {
-    /// The model.
-    pub model_name: &'a str,
-    /// The rank.
-    pub kv_rank: u64,
-    /// Position of the object group.
-    pub object_group_id: u32,
-    /// The tenant.
-    pub cache_salt: &'a str,
-    /// The chunk.
-    pub hash: ChunkHash,
-}
+use crate::key::{ObjectKey, Scope};
 
 /// A resident object, as listings show it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,10 +47,10 @@ impl Cache {
 
     /// Removes the resident object of this name, in whatever layouts there are of it. With `force` also one
     /// under lease, whose memory is then kept until the last reader lets go.
-    pub fn remove_named(&mut self, name: &ObjectName<'_>, force: bool) -> NamedRemoval {
+    pub fn remove_named(&mut self, key: &ObjectKey, force: bool) -> NamedRemoval {
         let mut outcome = NamedRemoval::Absent;
-        for scope in self.scopes.named(name) {
-            let Some(id) = self.find_resident(scope, &name.hash) else { continue };
+        for scope in self.scopes.of(&key.namespace) {
+            let Some(id) = self.find_resident(scope, &key.chunk_hash) else { continue };
             match self.entries.at(id).leases {
                 0 => self.remove_resident(id, Removal::Dropped),
                 _ if force => self.condemn(id),

@@ -34,7 +34,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub use inventory::{Listed, NamedRemoval, ObjectName};
+pub use inventory::{Listed, NamedRemoval};
 pub use lookup::{Lookup, Row};
 pub use parts::{
     ADVISED_CHUNKS_MAX, ADVISED_SCOPES_MAX, AdviceStats, CacheStats, EntryRef, Removed, ScopeId, Selector,

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::eviction::{self, Lru};
 use crate::hash::{ChunkHash, Sample};
-use crate::key::{Scope, kv_rank};
+use crate::key::{Namespace, Scope, kv_rank};
 use crate::layout::{Dtype, EngineGeometry, ObjectLayout};
 
 mod abandoned;
@@ -24,13 +24,8 @@ fn layout(pages: u64) -> Arc<ObjectLayout> {
 }
 
 fn scope(salt: &str, pages: u64) -> Scope {
-    Scope {
-        model_name: "m".into(),
-        kv_rank: kv_rank(1, 0),
-        object_group_id: 0,
-        cache_salt: salt.into(),
-        layout: layout(pages),
-    }
+    let namespace = Namespace::new("m", kv_rank(1, 0), 0, salt).unwrap();
+    Scope { namespace, layout: layout(pages) }
 }
 
 fn prompt(seed: u8, chunks: usize) -> Vec<ChunkHash> {
@@ -206,7 +201,10 @@ fn all_ranks_must_have_a_chunk() {
     let mut cache = cache(8);
     let hashes = prompt(1, 3);
     let ranks: Vec<Row> = (0..2)
-        .map(|rank| Row { scope: Scope { kv_rank: kv_rank(2, rank), ..scope("", 1) }, rank, window: None })
+        .map(|rank| {
+            let namespace = scope("", 1).namespace.with_kv_rank(kv_rank(2, rank));
+            Row { scope: Scope { namespace, layout: layout(1) }, rank, window: None }
+        })
         .collect();
     store(&mut cache, &ranks[0].scope, &hashes);
     store(&mut cache, &ranks[1].scope, &hashes[..2]);
@@ -219,7 +217,7 @@ fn all_ranks_must_have_a_chunk() {
 fn a_windowed_group_is_leased_as_far_as_its_attention_looks() {
     let mut cache = cache(16);
     let hashes = prompt(1, 4);
-    let windowed = Scope { object_group_id: 1, ..scope("", 1) };
+    let windowed = Scope { namespace: Namespace::new("m", kv_rank(1, 0), 1, "").unwrap(), ..scope("", 1) };
     store(&mut cache, &scope("", 1), &hashes);
     store(&mut cache, &windowed, &hashes);
     let rows = [
@@ -499,13 +497,7 @@ fn objects_are_listed_once_and_removed_by_name() {
     assert_eq!(listed.len(), 4);
     assert!(expected.iter().all(|object| listed.contains(object)), "{listed:?}");
 
-    let name = |hash| ObjectName {
-        model_name: "m",
-        kv_rank: kv_rank(1, 0),
-        object_group_id: 0,
-        cache_salt: "",
-        hash,
-    };
+    let name = |hash| plain.namespace.key(hash);
     let held = cache.lookup(&row(&plain), &hashes, 1);
     assert_eq!(cache.remove_named(&name(hashes[0]), false), NamedRemoval::InUse);
     assert_eq!(hit(&mut cache, &other, &hashes), 0, "the same name in another layout is gone");
@@ -514,7 +506,7 @@ fn objects_are_listed_once_and_removed_by_name() {
     assert_eq!((cache.stats().condemned_objects, cache.stats().used_bytes), (1, 3 * ALIGN));
     cache.release_all(held.leases);
     assert_eq!(cache.stats().used_bytes, 2 * ALIGN);
-    let stranger = ObjectName { cache_salt: "s", ..name(hashes[1]) };
+    let stranger = scope("s", 1).namespace.key(hashes[1]);
     assert_eq!(cache.remove_named(&stranger, true), NamedRemoval::Absent);
 }
 

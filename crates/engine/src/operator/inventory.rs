@@ -1,6 +1,7 @@
 //! L1 object by object: listing and removal by name, a bounded number at a time.
 
-use larder_core::cache::{Listed, NamedRemoval, ObjectName};
+use larder_core::cache::{Listed, NamedRemoval};
+use larder_core::key::ObjectKey;
 
 use crate::faces::Operator;
 
@@ -37,7 +38,9 @@ impl Operator {
         while let Some(from) = page.next.filter(|_| page.objects.len() < objects_min) {
             let step = LIST_STEP.min(u32::try_from(objects_min - page.objects.len()).unwrap_or(u32::MAX));
             let (listed, next) = self.state().cache.list_step(from, step);
-            let wanted = |listed: &Listed| model_name.is_none_or(|name| *listed.scope.model_name == *name);
+            let wanted = |listed: &Listed| {
+                model_name.is_none_or(|name| **listed.scope.namespace.model_name() == *name)
+            };
             page.objects.extend(listed.into_iter().filter(wanted));
             page.next = next;
         }
@@ -47,12 +50,12 @@ impl Operator {
     /// Removes objects from L1. Without `force` those that somebody reads stay; with it they leave the index
     /// at once, and their memory is reused when their last reader lets go.
     #[must_use]
-    pub fn remove_objects(&self, names: &[ObjectName<'_>], force: bool) -> RemovalCount {
+    pub fn remove_objects(&self, keys: &[ObjectKey], force: bool) -> RemovalCount {
         let mut count = RemovalCount::default();
-        for names in names.chunks(REMOVE_STEP) {
+        for keys in keys.chunks(REMOVE_STEP) {
             let mut state = self.state();
-            for name in names {
-                match state.cache.remove_named(name, force) {
+            for key in keys {
+                match state.cache.remove_named(key, force) {
                     NamedRemoval::Yes => count.deleted += 1,
                     NamedRemoval::InUse => count.skipped += 1,
                     NamedRemoval::Absent => {}

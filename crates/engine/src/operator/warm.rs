@@ -52,7 +52,7 @@ impl Operator {
         let layouts = self.state().instances.layouts.latest(model_name, world_size);
         let layouts =
             layouts.ok_or_else(|| WarmError::NoLayout { model_name: model_name.to_owned(), world_size })?;
-        let rows = layouts.rows(&cache_salt.into());
+        let rows = layouts.rows(cache_salt)?;
         let mut state = self.state();
         if !state.warm.make_room() {
             return Err(WarmError::Busy);

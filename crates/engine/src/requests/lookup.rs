@@ -5,6 +5,7 @@ use std::sync::Arc;
 use larder_core::cache::Row;
 use larder_core::hash::ChunkHash;
 use larder_core::key::TokenRange;
+use larder_telemetry::events::Event;
 
 use crate::engine::{Engine, State};
 use crate::error::EngineError;
@@ -15,7 +16,6 @@ use crate::state::counters::LookupCounts;
 use crate::state::layouts::EngineLayouts;
 use crate::state::prefetches::{PrefetchWork, Purpose};
 use crate::state::sessions::{Found, Session};
-use larder_telemetry::events::Event;
 
 /// Most readers one lookup leases for; the peer clamps at the same number.
 const READERS_MAX: u32 = 128;
@@ -44,9 +44,8 @@ impl Requests {
             return Ok(());
         }
         let readers = key.readers.min(READERS_MAX) as u8;
-        let cache_salt: Arc<str> = key.cache_salt.into();
-        let mut candidates: Vec<Arc<[Row]>> =
-            engines.iter().map(|layouts| layouts.rows(&cache_salt)).collect();
+        let rows = engines.iter().map(|layouts| layouts.rows(key.cache_salt));
+        let mut candidates = rows.collect::<Result<Vec<Arc<[Row]>>, _>>()?;
         let mut state = self.state();
         let chosen = longest(&state, &candidates, hashes);
         if candidates.len() > 1 {

@@ -356,11 +356,8 @@ impl Requests {
         let none = ChunkHash([0; ChunkHash::LEN]);
         let last = chunks.end.checked_sub(1).map_or(Some(none), |last| key.hashes.get(last).copied());
         let last = last.ok_or(EngineError::MissingHashes)?;
-        let mut scope = key.scope(&instance.registration.layout, rank);
-        if *scope.model_name == *instance.registration.model_name {
-            // The worker's own name is shared instead of copied.
-            scope.model_name = Arc::clone(&instance.registration.model_name);
-        }
+        let registration = &instance.registration;
+        let scope = key.scope(&registration.layout, rank, &registration.model_name)?;
         let request_id = key.request_id.into();
         let key = TransferKey { request_id, scope, last, start: chunks.start, end: chunks.end };
         Ok((state, Transfer { key, rank, now_ms }))

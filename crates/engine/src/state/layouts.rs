@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 use larder_core::cache::Row;
-use larder_core::key::{Scope, kv_rank};
+use larder_core::key::{KeyError, Namespace, Scope, kv_rank};
 use larder_core::layout::ObjectLayout;
 
 use super::connections::ConnectionId;
@@ -42,20 +42,16 @@ pub(crate) struct EngineLayouts {
 
 impl EngineLayouts {
     /// The rows of a lookup, one per rank. Engine-driven objects are all in group 0.
-    pub(crate) fn rows(&self, cache_salt: &Arc<str>) -> Arc<[Row]> {
+    pub(crate) fn rows(&self, cache_salt: &str) -> Result<Arc<[Row]>, KeyError> {
+        let namespace = Namespace::new(Arc::clone(&self.model_name), 0, 0, cache_salt)?;
         let row = |rank| {
             let known = self.of_rank.binary_search_by_key(&rank, |&(rank, _)| rank);
             let layout = known.map_or(&self.rest, |index| &self.of_rank[index].1);
-            let scope = Scope {
-                model_name: Arc::clone(&self.model_name),
-                kv_rank: kv_rank(self.world_size, rank),
-                object_group_id: 0,
-                cache_salt: Arc::clone(cache_salt),
-                layout: Arc::clone(layout),
-            };
+            let namespace = namespace.with_kv_rank(kv_rank(self.world_size, rank));
+            let scope = Scope { namespace, layout: Arc::clone(layout) };
             Row { scope, rank, window: None }
         };
-        (0..self.world_size).map(row).collect()
+        Ok((0..self.world_size).map(row).collect())
     }
 }
 

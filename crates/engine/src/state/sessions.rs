@@ -11,7 +11,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use larder_core::cache::{EntryRef, Row};
 use larder_core::hash::ChunkHash;
-use larder_core::key::Scope;
+use larder_core::key::{Namespace, Scope};
 use larder_core::lease::LeaseSet;
 
 use super::connections::ConnectionId;
@@ -191,13 +191,13 @@ impl Sessions {
         let superseded = self.close(key, owner);
         let size_bytes = size_of::<Session>() + BOOKS_BYTES + key.request_id.len() + found.size_bytes();
         let given_up = self.make_room(key.request_id, owner, size_bytes);
-        let scope = found.rows.first().map(|row| &row.scope);
+        let namespace = found.rows.first().map(|row| &row.scope.namespace);
         let name = |name: Option<&Arc<str>>, or: &str| name.map_or_else(|| or.into(), Arc::clone);
         self.opened_total += 1;
         let session = Session {
-            model_name: name(scope.map(|scope| &scope.model_name), key.model_name),
+            model_name: name(namespace.map(Namespace::model_name), key.model_name),
             world_size: key.world_size,
-            cache_salt: name(scope.map(|scope| &scope.cache_salt), key.cache_salt),
+            cache_salt: name(namespace.map(Namespace::cache_salt), key.cache_salt),
             found,
             owner,
             used_ms: now_ms,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet};
 use larder_core::cache::{Cache, Slot};
-use larder_core::key::{Scope, check_key};
+use larder_core::key::{Namespace, Scope};
 use larder_core::layout::ObjectLayout;
 use larder_pool::{Directory, SCOPES_MAX, SlotRecord};
 use serde::{Deserialize, Serialize};
@@ -185,11 +185,12 @@ struct EncodedScope<'a> {
 }
 
 fn encode(scope: &Scope) -> Vec<u8> {
+    let namespace = &scope.namespace;
     let encoded = EncodedScope {
-        model_name: (&*scope.model_name).into(),
-        kv_rank: scope.kv_rank,
-        object_group_id: scope.object_group_id,
-        cache_salt: (&*scope.cache_salt).into(),
+        model_name: (&**namespace.model_name()).into(),
+        kv_rank: namespace.kv_rank(),
+        object_group_id: namespace.object_group_id(),
+        cache_salt: (&**namespace.cache_salt()).into(),
         dtype: scope.layout.dtype().name().into(),
         shape: scope.layout.shape().to_vec(),
     };
@@ -200,15 +201,10 @@ fn encode(scope: &Scope) -> Vec<u8> {
 /// Reads what [`SlotKeeper`] wrote; none for what can't be a scope.
 pub(crate) fn decode(bytes: &[u8]) -> Option<Scope> {
     let encoded: EncodedScope<'_> = serde_json::from_slice(bytes).ok()?;
-    check_key(&encoded.model_name, 1, None).ok()?;
-    let layout = ObjectLayout::contiguous(encoded.shape, encoded.dtype.parse().ok()?).ok()?;
-    Some(Scope {
-        model_name: encoded.model_name.into(),
-        kv_rank: encoded.kv_rank,
-        object_group_id: encoded.object_group_id,
-        cache_salt: encoded.cache_salt.into(),
-        layout: Arc::new(layout),
-    })
+    let EncodedScope { model_name, kv_rank, object_group_id, cache_salt, dtype, shape } = encoded;
+    let namespace = Namespace::new(model_name, kv_rank, object_group_id, cache_salt).ok()?;
+    let layout = ObjectLayout::contiguous(shape, dtype.parse().ok()?).ok()?;
+    Some(Scope { namespace, layout: Arc::new(layout) })
 }
 
 #[cfg(test)]
@@ -222,13 +218,7 @@ mod tests {
 
     fn scope(model_name: &str) -> Scope {
         let layout = ObjectLayout::contiguous(vec![4096], "uint8".parse().unwrap()).unwrap();
-        Scope {
-            model_name: model_name.into(),
-            kv_rank: 0,
-            object_group_id: 0,
-            cache_salt: "".into(),
-            layout: Arc::new(layout),
-        }
+        Scope { namespace: Namespace::new(model_name, 0, 0, "").unwrap(), layout: Arc::new(layout) }
     }
 
     /// The server may die between any two steps: a record that is still there must never name a scope that is
@@ -255,13 +245,8 @@ mod tests {
     #[test]
     fn scopes_come_back_and_nonsense_does_not() {
         let layout = ObjectLayout::contiguous(vec![2, 3, 16, 24], "half".parse().unwrap()).unwrap();
-        let scope = Scope {
-            model_name: "org/mo\"del".into(),
-            kv_rank: 1 << 40,
-            object_group_id: 2,
-            cache_salt: "s\u{e9}l".into(),
-            layout: Arc::new(layout),
-        };
+        let namespace = Namespace::new("org/mo\"del", 1 << 40, 2, "s\u{e9}l").unwrap();
+        let scope = Scope { namespace, layout: Arc::new(layout) };
         assert_eq!(decode(&encode(&scope)), Some(scope));
         for text in ["", "{}", "null", r#"{"model_name":"m","kv_rank":-1}"#] {
             assert_eq!(decode(text.as_bytes()), None, "{text}");

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use larder_core::cache::{AdviceStats, Selector};
 use larder_core::eviction::Lru;
+use larder_core::key::ObjectKey;
 use larder_pool::{Segment, SegmentOptions};
 
 use super::*;
@@ -269,7 +270,6 @@ fn the_worker_that_is_gone_longest_makes_room_for_another() {
 
 #[test]
 fn an_operator_sees_objects_by_page_and_model_and_removes_them_by_name() {
-    use larder_core::cache::ObjectName;
     let engine = engine(32);
     engine.requests().register(8, "n", 1, geometry(1), 1).unwrap();
     store(&engine, "s", &prompt(1, 4));
@@ -281,29 +281,23 @@ fn an_operator_sees_objects_by_page_and_model_and_removes_them_by_name() {
     let rest = engine.operator().list_objects(5, 5, None);
     assert_eq!((rest.objects.len(), rest.next), (2, None));
     let of_one = engine.operator().list_objects(0, 10, Some("n")).objects;
-    assert!(of_one.len() == 3 && of_one.iter().all(|listed| &*listed.scope.model_name == "n"));
+    assert!(of_one.len() == 3 && of_one.iter().all(|listed| &**listed.scope.namespace.model_name() == "n"));
     engine.requests().lookup(&PromptKey { worker_id: None, ..other.clone() }, 1).unwrap();
     let scope = &of_one[0].scope;
-    let names: Vec<ObjectName<'_>> = other
+    let names: Vec<ObjectKey> = other
         .hashes
         .iter()
         .chain(&key("", &prompt(9, 1), None).hashes[..])
-        .map(|hash| ObjectName {
-            model_name: "n",
-            kv_rank: scope.kv_rank,
-            object_group_id: 0,
-            cache_salt: "",
-            hash: *hash,
-        })
+        .map(|hash| scope.namespace.key(*hash))
         .collect();
-    let removed = |names: &[ObjectName<'_>], force| {
+    let removed = |names: &[ObjectKey], force| {
         let count = engine.operator().remove_objects(names, force);
         (count.deleted, count.skipped)
     };
     assert_eq!(removed(&names, false), (0, 3), "they are in use, and one was never there");
     assert_eq!(removed(&names[..1], true), (1, 0));
     engine.requests().end_session("s", 1);
-    let misnamed = ObjectName { cache_salt: "t", ..names[1] };
+    let misnamed = ObjectKey::new(names[1].chunk_hash, "n", scope.namespace.kv_rank(), 0, "t").unwrap();
     assert_eq!(removed(&[misnamed], true), (0, 0));
     assert_eq!(removed(&names, false), (2, 0));
     assert_eq!(engine.operator().list_objects(0, 10, None).objects.len(), 4);

@@ -289,13 +289,7 @@ impl World {
         };
         let layout =
             larder_core::layout::ObjectLayout::engine_driven(layout, geometry.dtype.parse().unwrap());
-        Scope {
-            model_name: key.model_name.into(),
-            kv_rank: larder_core::key::kv_rank(key.world_size, WORKERS[worker].1),
-            object_group_id: 0,
-            cache_salt: key.cache_salt.into(),
-            layout: Arc::new(layout.unwrap()),
-        }
+        key.scope(&Arc::new(layout.unwrap()), WORKERS[worker].1, &key.model_name.into()).unwrap()
     }
 
     fn fill(&self, slot: &Slotted, word: u64) {

@@ -288,15 +288,15 @@ impl Engine {
             let answer = cache.lookup(&work.rows, &work.hashes, work.readers);
             let gained = answer.hit_chunks.saturating_sub(work.from) as u64;
             self.counters.l2_hit_chunks.add(gained);
-            let scope = &work.rows[0].scope;
-            self.counters.lookup(&scope.model_name, &scope.cache_salt, None, |counts| {
+            let namespace = &work.rows[0].scope.namespace;
+            self.counters.lookup(namespace.model_name(), namespace.cache_salt(), None, |counts| {
                 let tokens = gained * u64::from(self.config.chunk_size);
                 counts.hit_tokens += tokens;
                 counts.hit_l2_tokens += tokens;
                 counts.hit_l2_keys += gained * work.rows.len() as u64;
             });
             self.bus.publish(|| Event::L2Load {
-                model_name: &scope.model_name,
+                model_name: namespace.model_name(),
                 request_id: &work.request_id,
                 objects: committed,
                 hit_chunks: answer.hit_chunks,

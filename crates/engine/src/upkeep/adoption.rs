@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use hashbrown::HashMap;
 use larder_core::cache::{Cache, Commit};
 use larder_core::hash::ChunkHash;
-use larder_core::key::Scope;
+use larder_core::key::{Namespace, Scope};
 use larder_core::layout::ObjectLayout;
 use larder_pool::{Contents, Directory, PoolError, SlotRecord};
 
@@ -109,13 +109,7 @@ impl Taken {
 /// A scope for memory of which only the size is known; nobody looks up in it.
 fn nobodys(bytes: u64) -> Option<Scope> {
     let layout = ObjectLayout::contiguous(vec![bytes], "uint8".parse().ok()?).ok()?;
-    Some(Scope {
-        model_name: "".into(),
-        kv_rank: 0,
-        object_group_id: 0,
-        cache_salt: "".into(),
-        layout: Arc::new(layout),
-    })
+    Some(Scope { namespace: Namespace::new("", 0, 0, "").ok()?, layout: Arc::new(layout) })
 }
 
 impl Upkeep {
@@ -294,7 +288,7 @@ impl Engine {
                 tracing::warn!(
                     "dropped {} of model `{}`: its bytes changed since it was stored",
                     hash.map_or_else(String::new, |hash| hash.to_string()),
-                    scope.model_name
+                    scope.namespace.model_name()
                 );
             }
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use larder_core::cache::{Cache, CacheConfig, Row};
 use larder_core::eviction;
 use larder_core::hash::ChunkHash;
-use larder_core::key::{Scope, kv_rank};
+use larder_core::key::{Namespace, Scope, kv_rank};
 use larder_core::layout::{Dtype, EngineGeometry, ObjectLayout};
 
 use super::background::Background;
@@ -98,10 +98,7 @@ fn by_table(trace: &Trace, capacity: u64, name: &str) -> Score {
     const BYTES: u64 = 4096;
     let geometry = EngineGeometry { layers: 1, slots: 16, hidden: 256, mla: true };
     let scope = Scope {
-        model_name: "m".into(),
-        kv_rank: kv_rank(1, 0),
-        object_group_id: 0,
-        cache_salt: "".into(),
+        namespace: Namespace::new("m", kv_rank(1, 0), 0, "").unwrap(),
         layout: Arc::new(ObjectLayout::engine_driven(geometry, Dtype::UINT8).unwrap()),
     };
     let config = CacheConfig { capacity_bytes: capacity * BYTES, align_bytes: BYTES, staging_fresh_ms: 1 };

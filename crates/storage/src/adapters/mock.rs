@@ -8,13 +8,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use larder_core::key::ObjectKey;
+
 use crate::adapter::{
     Adapter, AdapterFuture, DeleteMode, Deleted, Found, KeyResult, ListPage, ListRequest, LoadItem, Loaded,
     Seal, StoreItem, Stored, all_failed,
 };
 use crate::error::{Busy, Error, Failure, FailureKind};
 use crate::index::Index;
-use crate::key::Key;
 use crate::locks::LockTable;
 use crate::report::{Health, HealthState, Usage};
 
@@ -39,7 +40,7 @@ pub struct MockAdapter {
 #[derive(Debug)]
 struct State {
     index: Index<()>,
-    objects: HashMap<Key, Object>,
+    objects: HashMap<ObjectKey, Object>,
 }
 
 #[derive(Clone, Debug)]
@@ -102,7 +103,7 @@ impl MockAdapter {
         Ok(Loaded { seal: object.seal })
     }
 
-    fn delete_one(&self, key: &Key, mode: DeleteMode) -> KeyResult<Deleted> {
+    fn delete_one(&self, key: &ObjectKey, mode: DeleteMode) -> KeyResult<Deleted> {
         self.open()?;
         let claim = match self.locks.claim_delete(key) {
             Ok(claim) => Some(claim),
@@ -140,7 +141,7 @@ impl Adapter for MockAdapter {
         })
     }
 
-    fn lookup_and_lock(&self, keys: Vec<Key>) -> AdapterFuture<'_, Vec<KeyResult<Found>>> {
+    fn lookup_and_lock(&self, keys: Vec<ObjectKey>) -> AdapterFuture<'_, Vec<KeyResult<Found>>> {
         Box::pin(async move {
             if let Err(error) = self.open() {
                 return all_failed(keys.len(), &error);
@@ -170,11 +171,11 @@ impl Adapter for MockAdapter {
         })
     }
 
-    fn unlock(&self, keys: &[Key]) {
+    fn unlock(&self, keys: &[ObjectKey]) {
         self.locks.unlock(keys);
     }
 
-    fn delete(&self, keys: Vec<Key>, mode: DeleteMode) -> AdapterFuture<'_, Vec<KeyResult<Deleted>>> {
+    fn delete(&self, keys: Vec<ObjectKey>, mode: DeleteMode) -> AdapterFuture<'_, Vec<KeyResult<Deleted>>> {
         Box::pin(async move { keys.iter().map(|key| self.delete_one(key, mode)).collect() })
     }
 

@@ -8,6 +8,8 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use larder_core::key::ObjectKey;
+
 use super::link::Link;
 use crate::adapter::{
     DeleteMode, Deleted, Found, KeyResult, ListPage, ListRequest, LoadItem, Loaded, StoreItem, Stored,
@@ -16,7 +18,6 @@ use crate::adapter::{
 use crate::buffer::{HeapBuffer, Lent};
 use crate::error::{Busy, Error, Failure, FailureKind};
 use crate::index::Index;
-use crate::key::Key;
 use crate::locks::{LockTable, StoreClaim};
 use crate::report::{Health, HealthState, Usage};
 use crate::workers::{Batch, Slot, Workers};
@@ -32,9 +33,9 @@ const PROBE_MODEL: &str = "larder-probe";
 pub(super) trait RemoteSession: Send + 'static {
     fn link(&self) -> &Link;
     fn store(&mut self, items: &[&StoreItem]) -> Vec<KeyResult<Stored>>;
-    fn find(&mut self, keys: &[&Key]) -> Vec<KeyResult<Found>>;
+    fn find(&mut self, keys: &[&ObjectKey]) -> Vec<KeyResult<Found>>;
     fn load(&mut self, items: &[&LoadItem]) -> Vec<KeyResult<Loaded>>;
-    fn delete(&mut self, keys: &[&Key]) -> Vec<KeyResult<Deleted>>;
+    fn delete(&mut self, keys: &[&ObjectKey]) -> Vec<KeyResult<Deleted>>;
     fn list(&mut self, request: &ListRequest) -> Result<ListPage, Failure>;
 }
 
@@ -80,7 +81,7 @@ impl Accounts {
         Self { index: Index::new(), entered: 0, objects_max }
     }
 
-    fn enter(&mut self, key: &Key, bytes: u64) {
+    fn enter(&mut self, key: &ObjectKey, bytes: u64) {
         self.entered += 1;
         self.index.insert(key, bytes, self.entered);
         if self.index.objects() > self.objects_max {
@@ -90,7 +91,7 @@ impl Accounts {
 
     /// Takes out what was not found by a call that began when so many were entered; what was stored since is
     /// there.
-    fn remove_older(&mut self, key: &Key, entered: u64) {
+    fn remove_older(&mut self, key: &ObjectKey, entered: u64) {
         if self.index.get(key).is_some_and(|entry| entry.note <= entered) {
             self.index.remove(key);
         }
@@ -183,7 +184,7 @@ impl<S: RemoteSession> Remote<S> {
         answers.wait().await
     }
 
-    pub(super) async fn lookup_and_lock(&self, keys: Vec<Key>) -> Vec<KeyResult<Found>> {
+    pub(super) async fn lookup_and_lock(&self, keys: Vec<ObjectKey>) -> Vec<KeyResult<Found>> {
         if let Err(error) = self.check_open() {
             return all_failed(keys.len(), &error);
         }
@@ -202,7 +203,7 @@ impl<S: RemoteSession> Remote<S> {
         let found = answers.wait().await;
         // No await from here on: a future dropped earlier has locked nothing.
         let mut accounts = lock(&self.accounts);
-        let hold = |(key, found): (&Key, KeyResult<Found>)| {
+        let hold = |(key, found): (&ObjectKey, KeyResult<Found>)| {
             if found == Err(Error::Absent) {
                 accounts.remove_older(key, began);
             }
@@ -240,11 +241,11 @@ impl<S: RemoteSession> Remote<S> {
         answers.wait().await
     }
 
-    pub(super) fn unlock(&self, keys: &[Key]) {
+    pub(super) fn unlock(&self, keys: &[ObjectKey]) {
         self.locks.unlock(keys);
     }
 
-    pub(super) async fn delete(&self, keys: Vec<Key>, mode: DeleteMode) -> Vec<KeyResult<Deleted>> {
+    pub(super) async fn delete(&self, keys: Vec<ObjectKey>, mode: DeleteMode) -> Vec<KeyResult<Deleted>> {
         let (answers, slots) = Batch::new(keys.len());
         let mut claimed = Vec::new();
         for (key, slot) in keys.into_iter().zip(slots) {
@@ -284,7 +285,7 @@ impl<S: RemoteSession> Remote<S> {
             for (bytes, random) in chunk_hash.chunks_exact_mut(8).zip(random) {
                 bytes.copy_from_slice(&random.to_le_bytes());
             }
-            let key = Key::new(chunk_hash, PROBE_MODEL, 0, 0, "")
+            let key = ObjectKey::new(chunk_hash, PROBE_MODEL, 0, 0, "")
                 .map_err(|error| Failure::permanent(FailureKind::Invalid, error.to_string()))?;
             let item = StoreItem { key, buffer: HeapBuffer::zeroed(1), seal: None };
             let stored = session.store(&[&item]);
@@ -379,7 +380,7 @@ macro_rules! forward_to_remote {
             Box::pin(self.remote.store(batch))
         }
 
-        fn lookup_and_lock(&self, keys: Vec<Key>) -> AdapterFuture<'_, Vec<KeyResult<Found>>> {
+        fn lookup_and_lock(&self, keys: Vec<ObjectKey>) -> AdapterFuture<'_, Vec<KeyResult<Found>>> {
             Box::pin(self.remote.lookup_and_lock(keys))
         }
 
@@ -387,11 +388,15 @@ macro_rules! forward_to_remote {
             Box::pin(self.remote.load(batch))
         }
 
-        fn unlock(&self, keys: &[Key]) {
+        fn unlock(&self, keys: &[ObjectKey]) {
             self.remote.unlock(keys);
         }
 
-        fn delete(&self, keys: Vec<Key>, mode: DeleteMode) -> AdapterFuture<'_, Vec<KeyResult<Deleted>>> {
+        fn delete(
+            &self,
+            keys: Vec<ObjectKey>,
+            mode: DeleteMode,
+        ) -> AdapterFuture<'_, Vec<KeyResult<Deleted>>> {
             Box::pin(self.remote.delete(keys, mode))
         }
 

@@ -7,11 +7,12 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 
+use larder_core::key::ObjectKey;
+
 use super::fixtures::{load_items, object_bytes, object_key, store_items};
 use crate::adapter::{Adapter, DeleteMode, ListRequest, LoadItem, Seal, StoreItem};
 use crate::buffer::{HeapBuffer, LentBuffer as _};
 use crate::error::{Busy, Error, FailureKind};
-use crate::key::Key;
 use crate::report::HealthState;
 
 const LEN: usize = 10_000;
@@ -62,14 +63,16 @@ pub(super) async fn what_is_not_held_is_absent(adapter: &dyn Adapter) {
     // One field of a name differs at a time: each makes another object.
     adapter.store(store_items(0..1, LEN)).await;
     let key = object_key(0);
-    let other = |model: &str, rank, group, salt: &str| Key::new(key.chunk_hash, model, rank, group, salt);
-    let (model, rank, salt) = (&*key.model_name, key.kv_rank, &*key.cache_salt);
+    let other =
+        |model: &str, rank, group, salt: &str| ObjectKey::new(key.chunk_hash, model, rank, group, salt);
+    let (model, rank, salt) =
+        (&**key.namespace.model_name(), key.namespace.kv_rank(), &**key.namespace.cache_salt());
     let others = [
         other(model, rank + 1, 0, salt),
         other(model, rank, 1, salt),
         other(model, rank, 0, "other"),
         other("org/model2", rank, 0, salt),
-        Ok(key.with_chunk_hash([0xff; 32])),
+        Ok(key.namespace.key([0xff; 32].into())),
     ];
     for other in others.into_iter().flatten() {
         let found = adapter.lookup_and_lock(vec![other.clone()]).await;
@@ -81,7 +84,7 @@ pub(super) async fn answers_are_in_order(adapter: &dyn Adapter) {
     let even: Vec<StoreItem> =
         (0..300).step_by(2).flat_map(|index| store_items(index..index + 1, 100)).collect();
     assert!(adapter.store(even).await.iter().all(Result::is_ok));
-    let keys: Vec<Key> = (0..300).map(object_key).collect();
+    let keys: Vec<ObjectKey> = (0..300).map(object_key).collect();
     let (items, buffers) = load_items(0..300, 100);
     let found = adapter.lookup_and_lock(keys.clone()).await;
     let loaded = adapter.load(items).await;
@@ -144,7 +147,7 @@ pub(super) async fn forced_deletes_take_locked_objects(adapter: &dyn Adapter) {
 
 pub(super) async fn an_abandoned_lookup_locks_nothing(adapter: &dyn Adapter) {
     adapter.store(store_items(0..4, LEN)).await;
-    let keys: Vec<Key> = (0..4).map(object_key).collect();
+    let keys: Vec<ObjectKey> = (0..4).map(object_key).collect();
     drop(adapter.lookup_and_lock(keys.clone()));
     let is_answered = {
         let mut lookup = pin!(adapter.lookup_and_lock(keys.clone()));
@@ -187,11 +190,11 @@ pub(super) async fn buffers_are_given_back(adapter: &dyn Adapter) {
 pub(super) async fn listing_reaches_everything(adapter: &dyn Adapter) {
     adapter.store(store_items(0..50, 100)).await;
     let all = list_all(adapter, None).await;
-    let expected: BTreeMap<Key, u64> = (0..50).map(|index| (object_key(index), 100)).collect();
+    let expected: BTreeMap<ObjectKey, u64> = (0..50).map(|index| (object_key(index), 100)).collect();
     assert_eq!(all, expected, "everything is listed with its size");
     let some = list_all(adapter, Some("org/other-model")).await;
     assert!(
-        some.keys().all(|key| &*key.model_name == "org/other-model"),
+        some.keys().all(|key| &**key.namespace.model_name() == "org/other-model"),
         "only objects of the model asked for"
     );
     assert_eq!(some.len(), (0..50).filter(|index| index % 4 == 3).count(), "all objects of the model");
@@ -201,7 +204,7 @@ pub(super) async fn listing_reaches_everything(adapter: &dyn Adapter) {
     assert_eq!(kind.err(), Some(FailureKind::Invalid), "a foreign page token is refused");
 }
 
-async fn list_all(adapter: &dyn Adapter, model_name: Option<&str>) -> BTreeMap<Key, u64> {
+async fn list_all(adapter: &dyn Adapter, model_name: Option<&str>) -> BTreeMap<ObjectKey, u64> {
     let mut request =
         ListRequest { model_name: model_name.map(str::to_owned), page_token: None, entries_max: 7 };
     let mut all = BTreeMap::new();
@@ -224,7 +227,7 @@ async fn list_all(adapter: &dyn Adapter, model_name: Option<&str>) -> BTreeMap<K
 pub(super) async fn usage_follows(adapter: &dyn Adapter) {
     let before = adapter.usage();
     adapter.store(store_items(0..9, LEN)).await;
-    let keys: Vec<Key> = (0..3).map(object_key).collect();
+    let keys: Vec<ObjectKey> = (0..3).map(object_key).collect();
     adapter.lookup_and_lock(keys.clone()).await;
     let after = adapter.usage();
     assert_eq!(after.objects - before.objects, 9, "objects");

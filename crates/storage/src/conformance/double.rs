@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use larder_core::key::ObjectKey;
 use tokio::sync::watch;
 
 use crate::adapter::{
@@ -11,7 +12,6 @@ use crate::adapter::{
 };
 use crate::adapters::mock::{MockAdapter, MockOptions};
 use crate::error::{Error, Failure};
-use crate::key::Key;
 use crate::report::{Health, Usage};
 
 /// A heap-backed adapter whose keys fail, whose calls hang and whose bytes change when told to.
@@ -27,7 +27,7 @@ pub struct FailingAdapter {
 struct Script {
     failures: HashMap<Op, (u32, Error)>,
     hanging: HashSet<Op>,
-    corrupt: HashSet<Key>,
+    corrupt: HashSet<ObjectKey>,
     keys_seen: HashMap<Op, usize>,
     calls_seen: HashMap<Op, usize>,
 }
@@ -56,7 +56,7 @@ impl FailingAdapter {
     }
 
     /// Changes a byte of an object each time it is loaded.
-    pub fn corrupt(&self, key: &Key) {
+    pub fn corrupt(&self, key: &ObjectKey) {
         self.script().corrupt.insert(key.clone());
     }
 
@@ -138,7 +138,7 @@ impl Adapter for FailingAdapter {
         })
     }
 
-    fn lookup_and_lock(&self, keys: Vec<Key>) -> AdapterFuture<'_, Vec<KeyResult<Found>>> {
+    fn lookup_and_lock(&self, keys: Vec<ObjectKey>) -> AdapterFuture<'_, Vec<KeyResult<Found>>> {
         Box::pin(async move {
             let verdicts = self.enter(Op::Lookup, keys.len()).await;
             mixed(keys, verdicts, async |keys| self.inner.lookup_and_lock(keys).await).await
@@ -162,11 +162,11 @@ impl Adapter for FailingAdapter {
         })
     }
 
-    fn unlock(&self, keys: &[Key]) {
+    fn unlock(&self, keys: &[ObjectKey]) {
         self.inner.unlock(keys);
     }
 
-    fn delete(&self, keys: Vec<Key>, mode: DeleteMode) -> AdapterFuture<'_, Vec<KeyResult<Deleted>>> {
+    fn delete(&self, keys: Vec<ObjectKey>, mode: DeleteMode) -> AdapterFuture<'_, Vec<KeyResult<Deleted>>> {
         Box::pin(async move {
             let verdicts = self.enter(Op::Delete, keys.len()).await;
             mixed(keys, verdicts, async |keys| self.inner.delete(keys, mode).await).await

@@ -3,22 +3,23 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use larder_core::key::ObjectKey;
+
 use crate::adapter::{LoadItem, StoreItem};
 use crate::buffer::HeapBuffer;
-use crate::key::Key;
 
 /// The key of object `index`. Every third has a salt, every fourth another model.
 ///
 /// # Panics
 /// Never: no field is one that a key refuses.
 #[must_use]
-pub fn object_key(index: usize) -> Key {
+pub fn object_key(index: usize) -> ObjectKey {
     let mut chunk_hash = [0x5a; 32];
     chunk_hash[..8].copy_from_slice(&(index as u64).to_be_bytes());
     chunk_hash[31] = chunk_hash[7];
     let model_name = if index % 4 == 3 { "org/other-model" } else { "org/model" };
     let cache_salt = if index % 3 == 2 { "tenant" } else { "" };
-    match Key::new(chunk_hash, model_name, 0x0100_0100, 0, cache_salt) {
+    match ObjectKey::new(chunk_hash, model_name, 0x0100_0100, 0, cache_salt) {
         Ok(key) => key,
         Err(error) => unreachable!("{error}"),
     }

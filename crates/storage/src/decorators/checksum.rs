@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use larder_core::key::ObjectKey;
+
 use super::forward::forward;
 use crate::adapter::{
     Adapter, AdapterFuture, DeleteMode, KeyResult, LoadItem, Loaded, Seal, StoreItem, Stored,
 };
 use crate::error::{Error, Failure, FailureKind};
-use crate::key::Key;
+use crate::names::wire_name;
 use crate::report::Health;
 use crate::workers::{Batch, Workers};
 
@@ -121,9 +123,9 @@ impl Checksum {
         }
     }
 
-    fn condemn(&self, key: &Key) -> Failure {
+    fn condemn(&self, key: &ObjectKey) -> Failure {
         self.corrupt.fetch_add(1, Ordering::Relaxed);
-        let text = format!("bytes of `{}` are not those stored", key.wire_name());
+        let text = format!("bytes of `{}` are not those stored", wire_name(key));
         tracing::error!("{text}; the object is taken out of `{}`", self.inner.kind());
         Failure::permanent(FailureKind::Corrupt, text)
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use larder_core::key::ObjectKey;
 use tokio::time::Instant;
 
 use super::forward::forward;
@@ -11,7 +12,6 @@ use crate::adapter::{
     Op, StoreItem, Stored,
 };
 use crate::error::{Busy, Error, Failure, FailureKind};
-use crate::key::Key;
 
 /// Counters of one adapter, all since its start.
 #[derive(Debug, Default)]
@@ -163,7 +163,7 @@ impl Adapter for Counting {
         })
     }
 
-    fn lookup_and_lock(&self, keys: Vec<Key>) -> AdapterFuture<'_, Vec<KeyResult<Found>>> {
+    fn lookup_and_lock(&self, keys: Vec<ObjectKey>) -> AdapterFuture<'_, Vec<KeyResult<Found>>> {
         Box::pin(async move {
             let running = self.start(Op::Lookup);
             let results = self.inner.lookup_and_lock(keys).await;
@@ -182,7 +182,7 @@ impl Adapter for Counting {
         })
     }
 
-    fn delete(&self, keys: Vec<Key>, mode: DeleteMode) -> AdapterFuture<'_, Vec<KeyResult<Deleted>>> {
+    fn delete(&self, keys: Vec<ObjectKey>, mode: DeleteMode) -> AdapterFuture<'_, Vec<KeyResult<Deleted>>> {
         Box::pin(async move {
             let running = self.start(Op::Delete);
             let results = self.inner.delete(keys, mode).await;

@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use blake2::digest::consts::U8;
 use blake2::{Blake2b, Digest as _};
+use larder_core::key::ObjectKey;
 
 use super::forward::forward;
 use crate::adapter::{Adapter, AdapterFuture, KeyResult, LoadItem, Loaded};
 use crate::error::{Failure, FailureKind};
-use crate::key::{Key, KeyFields};
 use crate::report::Health;
 
 /// Resolution of [`FaultPlan::rate`].
@@ -41,13 +41,15 @@ impl FaultPlan {
         clippy::cast_precision_loss,
         reason = "a rate within 0..=1 times a million"
     )]
-    pub fn hits_key(&self, key: &Key) -> bool {
+    pub fn hits_key(&self, key: &ObjectKey) -> bool {
         if self.rate <= 0.0 {
             return false;
         }
-        let KeyFields { model_name, kv_rank, object_group_id, cache_salt, .. } = &**key;
+        let ObjectKey { chunk_hash, namespace } = key;
+        let (model_name, cache_salt) = (namespace.model_name(), namespace.cache_salt());
+        let (kv_rank, object_group_id) = (namespace.kv_rank(), namespace.object_group_id());
         let identity =
-            format!("{}:{}:{model_name}:{kv_rank}:{object_group_id}:{cache_salt}", self.seed, key.hash_hex());
+            format!("{}:{chunk_hash}:{model_name}:{kv_rank}:{object_group_id}:{cache_salt}", self.seed);
         let digest: [u8; 8] = Blake2b::<U8>::digest(identity).into();
         u64::from_be_bytes(digest) % BUCKETS < (self.rate * BUCKETS as f64) as u64
     }
@@ -135,7 +137,7 @@ mod tests {
     fn chosen_keys_are_the_peers() {
         // Chosen by lmcache 0.5.6 with rate 0.5 and seed 7 from hashes of one repeated byte 0..16.
         let plan = FaultPlan { rate: 0.5, seed: 7, ..FaultPlan::default() };
-        let key = |byte: u8| Key::new([byte; 32], "org/m", 0x0100_0100, 0, "s").unwrap();
+        let key = |byte: u8| ObjectKey::new([byte; 32], "org/m", 0x0100_0100, 0, "s").unwrap();
         let chosen: Vec<u8> = (0..16).filter(|byte| plan.hits_key(&key(*byte))).collect();
         assert_eq!(chosen, PEER_CHOICE);
         let (none, all) = (FaultPlan::default(), FaultPlan { rate: 1.0, ..FaultPlan::default() });
@@ -146,7 +148,7 @@ mod tests {
     fn a_key_fails_from_its_own_millionth_on() {
         // `int.from_bytes(hashlib.blake2b(identity, digest_size=8).digest(), "big") % 1_000_000` in Python is
         // 1,327 for this key.
-        let key = Key::new([9; 32], "org/m", 0x0100_0100, 0, "s").unwrap();
+        let key = ObjectKey::new([9; 32], "org/m", 0x0100_0100, 0, "s").unwrap();
         let hits = |rate| FaultPlan { rate, seed: 7, ..FaultPlan::default() }.hits_key(&key);
         assert_eq!((hits(0.001_327), hits(0.001_328)), (false, true));
     }

@@ -19,7 +19,7 @@ macro_rules! forward {
     (@ lookup_and_lock) => {
         fn lookup_and_lock(
             &self,
-            keys: Vec<crate::Key>,
+            keys: Vec<larder_core::key::ObjectKey>,
         ) -> crate::AdapterFuture<'_, Vec<crate::KeyResult<crate::Found>>> {
             self.inner.lookup_and_lock(keys)
         }
@@ -33,14 +33,14 @@ macro_rules! forward {
         }
     };
     (@ unlock) => {
-        fn unlock(&self, keys: &[crate::Key]) {
+        fn unlock(&self, keys: &[larder_core::key::ObjectKey]) {
             self.inner.unlock(keys);
         }
     };
     (@ delete) => {
         fn delete(
             &self,
-            keys: Vec<crate::Key>,
+            keys: Vec<larder_core::key::ObjectKey>,
             mode: crate::DeleteMode,
         ) -> crate::AdapterFuture<'_, Vec<crate::KeyResult<crate::Deleted>>> {
             self.inner.delete(keys, mode)

@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use larder_core::admission::TinyLfu;
+use larder_core::key::ObjectKey;
 
 use super::forward::forward;
 use crate::adapter::{Adapter, AdapterFuture, KeyResult, StoreItem, Stored};
 use crate::error::{Busy, Error, Failure};
-use crate::key::Key;
 use crate::report::Health;
 
 /// Which stores are let in.
@@ -54,7 +54,7 @@ impl Frequency {
         }
     }
 
-    fn admits(&self, key: &Key) -> bool {
+    fn admits(&self, key: &ObjectKey) -> bool {
         let mut hasher = DefaultHasher::new();
         (self.seed, key).hash(&mut hasher);
         let fingerprint = hasher.finish();

@@ -3,22 +3,23 @@
 use std::fmt;
 use std::sync::Arc;
 
+use larder_core::key::ObjectKey;
+
 use super::forward::forward;
 use crate::adapter::{
     Adapter, AdapterFuture, DeleteMode, Deleted, Found, KeyResult, ListPage, ListRequest, LoadItem, Loaded,
     StoreItem, Stored,
 };
 use crate::error::{Error, Failure};
-use crate::key::Key;
 
 /// Learns from calls that pass what is held. Called on whatever thread polls the call, with what one batch
 /// showed; must be quick.
 pub trait Observer: Send + Sync + fmt::Debug {
     /// These objects are held, with their bytes; some may be known already.
-    fn held(&self, objects: &[(Key, u64)]);
+    fn held(&self, objects: &[(ObjectKey, u64)]);
 
     /// These objects are not held, whatever was known.
-    fn gone(&self, keys: &[Key]);
+    fn gone(&self, keys: &[ObjectKey]);
 }
 
 /// Passes every call on and reports what its outcomes say.
@@ -38,7 +39,12 @@ impl Observing {
         Self { inner, observer }
     }
 
-    fn report<T>(&self, keys: Vec<Key>, results: &[KeyResult<T>], bytes: impl Fn(usize, &T) -> Option<u64>) {
+    fn report<T>(
+        &self,
+        keys: Vec<ObjectKey>,
+        results: &[KeyResult<T>],
+        bytes: impl Fn(usize, &T) -> Option<u64>,
+    ) {
         let (mut held, mut gone) = (Vec::new(), Vec::new());
         for (index, (key, result)) in keys.into_iter().zip(results).enumerate() {
             match result {
@@ -69,7 +75,7 @@ impl Adapter for Observing {
         })
     }
 
-    fn lookup_and_lock(&self, keys: Vec<Key>) -> AdapterFuture<'_, Vec<KeyResult<Found>>> {
+    fn lookup_and_lock(&self, keys: Vec<ObjectKey>) -> AdapterFuture<'_, Vec<KeyResult<Found>>> {
         Box::pin(async move {
             let results = self.inner.lookup_and_lock(keys.clone()).await;
             self.report(keys, &results, |_, found| found.bytes);
@@ -87,11 +93,11 @@ impl Adapter for Observing {
         })
     }
 
-    fn delete(&self, keys: Vec<Key>, mode: DeleteMode) -> AdapterFuture<'_, Vec<KeyResult<Deleted>>> {
+    fn delete(&self, keys: Vec<ObjectKey>, mode: DeleteMode) -> AdapterFuture<'_, Vec<KeyResult<Deleted>>> {
         Box::pin(async move {
             let results = self.inner.delete(keys.clone(), mode).await;
             let is_gone = |result: &KeyResult<Deleted>| matches!(result, Ok(_) | Err(Error::Absent));
-            let gone: Vec<Key> = keys
+            let gone: Vec<ObjectKey> = keys
                 .into_iter()
                 .zip(&results)
                 .filter(|(_, result)| is_gone(result))
@@ -130,20 +136,20 @@ mod tests {
     use crate::error::FailureKind;
 
     #[derive(Debug, Default)]
-    struct Notes(Mutex<BTreeMap<Key, Option<u64>>>);
+    struct Notes(Mutex<BTreeMap<ObjectKey, Option<u64>>>);
 
     impl Notes {
-        fn take(&self) -> Vec<(Key, Option<u64>)> {
+        fn take(&self) -> Vec<(ObjectKey, Option<u64>)> {
             std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner)).into_iter().collect()
         }
     }
 
     impl Observer for Notes {
-        fn held(&self, objects: &[(Key, u64)]) {
+        fn held(&self, objects: &[(ObjectKey, u64)]) {
             self.0.lock().unwrap().extend(objects.iter().map(|(key, bytes)| (key.clone(), Some(*bytes))));
         }
 
-        fn gone(&self, keys: &[Key]) {
+        fn gone(&self, keys: &[ObjectKey]) {
             self.0.lock().unwrap().extend(keys.iter().map(|key| (key.clone(), None)));
         }
     }

@@ -5,13 +5,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use larder_core::key::ObjectKey;
+
 use super::forward::forward;
 use crate::adapter::{
     Adapter, AdapterFuture, DeleteMode, Deleted, Found, KeyResult, ListPage, ListRequest, LoadItem, Loaded,
     StoreItem, Stored,
 };
 use crate::error::{Error, Failure};
-use crate::key::Key;
 use crate::report::Health;
 
 /// How often, how long apart, and how much in total.
@@ -115,7 +116,7 @@ impl Adapter for Retry {
         Box::pin(self.run(batch, |batch| self.inner.store(batch)))
     }
 
-    fn lookup_and_lock(&self, keys: Vec<Key>) -> AdapterFuture<'_, Vec<KeyResult<Found>>> {
+    fn lookup_and_lock(&self, keys: Vec<ObjectKey>) -> AdapterFuture<'_, Vec<KeyResult<Found>>> {
         Box::pin(async move {
             // Locks taken by an earlier attempt are given back when the call is abandoned during a later one.
             let mut held = HeldLocks { inner: &*self.inner, keys: Vec::new() };
@@ -144,7 +145,7 @@ impl Adapter for Retry {
         Box::pin(self.run(batch, |batch| self.inner.load(batch)))
     }
 
-    fn delete(&self, keys: Vec<Key>, mode: DeleteMode) -> AdapterFuture<'_, Vec<KeyResult<Deleted>>> {
+    fn delete(&self, keys: Vec<ObjectKey>, mode: DeleteMode) -> AdapterFuture<'_, Vec<KeyResult<Deleted>>> {
         Box::pin(self.run(keys, move |keys| self.inner.delete(keys, mode)))
     }
 
@@ -173,7 +174,7 @@ impl Adapter for Retry {
 /// Unlocks its keys when dropped with any left.
 struct HeldLocks<'a> {
     inner: &'a dyn Adapter,
-    keys: Vec<Key>,
+    keys: Vec<ObjectKey>,
 }
 
 impl Drop for HeldLocks<'_> {
@@ -292,7 +293,7 @@ mod tests {
         double.store(store_items(0..3, 16)).await;
         let flaky = |op| double.fail_next(op, 1, Failure::retryable(FailureKind::Io, "flaky").into());
         flaky(Op::Lookup);
-        let keys: Vec<Key> = (0..3).map(object_key).collect();
+        let keys: Vec<ObjectKey> = (0..3).map(object_key).collect();
         assert!(retry.lookup_and_lock(keys.clone()).await.iter().all(Result::is_ok));
         assert_eq!((double.keys_seen(Op::Lookup), retry.usage().objects_locked), (4, 3));
         flaky(Op::Load);

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use larder_core::key::ObjectKey;
+
 use super::forward::forward;
 use crate::adapter::{
     Adapter, AdapterFuture, DeleteMode, Deleted, Found, KeyResult, ListPage, ListRequest, LoadItem, Loaded,
     StoreItem, Stored, all_failed,
 };
 use crate::error::{Failure, FailureKind};
-use crate::key::Key;
 use crate::report::Health;
 
 /// How long a call may take.
@@ -73,7 +74,7 @@ impl Adapter for Timeout {
         })
     }
 
-    fn lookup_and_lock(&self, keys: Vec<Key>) -> AdapterFuture<'_, Vec<KeyResult<Found>>> {
+    fn lookup_and_lock(&self, keys: Vec<ObjectKey>) -> AdapterFuture<'_, Vec<KeyResult<Found>>> {
         Box::pin(async move {
             let count = keys.len();
             let result = self.bound(0, self.inner.lookup_and_lock(keys)).await;
@@ -94,7 +95,7 @@ impl Adapter for Timeout {
         })
     }
 
-    fn delete(&self, keys: Vec<Key>, mode: DeleteMode) -> AdapterFuture<'_, Vec<KeyResult<Deleted>>> {
+    fn delete(&self, keys: Vec<ObjectKey>, mode: DeleteMode) -> AdapterFuture<'_, Vec<KeyResult<Deleted>>> {
         Box::pin(async move {
             let count = keys.len();
             let result = self.bound(0, self.inner.delete(keys, mode)).await;

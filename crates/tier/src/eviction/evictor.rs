@@ -5,13 +5,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use larder_core::eviction::{EntryId, Policy, Removal};
+use larder_core::key::ObjectKey;
 use larder_storage::decorators::Observer;
-use larder_storage::{Adapter, EvictionConfig, FailureKind, Key};
+use larder_storage::{Adapter, EvictionConfig, FailureKind};
+use larder_telemetry::Throttles;
 use tokio::sync::Notify;
 
 use super::ledger::Ledger;
 use larder_engine::QuotaTable;
-use larder_telemetry::Throttles;
 
 /// Salts that are counted one by one; the rest is counted together.
 const COUNTED_SALTS_MAX: usize = 64;
@@ -135,13 +136,13 @@ impl Evictor {
     }
 
     /// A request used these chunks of its prompt; given in their order.
-    pub(crate) fn touch(&self, keys: impl DoubleEndedIterator<Item = Key>) {
+    pub(crate) fn touch(&self, keys: impl DoubleEndedIterator<Item = ObjectKey>) {
         let mut state = self.state();
         keys.rev().for_each(|key| state.ledger.touch(&key));
     }
 
     /// A request that has these chunks already goes on; given in their order.
-    pub(crate) fn refresh(&self, keys: impl DoubleEndedIterator<Item = Key>) {
+    pub(crate) fn refresh(&self, keys: impl DoubleEndedIterator<Item = ObjectKey>) {
         let mut state = self.state();
         keys.rev().for_each(|key| state.ledger.refresh(&key));
     }
@@ -198,7 +199,7 @@ impl State {
 impl Evictor {
     /// Notes objects in chunk order, so the last is entered first: no chunk may be colder than its
     /// continuation. What was stored while it was being deleted is there again.
-    pub(super) fn enter(&self, objects: &[(Key, u64)], is_stored: bool) {
+    pub(super) fn enter(&self, objects: &[(ObjectKey, u64)], is_stored: bool) {
         let mut state = self.state();
         let mut is_due = false;
         let mut salt: Option<&str> = None;
@@ -207,10 +208,10 @@ impl Evictor {
             if is_stored {
                 state.leaving.remove(&id);
             }
-            if salt.is_some_and(|salt| salt != &*key.cache_salt) {
+            if salt.is_some_and(|salt| salt != &**key.namespace.cache_salt()) {
                 is_due |= salt.is_some_and(|salt| self.is_due(&state, salt));
             }
-            salt = Some(&key.cache_salt);
+            salt = Some(key.namespace.cache_salt());
         }
         is_due |= salt.is_some_and(|salt| self.is_due(&state, salt));
         drop(state);
@@ -221,11 +222,11 @@ impl Evictor {
 }
 
 impl Observer for Evictor {
-    fn held(&self, objects: &[(Key, u64)]) {
+    fn held(&self, objects: &[(ObjectKey, u64)]) {
         self.enter(objects, true);
     }
 
-    fn gone(&self, keys: &[Key]) {
+    fn gone(&self, keys: &[ObjectKey]) {
         let mut state = self.state();
         keys.iter().for_each(|key| state.ledger.remove(key, Removal::Dropped));
     }

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use larder_core::eviction::{EntryId, Removal};
 use larder_storage::{DeleteMode, Error};
+use larder_telemetry::tasks::Task;
 
 use super::evictor::{Evictor, State};
 use super::ledger::Victim;
-use larder_telemetry::tasks::Task;
 
 /// Objects deleted in one call.
 const STEP_OBJECTS: usize = 64;
@@ -283,7 +283,7 @@ impl Evictor {
     fn note_evicted(&self, victim: &Victim) {
         let mut state = self.state();
         Self::forget(&mut state, victim, Removal::Evicted);
-        state.count_evicted(&victim.key.cache_salt);
+        state.count_evicted(victim.key.namespace.cache_salt());
         count(&self.counts.evicted_objects, 1);
         count(&self.counts.evicted_bytes, victim.bytes);
     }

@@ -2,11 +2,12 @@
 
 use std::sync::Mutex;
 
+use larder_core::key::ObjectKey;
 use larder_storage::conformance::FailingAdapter;
 use larder_storage::decorators::{Breaker, BreakerPolicy};
 use larder_storage::{
     Adapter, AdapterFuture, Built, Busy, DeleteMode, Deleted, Error, Failure, FailureKind, Found, Health,
-    HealthState, Key, KeyResult, Lent, ListPage, ListRequest, LoadItem, Loaded, Op, StoreItem, Stored, Usage,
+    HealthState, KeyResult, Lent, ListPage, ListRequest, LoadItem, Loaded, Op, StoreItem, Stored, Usage,
 };
 use larder_tier::Promptness;
 
@@ -91,17 +92,21 @@ macro_rules! loads_otherwise {
             fn store(&self, batch: Vec<StoreItem>) -> AdapterFuture<'_, Vec<KeyResult<Stored>>> {
                 self.inner.store(batch)
             }
-            fn lookup_and_lock(&self, keys: Vec<Key>) -> AdapterFuture<'_, Vec<KeyResult<Found>>> {
+            fn lookup_and_lock(&self, keys: Vec<ObjectKey>) -> AdapterFuture<'_, Vec<KeyResult<Found>>> {
                 self.inner.lookup_and_lock(keys)
             }
             fn load(&self, batch: Vec<LoadItem>) -> AdapterFuture<'_, Vec<KeyResult<Loaded>>> {
                 let outcomes: Vec<KeyResult<Loaded>> = $load(self, batch);
                 Box::pin(async move { outcomes })
             }
-            fn unlock(&self, keys: &[Key]) {
+            fn unlock(&self, keys: &[ObjectKey]) {
                 self.inner.unlock(keys);
             }
-            fn delete(&self, keys: Vec<Key>, mode: DeleteMode) -> AdapterFuture<'_, Vec<KeyResult<Deleted>>> {
+            fn delete(
+                &self,
+                keys: Vec<ObjectKey>,
+                mode: DeleteMode,
+            ) -> AdapterFuture<'_, Vec<KeyResult<Deleted>>> {
                 self.inner.delete(keys, mode)
             }
             fn list(&self, request: ListRequest) -> AdapterFuture<'_, Result<ListPage, Failure>> {

@@ -215,7 +215,7 @@ async fn what_has_another_size_is_counted_and_nothing_else() {
     let engine = holding(1..2, std::slice::from_ref(&second)).await;
     let page =
         second.list(larder_storage::ListRequest { entries_max: 10, ..Default::default() }).await.unwrap();
-    let last = key("", &prompt(1, 3), None).hashes[2].0;
+    let last = key("", &prompt(1, 3), None).hashes[2];
     for entry in page.entries {
         let item = larder_storage::StoreItem {
             key: entry.key.clone(),

@@ -29,8 +29,8 @@ pub struct Selector {
 
 impl Selector {
     fn matches(&self, scope: &Scope) -> bool {
-        self.model_name.as_deref().is_none_or(|name| name == &*scope.model_name)
-            && self.cache_salt.as_deref().is_none_or(|salt| salt == &*scope.cache_salt)
+        self.model_name.as_deref().is_none_or(|name| name == &**scope.namespace.model_name())
+            && self.cache_salt.as_deref().is_none_or(|salt| salt == &**scope.namespace.cache_salt())
     }
 }
 

@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use super::entry::ScopeId;
 use super::tenants::Tenants;
-use crate::cache::inventory::ObjectName;
 use crate::eviction::TenantId;
 use crate::interner::Interner;
-use crate::key::Scope;
+use crate::key::{Namespace, Scope};
 
 /// Scopes that have objects, counted, and whose they are.
 #[derive(Debug, Default)]
@@ -23,7 +22,7 @@ impl Scopes {
 
     /// Counts one more object of `scope` and returns its id.
     pub(crate) fn acquire(&mut self, scope: &Scope, tenants: &mut Tenants) -> ScopeId {
-        let new = || (Arc::new(scope.clone()), tenants.acquire(&scope.cache_salt));
+        let new = || (Arc::new(scope.clone()), tenants.acquire(scope.namespace.cache_salt()));
         ScopeId(self.names.acquire(scope, new))
     }
 
@@ -44,15 +43,10 @@ impl Scopes {
         self.names[id.0]
     }
 
-    /// The scopes an object of this name may be in: one per layout.
-    pub(crate) fn named(&self, name: &ObjectName<'_>) -> Vec<ScopeId> {
-        let same = |scope: &Scope| {
-            *scope.model_name == *name.model_name
-                && scope.kv_rank == name.kv_rank
-                && scope.object_group_id == name.object_group_id
-                && *scope.cache_salt == *name.cache_salt
-        };
-        self.names.iter().filter(|(_, scope, _)| same(scope)).map(|(id, ..)| ScopeId(id)).collect()
+    /// The scopes of a namespace: one per layout.
+    pub(crate) fn of(&self, namespace: &Namespace) -> Vec<ScopeId> {
+        let same = self.names.iter().filter(|(_, scope, _)| scope.namespace == *namespace);
+        same.map(|(id, ..)| ScopeId(id)).collect()
     }
 
     /// Number of scopes with objects.

@@ -6,6 +6,8 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use larder_core::key::ObjectKey;
+
 use super::options::FsOptions;
 use super::store::{PADDING_BYTES_MAX, Store};
 use crate::adapter::{
@@ -13,7 +15,6 @@ use crate::adapter::{
     StoreItem, Stored, all_failed,
 };
 use crate::error::{Error, Failure, FailureKind};
-use crate::key::Key;
 use crate::report::{Health, HealthState, Usage};
 use crate::workers::{Batch, Slot, Workers};
 
@@ -99,7 +100,7 @@ impl FsAdapter {
     }
 
     /// Looks up on disk those keys the index can't answer for.
-    async fn discover(&self, keys: &[Key]) -> Vec<Asked> {
+    async fn discover(&self, keys: &[ObjectKey]) -> Vec<Asked> {
         let mut asked = vec![Asked::default(); keys.len()];
         let unknown: Vec<usize> = {
             let state = self.store.state();
@@ -111,7 +112,7 @@ impl FsAdapter {
         let (batch, slots) = Batch::<()>::new(unknown.len());
         let mut slots = slots.into_iter();
         for indices in unknown.chunks(KEYS_PER_JOB) {
-            let keys: Vec<Key> = indices.iter().map(|index| keys[*index].clone()).collect();
+            let keys: Vec<ObjectKey> = indices.iter().map(|index| keys[*index].clone()).collect();
             let store = Arc::clone(&self.store);
             self.directory.submit_for(slots.by_ref().take(indices.len()).collect(), move |(), slots| {
                 for (key, slot) in keys.iter().zip(slots) {
@@ -173,7 +174,7 @@ impl Adapter for FsAdapter {
         })
     }
 
-    fn lookup_and_lock(&self, keys: Vec<Key>) -> AdapterFuture<'_, Vec<KeyResult<Found>>> {
+    fn lookup_and_lock(&self, keys: Vec<ObjectKey>) -> AdapterFuture<'_, Vec<KeyResult<Found>>> {
         Box::pin(async move {
             if let Err(error) = self.store.check_open() {
                 return all_failed(keys.len(), &error);
@@ -185,7 +186,7 @@ impl Adapter for FsAdapter {
             let asked = self.discover(&keys).await;
             // No await from here on: a future dropped earlier has locked nothing.
             let state = self.store.state();
-            let hold = |(key, asked): (&Key, Asked)| {
+            let hold = |(key, asked): (&ObjectKey, Asked)| {
                 let Some(entry) = state.index.get(key) else {
                     return Err(asked.failure.map_or(Error::Absent, Error::from));
                 };
@@ -218,11 +219,11 @@ impl Adapter for FsAdapter {
         })
     }
 
-    fn unlock(&self, keys: &[Key]) {
+    fn unlock(&self, keys: &[ObjectKey]) {
         self.store.locks.unlock(keys);
     }
 
-    fn delete(&self, keys: Vec<Key>, mode: DeleteMode) -> AdapterFuture<'_, Vec<KeyResult<Deleted>>> {
+    fn delete(&self, keys: Vec<ObjectKey>, mode: DeleteMode) -> AdapterFuture<'_, Vec<KeyResult<Deleted>>> {
         Box::pin(async move {
             let (answers, slots) = Batch::new(keys.len());
             let mut slots = slots.into_iter();

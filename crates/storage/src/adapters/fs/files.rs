@@ -8,9 +8,11 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use larder_core::key::ObjectKey;
+
 use super::options::{FsOptions, PathShards};
 use crate::error::{Failure, FailureKind};
-use crate::key::{FILE_SUFFIX, Key, KeyDecoder};
+use crate::names::{FILE_SUFFIX, KeyDecoder, file_name};
 
 /// Prefix and suffix of our unfinished files. Short and independent of the key: its name may fill all a
 /// directory entry takes.
@@ -34,7 +36,7 @@ pub(super) struct Files {
 /// What a directory entry is.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum FileName {
-    Object(Key),
+    Object(ObjectKey),
     /// An unfinished file of this project; finished or abandoned when nobody holds its lock.
     OwnTmp,
     /// An unfinished file of the peer.
@@ -76,8 +78,8 @@ impl Files {
     }
 
     /// The directory a key's file belongs to under `shards`.
-    pub(super) fn dir(&self, key: &Key, shards: PathShards) -> PathBuf {
-        let [first, second, ..] = key.chunk_hash;
+    pub(super) fn dir(&self, key: &ObjectKey, shards: PathShards) -> PathBuf {
+        let [first, second, ..] = key.chunk_hash.0;
         match shards {
             PathShards::Off => self.base.clone(),
             PathShards::One => self.base.join(format!("{first:02x}")),
@@ -86,9 +88,9 @@ impl Files {
     }
 
     /// The path of a key's file under `shards`.
-    pub(super) fn object(&self, key: &Key, shards: PathShards) -> Result<PathBuf, Failure> {
+    pub(super) fn object(&self, key: &ObjectKey, shards: PathShards) -> Result<PathBuf, Failure> {
         let name =
-            key.file_name().map_err(|error| Failure::permanent(FailureKind::Invalid, error.to_string()))?;
+            file_name(key).map_err(|error| Failure::permanent(FailureKind::Invalid, error.to_string()))?;
         Ok(self.dir(key, shards).join(name))
     }
 
@@ -206,8 +208,8 @@ mod tests {
     #[test]
     fn names_are_told_apart() {
         let decoder = KeyDecoder::default();
-        let key = Key::new([7; 32], "org/m", 1, 0, "").unwrap();
-        let name = key.file_name().unwrap();
+        let key = ObjectKey::new([7; 32], "org/m", 1, 0, "").unwrap();
+        let name = file_name(&key).unwrap();
         let peer_tmp = name.replace(".data", ".tmp");
         assert_eq!(classify(OsStr::new(&name), &decoder), FileName::Object(key));
         assert_eq!(classify(OsStr::new(&peer_tmp), &decoder), FileName::PeerTmp);
@@ -251,7 +253,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let options = FsOptions { path_shards: PathShards::Two, ..FsOptions::new(dir.path()) };
         let files = open(&options).unwrap();
-        let key = Key::new([0xa7; 32], "m", 1, 0, "").unwrap();
+        let key = ObjectKey::new([0xa7; 32], "m", 1, 0, "").unwrap();
         assert!(files.object(&key, PathShards::Two).unwrap().starts_with(dir.path().join("a7/a7")));
         assert_eq!(files.candidate_shards()[0], PathShards::Two);
         assert!(

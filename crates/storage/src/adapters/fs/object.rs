@@ -7,13 +7,13 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use larder_core::key::ObjectKey;
 use rustix::fs::{Advice, FlockOperation, OFlags, XattrFlags};
 use rustix::io::Errno;
 
 use super::options::{FsOptions, FsyncPolicy};
 use crate::adapter::Seal;
 use crate::buffer::LentBuffer;
-use crate::key::Key;
 
 /// The attribute a seal is kept in.
 const SEAL_XATTR: &str = "user.larder.seal";
@@ -118,7 +118,7 @@ impl ObjectIo {
     pub(super) fn open_object(
         &self,
         path: &Path,
-        key: &Key,
+        key: &ObjectKey,
         buffer: &dyn LentBuffer,
     ) -> io::Result<ObjectFile> {
         let (file, is_direct) = self.open(OpenOptions::new().read(true), path, buffer)?;
@@ -132,7 +132,7 @@ impl ObjectIo {
     }
 
     /// What a writer kept beside an object.
-    pub(super) fn seal_of(&self, path: &Path, key: &Key) -> io::Result<Option<Seal>> {
+    pub(super) fn seal_of(&self, path: &Path, key: &ObjectKey) -> io::Result<Option<Seal>> {
         let file = open_regular(path)?;
         Ok(read_seal(&file, key))
     }
@@ -253,7 +253,7 @@ fn leave_direct(file: &File) -> io::Result<()> {
     Ok(rustix::fs::fcntl_setfl(file, flags - OFlags::DIRECT)?)
 }
 
-fn read_seal(file: &File, key: &Key) -> Option<Seal> {
+fn read_seal(file: &File, key: &ObjectKey) -> Option<Seal> {
     let mut bytes = [0_u8; Seal::ENCODED_LEN];
     // Anything but a whole seal counts as none: the object is then simply unverified.
     let len = rustix::fs::fgetxattr(file, SEAL_XATTR, &mut bytes[..]).ok()?;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use larder_core::key::ObjectKey;
 use rustix::fs::FlockOperation;
 
 use super::disk::{LOOK_PAUSE, Look};
@@ -15,7 +16,6 @@ use super::object::open_regular;
 use super::options::PathShards;
 use super::store::Store;
 use crate::error::Failure;
-use crate::key::Key;
 
 /// Objects entered into the index, or looked for in it, per lock.
 const ENTRIES_PER_LOCK: usize = 512;
@@ -154,7 +154,7 @@ impl Store {
 
 struct Scan<'a> {
     store: &'a Store,
-    found: Vec<(Key, u64, PathShards)>,
+    found: Vec<(ObjectKey, u64, PathShards)>,
     /// What could not be read below the base directory, the first of it.
     trouble: Option<Failure>,
 }
@@ -223,7 +223,7 @@ impl Scan<'_> {
         Ok(())
     }
 
-    fn object(&mut self, key: Key, entry: &DirEntry, shards: PathShards) {
+    fn object(&mut self, key: ObjectKey, entry: &DirEntry, shards: PathShards) {
         if self.store.state().index.see(&key, shards) {
             return;
         }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use larder_core::key::ObjectKey;
 use tokio::sync::watch;
 
 use super::disk::{Disk, Look};
@@ -19,8 +20,8 @@ use crate::adapter::{DeleteMode, Deleted, KeyResult, LoadItem, Loaded, StoreItem
 use crate::buffer::HeapBuffer;
 use crate::error::{Busy, Error, Failure, FailureKind};
 use crate::index::{Entry, ListedIndex};
-use crate::key::{Key, KeyDecoder};
 use crate::locks::LockTable;
+use crate::names::{KeyDecoder, wire_name};
 
 /// Most bytes that a file without a seal may be longer than its object: the peer pads to its memory alignment
 /// for direct I/O.
@@ -145,7 +146,7 @@ impl Store {
     }
 
     /// Whether an object of this length is there, as [`load`](Self::load) would find it.
-    fn is_held(&self, key: &Key, len: u64) -> Result<bool, Failure> {
+    fn is_held(&self, key: &ObjectKey, len: u64) -> Result<bool, Failure> {
         let Some(entry) = self.entry(key)? else { return Ok(false) };
         if entry.bytes == len {
             return Ok(true);
@@ -219,7 +220,7 @@ impl Store {
                 }
                 drop(state);
                 self.note_refusal(Some(&failure));
-                tracing::debug!("store of `{}` failed: {failure}", item.key.wire_name());
+                tracing::debug!("store of `{}` failed: {failure}", wire_name(&item.key));
                 Err(failure.into())
             }
         }
@@ -258,7 +259,7 @@ impl Store {
         }
         self.io
             .read(&object, &*item.buffer)
-            .map_err(|error| Failure::io(format!("read object `{}`", item.key.wire_name()), &error))?;
+            .map_err(|error| Failure::io(format!("read object `{}`", wire_name(&item.key)), &error))?;
         Ok(Loaded { seal: object.seal })
     }
 
@@ -292,7 +293,7 @@ impl Store {
 
     /// Size and place of a key's object, from the index or, where the index does not know everything, the
     /// disk.
-    fn entry(&self, key: &Key) -> Result<Option<Entry<PathShards>>, Failure> {
+    fn entry(&self, key: &ObjectKey) -> Result<Option<Entry<PathShards>>, Failure> {
         let (known, is_authoritative) = {
             let state = self.state();
             (state.index.get(key), self.is_authoritative(&state))
@@ -304,7 +305,7 @@ impl Store {
     }
 
     /// Looks a key up on disk and notes what it finds.
-    pub(super) fn discover(&self, key: &Key) -> Result<Option<Entry<PathShards>>, Failure> {
+    pub(super) fn discover(&self, key: &ObjectKey) -> Result<Option<Entry<PathShards>>, Failure> {
         let found = self.find(key)?;
         if let Some(Entry { bytes, note }) = found {
             self.state().index.discover(key, bytes, note);
@@ -313,7 +314,7 @@ impl Store {
     }
 
     /// Looks a key up on disk.
-    fn find(&self, key: &Key) -> Result<Option<Entry<PathShards>>, Failure> {
+    fn find(&self, key: &ObjectKey) -> Result<Option<Entry<PathShards>>, Failure> {
         for shards in self.files.candidate_shards() {
             let path = self.files.object(key, shards)?;
             match fs::symlink_metadata(&path) {
@@ -328,7 +329,7 @@ impl Store {
         Ok(None)
     }
 
-    pub(super) fn delete(&self, key: &Key, mode: DeleteMode) -> KeyResult<Deleted> {
+    pub(super) fn delete(&self, key: &ObjectKey, mode: DeleteMode) -> KeyResult<Deleted> {
         self.check_open()?;
         let _claim = match self.locks.claim_delete(key) {
             Ok(claim) => Some(claim),
@@ -366,7 +367,7 @@ impl Store {
     }
 
     /// Makes the index entry of a key what the disk says. Under the key's lock: it may just have been stored.
-    pub(super) fn look_again(&self, key: &Key) -> Result<(), Failure> {
+    pub(super) fn look_again(&self, key: &ObjectKey) -> Result<(), Failure> {
         // A mount that went away says nothing about its objects.
         self.check_base()?;
         let _stripe = self.stripe(key);
@@ -393,7 +394,7 @@ impl Store {
         self.disk.trouble(Instant::now()).map_or(Ok(()), Err)
     }
 
-    fn known(&self, key: &Key) -> (Option<PathShards>, bool) {
+    fn known(&self, key: &ObjectKey) -> (Option<PathShards>, bool) {
         let state = self.state();
         (state.index.get(key).map(|entry| entry.note), self.is_authoritative(&state))
     }
@@ -403,8 +404,8 @@ impl Store {
         state.index.is_complete() && !self.options.is_shared
     }
 
-    fn stripe(&self, key: &Key) -> MutexGuard<'_, ()> {
-        let stripe = usize::from(key.chunk_hash[31]) % STRIPES;
+    fn stripe(&self, key: &ObjectKey) -> MutexGuard<'_, ()> {
+        let stripe = usize::from(key.chunk_hash.0[31]) % STRIPES;
         self.stripes[stripe].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

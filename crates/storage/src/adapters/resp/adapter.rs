@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use larder_core::key::ObjectKey;
+
 use super::commands::Dialect;
 use super::options::RespOptions;
 use super::session::{Session, Shared};
@@ -12,7 +14,6 @@ use crate::adapter::{
 use crate::adapters::link::Link;
 use crate::adapters::remote::{Remote, RemoteOptions, RemoteSession, forward_to_remote};
 use crate::error::{Failure, FailureKind};
-use crate::key::Key;
 use crate::report::{Health, Usage};
 
 /// Threads for lookups, deletes and listings, each with its own connection to each server.
@@ -62,7 +63,7 @@ impl RemoteSession for Session {
         self.run(items, |item| &item.key, Dialect::store)
     }
 
-    fn find(&mut self, keys: &[&Key]) -> Vec<KeyResult<Found>> {
+    fn find(&mut self, keys: &[&ObjectKey]) -> Vec<KeyResult<Found>> {
         self.run(keys, |key| key, Dialect::find)
     }
 
@@ -70,7 +71,7 @@ impl RemoteSession for Session {
         self.run(items, |item| &item.key, Dialect::load)
     }
 
-    fn delete(&mut self, keys: &[&Key]) -> Vec<KeyResult<Deleted>> {
+    fn delete(&mut self, keys: &[&ObjectKey]) -> Vec<KeyResult<Deleted>> {
         self.run(keys, |key| key, Dialect::delete)
     }
 

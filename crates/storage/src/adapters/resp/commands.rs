@@ -3,13 +3,15 @@
 use std::io;
 use std::sync::Arc;
 
+use larder_core::key::ObjectKey;
+
 use super::command::Command;
 use super::connection::{Connection, Fetched};
 use super::options::{Node, RespOptions};
 use super::reply::{Redirect, Reply, redirect, server_failure};
 use crate::adapter::{Deleted, Found, KeyResult, LoadItem, Loaded, Seal, StoreItem, Stored};
 use crate::error::Error;
-use crate::key::Key;
+use crate::names::wire_name;
 
 /// What the name of a seal starts with. The braces make a cluster keep it where its object is.
 pub(super) const SEAL_PREFIX: &str = "larder:seal:{";
@@ -29,8 +31,8 @@ pub(super) struct Dialect {
 
 impl Dialect {
     /// `[<prefix>@]<wire name>`, as the peer's `valkey` adapter writes it.
-    pub(super) fn name(&self, key: &Key) -> String {
-        let name = key.wire_name();
+    pub(super) fn name(&self, key: &ObjectKey) -> String {
+        let name = wire_name(key);
         if self.options.key_prefix.is_empty() { name } else { format!("{}@{name}", self.options.key_prefix) }
     }
 
@@ -120,7 +122,7 @@ impl Dialect {
         &self,
         connection: &mut Connection,
         node: &Node,
-        keys: &[&Key],
+        keys: &[&ObjectKey],
         is_asking: bool,
     ) -> io::Result<Vec<Answer<Found>>> {
         let names: Vec<String> = keys.iter().map(|key| self.name(key)).collect();
@@ -203,7 +205,7 @@ impl Dialect {
         &self,
         connection: &mut Connection,
         node: &Node,
-        keys: &[&Key],
+        keys: &[&ObjectKey],
         is_asking: bool,
     ) -> io::Result<Vec<Answer<Deleted>>> {
         let names: Vec<String> = keys.iter().map(|key| self.name(key)).collect();

@@ -1,5 +1,7 @@
 //! Pages of what the servers hold, one server after the other.
 
+use larder_core::key::ObjectKey;
+
 use super::command::Command;
 use super::commands::{Dialect, SEAL_PREFIX};
 use super::options::Node;
@@ -7,7 +9,7 @@ use super::reply::Reply;
 use super::session::Session;
 use crate::adapter::{ListPage, ListRequest, Listed};
 use crate::error::{Failure, FailureKind};
-use crate::key::{Key, KeyDecoder};
+use crate::names::KeyDecoder;
 
 impl Session {
     /// One step of a server's own listing. The token names the server by its position and the place in its
@@ -18,7 +20,7 @@ impl Session {
         let Some(node) = nodes.get(position) else { return Ok(ListPage::default()) };
         let (next, keys) = self.scan(node, cursor, request)?;
         // Through the usual way: a key may move to another server meanwhile.
-        let refs: Vec<&Key> = keys.iter().collect();
+        let refs: Vec<&ObjectKey> = keys.iter().collect();
         let found = self.run(&refs, |key| key, Dialect::find);
         let entries = keys.into_iter().zip(found);
         let entries =
@@ -40,7 +42,12 @@ impl Session {
         if known.is_empty() { Ok(self.learn_slots()?.nodes()) } else { Ok(known) }
     }
 
-    fn scan(&mut self, node: &Node, cursor: u64, request: &ListRequest) -> Result<(u64, Vec<Key>), Failure> {
+    fn scan(
+        &mut self,
+        node: &Node,
+        cursor: u64,
+        request: &ListRequest,
+    ) -> Result<(u64, Vec<ObjectKey>), Failure> {
         let prefix = match self.shared().dialect.options.key_prefix.as_str() {
             "" => String::new(),
             prefix => format!("{prefix}@"),
@@ -59,13 +66,15 @@ impl Session {
             let text = format!("list `{node}`: unexpected reply `{}`", reply.summary());
             Failure::permanent(FailureKind::Io, text)
         })?;
-        let wanted = |key: &Key| request.model_name.as_deref().is_none_or(|model| model == &*key.model_name);
+        let wanted = |key: &ObjectKey| {
+            request.model_name.as_deref().is_none_or(|model| model == &**key.namespace.model_name())
+        };
         Ok((next, keys.into_iter().filter(wanted).collect()))
     }
 }
 
 /// Reads the reply to `SCAN`: where to go on, and which of the names are objects.
-pub(super) fn read_scan(reply: &Reply, prefix: &str) -> Option<(u64, Vec<Key>)> {
+pub(super) fn read_scan(reply: &Reply, prefix: &str) -> Option<(u64, Vec<ObjectKey>)> {
     let Reply::Array(parts) = reply else { return None };
     let [Reply::Bytes(next), Reply::Array(names)] = parts.as_slice() else { return None };
     let next = std::str::from_utf8(next).ok()?.parse().ok()?;
@@ -73,7 +82,7 @@ pub(super) fn read_scan(reply: &Reply, prefix: &str) -> Option<(u64, Vec<Key>)> 
     Some((next, names.iter().filter_map(|name| listed_key(name, prefix, &decoder)).collect()))
 }
 
-fn listed_key(name: &Reply, prefix: &str, decoder: &KeyDecoder) -> Option<Key> {
+fn listed_key(name: &Reply, prefix: &str, decoder: &KeyDecoder) -> Option<ObjectKey> {
     let Reply::Bytes(name) = name else { return None };
     let name = std::str::from_utf8(name).ok()?;
     if name.starts_with(SEAL_PREFIX) {

@@ -3,6 +3,8 @@
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use larder_core::key::ObjectKey;
+
 use super::cluster::{SlotMap, slot};
 use super::command::Command;
 use super::commands::{Answer, Dialect};
@@ -13,7 +15,6 @@ use crate::adapter::KeyResult;
 use crate::adapters::link::Link;
 use crate::adapters::quote::quote;
 use crate::error::{Error, Failure, FailureKind};
-use crate::key::Key;
 
 /// Connections one thread keeps; that to the server asked longest ago goes first. More servers than a cluster
 /// ought to have.
@@ -62,7 +63,7 @@ impl Session {
     pub(super) fn run<I, T>(
         &mut self,
         items: &[&I],
-        key: impl Fn(&I) -> &Key,
+        key: impl Fn(&I) -> &ObjectKey,
         exchange: impl Fn(&Dialect, &mut Connection, &Node, &[&I], bool) -> io::Result<Vec<Answer<T>>>,
     ) -> Vec<KeyResult<T>> {
         let lost = || Err(Failure::retryable(FailureKind::Unavailable, "no server keeps the key").into());
@@ -114,7 +115,7 @@ impl Session {
         results: &mut [KeyResult<T>],
         pending: Vec<(usize, Option<Redirect>)>,
         items: &[&I],
-        key: &impl Fn(&I) -> &Key,
+        key: &impl Fn(&I) -> &ObjectKey,
     ) -> Vec<(Node, bool, Vec<usize>)> {
         let mut groups: Vec<(Node, bool, Vec<usize>)> = Vec::new();
         for (index, redirect) in pending {
@@ -137,7 +138,7 @@ impl Session {
         groups
     }
 
-    fn home(&mut self, key: &Key) -> Result<Node, Failure> {
+    fn home(&mut self, key: &ObjectKey) -> Result<Node, Failure> {
         let options = &self.shared.dialect.options;
         if !options.is_cluster {
             return Ok(options.nodes[0].clone());

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use larder_core::key::ObjectKey;
+
 use super::options::S3Options;
 use super::session::{Session, Shared};
 use crate::adapter::{
@@ -10,7 +12,6 @@ use crate::adapter::{
 };
 use crate::adapters::remote::{Remote, RemoteOptions, forward_to_remote};
 use crate::error::Failure;
-use crate::key::Key;
 use crate::report::{Health, Usage};
 
 /// Threads for lookups, deletes and listings, each with its own connection: a lookup is a request per object.

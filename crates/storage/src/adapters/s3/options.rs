@@ -1,8 +1,10 @@
 //! Which bucket, as whom, and how.
 
+use larder_core::key::ObjectKey;
+
 use crate::adapters::TlsOptions;
 use crate::error::{Failure, FailureKind};
-use crate::key::Key;
+use crate::names::wire_name;
 use crate::secret::Secret;
 
 /// Smallest part a store takes in a multipart upload, other than the last.
@@ -83,19 +85,20 @@ impl S3Options {
     /// `[<prefix>/][<salt>/]<wire name>`; the tenant's part only where it is asked for.
     ///
     /// Fails for a name that no store takes: too long, or with a part that a path means something else by.
-    pub(super) fn object_name(&self, key: &Key) -> Result<String, Failure> {
+    pub(super) fn object_name(&self, key: &ObjectKey) -> Result<String, Failure> {
         let mut name = self.name_prefix();
-        if self.is_prefixed_by_salt && !key.cache_salt.is_empty() {
-            name.push_str(&key.cache_salt);
+        let salt = key.namespace.cache_salt();
+        if self.is_prefixed_by_salt && !salt.is_empty() {
+            name.push_str(salt);
             name.push('/');
         }
-        name.push_str(&key.wire_name());
+        name.push_str(&wire_name(key));
         let is_strange = name.split('/').any(|part| matches!(part, "." | ".."));
         if name.len() > NAME_BYTES_MAX || is_strange {
             let text = format!(
                 "object name of {} bytes of model `{}` is longer than {NAME_BYTES_MAX} or has a part `.` or `..`",
                 name.len(),
-                key.model_name.escape_debug()
+                key.namespace.model_name().escape_debug()
             );
             return Err(Failure::permanent(FailureKind::Invalid, text));
         }
@@ -124,14 +127,14 @@ mod tests {
         let options = S3Options::new("h", "r", Credentials::default());
         let name = |model: &str, salt: &str| {
             let options = S3Options { is_prefixed_by_salt: true, ..options.clone() };
-            options.object_name(&Key::new([1; 32], model, 0, 0, salt).unwrap())
+            options.object_name(&ObjectKey::new([1; 32], model, 0, 0, salt).unwrap())
         };
         assert!(name("org/model", "tenant").is_ok() && name("m..", ".a").is_ok());
         for (model, salt) in [("../m", ""), ("a/./m", ""), ("m", "..")] {
             assert_eq!(name(model, salt).unwrap_err().kind, FailureKind::Invalid, "{model} {salt}");
         }
         let long = S3Options { key_prefix: "p".repeat(900), ..options.clone() };
-        let key = |model: &str| Key::new([1; 32], model, 0, 0, "").unwrap();
+        let key = |model: &str| ObjectKey::new([1; 32], model, 0, 0, "").unwrap();
         assert!(long.object_name(&key("m")).is_ok());
         assert_eq!(long.object_name(&key(&"m".repeat(200))).unwrap_err().kind, FailureKind::Invalid);
     }

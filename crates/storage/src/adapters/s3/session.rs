@@ -5,6 +5,8 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use larder_core::key::ObjectKey;
+
 use super::http::{HttpConnection, Payload};
 use super::options::{PART_BYTES_MIN, PARTS_MAX, S3Options};
 use super::refusal::{refused, unexpected};
@@ -17,7 +19,7 @@ use crate::adapter::{
 use crate::adapters::link::Link;
 use crate::adapters::remote::RemoteSession;
 use crate::error::{Error, Failure, FailureKind};
-use crate::key::{Key, KeyDecoder};
+use crate::names::KeyDecoder;
 
 /// The user metadata a seal is kept in.
 const SEAL_HEADER: &str = "x-amz-meta-larder-seal";
@@ -58,7 +60,7 @@ impl Session {
         }
     }
 
-    fn object(&self, method: &'static str, key: &Key) -> Result<Request, Failure> {
+    fn object(&self, method: &'static str, key: &ObjectKey) -> Result<Request, Failure> {
         let path = self.path(&self.shared.options.object_name(key)?);
         Ok(Request { method, path, ..Request::default() })
     }
@@ -103,7 +105,7 @@ impl Session {
     }
 
     /// Size of an object, or none.
-    fn size(&mut self, key: &Key) -> Result<Option<u64>, Failure> {
+    fn size(&mut self, key: &ObjectKey) -> Result<Option<u64>, Failure> {
         let request = self.object("HEAD", key)?;
         let (response, ()) = self.send(&request, Payload::Bytes(b""), |_, _| Ok(()))?;
         match response.status {
@@ -249,7 +251,7 @@ impl Session {
         }
     }
 
-    fn delete_one(&mut self, key: &Key) -> KeyResult<Deleted> {
+    fn delete_one(&mut self, key: &ObjectKey) -> KeyResult<Deleted> {
         let bytes_freed = self.size(key)?.ok_or(Error::Absent)?;
         let request = self.object("DELETE", key)?;
         self.ask(&request, Payload::Bytes(b""))?;
@@ -274,7 +276,7 @@ impl Session {
         let (_, listing) = self.ask(&list, Payload::Bytes(b""))?;
         let mut page = read_listing(&listing, &prefix, self.shared.options.is_prefixed_by_salt);
         let wanted = |listed: &Listed| {
-            request.model_name.as_deref().is_none_or(|model| model == &*listed.key.model_name)
+            request.model_name.as_deref().is_none_or(|model| model == &**listed.key.namespace.model_name())
         };
         page.entries.retain(wanted);
         Ok(page)
@@ -303,7 +305,7 @@ impl RemoteSession for Session {
         items.iter().map(|item| self.store_one(item)).collect()
     }
 
-    fn find(&mut self, keys: &[&Key]) -> Vec<KeyResult<Found>> {
+    fn find(&mut self, keys: &[&ObjectKey]) -> Vec<KeyResult<Found>> {
         let found = |size: Option<u64>| size.map(|bytes| Found::asked(Some(bytes))).ok_or(Error::Absent);
         keys.iter().map(|key| self.size(key).map_err(Error::from).and_then(found)).collect()
     }
@@ -312,7 +314,7 @@ impl RemoteSession for Session {
         items.iter().map(|item| self.load_one(item)).collect()
     }
 
-    fn delete(&mut self, keys: &[&Key]) -> Vec<KeyResult<Deleted>> {
+    fn delete(&mut self, keys: &[&ObjectKey]) -> Vec<KeyResult<Deleted>> {
         keys.iter().map(|key| self.delete_one(key)).collect()
     }
 
@@ -347,7 +349,7 @@ fn total(response: &Response) -> Option<u64> {
     }
 }
 
-pub(super) fn decode_seal(text: &str, key: &Key) -> Option<Seal> {
+pub(super) fn decode_seal(text: &str, key: &ObjectKey) -> Option<Seal> {
     let bytes: Option<Vec<u8>> = (0..text.len() / 2)
         .map(|index| text.get(index * 2..index * 2 + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok()))
         .collect();
@@ -355,11 +357,12 @@ pub(super) fn decode_seal(text: &str, key: &Key) -> Option<Seal> {
 }
 
 /// A name below the prefix; a salt in front must be the key's own.
-fn listed_key(name: &str, is_salted: bool, decoder: &KeyDecoder) -> Option<Key> {
+fn listed_key(name: &str, is_salted: bool, decoder: &KeyDecoder) -> Option<ObjectKey> {
     let key = decoder.wire_name(name)?;
-    if !is_salted || key.cache_salt.is_empty() {
+    let salt = key.namespace.cache_salt();
+    if !is_salted || salt.is_empty() {
         return Some(key);
     }
-    let unsalted = name.strip_prefix(&*key.cache_salt)?.strip_prefix('/')?;
+    let unsalted = name.strip_prefix(&**salt)?.strip_prefix('/')?;
     decoder.wire_name(unsalted)
 }

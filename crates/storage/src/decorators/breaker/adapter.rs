@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use larder_core::key::ObjectKey;
 use tokio::time::Instant;
 
 use super::circuit::{BreakerPolicy, BreakerState, Circuits, Refused};
@@ -12,7 +13,6 @@ use crate::adapter::{
 };
 use crate::decorators::forward::forward;
 use crate::error::{Failure, FailureKind};
-use crate::key::Key;
 use crate::report::{Health, HealthState};
 
 /// Opens when calls fail that blame the backend; after a while lets one call through to see.
@@ -141,7 +141,7 @@ impl Adapter for Breaker {
         Box::pin(self.guard(Op::Store, batch.len(), self.inner.store(batch)))
     }
 
-    fn lookup_and_lock(&self, keys: Vec<Key>) -> AdapterFuture<'_, Vec<KeyResult<Found>>> {
+    fn lookup_and_lock(&self, keys: Vec<ObjectKey>) -> AdapterFuture<'_, Vec<KeyResult<Found>>> {
         Box::pin(self.guard(Op::Lookup, keys.len(), self.inner.lookup_and_lock(keys)))
     }
 
@@ -149,7 +149,7 @@ impl Adapter for Breaker {
         Box::pin(self.guard(Op::Load, batch.len(), self.inner.load(batch)))
     }
 
-    fn delete(&self, keys: Vec<Key>, mode: DeleteMode) -> AdapterFuture<'_, Vec<KeyResult<Deleted>>> {
+    fn delete(&self, keys: Vec<ObjectKey>, mode: DeleteMode) -> AdapterFuture<'_, Vec<KeyResult<Deleted>>> {
         Box::pin(self.guard(Op::Delete, keys.len(), self.inner.delete(keys, mode)))
     }
 

@@ -5,17 +5,17 @@ use larder_core::eviction::Lru;
 
 use super::*;
 
-pub(super) fn key(number: u32, salt: &str) -> Key {
+pub(super) fn key(number: u32, salt: &str) -> ObjectKey {
     let mut hash = [0; 32];
     hash[..4].copy_from_slice(&number.to_le_bytes());
-    Key::new(hash, format!("m{}", number % 3), 1, 0, salt).unwrap()
+    ObjectKey::new(hash, format!("m{}", number % 3), 1, 0, salt).unwrap()
 }
 
 fn ledger() -> Ledger {
     Ledger::new(Box::new(Lru::new()))
 }
 
-fn next(ledger: &mut Ledger, salt: Option<&str>) -> Option<Key> {
+fn next(ledger: &mut Ledger, salt: Option<&str>) -> Option<ObjectKey> {
     let tenant = salt.map(|salt| ledger.tenant(salt).unwrap());
     ledger.victims(tenant, &|_| false, 1).pop().map(|victim| victim.key)
 }
@@ -45,7 +45,7 @@ fn the_coldest_leaves_first_of_all_and_of_one_tenant() {
 #[test]
 fn it_agrees_with_a_plain_map() {
     let mut ledger = ledger();
-    let mut model: BTreeMap<Key, u64> = BTreeMap::new();
+    let mut model: BTreeMap<ObjectKey, u64> = BTreeMap::new();
     let mut state = 1_u64;
     let mut random = |below: u64| {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -65,7 +65,7 @@ fn it_agrees_with_a_plain_map() {
     }
     let mut by_salt: BTreeMap<Arc<str>, Share> = BTreeMap::new();
     for (key, bytes) in &model {
-        let share = by_salt.entry(Arc::clone(&key.cache_salt)).or_default();
+        let share = by_salt.entry(Arc::clone(key.namespace.cache_salt())).or_default();
         *share = Share { objects: share.objects + 1, bytes: share.bytes + bytes };
     }
     assert_eq!(ledger.tenants().collect::<BTreeMap<_, _>>(), by_salt);
@@ -104,8 +104,9 @@ fn a_million_objects_take_about_100_mb() {
 #[test]
 fn objects_of_one_hash_are_told_apart_by_every_field() {
     let mut ledger = ledger();
-    let of = |model: &str, rank, group, salt: &str| Key::new([7; 32], model, rank, group, salt).unwrap();
-    let keys: BTreeSet<Key> = (1..=500_u32)
+    let of =
+        |model: &str, rank, group, salt: &str| ObjectKey::new([7; 32], model, rank, group, salt).unwrap();
+    let keys: BTreeSet<ObjectKey> = (1..=500_u32)
         .flat_map(|n| {
             let name = n.to_string();
             [of(&name, 0, 0, ""), of("m", u64::from(n), 0, ""), of("m", 0, n, ""), of("m", 0, 0, &name)]
@@ -114,7 +115,7 @@ fn objects_of_one_hash_are_told_apart_by_every_field() {
     assert_eq!(keys.len(), 2_000);
     keys.iter().for_each(|key| _ = ledger.insert(key, 1));
     assert_eq!(ledger.len(), 2_000);
-    let (gone, left) = keys.iter().partition::<Vec<&Key>, _>(|key| key.kv_rank % 2 == 0);
+    let (gone, left) = keys.iter().partition::<Vec<&ObjectKey>, _>(|key| key.namespace.kv_rank() % 2 == 0);
     gone.iter().for_each(|key| ledger.remove(key, Removal::Dropped));
     let victims = ledger.victims(None, &|_| false, 2_000).into_iter().map(|victim| victim.key);
     assert_eq!(victims.collect::<BTreeSet<_>>(), left.into_iter().cloned().collect());
@@ -155,7 +156,7 @@ fn a_policy_knows_again_what_comes_again_and_nothing_else() {
         .collect();
     for _ in 0..2 {
         for (hash, salt) in hashes.iter().flat_map(|hash| [(hash, ""), (hash, "a")]) {
-            let key = Key::new(*hash, "m", 0, 0, salt).unwrap();
+            let key = ObjectKey::new(*hash, "m", 0, 0, salt).unwrap();
             ledger.insert(&key, 3);
             ledger.remove(&key, Removal::Evicted);
         }

@@ -1,12 +1,13 @@
 use larder_core::eviction::by_name;
+use larder_core::key::ObjectKey;
 use larder_storage::adapters::mock::{MockAdapter, MockOptions};
 use larder_storage::conformance::{FailingAdapter, object_key, store_items};
 use larder_storage::decorators::{Observer, Observing};
-use larder_storage::{Adapter, EvictionConfig, Failure, FailureKind, Key, Op};
+use larder_storage::{Adapter, EvictionConfig, Failure, FailureKind, Op};
+use larder_telemetry::tasks::{TaskLevel, Tasks};
 
 use super::*;
 use larder_engine::QuotaTable;
-use larder_telemetry::tasks::{TaskLevel, Tasks};
 
 const BYTES: usize = 100;
 
@@ -27,10 +28,10 @@ fn evicting(adapter: Arc<dyn Adapter>, quotas: QuotaTable) -> (Arc<dyn Adapter>,
 }
 
 async fn held(adapter: &dyn Adapter, count: usize) -> Vec<usize> {
-    let keys: Vec<Key> = (0..count).map(object_key).collect();
+    let keys: Vec<ObjectKey> = (0..count).map(object_key).collect();
     let found = adapter.lookup_and_lock(keys.clone()).await;
     let held: Vec<usize> = (0..count).filter(|&object| found[object].is_ok()).collect();
-    let locked: Vec<Key> = held.iter().map(|&object| object_key(object)).collect();
+    let locked: Vec<ObjectKey> = held.iter().map(|&object| object_key(object)).collect();
     adapter.unlock(&locked);
     held
 }
@@ -173,7 +174,7 @@ async fn locked_ones_hide_nothing_behind_them() {
     for object in 0..18 {
         adapter.store(store_items(object..object + 1, BYTES)).await;
     }
-    let locked: Vec<Key> = (0..6).map(object_key).collect();
+    let locked: Vec<ObjectKey> = (0..6).map(object_key).collect();
     adapter.lookup_and_lock(locked.clone()).await;
     assert!(evictor.free(3 * BYTES as u64).await);
     assert_eq!((evictor.report().evicted_objects, evictor.report().locked_objects), (3, 6));
