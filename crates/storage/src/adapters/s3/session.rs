@@ -291,7 +291,7 @@ pub(super) fn read_listing(listing: &str, prefix: &str, is_salted: bool) -> List
         let key = listed_key(name.strip_prefix(prefix)?, is_salted, &decoder)?;
         Some(Listed { key, bytes: xml::text(contents, "Size")?.parse().ok()? })
     };
-    let entries = xml::elements(listing, "Contents").filter_map(entry).collect();
+    let entries = xml::elements(listing, "Contents").filter_map(|contents| entry(&contents)).collect();
     let token = xml::text(listing, "NextContinuationToken").filter(|token| !token.is_empty());
     ListPage { entries, next_page_token: token.map(|token| format!("{TOKEN_PREFIX}{token}")) }
 }

@@ -2,9 +2,10 @@
 //! anyway.
 
 use std::fmt::Write as _;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
+use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 
 use super::options::S3Options;
@@ -112,28 +113,12 @@ fn encode(text: &str, is_path: bool) -> String {
 
 /// `YYYYMMDDThhmmssZ`.
 fn timestamp(now: SystemTime) -> String {
-    let seconds = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let (year, month, day) = civil(seconds / 86_400);
-    let of_day = seconds % 86_400;
-    format!("{year:04}{month:02}{day:02}T{:02}{:02}{:02}Z", of_day / 3600, of_day / 60 % 60, of_day % 60)
-}
-
-/// Year, month and day of a day since 1970, in the calendar that repeats every 400 years.
-fn civil(days: u64) -> (u64, u64, u64) {
-    let shifted = days + 719_468;
-    let era = shifted / 146_097;
-    let day_of_era = shifted % 146_097;
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    (era * 400 + year_of_era + u64::from(month <= 2), month, day)
+    Timestamp::try_from(now).unwrap_or_default().strftime("%Y%m%dT%H%M%SZ").to_string()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::time::{Duration, UNIX_EPOCH};
 
     use super::*;
     use crate::adapters::s3::Credentials;
@@ -164,12 +149,15 @@ mod tests {
 
     #[test]
     fn dates_are_those_of_the_calendar() {
-        for (days, date) in
-            [(0, (1970, 1, 1)), (11_016, (2000, 2, 29)), (11_017, (2000, 3, 1)), (20_454, (2026, 1, 1))]
-        {
-            assert_eq!(civil(days), date);
+        for (seconds, stamp) in [
+            (0, "19700101T000000Z"),
+            (951_868_799, "20000229T235959Z"),
+            (951_868_800, "20000301T000000Z"),
+            (1_369_353_600, "20130524T000000Z"),
+            (1_767_225_600, "20260101T000000Z"),
+        ] {
+            assert_eq!(timestamp(UNIX_EPOCH + Duration::from_secs(seconds)), stamp);
         }
-        assert_eq!(timestamp(UNIX_EPOCH + Duration::from_secs(1_369_353_600)), "20130524T000000Z");
     }
 
     #[test]

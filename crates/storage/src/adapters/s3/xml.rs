@@ -1,73 +1,62 @@
 //! The little XML the interface speaks: flat elements, found by name.
 
-/// Longest entity with its end. Without a limit, each `&` would be a search through all that follows.
-const ENTITY_BYTES_MAX: usize = 12;
+use std::borrow::Cow;
+
+use quick_xml::Reader;
+use quick_xml::escape::{partial_escape, unescape};
+use quick_xml::events::{BytesStart, Event};
 
 /// The text of the first element of a name, with entities resolved.
 pub(super) fn text(xml: &str, name: &str) -> Option<String> {
-    element(xml, name).map(|(text, _)| unescape(text))
+    let mut reader = reader(xml);
+    find(&mut reader, name)?;
+    let mut text = String::new();
+    loop {
+        match reader.read_event().ok()? {
+            Event::Text(part) => text.push_str(&part),
+            Event::CData(part) => text.push_str(&part),
+            Event::GeneralRef(entity) => {
+                let written = format!("&{};", &*entity);
+                text.push_str(&unescape(&written).unwrap_or(Cow::Borrowed(&written)));
+            }
+            Event::End(end) if end.name().0 == name => return Some(text),
+            Event::Eof => return None,
+            _ => {}
+        }
+    }
 }
 
 /// Every element of a name, as the XML inside it.
-pub(super) fn elements<'a>(xml: &'a str, name: &'a str) -> impl Iterator<Item = &'a str> {
-    let mut rest = xml;
+pub(super) fn elements<'a>(xml: &'a str, name: &'a str) -> impl Iterator<Item = Cow<'a, str>> {
+    let mut reader = reader(xml);
     std::iter::from_fn(move || {
-        let (inner, after) = element(rest, name)?;
-        rest = after;
-        Some(inner)
+        let start = find(&mut reader, name)?;
+        Some(reader.read_text(start.name()).ok()?.into_inner())
     })
 }
 
-/// What is inside the first element of a name, and what follows it. Elements of a name do not nest here.
-fn element<'a>(xml: &'a str, name: &str) -> Option<(&'a str, &'a str)> {
-    let mut rest = xml;
-    loop {
-        let start = rest.find(&format!("<{name}"))?;
-        rest = &rest[start + 1 + name.len()..];
-        // A longer name that only starts the same.
-        if rest.starts_with(['>', ' ', '\n', '\r', '\t']) {
-            let (_, inner) = rest.split_once('>')?;
-            return inner.split_once(&format!("</{name}>"));
-        }
-        if let Some(after) = rest.strip_prefix("/>") {
-            return Some(("", after));
-        }
-    }
-}
-
-fn unescape(text: &str) -> String {
-    let mut plain = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once('&') {
-        plain.push_str(before);
-        let end = after.bytes().take(ENTITY_BYTES_MAX).position(|byte| byte == b';');
-        let Some((entity, after)) = end.map(|end| (&after[..end], &after[end + 1..])) else {
-            rest = after;
-            plain.push('&');
-            continue;
-        };
-        let code = entity.strip_prefix('#').and_then(|code| match code.strip_prefix('x') {
-            Some(hex) => u32::from_str_radix(hex, 16).ok(),
-            None => code.parse().ok(),
-        });
-        match (entity, code.and_then(char::from_u32)) {
-            ("lt", _) => plain.push('<'),
-            ("gt", _) => plain.push('>'),
-            ("amp", _) => plain.push('&'),
-            ("quot", _) => plain.push('"'),
-            ("apos", _) => plain.push('\''),
-            (_, Some(character)) => plain.push(character),
-            (other, None) => plain.push_str(&format!("&{other};")),
-        }
-        rest = after;
-    }
-    plain.push_str(rest);
-    plain
-}
-
 /// Text made fit to stand between tags.
-pub(super) fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+pub(super) fn escape(text: &str) -> Cow<'_, str> {
+    partial_escape(text)
+}
+
+fn reader(xml: &str) -> Reader<&[u8]> {
+    let mut reader = Reader::from_str(xml);
+    let config = reader.config_mut();
+    config.expand_empty_elements = true;
+    config.allow_dangling_amp = true;
+    reader
+}
+
+/// Reads up to the first element of a name.
+fn find<'a>(reader: &mut Reader<&'a [u8]>, name: &str) -> Option<BytesStart<'a>> {
+    loop {
+        match reader.read_event().ok()? {
+            Event::Start(start) if start.name().0 == name => return Some(start),
+            Event::Eof => return None,
+            _ => {}
+        }
+    }
 }
 
 #[cfg(test)]
@@ -80,11 +69,19 @@ mod tests {
     fn listings_are_read() {
         let xml = "<?xml version=\"1.0\"?><L xmlns=\"x\"><KeyCount>2</KeyCount><Contents><Key>a&amp;b</Key><Size>3</Size>\
                    </Contents><Contents><Key>&lt;&#65;&#x42;&quot;</Key><Size>4</Size></Contents><Empty/></L>";
-        let keys: Vec<_> = elements(xml, "Contents").map(|inner| text(inner, "Key").unwrap()).collect();
+        let keys: Vec<_> = elements(xml, "Contents").map(|inner| text(&inner, "Key").unwrap()).collect();
         assert_eq!(keys, ["a&b", "<AB\""]);
         assert_eq!(text(xml, "KeyCount").as_deref(), Some("2"));
         assert_eq!(text(xml, "Empty").as_deref(), Some(""));
         assert_eq!(text(xml, "Missing"), None);
+    }
+
+    #[test]
+    fn what_only_looks_like_a_tag_is_none() {
+        let listing = "<L><!-- <Key>no</Key> --><Note><![CDATA[<Key>no</Key>]]></Note><Key a=\">\" b='</Key>'\n>a</Key></L>";
+        assert_eq!(text(listing, "Key").as_deref(), Some("a"));
+        assert_eq!(elements(listing, "Key").collect::<Vec<_>>(), ["a"]);
+        assert_eq!(text("<A><![CDATA[a<b&lt;]]>&nbsp;&#0;</A>", "A").as_deref(), Some("a<b&lt;&nbsp;&#0;"));
     }
 
     #[test]
