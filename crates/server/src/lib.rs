@@ -9,6 +9,7 @@ mod pool;
 mod preflight;
 mod run;
 mod serve;
+mod service_manager;
 mod shutdown;
 
 pub use error::StartError;

@@ -14,6 +14,7 @@ use super::announce::{self, Running};
 use super::error::{StartError, http_url};
 use super::pool;
 use super::serve::{RpcServer, Service, bind_rpc};
+use super::service_manager::ServiceManager;
 use super::shutdown::Shutdown;
 use crate::effects;
 use larder_admin::{Admin, Effects, Plugins};
@@ -73,6 +74,7 @@ struct Node {
     preparation: Arc<Preparation>,
     preparing: thread::JoinHandle<()>,
     adopting: Option<thread::JoinHandle<()>>,
+    manager: Arc<ServiceManager>,
 }
 
 impl Node {
@@ -137,6 +139,7 @@ impl Node {
             preparation,
             preparing,
             adopting,
+            manager: Arc::new(ServiceManager::of(std::process::id(), |name| std::env::var_os(name))),
         };
         let served = node.serve(live, log, http, hasher, stats, &mut shutdown).await;
         node.stop();
@@ -180,7 +183,7 @@ impl Node {
         };
         let teller = Arc::new(Admin { plugins: Plugins::default(), ..admin.clone() });
         tracing::info!("LMCache cache server is running... (HTTP on {url})");
-        self.announce(&config, &url);
+        self.announce(&config, &url, Arc::clone(&admin.rpc));
         let connections = Arc::clone(&admin.http);
         let hangups_of = admin.clone();
         let http =
@@ -202,6 +205,7 @@ impl Node {
             never = serving => never,
         };
         tracing::info!("stopping: {signal}");
+        self.manager.tell_stopping(signal).await;
         http.abort();
         if let Some(plugins) = plugins {
             tokio::select! {
@@ -212,7 +216,7 @@ impl Node {
         Ok(())
     }
 
-    fn announce(&self, config: &ServerConfig, http_url: &str) {
+    fn announce(&self, config: &ServerConfig, http_url: &str, rpc: Arc<RpcStats>) {
         let adapters = self.tier.adapters();
         let adapters: Vec<&str> = adapters.iter().map(|attached| attached.id()).collect();
         let running = Running {
@@ -222,10 +226,12 @@ impl Node {
             endpoints: &self.endpoints,
             http_url,
         };
-        tracing::info!("{}", announce::summary(config, &running));
+        let summary = announce::summary(config, &running);
+        tracing::info!("{summary}");
         if let Some(option) = announce::vllm_option(&self.endpoints) {
             tracing::info!("point vLLM at it with {option}");
         }
+        tokio::task::spawn_local(Arc::clone(&self.manager).follow(rpc, summary));
     }
 
     fn stop(self) {
