@@ -51,7 +51,7 @@ class Environment:
 
 
 def install_client(environment: Environment) -> None:
-    if environment.has("torch", "lmcache", "zmq", "msgspec", "pytest", "moto"):
+    if environment.has("torch", "lmcache", "zmq", "msgspec", "pytest", "moto", "kubernetes_validate", "promql_parser"):
         return
     print(f"installing {LMCACHE} and {TORCH}", flush=True)
     environment.pip("install", TORCH)
