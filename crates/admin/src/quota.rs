@@ -10,15 +10,14 @@ use axum::http::StatusCode;
 use axum::routing::{get, put};
 use axum::{Json, Router, middleware};
 use larder_core::name::CACHE_SALT_CHARS_MAX;
+use larder_core::quota::EMPTY_SALT;
+use larder_core::units::{bytes_to_gib, gib_to_bytes};
 use serde_json::{Map, Value, json};
 
 use super::access;
 use super::reply::Refusal;
 use super::routes::Admin;
-use larder_core::quota::EMPTY_SALT;
 use larder_telemetry::events::Event;
-
-const GIB: f64 = 1_073_741_824.0;
 
 /// Tenants without a quota of their own that are listed: those that have most.
 const WITHOUT_QUOTA_MAX: usize = 100;
@@ -43,7 +42,7 @@ async fn set(
 ) -> Result<Json<Value>, Refusal> {
     let cache_salt = salt(&name)?;
     let limit_gb = limit_gb(&body)?;
-    let limit_bytes = bytes(limit_gb);
+    let limit_bytes = gib_to_bytes(limit_gb);
     admin.quotas.set(cache_salt, limit_bytes).map_err(|error| bad_request(error.to_string()))?;
     admin.engine.set_quota(cache_salt, Some(limit_bytes));
     tell(&admin, cache_salt, Some(limit_bytes), caller);
@@ -74,15 +73,17 @@ async fn show(State(admin): State<Admin>, Path(name): Path<String>) -> Result<Js
     let used = |attached: &larder_tier::Attached| {
         attached.bytes_by_salt().get(cache_salt).copied().unwrap_or_default()
     };
-    let by_adapter: Map<String, Value> =
-        adapters.iter().map(|attached| (attached.id().to_owned(), used_gib(used(attached)).into())).collect();
+    let by_adapter: Map<String, Value> = adapters
+        .iter()
+        .map(|attached| (attached.id().to_owned(), bytes_to_gib(used(attached)).into()))
+        .collect();
     Ok(Json(json!({
         "cache_salt": shown(cache_salt),
         "limit_gb": limit_gib(limit.unwrap_or_default()),
-        "current_usage_gb": used_gib(adapters.iter().map(|attached| used(attached)).sum()),
+        "current_usage_gb": bytes_to_gib(adapters.iter().map(|attached| used(attached)).sum()),
         "exists": limit.is_some(),
         "effective_limit_gb": admin.quotas.limit_for(cache_salt).map(limit_gib),
-        "l1_usage_gb": used_gib(admin.engine.bytes_of_salt(cache_salt)),
+        "l1_usage_gb": bytes_to_gib(admin.engine.bytes_of_salt(cache_salt)),
         "usage_gb_by_adapter": by_adapter,
     })))
 }
@@ -124,8 +125,8 @@ impl Used {
         if let Some(limit) = limit {
             shown.insert("limit_gb".into(), limit_gib(limit).into());
         }
-        shown.insert("current_usage_gb".into(), used_gib(self.l2).into());
-        shown.insert("l1_usage_gb".into(), used_gib(self.l1).into());
+        shown.insert("current_usage_gb".into(), bytes_to_gib(self.l2).into());
+        shown.insert("l1_usage_gb".into(), bytes_to_gib(self.l1).into());
         shown.into()
     }
 }
@@ -198,31 +199,17 @@ fn quote_constants(text: &str) -> String {
     quoted
 }
 
-/// What is used, in GiB, as the peer divides it.
-fn used_gib(bytes: u64) -> f64 {
-    bytes as f64 / GIB
-}
-
 /// Decimals that are enough for any limit in GiB.
 const DECIMALS_MAX: i32 = 12;
 
 /// The shortest number of GiB that means so many bytes: 0.05 and not 0.049999999813735485.
 fn limit_gib(limit_bytes: u64) -> f64 {
-    let exact = used_gib(limit_bytes);
+    let exact = bytes_to_gib(limit_bytes);
     let rounded = (0..=DECIMALS_MAX).map(|decimals| {
         let scale = 10_f64.powi(decimals);
         (exact * scale).round() / scale
     });
-    rounded.into_iter().find(|gib| bytes(*gib) == limit_bytes).unwrap_or(exact)
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "not negative, and meant to saturate"
-)]
-fn bytes(limit_gb: f64) -> u64 {
-    (limit_gb * GIB) as u64
+    rounded.into_iter().find(|gib| gib_to_bytes(*gib) == limit_bytes).unwrap_or(exact)
 }
 
 #[cfg(test)]
@@ -258,11 +245,11 @@ mod tests {
     #[test]
     fn limits_are_shown_as_they_were_given() {
         for limit in [0.0, 0.05, 0.1, 1.5, 7.25, 1000.001] {
-            assert_eq!(limit_gib(bytes(limit)), limit);
+            assert_eq!(limit_gib(gib_to_bytes(limit)), limit);
         }
         for odd in [1, 12_345_678_901, u64::MAX] {
             let shown = limit_gib(odd);
-            assert!(bytes(shown).abs_diff(odd) <= 1, "{odd} is shown as {shown}");
+            assert!(gib_to_bytes(shown).abs_diff(odd) <= 1, "{odd} is shown as {shown}");
         }
     }
 
@@ -271,6 +258,5 @@ mod tests {
         assert_eq!((salt("_default").unwrap(), salt("alice").unwrap()), ("", "alice"));
         assert_eq!(salt("a/b").unwrap_err().status(), StatusCode::NOT_FOUND);
         assert_eq!(salt(&"s".repeat(129)).unwrap_err().status(), StatusCode::BAD_REQUEST);
-        assert_eq!((bytes(1.5), bytes(1e300)), (3 << 29, u64::MAX));
     }
 }

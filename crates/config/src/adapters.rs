@@ -2,9 +2,10 @@
 
 use larder_storage::{AdapterConfig, ConfigProblem};
 
+use super::environment::Environment;
 use super::mistake::Mistake;
 use super::quotas;
-use super::settings::{Environment, Settings};
+use super::settings::Settings;
 use larder_storage::NOTHING_TO_GO_BY;
 
 const FLAG: &str = "l2-adapter";

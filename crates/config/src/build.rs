@@ -3,22 +3,21 @@
 use std::path::PathBuf;
 
 use larder_core::eviction::PolicyKind;
-
+use larder_core::units::{GIB, gib_to_bytes};
 use larder_telemetry::{LogConfig, LogFormat};
 
+use super::environment::Environment;
 use super::model::{
     CoordinatorConfig, EvictionConfig, GcMonitorConfig, HttpConfig, L1Config, L2Config, LookupHashLogConfig,
     MpConfig, ObservabilityConfig, P2pConfig, ServerConfig, SharedMemory, TransferMode,
 };
 use super::plugins;
 use super::quotas;
-use super::settings::{Environment, Settings};
+use super::settings::Settings;
 
 /// The peer's defaults behind coordinator flags that are absent (spec/config-and-cli.md 5).
 const HEARTBEAT_INTERVAL_SECONDS: f64 = 5.0;
 const EVENT_FLUSH_INTERVAL_SECONDS: f64 = 1.0;
-
-const GIB: u64 = 1 << 30;
 
 pub(crate) fn server_config(settings: &Settings, environment: &Environment) -> ServerConfig {
     let mp = mp(settings, environment);
@@ -38,7 +37,7 @@ pub(crate) fn server_config(settings: &Settings, environment: &Environment) -> S
             prefetch_max_in_flight: settings.narrow("l2-prefetch-max-in-flight"),
             prefetch_bytes_max: settings
                 .float("l2-prefetch-max-gb")
-                .map_or(pool_bytes(settings.number("l1-size-gb")) / 2, pool_bytes),
+                .map_or(gib_to_bytes(settings.number("l1-size-gb")) / 2, gib_to_bytes),
             patience_seconds: settings.number("l2-patience-seconds"),
             periodic_notifier_interval_ms: settings.narrow("periodic-notifier-interval-ms"),
         },
@@ -112,7 +111,7 @@ fn mp(settings: &Settings, environment: &Environment) -> MpConfig {
 }
 
 fn l1(settings: &Settings, mp: &MpConfig) -> L1Config {
-    let size_bytes = pool_bytes(settings.number("l1-size-gb"));
+    let size_bytes = gib_to_bytes(settings.number("l1-size-gb"));
     let use_hugepages = settings.bool("l1-use-hugepages");
     L1Config {
         size_bytes,
@@ -132,16 +131,6 @@ fn l1(settings: &Settings, mp: &MpConfig) -> L1Config {
         write_ttl_seconds: settings.narrow("l1-write-ttl-seconds"),
         read_ttl_seconds: settings.narrow("l1-read-ttl-seconds"),
     }
-}
-
-/// Bytes of a pool of `gib` GiB, cut to whole bytes as the peer does.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "the flag's range is 0 to 2^20 GiB"
-)]
-pub(crate) fn pool_bytes(gib: f64) -> u64 {
-    (gib * GIB as f64) as u64
 }
 
 /// At most 14 characters: with the peer's prefix and a slash it still fits the 31 that macOS allows.
@@ -216,13 +205,6 @@ fn random_uuid() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn pool_sizes_are_cut_as_the_peer_cuts_them() {
-        assert_eq!(pool_bytes(0.001), 1_073_741);
-        assert_eq!(pool_bytes(10.0), 10_737_418_240);
-        assert_eq!(pool_bytes(0.25), 268_435_456);
-    }
 
     #[test]
     fn a_random_id_is_a_version_4_uuid() {

@@ -1,11 +1,14 @@
 //! Rules between flags and about what this build can do. Every rule is checked, none stops the others.
 
 use larder_core::eviction;
+use larder_core::units::gib_to_bytes;
 
 use super::flag::{Group, Support};
 use super::mistake::Mistake;
-use super::settings::{Settings, Source, default_value};
-use super::{build, flags, plugins, quotas, quoted};
+use super::settings::{Settings, default_value};
+use super::source::Source;
+use super::value::quoted;
+use super::{flags, plugins, quotas};
 use larder_telemetry::redaction::{REDACTED, is_redacted};
 
 pub(crate) fn check(settings: &Settings, mistakes: &mut Vec<Mistake>, notices: &mut Vec<String>) {
@@ -85,7 +88,7 @@ fn check_memory(settings: &Settings, mistakes: &mut Vec<Mistake>) {
         );
     }
     if let Some(gib) = settings.float("l1-size-gb") {
-        let size_bytes = build::pool_bytes(gib);
+        let size_bytes = gib_to_bytes(gib);
         if size_bytes < align_bytes {
             mistakes.push(at(
                 settings,

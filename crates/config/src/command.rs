@@ -8,7 +8,8 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use super::flag::{Flag, Kind, Support};
 use super::flags;
 use super::mistake::Mistake;
-use super::settings::{Settings, Source};
+use super::settings::Settings;
+use super::source::Source;
 use super::value::{self, Value};
 
 /// Adds every server flag to `command`; its help lists those that do something.

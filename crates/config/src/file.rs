@@ -7,13 +7,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::Value as Json;
-use strsim::levenshtein;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::flags;
 use super::mistake::Mistake;
-use super::settings::{Settings, Source};
-use super::{flags, quoted, value};
+use super::settings::Settings;
+use super::source::Source;
+use super::spelling::unknown_key;
+use super::value::{self, quoted};
 
 /// Largest configuration file that is read, in bytes.
 pub const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
@@ -80,27 +82,6 @@ fn one_line(text: &str) -> String {
 fn line_of(text: &str, offset: usize) -> usize {
     let before = text.as_bytes().get(..offset).unwrap_or(text.as_bytes());
     1 + before.iter().filter(|byte| **byte == b'\n').count()
-}
-
-pub(super) fn unknown_key(key: &str, source: Source) -> Mistake {
-    let mistake = Mistake::new(quoted(key), source, "no setting has this name");
-    let spelt = key.replace('-', "_").to_ascii_lowercase();
-    match meant(&spelt, flags::all().map(|flag| flag.key())) {
-        Some(known) => mistake.hint(format!("did you mean `{known}`?")),
-        None => mistake.hint("`larder config show` lists every setting"),
-    }
-}
-
-/// The known name that an unknown one probably stands for: it has a slip of the pen, or only the beginning
-/// (`l1_size`).
-pub(super) fn meant(given: &str, known: impl Iterator<Item = String>) -> Option<String> {
-    // What is longer than any name is far from all of them, whatever follows.
-    let given: String = given.chars().take(128).collect();
-    let distance = |known: &String| levenshtein(&given, known);
-    let is_meant = |known: &String| {
-        distance(known) <= 3 || known.strip_prefix(&given).is_some_and(|rest| rest.starts_with('_'))
-    };
-    known.filter(is_meant).min_by_key(distance)
 }
 
 /// A value that JSON cannot hold (a date, an infinite number) becomes its text, which no flag of another

@@ -1,13 +1,14 @@
 //! Configuration of the server: one table of flags, four layers, one typed result.
 //!
-//! [`flags`] is the only list of settings. It feeds the parser (`command`), the layers (`settings`,
-//! `file`), the checks (`check`), `config show` ([`show`]) and the reference pages ([`reference`]).
-//! Nothing here starts anything or knows how a setting is used.
+//! [`flags`] is the only list of settings. It feeds the parser (`command`), the layers (`file`, `environment`,
+//! merged in `settings`), the checks (`check`), `config show` ([`show`]) and the reference pages
+//! ([`reference`]). Nothing here starts anything or knows how a setting is used.
 
 mod adapters;
 mod build;
 mod check;
 mod command;
+mod environment;
 mod file;
 pub mod flag;
 pub mod flags;
@@ -21,9 +22,12 @@ mod quotas;
 pub mod reference;
 mod settings;
 pub mod show;
+mod source;
+mod spelling;
 mod value;
 
 pub use command::{flags_beginning_with, list_server_flags, with_server_flags};
+pub use environment::{Environment, process_environment};
 pub use file::FILE_BYTES_MAX;
 pub use live::Live;
 pub use load::{Loaded, load};
@@ -32,7 +36,6 @@ pub use model::{
     CoordinatorConfig, EvictionConfig, GcMonitorConfig, HttpConfig, L1Config, L2Config, LookupHashLogConfig,
     MpConfig, ObservabilityConfig, P2pConfig, PluginsConfig, ServerConfig, SharedMemory, TransferMode,
 };
-pub use settings::{Environment, Setting, Settings, Source, process_environment};
+pub use settings::{Setting, Settings};
+pub use source::Source;
 pub use value::{Unfit, Value};
-
-use value::quoted;

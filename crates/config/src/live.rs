@@ -9,12 +9,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Map, Value as Json};
 
-use super::file::{self, unknown_key};
+use super::environment::Environment;
 use super::flag::Flag;
+use super::load::Loaded;
 use super::mistake::{InvalidConfig, Mistake};
 use super::model::ServerConfig;
-use super::settings::{Environment, Settings, Source};
-use super::{Loaded, Value, adapters, build, check, flags, value};
+use super::settings::{Settings, default_value};
+use super::source::Source;
+use super::spelling::unknown_key;
+use super::value::{self, Value};
+use super::{adapters, build, check, file, flags};
 
 /// Versions remembered, and so what can be gone back to.
 pub const VERSIONS_MAX: usize = 64;
@@ -168,7 +172,7 @@ impl Live {
             match flags::all().find(|flag| flag.key() == *key) {
                 Some(flag) if flag.is_hot => {
                     let read = match value {
-                        Json::Null => Ok(super::settings::default_value(flag)),
+                        Json::Null => Ok(default_value(flag)),
                         value => value::from_json(flag, value.clone()),
                     };
                     settings.put(flag, source.clone(), read, &mut mistakes);

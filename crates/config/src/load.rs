@@ -2,10 +2,12 @@
 
 use clap::ArgMatches;
 
+use super::environment::Environment;
 use super::mistake::{InvalidConfig, Mistake};
 use super::model::ServerConfig;
-use super::settings::{self, Environment, Settings, Source};
-use super::{adapters, build, check, command, file};
+use super::settings::Settings;
+use super::source::Source;
+use super::{adapters, build, check, command, environment, file};
 
 /// Everything that came out of reading a configuration.
 #[derive(Debug)]
@@ -24,22 +26,22 @@ pub struct Loaded {
 ///
 /// The file is the one named by `--config`, or else by `LARDER_CONFIG`.
 #[must_use]
-pub fn load(matches: &ArgMatches, environment: &Environment) -> Loaded {
+pub fn load(matches: &ArgMatches, variables: &Environment) -> Loaded {
     let mut settings = Settings::defaults();
     let mut mistakes: Vec<Mistake> = Vec::new();
     let mut notices = Vec::new();
 
-    if let Some((path, given_by)) = config_file(matches, environment) {
+    if let Some((path, given_by)) = config_file(matches, variables) {
         file::read_file(&path, &given_by, &mut settings, &mut mistakes);
     }
-    settings::read_environment(&mut settings, environment, &mut mistakes, &mut notices);
+    environment::read(&mut settings, variables, &mut mistakes, &mut notices);
     command::read_matches(matches, &mut settings, &mut mistakes);
 
     check::check(&settings, &mut mistakes, &mut notices);
     let mut adapter_warnings = Vec::new();
-    adapters::check(&settings, environment, &mut mistakes, &mut adapter_warnings);
+    adapters::check(&settings, variables, &mut mistakes, &mut adapter_warnings);
     let config = if mistakes.is_empty() {
-        Ok(build::server_config(&settings, environment))
+        Ok(build::server_config(&settings, variables))
     } else {
         Err(InvalidConfig { mistakes })
     };

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::settings::Source;
+use super::source::Source;
 
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,12 +1,11 @@
 //! `--quota` and `--quota-default-gb`: limits that hold from the start.
 
 use larder_core::name::CACHE_SALT_CHARS_MAX;
-use larder_core::quota::Quotas;
+use larder_core::quota::{EMPTY_SALT, Quotas};
+use larder_core::units::gib_to_bytes;
 
-use super::build::pool_bytes;
-use super::quoted;
 use super::settings::Settings;
-use larder_core::quota::EMPTY_SALT;
+use super::value::quoted;
 
 /// Largest quota in GiB: more than any tier, and safely inside 64-bit byte counts.
 pub(crate) const QUOTA_GIB_MAX: f64 = 1_073_741_824.0;
@@ -14,7 +13,7 @@ pub(crate) const QUOTA_GIB_MAX: f64 = 1_073_741_824.0;
 /// The quotas that were given, or what is wrong with one.
 pub(crate) fn quotas(settings: &Settings) -> Result<Quotas, String> {
     let mut quotas = Quotas::default();
-    quotas.set_default(settings.float("quota-default-gb").map(pool_bytes));
+    quotas.set_default(settings.float("quota-default-gb").map(gib_to_bytes));
     for word in settings.list("quota") {
         let (salt, limit_bytes) = parse(&word)?;
         if quotas.set(salt, limit_bytes).is_some() {
@@ -37,7 +36,7 @@ fn parse(word: &str) -> Result<(&str, u64), String> {
             quoted(word)
         ));
     }
-    Ok((salt, pool_bytes(limit)))
+    Ok((salt, gib_to_bytes(limit)))
 }
 
 #[cfg(test)]

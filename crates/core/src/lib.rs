@@ -18,3 +18,4 @@ pub mod layout;
 pub mod lease;
 pub mod name;
 pub mod quota;
+pub mod units;

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
+use larder_core::units::gib_to_bytes;
+
 use super::types::ConfigProblem;
 
 /// One JSON object being read. Keys not asked for by the end are unknown.
@@ -125,14 +127,7 @@ impl<'a> Fields<'a> {
     pub(super) fn gib(&mut self, key: &str) -> Option<u64> {
         /// The largest size taken, so that sums of sizes stay far from the end of the number range.
         const GIB_MAX: f64 = 1_073_741_824.0;
-        let gib = self.number(key, 0.0, GIB_MAX)?;
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "bounded above, not negative"
-        )]
-        let bytes = (gib * 1_073_741_824.0) as u64;
-        Some(bytes)
+        self.number(key, 0.0, GIB_MAX).map(gib_to_bytes)
     }
 
     /// One of some words.
