@@ -46,8 +46,7 @@ impl HostNames {
     fn allow(&self, authority: &str) -> bool {
         let Ok(authority) = authority.parse::<Authority>() else { return false };
         let host = authority.host().trim_end_matches('.').to_ascii_lowercase();
-        let bare = host.trim_start_matches('[').trim_end_matches(']');
-        bare.parse::<IpAddr>().is_ok()
+        is_address(&host)
             || host == "localhost"
             || host.ends_with(".localhost")
             || self.0.iter().any(|name| *name == host || name == ANY)
@@ -88,6 +87,22 @@ pub(super) async fn local_callers_only(
         Ok(request) => next.run(request).await,
         Err(refusal) => refusal.into_response(),
     }
+}
+
+/// Whether the caller is a program on this machine: what may change state, and has called this server by an
+/// address or as `localhost`. A page in a browser can make a name of its own lead here, and ask for what it
+/// may not see without saying where it comes from.
+pub(super) fn is_local(caller: IpAddr, headers: &HeaderMap) -> bool {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()?.parse::<Authority>().ok());
+    let is_here = host.is_some_and(|authority| {
+        let host = authority.host();
+        is_address(host) || host.eq_ignore_ascii_case("localhost")
+    });
+    is_here && stranger(caller, headers).is_none()
+}
+
+fn is_address(host: &str) -> bool {
+    host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().is_ok()
 }
 
 /// Why this caller may change nothing.
@@ -163,6 +178,24 @@ mod tests {
         }
         for value in ["none", "same-origin"] {
             assert_eq!(stranger(here, &with("sec-fetch-site", value)), None);
+        }
+    }
+
+    #[test]
+    fn local_means_this_machine_and_no_web_page() {
+        let here = IpAddr::from([127, 0, 0, 1]);
+        let host = |host: &str| HeaderMap::from_iter([(header::HOST, host.parse().unwrap())]);
+        for name in ["127.0.0.1:8080", "localhost:8080", "LOCALHOST", "[::1]:8080", "10.0.0.7"] {
+            assert!(is_local(here, &host(name)), "{name}");
+        }
+        for name in ["rebound.example:8080", "127.0.0.1.example", "", "localhost.example:1"] {
+            assert!(!is_local(here, &host(name)), "{name}");
+        }
+        assert!(!is_local(IpAddr::from([10, 0, 0, 7]), &host("localhost")));
+        for (name, value) in [("origin", "http://localhost"), ("via", "1.1 proxy")] {
+            let mut headers = host("localhost");
+            headers.insert(HeaderName::from_static(name), value.parse().unwrap());
+            assert!(!is_local(here, &headers), "{name}");
         }
     }
 }

@@ -8,14 +8,15 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
+use larder_admin_api::streams::Lost;
+use larder_engine::Operator;
+use larder_telemetry::events::{EventBus, Page};
 use serde::Deserialize;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::plugins::Chunks;
+use super::chunks::Chunks;
 use super::reply::Refusal;
-use super::routes::Admin;
-use larder_telemetry::events::{EventBus, Page};
 
 /// Most readers at a time.
 const READERS_MAX: usize = 64;
@@ -41,7 +42,7 @@ pub(super) struct Wanted {
 /// Streams events until the reader leaves. `Last-Event-ID` continues a broken stream where `cursor` does not
 /// say.
 pub(super) async fn follow(
-    State(admin): State<Admin>,
+    State(engine): State<Operator>,
     wanted: Result<Query<Wanted>, QueryRejection>,
     headers: HeaderMap,
 ) -> Response {
@@ -49,7 +50,7 @@ pub(super) async fn follow(
         Ok(Query(wanted)) => wanted,
         Err(error) => return Refusal::unprocessable(error.body_text()).into_response(),
     };
-    let bus = Arc::clone(admin.engine.bus());
+    let bus = Arc::clone(engine.bus());
     if bus.readers() >= READERS_MAX {
         let text = format!("{READERS_MAX} readers follow the events already");
         return Refusal::unavailable(text).into_response();
@@ -94,7 +95,9 @@ async fn feed(
 fn frame(page: &Page, kinds: Option<&str>) -> String {
     let mut text = String::new();
     if page.lost > 0 {
-        text.push_str(&format!("event: lost\ndata: {{\"lost\":{}}}\n\n", page.lost));
+        // Plain data.
+        let data = serde_json::to_string(&Lost { lost: page.lost }).unwrap_or_default();
+        text.push_str(&format!("event: lost\ndata: {data}\n\n"));
     }
     for line in &page.lines {
         if kinds.is_none_or(|kinds| kinds.split(',').any(|kind| kind.trim() == line.kind)) {

@@ -2,8 +2,8 @@
 
 use tokio::signal::unix::Signal;
 
-use super::routes::Admin;
 use super::settings;
+use super::state::Admin;
 
 /// Does so at every signal, for as long as it is polled.
 pub async fn follow_hangups(admin: Admin, mut hangups: Signal) {

@@ -4,56 +4,49 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
+use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{ConnectInfo, Path, State};
 use axum::http::StatusCode;
-use axum::routing::{get, put};
-use axum::{Json, Router, middleware};
+use larder_admin_api::quotas::{Quota, QuotaRemoved, QuotaSet, Quotas, Usage};
 use larder_core::name::CACHE_SALT_CHARS_MAX;
 use larder_core::quota::EMPTY_SALT;
 use larder_core::units::{bytes_to_gib, gib_to_bytes};
-use serde_json::{Map, Value, json};
-
-use super::access;
-use super::reply::Refusal;
-use super::routes::Admin;
 use larder_telemetry::events::Event;
+use serde_json::Value;
 
-/// Tenants without a quota of their own that are listed: those that have most.
+use super::reply::Refusal;
+use super::state::Admin;
+
+/// Tenants without a quota of their own that are listed: those that have most; the rest is left out.
 const WITHOUT_QUOTA_MAX: usize = 100;
-
-/// All routes under `/quota`.
-pub(super) fn router() -> Router<Admin> {
-    let mutating = Router::new()
-        .route("/quota/{cache_salt}", put(set).delete(remove))
-        .layer(middleware::from_fn(access::local_callers_only));
-    Router::new().route("/quota", get(list)).route("/quota/{cache_salt}", get(show)).merge(mutating)
-}
 
 fn bad_request(text: impl Into<String>) -> Refusal {
     Refusal::error(StatusCode::BAD_REQUEST, text)
 }
 
-async fn set(
+/// Gives a tenant a quota.
+pub(super) async fn set(
     State(admin): State<Admin>,
     ConnectInfo(caller): ConnectInfo<SocketAddr>,
     Path(name): Path<String>,
     body: Bytes,
-) -> Result<Json<Value>, Refusal> {
+) -> Result<Json<QuotaSet>, Refusal> {
     let cache_salt = salt(&name)?;
     let limit_gb = limit_gb(&body)?;
     let limit_bytes = gib_to_bytes(limit_gb);
     admin.quotas.set(cache_salt, limit_bytes).map_err(|error| bad_request(error.to_string()))?;
     admin.engine.set_quota(cache_salt, Some(limit_bytes));
     tell(&admin, cache_salt, Some(limit_bytes), caller);
-    Ok(Json(json!({ "cache_salt": shown(cache_salt), "limit_gb": limit_gb, "status": "ok" })))
+    Ok(Json(QuotaSet { cache_salt: shown(cache_salt), limit_gb, status: "ok".into() }))
 }
 
-async fn remove(
+/// Takes a tenant's quota away.
+pub(super) async fn remove(
     State(admin): State<Admin>,
     ConnectInfo(caller): ConnectInfo<SocketAddr>,
     Path(name): Path<String>,
-) -> Result<Json<Value>, Refusal> {
+) -> Result<Json<QuotaRemoved>, Refusal> {
     let cache_salt = salt(&name)?;
     let status = match admin.quotas.remove(cache_salt) {
         true => {
@@ -63,53 +56,57 @@ async fn remove(
         }
         false => "not_found",
     };
-    Ok(Json(json!({ "cache_salt": shown(cache_salt), "status": status })))
+    Ok(Json(QuotaRemoved { cache_salt: shown(cache_salt), status: status.into() }))
 }
 
-async fn show(State(admin): State<Admin>, Path(name): Path<String>) -> Result<Json<Value>, Refusal> {
+/// What one tenant may have and has.
+pub(super) async fn show(
+    State(admin): State<Admin>,
+    Path(name): Path<String>,
+) -> Result<Json<Quota>, Refusal> {
     let cache_salt = salt(&name)?;
     let limit = admin.quotas.get(cache_salt);
-    let adapters = admin.tier.adapters();
-    let used = |attached: &larder_tier::Attached| {
-        attached.bytes_by_salt().get(cache_salt).copied().unwrap_or_default()
-    };
-    let by_adapter: Map<String, Value> = adapters
+    let used: Vec<(String, u64)> = admin
+        .tier
+        .adapters()
         .iter()
-        .map(|attached| (attached.id().to_owned(), bytes_to_gib(used(attached)).into()))
-        .collect();
-    Ok(Json(json!({
-        "cache_salt": shown(cache_salt),
-        "limit_gb": limit_gib(limit.unwrap_or_default()),
-        "current_usage_gb": bytes_to_gib(adapters.iter().map(|attached| used(attached)).sum()),
-        "exists": limit.is_some(),
-        "effective_limit_gb": admin.quotas.limit_for(cache_salt).map(limit_gib),
-        "l1_usage_gb": bytes_to_gib(admin.engine.bytes_of_salt(cache_salt)),
-        "usage_gb_by_adapter": by_adapter,
-    })))
-}
-
-async fn list(State(admin): State<Admin>) -> Json<Value> {
-    let quotas = admin.quotas.snapshot();
-    let mut usage = usage(&admin);
-    let mut limits: Vec<_> = quotas.iter().collect();
-    limits.sort_unstable();
-    let users: Map<String, Value> = limits
-        .into_iter()
-        .map(|(cache_salt, limit)| {
-            let used = usage.remove(cache_salt).unwrap_or_default();
-            (shown(cache_salt).to_owned(), used.shown(Some(limit)))
+        .map(|attached| {
+            let bytes = attached.bytes_by_salt().get(cache_salt).copied();
+            (attached.id().to_owned(), bytes.unwrap_or_default())
         })
         .collect();
-    let mut others: Vec<_> = usage.into_iter().collect();
+    Ok(Json(Quota {
+        cache_salt: shown(cache_salt),
+        limit_gb: limit_gib(limit.unwrap_or_default()),
+        current_usage_gb: bytes_to_gib(used.iter().map(|(_, bytes)| bytes).sum()),
+        exists: limit.is_some(),
+        effective_limit_gb: admin.quotas.limit_for(cache_salt).map(limit_gib),
+        l1_usage_gb: bytes_to_gib(admin.engine.bytes_of_salt(cache_salt)),
+        usage_gb_by_adapter: used.into_iter().map(|(id, bytes)| (id, bytes_to_gib(bytes))).collect(),
+    }))
+}
+
+/// What every tenant with a quota may have and has, and who else has most.
+pub(super) async fn list(State(admin): State<Admin>) -> Json<Quotas> {
+    let quotas = admin.quotas.snapshot();
+    let mut used = used(&admin);
+    let mut limits: Vec<_> = quotas.iter().collect();
+    limits.sort_unstable();
+    let users = limits
+        .into_iter()
+        .map(|(cache_salt, limit)| {
+            let used = used.remove(cache_salt).unwrap_or_default();
+            (shown(cache_salt), used.shown(Some(limit)))
+        })
+        .collect();
+    let mut others: Vec<_> = used.into_iter().collect();
     others.sort_by_key(|(_, used)| std::cmp::Reverse(used.l1.max(used.l2)));
     others.truncate(WITHOUT_QUOTA_MAX);
-    let others: Map<String, Value> =
-        others.into_iter().map(|(salt, used)| (shown(&salt).to_owned(), used.shown(None))).collect();
-    Json(json!({
-        "users": users,
-        "default_limit_gb": quotas.default_limit().map(limit_gib),
-        "without_quota": others,
-    }))
+    Json(Quotas {
+        users,
+        default_limit_gb: quotas.default_limit().map(limit_gib),
+        without_quota: others.into_iter().map(|(salt, used)| (shown(&salt), used.shown(None))).collect(),
+    })
 }
 
 /// Bytes one tenant has.
@@ -120,28 +117,26 @@ struct Used {
 }
 
 impl Used {
-    fn shown(self, limit: Option<u64>) -> Value {
-        let mut shown = Map::new();
-        if let Some(limit) = limit {
-            shown.insert("limit_gb".into(), limit_gib(limit).into());
+    fn shown(self, limit: Option<u64>) -> Usage {
+        Usage {
+            limit_gb: limit.map(limit_gib),
+            current_usage_gb: bytes_to_gib(self.l2),
+            l1_usage_gb: bytes_to_gib(self.l1),
         }
-        shown.insert("current_usage_gb".into(), bytes_to_gib(self.l2).into());
-        shown.insert("l1_usage_gb".into(), bytes_to_gib(self.l1).into());
-        shown.into()
     }
 }
 
-fn usage(admin: &Admin) -> BTreeMap<String, Used> {
-    let mut usage: BTreeMap<String, Used> = BTreeMap::new();
+fn used(admin: &Admin) -> BTreeMap<String, Used> {
+    let mut used: BTreeMap<String, Used> = BTreeMap::new();
     for (salt, bytes) in admin.engine.bytes_by_salt() {
-        usage.entry(salt.into()).or_default().l1 += bytes;
+        used.entry(salt.into()).or_default().l1 += bytes;
     }
     for attached in admin.tier.adapters().iter() {
         for (salt, bytes) in attached.bytes_by_salt() {
-            usage.entry(salt.to_string()).or_default().l2 += bytes;
+            used.entry(salt.to_string()).or_default().l2 += bytes;
         }
     }
-    usage
+    used
 }
 
 fn tell(admin: &Admin, cache_salt: &str, limit_bytes: Option<u64>, caller: SocketAddr) {
@@ -163,8 +158,8 @@ fn salt(name: &str) -> Result<&str, Refusal> {
     Ok(if name == EMPTY_SALT { "" } else { name })
 }
 
-fn shown(cache_salt: &str) -> &str {
-    if cache_salt.is_empty() { EMPTY_SALT } else { cache_salt }
+fn shown(cache_salt: &str) -> String {
+    if cache_salt.is_empty() { EMPTY_SALT } else { cache_salt }.to_owned()
 }
 
 /// What the peer makes of a body: anything that Python's `float` takes, as long as it is finite and not
@@ -199,7 +194,7 @@ fn quote_constants(text: &str) -> String {
     quoted
 }
 
-/// Decimals that are enough for any limit in GiB.
+/// Decimals that are enough for any limit in GiB; one that would need more is shown in full.
 const DECIMALS_MAX: i32 = 12;
 
 /// The shortest number of GiB that means so many bytes: 0.05 and not 0.049999999813735485.
@@ -218,7 +213,7 @@ mod tests {
 
     #[test]
     fn limits_are_read_as_the_peer_reads_them() {
-        let read = |body: &str| limit_gb(body.as_bytes()).map_err(|refusal| refusal.body()["error"].clone());
+        let read = |body: &str| limit_gb(body.as_bytes()).map_err(|refusal| refusal.text().to_owned());
         for (body, limit) in [
             (r#"{"limit_gb":1.5}"#, 1.5),
             (r#"{"limit_gb":true}"#, 1.0),

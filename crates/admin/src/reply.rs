@@ -4,22 +4,33 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use larder_admin_api::errors::{Detail, Error};
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
 
 /// An answer that is not a success.
 #[derive(Debug)]
-pub(super) struct Refusal(StatusCode, Value);
+pub(super) struct Refusal {
+    status: StatusCode,
+    text: String,
+    shape: Shape,
+}
+
+/// The peer has two.
+#[derive(Clone, Copy, Debug)]
+enum Shape {
+    Detail,
+    Error,
+}
 
 impl Refusal {
     /// `{"detail": text}`, the shape of most routes.
     pub(super) fn new(status: StatusCode, text: impl Into<String>) -> Self {
-        Self(status, json!({ "detail": text.into() }))
+        Self { status, text: text.into(), shape: Shape::Detail }
     }
 
     /// `{"error": text}`, the shape of `/quota`.
     pub(super) fn error(status: StatusCode, text: impl Into<String>) -> Self {
-        Self(status, json!({ "error": text.into() }))
+        Self { status, text: text.into(), shape: Shape::Error }
     }
 
     /// The request is understood and can't be right.
@@ -56,19 +67,23 @@ impl Refusal {
     /// The status, for tests.
     #[cfg(test)]
     pub(super) fn status(&self) -> StatusCode {
-        self.0
+        self.status
     }
 
-    /// The body, for tests.
+    /// What is wrong, for tests.
     #[cfg(test)]
-    pub(super) fn body(&self) -> &Value {
-        &self.1
+    pub(super) fn text(&self) -> &str {
+        &self.text
     }
 }
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        (self.0, Json(self.1)).into_response()
+        let Self { status, text, shape } = self;
+        match shape {
+            Shape::Detail => (status, Json(Detail { detail: text })).into_response(),
+            Shape::Error => (status, Json(Error { error: text })).into_response(),
+        }
     }
 }
 

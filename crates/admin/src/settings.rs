@@ -2,37 +2,32 @@
 //! runs.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
+use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{ConnectInfo, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, patch, post};
-use axum::{Json, Router, middleware};
 use jiff::Timestamp;
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
-
-use super::access;
-use super::reply::{Refusal, blocking, read};
-use super::routes::Admin;
+use larder_admin_api::config::{
+    Change, ChangeRequest, Changed, Changes, LiveConfig, LiveSetting, RollbackRequest, Version,
+};
+use larder_config::Live;
 use larder_config::json::http_config_json;
-use larder_config::live::{Change, ChangeError, Origin, Proposal, Reread, Version};
+use larder_config::live::{self, ChangeError, Origin, Proposal, Reread};
+use larder_telemetry::events::Event;
 use larder_telemetry::redaction::redact;
+use serde_json::Value;
+
+use super::reply::{Refusal, blocking, read};
+use super::state::Admin;
 
 /// Characters of a reason that are kept.
 const REASON_CHARS_MAX: usize = 200;
 
-/// All routes of this module.
-pub(super) fn router() -> Router<Admin> {
-    let mutating = Router::new()
-        .route("/config/live", patch(change))
-        .route("/config/live/rollback", post(roll_back))
-        .layer(middleware::from_fn(access::local_callers_only));
-    Router::new().route("/config", get(config)).route("/config/live", get(show)).merge(mutating)
-}
-
-async fn config(State(admin): State<Admin>) -> Response {
+/// The configuration as the peer shows it.
+pub(super) async fn config(State(admin): State<Admin>) -> Response {
     // Adapters come and go; those of the start are history.
     let mut config = (*admin.config()).clone();
     config.l2.adapters = admin.tier.adapters().iter().map(|attached| attached.config().clone()).collect();
@@ -41,37 +36,32 @@ async fn config(State(admin): State<Admin>) -> Response {
 }
 
 /// Every setting that can be changed, its value and where that came from, and the versions so far.
-async fn show(State(admin): State<Admin>) -> Json<Value> {
-    let settings = admin.live.settings().into_iter().map(|(flag, value, source)| {
-        let shown = json!({
-            "value": without_secrets(value),
-            "source": source.to_string(),
-            "accepted": flag.kind.accepted(),
-            "help": flag.help,
-        });
+pub(super) async fn show(State(live): State<Arc<Live>>) -> Json<LiveConfig> {
+    let settings = live.settings().into_iter().map(|(flag, value, source)| {
+        let shown = LiveSetting {
+            value: without_secrets(value),
+            source: source.to_string(),
+            accepted: flag.kind.accepted(),
+            help: flag.help.to_owned(),
+        };
         (flag.key(), shown)
     });
-    Json(json!({
-        "version": admin.live.version(),
-        "settings": settings.collect::<Map<_, _>>(),
-        "history": admin.live.versions().iter().map(|version| shown(version)).collect::<Vec<_>>(),
-    }))
-}
-
-fn shown(version: &Version) -> Value {
-    json!({
-        "version": version.number,
-        "time": version.origin.time,
-        "caller": version.origin.caller,
-        "reason": version.origin.reason,
-        "changes": changes(&version.changes),
+    Json(LiveConfig {
+        version: live.version(),
+        settings: settings.collect(),
+        history: live.versions().iter().map(|version| shown(version)).collect(),
     })
 }
 
-fn changes(changes: &[Change]) -> Map<String, Value> {
-    let change = |change: &Change| {
+fn shown(version: &live::Version) -> Version {
+    let Origin { time, caller, reason } = version.origin.clone();
+    Version { version: version.number, time, caller, reason, changes: changes(&version.changes) }
+}
+
+fn changes(changes: &[live::Change]) -> Changes {
+    let change = |change: &live::Change| {
         let (from, to) = (without_secrets(change.from.clone()), without_secrets(change.to.clone()));
-        (change.key.clone(), json!({ "from": from, "to": to }))
+        (change.key.clone(), Change { from, to })
     };
     changes.iter().map(change).collect()
 }
@@ -81,43 +71,23 @@ fn without_secrets(mut value: Value) -> Value {
     value
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ChangeRequest {
-    settings: Map<String, Value>,
-    expected_version: Option<u64>,
-    #[serde(default)]
-    dry_run: bool,
-    #[serde(default)]
-    reason: String,
-}
-
-async fn change(
+/// Changes settings.
+pub(super) async fn change(
     State(admin): State<Admin>,
     ConnectInfo(caller): ConnectInfo<SocketAddr>,
     body: Bytes,
-) -> Result<Json<Value>, Refusal> {
+) -> Result<Json<Changed>, Refusal> {
     let request: ChangeRequest = read(&body, None)?;
     let proposal = admin.live.propose(&request.settings, request.expected_version)?;
     carry_out(admin, proposal, caller, request.reason, request.dry_run).await
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RollbackRequest {
-    version: u64,
-    expected_version: Option<u64>,
-    #[serde(default)]
-    dry_run: bool,
-    #[serde(default)]
-    reason: String,
-}
-
-async fn roll_back(
+/// Makes the settings what they were in an earlier version.
+pub(super) async fn roll_back(
     State(admin): State<Admin>,
     ConnectInfo(caller): ConnectInfo<SocketAddr>,
     body: Bytes,
-) -> Result<Json<Value>, Refusal> {
+) -> Result<Json<Changed>, Refusal> {
     let request: RollbackRequest = read(&body, None)?;
     let proposal = admin.live.propose_rollback(request.version, request.expected_version)?;
     carry_out(admin, proposal, caller, request.reason, request.dry_run).await
@@ -130,11 +100,11 @@ async fn carry_out(
     caller: SocketAddr,
     reason: String,
     dry_run: bool,
-) -> Result<Json<Value>, Refusal> {
-    let changed = changes(&proposal.changes);
+) -> Result<Json<Changed>, Refusal> {
+    let changes = changes(&proposal.changes);
     if dry_run {
         let version = admin.live.version();
-        return Ok(Json(json!({ "version": version, "changes": changed, "applied": false })));
+        return Ok(Json(Changed { version, changes, applied: false }));
     }
     let origin = Origin {
         time: Timestamp::now().to_string(),
@@ -142,19 +112,20 @@ async fn carry_out(
         reason: reason.escape_debug().take(REASON_CHARS_MAX).collect(),
     };
     let version = blocking(move || make(&admin, proposal, origin)).await??;
-    Ok(Json(json!({ "version": version, "changes": changed, "applied": true })))
+    Ok(Json(Changed { version, changes, applied: true }))
 }
 
 /// Makes a change and tells whom it concerns. Blocks.
 fn make(admin: &Admin, proposal: Proposal, origin: Origin) -> Result<u64, ChangeError> {
     let why = if origin.reason.is_empty() { String::new() } else { format!(" ({})", origin.reason) };
-    let told = Value::Object(changes(&proposal.changes));
-    let told = format!("changing the configuration for {}{why}: {told}", origin.caller);
+    // Plain data.
+    let changed = serde_json::to_string(&changes(&proposal.changes)).unwrap_or_default();
+    let told = format!("changing the configuration for {}{why}: {changed}", origin.caller);
     let version = admin.live.commit(proposal, origin, |before, after| admin.effects.apply(before, after))?;
     tracing::info!("{told}: version {version}");
     // Before the event: who hears of it finds the new one.
     admin.plugins.configure(&admin.config(), &admin.resolved);
-    admin.engine.bus().publish(|| larder_telemetry::events::Event::Config { version });
+    admin.engine.bus().publish(|| Event::Config { version });
     Ok(version)
 }
 

@@ -5,44 +5,32 @@ use std::sync::Arc;
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
+use larder_admin_api::cache::{ClearAnswer, ClearRequest, Cleared, ClearedAdapter, Tier};
+use larder_engine::Operator;
 use larder_storage::{Adapter, DeleteMode, Error, ListRequest};
-use serde::Deserialize;
-use serde_json::{Value, json};
 
-use super::super::reply::{Refusal, blocking, read, to_the_end};
-use super::super::routes::Admin;
-use super::keys::Tier;
+use crate::reply::{Refusal, blocking, read, to_the_end};
 
 /// Objects listed and deleted at a time.
 const CLEARED_AT_ONCE: usize = 1_000;
 
-#[derive(Debug, Deserialize)]
-#[serde(default)]
-pub(super) struct ClearRequest {
-    tier: Tier,
-    force: bool,
-}
-
-impl Default for ClearRequest {
-    fn default() -> Self {
-        Self { tier: Tier::L1, force: false }
-    }
-}
-
 /// Empties a tier, or both. Goes on to its end even if the caller leaves.
-pub(super) async fn clear(State(admin): State<Admin>, body: Bytes) -> Result<Json<Value>, Refusal> {
+pub(crate) async fn clear(
+    State(engine): State<Operator>,
+    State(storage): State<Arc<larder_tier::Tier>>,
+    body: Bytes,
+) -> Result<Json<ClearAnswer>, Refusal> {
     let ClearRequest { tier, force } = read(&body, Some(ClearRequest::default()))?;
-    if tier == Tier::L2 && admin.tier.adapters().is_empty() {
+    if tier == Tier::L2 && storage.adapters().is_empty() {
         return Err(Refusal::unavailable("no L2 adapters configured"));
     }
-    let mut cleared = json!({ "tier": tier.word() });
+    let mut cleared = Cleared { tier: tier.as_str().into(), adapters: None };
     if tier.has_l1() {
-        let engine = admin.engine.clone();
         blocking(move || engine.clear(force)).await?;
     }
     if tier.has_l2() {
         let adapters: Vec<_> =
-            admin.tier.adapters().iter().map(|attached| Arc::clone(&attached.built().adapter)).collect();
+            storage.adapters().iter().map(|attached| Arc::clone(&attached.built().adapter)).collect();
         let counts = to_the_end(async move {
             let mut counts = Vec::new();
             for adapter in adapters {
@@ -50,14 +38,14 @@ pub(super) async fn clear(State(admin): State<Admin>, body: Bytes) -> Result<Jso
             }
             counts
         });
-        cleared["adapters"] = counts.await?.into();
+        cleared.adapters = Some(counts.await?);
     }
-    Ok(Json(json!({ "status": "ok", "cleared": cleared })))
+    Ok(Json(ClearAnswer { status: "ok".into(), cleared }))
 }
 
 /// Deletes page by page. A page is listed anew from the start for as long as deleting makes progress: tokens
 /// need not survive deletions.
-async fn empty(adapter: &dyn Adapter, force: bool) -> Value {
+async fn empty(adapter: &dyn Adapter, force: bool) -> ClearedAdapter {
     let mode = if force { DeleteMode::Forced } else { DeleteMode::IfUnlocked };
     let (mut deleted, mut skipped, mut error) = (0, 0, None);
     let mut page_token = None;
@@ -85,5 +73,5 @@ async fn empty(adapter: &dyn Adapter, force: bool) -> Value {
         }
     }
     tracing::info!("cleared `{}`: {deleted} objects deleted, {skipped} in use", adapter.kind());
-    json!({ "type_name": adapter.kind(), "deleted": deleted, "skipped": skipped, "error": error })
+    ClearedAdapter { type_name: adapter.kind().into(), deleted, skipped, error }
 }

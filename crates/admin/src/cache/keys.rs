@@ -1,75 +1,29 @@
-//! Tiers, adapters and object keys as requests name them.
+//! Adapters and object keys as requests name them.
 
+use larder_admin_api::cache::EncodedKey;
 use larder_core::key::ObjectKey;
 use larder_storage::Built;
-use serde::{Deserialize, Serialize};
+use larder_tier::Tier;
 
-use super::super::reply::Refusal;
-use super::super::routes::Admin;
+use crate::reply::Refusal;
 
-/// Where objects are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Tier {
-    /// Memory.
-    L1,
-    /// Storage.
-    L2,
-    /// Both.
-    All,
+/// The key that a request means, if it can name an object.
+pub(super) fn decode(key: &EncodedKey) -> Result<ObjectKey, String> {
+    let EncodedKey { chunk_hash_hex, model_name, kv_rank, object_group_id, cache_salt } = key;
+    let hash = decode_hash(chunk_hash_hex)
+        .ok_or_else(|| format!("`{}` is not 64 hexadecimal digits", chunk_hash_hex.escape_debug()))?;
+    ObjectKey::new(hash, model_name.as_str(), *kv_rank, *object_group_id, cache_salt.as_str())
+        .map_err(|error| error.to_string())
 }
 
-impl Tier {
-    pub(super) fn has_l1(self) -> bool {
-        self != Self::L2
-    }
-
-    pub(super) fn has_l2(self) -> bool {
-        self != Self::L1
-    }
-
-    pub(super) fn word(self) -> &'static str {
-        match self {
-            Self::L1 => "l1",
-            Self::L2 => "l2",
-            Self::All => "all",
-        }
-    }
-}
-
-/// An object key in JSON.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct EncodedKey {
-    pub(super) chunk_hash_hex: String,
-    pub(super) model_name: String,
-    pub(super) kv_rank: u64,
-    #[serde(default)]
-    pub(super) object_group_id: u32,
-    #[serde(default)]
-    pub(super) cache_salt: String,
-}
-
-impl EncodedKey {
-    /// The key, if it can name an object.
-    pub(super) fn decode(&self) -> Result<ObjectKey, String> {
-        let hash = decode_hash(&self.chunk_hash_hex).ok_or_else(|| {
-            format!("`{}` is not 64 hexadecimal digits", self.chunk_hash_hex.escape_debug())
-        })?;
-        let (model_name, cache_salt) = (self.model_name.as_str(), self.cache_salt.as_str());
-        ObjectKey::new(hash, model_name, self.kv_rank, self.object_group_id, cache_salt)
-            .map_err(|error| error.to_string())
-    }
-}
-
-impl From<&ObjectKey> for EncodedKey {
-    fn from(ObjectKey { chunk_hash, namespace }: &ObjectKey) -> Self {
-        Self {
-            chunk_hash_hex: chunk_hash.to_string(),
-            model_name: namespace.model_name().to_string(),
-            kv_rank: namespace.kv_rank(),
-            object_group_id: namespace.object_group_id(),
-            cache_salt: namespace.cache_salt().to_string(),
-        }
+/// A key as an answer tells it.
+pub(super) fn encode(ObjectKey { chunk_hash, namespace }: &ObjectKey) -> EncodedKey {
+    EncodedKey {
+        chunk_hash_hex: chunk_hash.to_string(),
+        model_name: namespace.model_name().to_string(),
+        kv_rank: namespace.kv_rank(),
+        object_group_id: namespace.object_group_id(),
+        cache_salt: namespace.cache_salt().to_string(),
     }
 }
 
@@ -87,8 +41,8 @@ fn decode_hash(text: &str) -> Option<[u8; 32]> {
 }
 
 /// The adapter of an id or of a type, or the one of highest priority.
-pub(super) fn adapter(admin: &Admin, id_or_type: Option<&str>) -> Result<Built, Refusal> {
-    let adapters = admin.tier.adapters();
+pub(super) fn adapter(tier: &Tier, id_or_type: Option<&str>) -> Result<Built, Refusal> {
+    let adapters = tier.adapters();
     let found = match id_or_type {
         None => adapters.first(),
         Some(name) => adapters

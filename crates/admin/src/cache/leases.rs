@@ -3,58 +3,51 @@
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use larder_admin_api::leases::{LeaseHolder, Leases, LeasesByOwner, ReleaseRequest, Released};
+use larder_engine::{LeaseOwner, Operator};
 
-use super::super::reply::{Refusal, read};
-use super::super::routes::Admin;
-use larder_engine::{LeaseHolder, LeaseOwner};
+use crate::reply::{Refusal, read};
 
-/// Holders shown, at most: those idle longest.
+/// Holders shown, at most: those idle longest. The rest is in the totals.
 const HOLDERS_MAX: usize = 1_000;
 
 /// Characters of a reason that are kept.
 const REASON_CHARS_MAX: usize = 200;
 
 /// Leases by owner, and the holders that have been idle longest.
-pub(super) async fn list(State(admin): State<Admin>) -> Json<Value> {
-    let totals = admin.engine.lease_totals();
-    let holders = admin.engine.lease_holders(HOLDERS_MAX);
-    Json(json!({
-        "total": totals.total,
-        "by_owner": {
-            "request": totals.requests, "retrieve": totals.retrieves, "l2_store": totals.l2_stores,
-            "adoption": totals.adoption,
+pub(crate) async fn list(State(engine): State<Operator>) -> Json<Leases> {
+    let totals = engine.lease_totals();
+    Json(Leases {
+        total: totals.total,
+        by_owner: LeasesByOwner {
+            request: totals.requests,
+            retrieve: totals.retrieves,
+            l2_store: totals.l2_stores,
+            adoption: totals.adoption,
         },
-        "leaked": totals.leaked(),
-        "holders": holders.iter().map(holder).collect::<Vec<_>>(),
-    }))
+        leaked: totals.leaked(),
+        holders: engine.lease_holders(HOLDERS_MAX).iter().map(holder).collect(),
+    })
 }
 
-fn holder(holder: &LeaseHolder) -> Value {
-    let mut shown = json!({
-        "model_name": &*holder.model_name,
-        "cache_salt": &*holder.cache_salt,
-        "leases": holder.leases,
-        "idle_seconds": holder.idle_ms as f64 / 1000.0,
-        "orphaned": holder.is_orphaned,
-    });
-    match &holder.owner {
-        LeaseOwner::Request(request_id) => shown["request_id"] = (&**request_id).into(),
-        LeaseOwner::Instance(instance_id) => shown["instance_id"] = (*instance_id).into(),
+fn holder(holder: &larder_engine::LeaseHolder) -> LeaseHolder {
+    let (request_id, instance_id) = match &holder.owner {
+        LeaseOwner::Request(request_id) => (Some(request_id.to_string()), None),
+        LeaseOwner::Instance(instance_id) => (None, Some(*instance_id)),
+    };
+    LeaseHolder {
+        model_name: holder.model_name.to_string(),
+        cache_salt: holder.cache_salt.to_string(),
+        leases: holder.leases,
+        idle_seconds: holder.idle_ms as f64 / 1000.0,
+        orphaned: holder.is_orphaned,
+        request_id,
+        instance_id,
     }
-    shown
-}
-
-#[derive(Debug, Deserialize)]
-struct ReleaseRequest {
-    request_id: Option<String>,
-    instance_id: Option<i64>,
-    reason: String,
 }
 
 /// Takes back what a request or a worker holds. A reader that is alive after all finds its retrieve failed.
-pub(super) async fn release(State(admin): State<Admin>, body: Bytes) -> Result<Json<Value>, Refusal> {
+pub(crate) async fn release(State(engine): State<Operator>, body: Bytes) -> Result<Json<Released>, Refusal> {
     let request: ReleaseRequest = read(&body, None)?;
     let owner = match (request.request_id, request.instance_id) {
         (Some(request_id), None) => LeaseOwner::Request(request_id.into()),
@@ -65,8 +58,8 @@ pub(super) async fn release(State(admin): State<Admin>, body: Bytes) -> Result<J
     if reason.trim().is_empty() {
         return Err(Refusal::bad_request("`reason` is empty; it goes to the log"));
     }
-    match admin.engine.force_release(&owner, &reason) {
-        Some(released) => Ok(Json(json!({ "released": released }))),
+    match engine.force_release(&owner, &reason) {
+        Some(released) => Ok(Json(Released { released })),
         None => Err(Refusal::not_found("nobody of that name holds anything")),
     }
 }

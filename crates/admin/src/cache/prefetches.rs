@@ -6,38 +6,25 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
+use larder_admin_api::cache::{Prefetch, PrefetchBegun, PrefetchRequest, Tier};
 use larder_core::name::{check_cache_salt, check_model_name};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use larder_engine::{Operator, WarmError, WarmStatus};
 
-use super::super::reply::{Refusal, blocking, read};
-use super::super::routes::Admin;
-use super::keys::Tier;
-use larder_engine::{WarmError, WarmStatus};
+use crate::reply::{Refusal, blocking, read};
+use crate::state::Admin;
 
 /// Tokens in one prompt, at most.
 const TOKENS_MAX: usize = 1_000_000;
 
-#[derive(Debug, Deserialize)]
-struct PrefetchRequest {
-    model_name: String,
-    world_size: u32,
-    token_ids: Vec<u32>,
-    #[serde(default)]
-    cache_salt: String,
-    source_tier: Option<Tier>,
-    target_tier: Option<Tier>,
-}
-
 /// Begins a prefetch and answers with its id.
-pub(super) async fn submit(
+pub(crate) async fn submit(
     State(admin): State<Admin>,
     body: Bytes,
-) -> Result<(StatusCode, Json<Value>), Refusal> {
+) -> Result<(StatusCode, Json<PrefetchBegun>), Refusal> {
     let request: PrefetchRequest = read(&body, None)?;
     let (source, target) = (request.source_tier.unwrap_or(Tier::L2), request.target_tier.unwrap_or(Tier::L1));
     if (source, target) != (Tier::L2, Tier::L1) {
-        let (source, target) = (source.word(), target.word());
+        let (source, target) = (source.as_str(), target.as_str());
         return Err(Refusal::bad_request(format!(
             "unsupported prefetch direction '{source}'->'{target}'; only 'l2'->'l1'"
         )));
@@ -62,8 +49,10 @@ pub(super) async fn submit(
     })
     .await?;
     let answer = match begun {
-        None => json!({ "chunks": 0, "status": "noop" }),
-        Some(Ok(id)) => json!({ "request_id": &*id, "chunks": chunks, "status": "submitted" }),
+        None => PrefetchBegun { request_id: None, chunks: 0, status: "noop".into() },
+        Some(Ok(id)) => {
+            PrefetchBegun { request_id: Some(id.to_string()), chunks, status: "submitted".into() }
+        }
         Some(Err(WarmError::Key(error))) => return Err(Refusal::bad_request(error.to_string())),
         Some(Err(error)) => return Err(Refusal::unavailable(error.to_string())),
     };
@@ -71,19 +60,21 @@ pub(super) async fn submit(
 }
 
 /// How a prefetch stands; its end is told once.
-pub(super) async fn status(
-    State(admin): State<Admin>,
+pub(crate) async fn status(
+    State(engine): State<Operator>,
     Path(request_id): Path<String>,
-) -> Result<Json<Value>, Refusal> {
-    match admin.engine.warm_status(&request_id) {
-        Some(WarmStatus::Pending) => Ok(Json(json!({ "request_id": request_id, "status": "pending" }))),
-        Some(WarmStatus::Completed { found_keys, total_keys }) => Ok(Json(json!({
-            "request_id": request_id, "status": "completed",
-            "found_keys": found_keys, "total_keys": total_keys,
-        }))),
-        None => Err(Refusal::not_found(format!(
-            "unknown prefetch request_id='{}' (already completed or never submitted)",
-            request_id.escape_debug()
-        ))),
-    }
+) -> Result<Json<Prefetch>, Refusal> {
+    let (status, found_keys, total_keys) = match engine.warm_status(&request_id) {
+        Some(WarmStatus::Pending) => ("pending", None, None),
+        Some(WarmStatus::Completed { found_keys, total_keys }) => {
+            ("completed", Some(found_keys), Some(total_keys))
+        }
+        None => {
+            return Err(Refusal::not_found(format!(
+                "unknown prefetch request_id='{}' (already completed or never submitted)",
+                request_id.escape_debug()
+            )));
+        }
+    };
+    Ok(Json(Prefetch { request_id, status: status.into(), found_keys, total_keys }))
 }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use jiff::Timestamp;
-use serde::Serialize;
+use larder_admin_api::plugins::{AuditEntry, AuditTrail};
 
 /// Entries kept; older ones are counted and dropped. The log has them all.
 pub(super) const AUDIT_ENTRIES_MAX: usize = 256;
@@ -11,26 +11,6 @@ pub(super) const AUDIT_ENTRIES_MAX: usize = 256;
 /// Characters of a plugin's name that an entry keeps. Real names fit; the caller of a route can send
 /// anything.
 const NAME_CHARS_MAX: usize = 200;
-
-/// One finished command.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct AuditEntry {
-    /// Its number among all commands of this server, from 1.
-    sequence: u64,
-    /// When it was finished.
-    time: String,
-    /// Who asked: a user's number, the address and what the program calls itself; the name of a signal; or
-    /// `file change`.
-    caller: String,
-    /// What was asked for: `start`, `stop`, `restart`, `enable`, `disable`, `reload`.
-    action: &'static str,
-    /// For which plugin; nothing for a `reload` of all.
-    plugin: Option<String>,
-    /// Whether it was carried out.
-    done: bool,
-    /// The state it led to, or why it was not carried out.
-    outcome: String,
-}
 
 /// The latest commands, oldest first.
 #[derive(Debug, Default)]
@@ -62,7 +42,7 @@ impl Audit {
             sequence: self.total,
             time,
             caller,
-            action,
+            action: action.into(),
             plugin,
             done,
             outcome,
@@ -70,8 +50,8 @@ impl Audit {
     }
 
     /// The entries kept, oldest first.
-    pub(super) fn entries(&self) -> Vec<AuditEntry> {
-        self.entries.iter().cloned().collect()
+    pub(super) fn trail(&self) -> AuditTrail {
+        AuditTrail { total: self.total, entries: self.entries.iter().cloned().collect() }
     }
 
     /// Commands since the server started.
@@ -91,7 +71,7 @@ mod tests {
         for _ in 0..AUDIT_ENTRIES_MAX + 3 {
             audit.record(caller.clone(), "stop", Some("a"), Ok("stopped".into()));
         }
-        let entries = audit.entries();
+        let entries = audit.trail().entries;
         assert_eq!((entries.len(), audit.total()), (AUDIT_ENTRIES_MAX, AUDIT_ENTRIES_MAX as u64 + 3));
         assert_eq!((entries[0].sequence, entries.last().unwrap().sequence), (4, audit.total()));
     }
@@ -101,7 +81,7 @@ mod tests {
         let mut audit = Audit::default();
         let name = format!("a\nforged{}", "x".repeat(10_000));
         audit.record("SIGHUP".into(), "stop", Some(&name), Err("no".into()));
-        let entry = &audit.entries()[0];
+        let entry = &audit.trail().entries[0];
         let kept = entry.plugin.as_deref().unwrap();
         assert!(kept.starts_with("a\\nforged") && kept.len() == NAME_CHARS_MAX && !entry.done, "{kept}");
     }

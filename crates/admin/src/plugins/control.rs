@@ -3,12 +3,15 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use axum::http::StatusCode;
 use larder_supervise::{
     MANIFEST_SUFFIX, PluginStatus, ReloadReport, Skipped, SuperviseError, Supervisor, Usage,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::audit::Audit;
+use super::view::state;
+use crate::reply::Refusal;
 use larder_config::ServerConfig;
 use larder_config::json::{Resolved, plugin_config_json, plugin_extra_config_json};
 
@@ -41,7 +44,7 @@ pub(super) enum Action {
 
 /// Why a command was not carried out.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Refusal {
+pub(super) enum CommandError {
     #[error("this server runs no plugins\nhint: start it with `--runtime-plugin-locations`")]
     NoPlugins,
     #[error("{COMMANDS_MAX} plugin commands are under way already")]
@@ -52,6 +55,24 @@ pub(super) enum Refusal {
     Supervise(#[from] SuperviseError),
     #[error("the server is stopping")]
     Stopping,
+}
+
+impl From<CommandError> for Refusal {
+    fn from(error: CommandError) -> Self {
+        let status = match error {
+            CommandError::NoPlugins | CommandError::Supervise(SuperviseError::Unknown(_)) => {
+                StatusCode::NOT_FOUND
+            }
+            CommandError::Busy
+            | CommandError::TooManyFollowers
+            | CommandError::Stopping
+            | CommandError::Supervise(SuperviseError::Stopped | SuperviseError::Unanswering(_)) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            CommandError::Supervise(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self::new(status, error.to_string())
+    }
 }
 
 impl Action {
@@ -114,8 +135,8 @@ impl Plugins {
     }
 
     /// The status of the plugin with this name or path.
-    pub(super) fn find(&self, name_or_path: &str) -> Result<PluginStatus, Refusal> {
-        let mut all = self.supervisor().ok_or(Refusal::NoPlugins)?.snapshot();
+    pub(super) fn find(&self, name_or_path: &str) -> Result<PluginStatus, CommandError> {
+        let mut all = self.supervisor().ok_or(CommandError::NoPlugins)?.snapshot();
         let index = all
             .iter()
             .position(|plugin| plugin.name == name_or_path)
@@ -147,29 +168,29 @@ impl Plugins {
         caller: String,
         action: Action,
         name: String,
-    ) -> Result<PluginStatus, Refusal> {
-        let slot = self.slot(&self.0.commands, Refusal::Busy)?;
+    ) -> Result<PluginStatus, CommandError> {
+        let slot = self.slot(&self.0.commands, CommandError::Busy)?;
         let plugins = self.clone();
         let work = tokio::spawn(async move {
             let _slot = slot;
             let result = plugins.perform(action, &name).await;
-            let outcome = result.as_ref().map(state_word).map_err(first_line);
+            let outcome = result.as_ref().map(|status| state(status.phase).to_owned()).map_err(first_line);
             plugins.audit().record(caller, action.word(), Some(&name), outcome);
             result
         });
-        work.await.unwrap_or(Err(Refusal::Stopping))
+        work.await.unwrap_or(Err(CommandError::Stopping))
     }
 
-    async fn perform(&self, action: Action, name: &str) -> Result<PluginStatus, Refusal> {
+    async fn perform(&self, action: Action, name: &str) -> Result<PluginStatus, CommandError> {
         let found = self.find(name)?;
-        let supervisor = self.supervisor().ok_or(Refusal::NoPlugins)?;
+        let supervisor = self.supervisor().ok_or(CommandError::NoPlugins)?;
         Ok(action.perform(supervisor, &found.name).await?)
     }
 
     /// Looks through the locations again, to the end even if nobody waits for it, and records it.
-    pub(super) async fn reload(&self, caller: String) -> Result<ReloadReport, Refusal> {
-        let slot = self.slot(&self.0.commands, Refusal::Busy)?;
-        let supervisor = self.supervisor().cloned().ok_or(Refusal::NoPlugins)?;
+    pub(super) async fn reload(&self, caller: String) -> Result<ReloadReport, CommandError> {
+        let slot = self.slot(&self.0.commands, CommandError::Busy)?;
+        let supervisor = self.supervisor().cloned().ok_or(CommandError::NoPlugins)?;
         let plugins = self.clone();
         let work = tokio::spawn(async move {
             let _slot = slot;
@@ -180,7 +201,7 @@ impl Plugins {
             plugins.audit().record(caller, "reload", None, Ok(outcome));
             report
         });
-        work.await.map_err(|_| Refusal::Stopping)
+        work.await.map_err(|_| CommandError::Stopping)
     }
 
     /// Records what changes of files have changed.
@@ -194,11 +215,11 @@ impl Plugins {
     }
 
     /// A place among those that follow a log, held as long as the permit.
-    pub(super) fn follower(&self) -> Result<OwnedSemaphorePermit, Refusal> {
-        self.slot(&self.0.followers, Refusal::TooManyFollowers)
+    pub(super) fn follower(&self) -> Result<OwnedSemaphorePermit, CommandError> {
+        self.slot(&self.0.followers, CommandError::TooManyFollowers)
     }
 
-    fn slot(&self, slots: &Arc<Semaphore>, full: Refusal) -> Result<OwnedSemaphorePermit, Refusal> {
+    fn slot(&self, slots: &Arc<Semaphore>, full: CommandError) -> Result<OwnedSemaphorePermit, CommandError> {
         Arc::clone(slots).try_acquire_owned().map_err(|_| full)
     }
 
@@ -208,14 +229,9 @@ impl Plugins {
     }
 }
 
-fn first_line(refusal: &Refusal) -> String {
-    refusal.to_string().lines().next().unwrap_or_default().to_owned()
-}
-
-/// The state's name as the API shows it.
-pub(super) fn state_word(status: &PluginStatus) -> String {
-    let phase = serde_json::to_value(status.phase).unwrap_or_default();
-    phase.get("state").and_then(|state| state.as_str()).unwrap_or("unknown").to_owned()
+/// Entries of the trail stay on their line.
+fn first_line(error: &CommandError) -> String {
+    error.to_string().lines().next().unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]
@@ -226,7 +242,7 @@ mod tests {
     async fn without_plugins_nothing_can_be_commanded_and_it_is_recorded() {
         let plugins = Plugins::default();
         let refused = plugins.command("127.0.0.1:9".into(), Action::Stop, "x".into()).await;
-        assert!(matches!(refused, Err(Refusal::NoPlugins)), "{refused:?}");
+        assert!(matches!(refused, Err(CommandError::NoPlugins)), "{refused:?}");
         assert_eq!(plugins.audit().total(), 1);
         assert!(plugins.usage().await.is_empty());
     }
@@ -235,7 +251,7 @@ mod tests {
     async fn places_are_limited_and_given_back() {
         let plugins = Plugins::default();
         let mut held: Vec<_> = (0..FOLLOWERS_MAX).map(|_| plugins.follower().unwrap()).collect();
-        assert!(matches!(plugins.follower(), Err(Refusal::TooManyFollowers)));
+        assert!(matches!(plugins.follower(), Err(CommandError::TooManyFollowers)));
         held.pop();
         assert!(plugins.follower().is_ok());
     }

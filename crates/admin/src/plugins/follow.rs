@@ -5,16 +5,17 @@
 
 use std::convert::Infallible;
 use std::fmt::Write as _;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::Bytes;
-use futures_core::Stream;
-use larder_supervise::{LogLine, Stream as Origin, Supervisor};
+use larder_admin_api::streams::Gap;
+use larder_supervise::{LogLine, Stream, Supervisor};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{sleep, timeout};
+
+use super::view;
+use crate::chunks::Chunks;
 
 /// Pause after each piece, so that a flood goes out in pieces and not line by line.
 const PIECE_PAUSE: Duration = Duration::from_millis(100);
@@ -58,7 +59,7 @@ pub(super) fn stream(
             _ = feed(&supervisor, &name, from, framing, &sender) => {}
         }
     });
-    Chunks(chunks)
+    Chunks::new(chunks)
 }
 
 /// Sends lines until the plugin or the reader is gone; `None` says that one is.
@@ -86,24 +87,6 @@ async fn feed(
             Ok(lines) => follower.frame(&lines.ok()?),
             Err(_silent) => follower.rest(&supervisor.tail(name, 1).ok()?),
         };
-    }
-}
-
-/// Pieces of a response's body.
-pub(crate) struct Chunks(mpsc::Receiver<Bytes>);
-
-impl Chunks {
-    /// A body of what `chunks` receives; it ends when all senders are gone.
-    pub(crate) fn new(chunks: mpsc::Receiver<Bytes>) -> Self {
-        Self(chunks)
-    }
-}
-
-impl Stream for Chunks {
-    type Item = Result<Bytes, Infallible>;
-
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.0.poll_recv(context).map(|chunk| chunk.map(Ok))
     }
 }
 
@@ -146,10 +129,10 @@ impl Follower {
             self.last = line.sequence;
             // Writing to a string cannot fail; a line is plain data.
             _ = match self.framing {
-                Framing::Text if line.stream == Origin::Lifecycle => Ok(()),
+                Framing::Text if line.stream == Stream::Lifecycle => Ok(()),
                 Framing::Text => writeln!(text, "{}", line.text),
                 Framing::Events => {
-                    let data = serde_json::to_string(line).unwrap_or_default();
+                    let data = serde_json::to_string(&view::line(line)).unwrap_or_default();
                     write!(text, "id: {}\nevent: line\ndata: {data}\n\n", line.sequence)
                 }
             };
@@ -160,7 +143,10 @@ impl Follower {
     fn frame_gap(&self, text: &mut String, missing: u64) {
         _ = match self.framing {
             Framing::Text => writeln!(text, "({missing} lines not shown)"),
-            Framing::Events => write!(text, "event: gap\ndata: {{\"lines\":{missing}}}\n\n"),
+            Framing::Events => {
+                let data = serde_json::to_string(&Gap { lines: missing }).unwrap_or_default();
+                write!(text, "event: gap\ndata: {data}\n\n")
+            }
         };
     }
 }
@@ -172,7 +158,7 @@ mod tests {
 
     fn line(sequence: u64) -> LogLine {
         let (time, text) = ("t".to_owned(), format!("n{sequence}"));
-        LogLine { time, sequence, stream: Origin::Stdout, severity: Severity::Info, text }
+        LogLine { time, sequence, stream: Stream::Stdout, severity: Severity::Info, text }
     }
 
     fn follower(last: u64, framing: Framing) -> Follower {

@@ -9,15 +9,14 @@ use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
+use larder_admin_api::plugins::LogPage;
 use larder_supervise::{LogLine, Stream, moment};
 use serde::Deserialize;
-use serde_json::json;
 
-use super::control::Refusal;
+use super::control::{CommandError, Plugins};
 use super::follow::{Cursor, Framing, stream};
-use super::routes::refused;
-use crate::reply;
-use crate::routes::Admin;
+use super::view;
+use crate::reply::Refusal;
 
 /// Lines returned when the caller does not say how many.
 const LINES_DEFAULT: usize = 100;
@@ -25,7 +24,7 @@ const LINES_DEFAULT: usize = 100;
 /// The query of the route. Of what the supervisor adds to the output, JSON has all and text nothing.
 #[derive(Debug, Deserialize)]
 #[serde(default)]
-pub(super) struct LogQuery {
+pub(crate) struct LogQuery {
     lines: usize,
     follow: u8,
     format: Format,
@@ -48,31 +47,30 @@ impl Default for LogQuery {
 }
 
 /// `GET /plugins/{name}/logs`.
-pub(super) async fn logs(
-    State(admin): State<Admin>,
+pub(crate) async fn logs(
+    State(plugins): State<Plugins>,
     Path(name): Path<String>,
     query: Result<Query<LogQuery>, QueryRejection>,
     headers: HeaderMap,
-) -> Response {
+) -> Result<Response, Refusal> {
     let query = match query {
         Ok(Query(query)) if query.since.as_ref().is_none_or(|since| since.parse::<Timestamp>().is_ok()) => {
             query
         }
-        Ok(_) => return reply::Refusal::unprocessable("`since` is no RFC 3339 time").into_response(),
-        Err(error) => return reply::Refusal::unprocessable(error.body_text()).into_response(),
+        Ok(_) => return Err(Refusal::unprocessable("`since` is no RFC 3339 time")),
+        Err(error) => return Err(Refusal::unprocessable(error.body_text())),
     };
-    tail_or_follow(&admin, &name, &query, &headers).unwrap_or_else(|refusal| refused(&refusal))
+    Ok(tail_or_follow(&plugins, &name, &query, &headers)?)
 }
 
 fn tail_or_follow(
-    admin: &Admin,
+    plugins: &Plugins,
     name: &str,
     query: &LogQuery,
     headers: &HeaderMap,
-) -> Result<Response, Refusal> {
-    let plugins = &admin.plugins;
+) -> Result<Response, CommandError> {
     let found = plugins.find(name)?;
-    let supervisor = plugins.supervisor().ok_or(Refusal::NoPlugins)?;
+    let supervisor = plugins.supervisor().ok_or(CommandError::NoPlugins)?;
     if query.follow != 0 {
         let (framing, kind) = match query.format {
             Format::Json => (Framing::Events, "text/event-stream"),
@@ -93,7 +91,8 @@ fn tail_or_follow(
     let lines = lines.split_off(lines.len().saturating_sub(query.lines));
     Ok(match query.format {
         Format::Json => {
-            Json(json!({ "name": found.name, "counts": found.lines, "lines": lines })).into_response()
+            let (name, counts) = (found.name, view::line_counts(found.lines));
+            Json(LogPage { name, counts, lines: lines.iter().map(view::line).collect() }).into_response()
         }
         Format::Text => text(&lines).into_response(),
     })

@@ -5,17 +5,18 @@
 mod audit;
 mod caller;
 mod control;
+mod environment;
 mod follow;
-pub(crate) mod hints;
 mod logs;
 mod manifest_view;
-mod metrics;
 mod routes;
+mod sample;
 mod view;
 mod watch;
 
 pub use control::Plugins;
-pub(super) use follow::Chunks;
-pub(super) use metrics::{PluginSample, write_metrics};
-pub(super) use routes::router;
+pub(crate) use logs::logs;
+pub(crate) use routes::{audit, command, list, manifest_schema, reload, schema, show};
+pub(crate) use sample::PluginSample;
+pub(crate) use view::state;
 pub use watch::follow_locations;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use larder_supervise::Supervisor;
 
-use super::control::{Plugins, Refusal};
+use super::control::{CommandError, Plugins};
 
 /// Reloads whenever something in the locations changes, and records what that led to, for as long as it is
 /// polled.
@@ -18,8 +18,8 @@ impl Plugins {
     pub(crate) async fn reload_on_hangup(&self) {
         match self.reload("SIGHUP".into()).await {
             Ok(_) => {}
-            Err(Refusal::NoPlugins) => tracing::info!("SIGHUP: there are no plugins to reload"),
-            Err(refusal) => tracing::warn!("plugins were not reloaded: {refusal}"),
+            Err(CommandError::NoPlugins) => tracing::info!("SIGHUP: there are no plugins to reload"),
+            Err(error) => tracing::warn!("plugins were not reloaded: {error}"),
         }
     }
 }

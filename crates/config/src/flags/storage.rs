@@ -6,9 +6,11 @@ use crate::flag::{Choice, Flag, Group, Kind, Range};
 
 /// Largest pool, in GiB: one PiB, far beyond any host and safely inside 64-bit byte counts.
 const POOL_GIB_MAX: f64 = 1_048_576.0;
+/// The same for its first part; more is out of the flag's range and refused.
 const INIT_GIB_MAX: i64 = 1_048_576;
-/// Largest slot alignment, in bytes.
+/// Largest slot alignment, in bytes; more is refused.
 const ALIGN_BYTES_MAX: i64 = 1 << 30;
+/// Longest time to live, a year; more is refused.
 const TTL_SECONDS_MAX: i64 = 31_536_000;
 
 const DRAM_HINT: &str = "use a DRAM pool with `--l1-size-gb`";

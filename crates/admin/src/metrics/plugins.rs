@@ -1,65 +1,25 @@
-//! `larder_plugin_*` in `/metrics`.
+//! `larder_plugin_*`, and what plugins offer themselves.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
-use larder_supervise::{Merged, PluginStatus, Usage};
+use larder_supervise::{PluginStatus, Usage};
 
-use super::control::{Plugins, state_word};
-use crate::text::{Kind, Scrape};
+use super::text::Kind::{Counter, Gauge};
+use super::text::{Labelled, Scrape, Table};
+use crate::plugins::{PluginSample, state};
 
-use Kind::{Counter, Gauge};
-
-/// Names that are the server's or the scraper's; a plugin's metric with such a name is left out.
-const RESERVED: [&str; 12] = [
-    "larder_*",
-    "lmcache_mp_*",
-    "lmcache:*",
-    "vllm:*",
-    "target_info*",
-    "build_info*",
-    "process_*",
-    "python_*",
-    "scrape_*",
-    "up",
-    "ALERTS",
-    "ALERTS_FOR_STATE",
+const COUNTS: &Table<PluginStatus> = &[
+    ("larder_plugin_starts_total", Counter, "Times a plugin's program was started.", |p| p.starts),
+    ("larder_plugin_kills_total", Counter, "Runs that needed SIGKILL.", |p| p.kills),
+    ("larder_plugin_suppressed_lines_total", Counter, "Lines counted and not logged.", |p| {
+        p.lines.suppressed
+    }),
+    ("larder_plugin_truncated_lines_total", Counter, "Lines that were cut.", |p| p.lines.truncated),
+    ("larder_plugin_output_bytes_total", Counter, "Bytes printed.", |p| p.lines.bytes),
 ];
 
-/// The plugins at the moment of a scrape.
-#[derive(Debug, Default)]
-pub(crate) struct PluginSample {
-    all: Vec<PluginStatus>,
-    usage: HashMap<String, Usage>,
-    /// What plugins offer themselves.
-    offered: Merged,
-    skipped: usize,
-    commands: u64,
-}
-
-impl Plugins {
-    /// Looks at all plugins and what they use.
-    pub(crate) async fn sample(&self) -> PluginSample {
-        let Some(supervisor) = self.supervisor() else { return PluginSample::default() };
-        let reader = Arc::clone(supervisor);
-        let read = tokio::task::spawn_blocking(move || {
-            (reader.usage().into_iter().collect(), reader.plugin_metrics(&RESERVED))
-        });
-        let (usage, offered) = read.await.unwrap_or_default();
-        PluginSample {
-            all: supervisor.snapshot(),
-            usage,
-            offered,
-            skipped: self.skipped().len(),
-            commands: self.audit().total(),
-        }
-    }
-}
-
-type Count = fn(&PluginStatus) -> u64;
-
 /// Writes the families; none where no plugin is configured.
-pub(crate) fn write_metrics(scrape: &mut Scrape, sample: &PluginSample) {
+pub(super) fn metrics(scrape: &mut Scrape, sample: &PluginSample) {
     let PluginSample { all, usage, offered, skipped, commands } = sample;
     if all.is_empty() && *skipped == 0 {
         return;
@@ -70,7 +30,7 @@ pub(crate) fn write_metrics(scrape: &mut Scrape, sample: &PluginSample) {
     }
     let mut family = scrape.family("larder_plugin_state", Gauge, "1 for the state a plugin is in.");
     for plugin in all {
-        family.sample(&[("plugin", &plugin.name), ("state", &state_word(plugin))], 1);
+        family.sample(&[("plugin", &plugin.name), ("state", state(plugin.phase))], 1);
     }
     let mut family = scrape.family(
         "larder_plugin_last_exit_code",
@@ -80,19 +40,9 @@ pub(crate) fn write_metrics(scrape: &mut Scrape, sample: &PluginSample) {
     for (plugin, exit) in all.iter().filter_map(|plugin| Some((plugin, plugin.last_exit?))) {
         family.sample(&[("plugin", &plugin.name)], exit.code());
     }
-    let counts: [(&'static str, &str, Count); 5] = [
-        ("larder_plugin_starts_total", "Times a plugin's program was started.", |p| p.starts),
-        ("larder_plugin_kills_total", "Runs that needed SIGKILL.", |p| p.kills),
-        ("larder_plugin_suppressed_lines_total", "Lines counted and not logged.", |p| p.lines.suppressed),
-        ("larder_plugin_truncated_lines_total", "Lines that were cut.", |p| p.lines.truncated),
-        ("larder_plugin_output_bytes_total", "Bytes printed.", |p| p.lines.bytes),
-    ];
-    for (name, help, count) in counts {
-        let mut family = scrape.family(name, Counter, help);
-        for plugin in all {
-            family.sample(&[("plugin", &plugin.name)], count(plugin));
-        }
-    }
+    let by_plugin: Vec<Labelled<'_, PluginStatus>> =
+        all.iter().map(|plugin| (vec![("plugin", plugin.name.as_str())], plugin)).collect();
+    scrape.each(COUNTS, &by_plugin);
     let mut family = scrape.family("larder_plugin_lines_total", Counter, "Lines printed.");
     for plugin in all {
         family.sample(&[("plugin", &plugin.name), ("stream", "stdout")], plugin.lines.stdout);
@@ -134,7 +84,7 @@ mod tests {
     #[test]
     fn nothing_is_said_where_there_are_no_plugins() {
         let mut scrape = Scrape::default();
-        write_metrics(&mut scrape, &PluginSample::default());
+        metrics(&mut scrape, &PluginSample::default());
         assert_eq!(scrape.finish(), "");
     }
 }

@@ -10,6 +10,15 @@ pub(super) struct Scrape {
     text: String,
 }
 
+/// Families of one shape: name, kind, help, and how a sample is taken.
+pub(super) type Table<T, V = u64> = [(&'static str, Kind, &'static str, fn(&T) -> V)];
+
+/// The same for histograms.
+pub(super) type Histograms<T> = [(&'static str, &'static str, fn(&T) -> &Histogram)];
+
+/// What samples are taken of, and the labels they get.
+pub(super) type Labelled<'a, T> = (Vec<(&'a str, &'a str)>, &'a T);
+
 /// What a family of samples is.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Kind {
@@ -38,6 +47,38 @@ impl Scrape {
     /// A family of one sample without labels.
     pub(super) fn single(&mut self, name: &'static str, kind: Kind, help: &str, value: impl Display) {
         self.family(name, kind, help).sample(&[], value);
+    }
+
+    /// Families of one sample without labels.
+    pub(super) fn singles<V: Display>(&mut self, rows: &[(&'static str, Kind, &str, V)]) {
+        for (name, kind, help, value) in rows {
+            self.single(name, *kind, help, value);
+        }
+    }
+
+    /// A family for each row, with one sample without labels.
+    pub(super) fn all<T, V: Display>(&mut self, rows: &Table<T, V>, subject: &T) {
+        self.each(rows, &[(Vec::new(), subject)]);
+    }
+
+    /// A family for each row, with a sample for each subject under its labels.
+    pub(super) fn each<T, V: Display>(&mut self, rows: &Table<T, V>, subjects: &[Labelled<'_, T>]) {
+        for (name, kind, help, value) in rows {
+            let mut family = self.family(name, *kind, help);
+            for (labels, subject) in subjects {
+                family.sample(labels, value(subject));
+            }
+        }
+    }
+
+    /// As [`Self::each`], for histograms.
+    pub(super) fn each_histogram<T>(&mut self, rows: &Histograms<T>, subjects: &[Labelled<'_, T>]) {
+        for (name, help, histogram) in rows {
+            let mut family = self.family(name, Kind::Histogram, help);
+            for (labels, subject) in subjects {
+                family.histogram(labels, histogram(subject));
+            }
+        }
     }
 
     /// Adds families that are rendered already.

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use larder_core::cache::Selector;
 use larder_core::hash::ChunkHash;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use larder_core::hooks::{ADMISSION, EVICTION};
 use larder_engine::{HINT_CHUNKS_MAX, HINT_TTL_MAX, Hint, Operator};
@@ -49,6 +49,14 @@ fn ttl_default() -> u64 {
     TTL_DEFAULT_S
 }
 
+/// What became of one.
+#[derive(Debug, Serialize)]
+struct Answer {
+    taken: usize,
+    refused: usize,
+    ttl_s: u64,
+}
+
 /// Takes the hint of a plugin that was granted these hooks. The text says what is wrong with it.
 pub(crate) fn take(
     engine: &Operator,
@@ -58,7 +66,9 @@ pub(crate) fn take(
 ) -> Result<Value, String> {
     let (hint, ttl) = read(hooks, params)?;
     let taken = engine.hint(plugin, hint, ttl);
-    Ok(json!({ "taken": taken.taken, "refused": taken.refused, "ttl_s": ttl.as_secs() }))
+    let answer = Answer { taken: taken.taken, refused: taken.refused, ttl_s: ttl.as_secs() };
+    // Plain data.
+    Ok(serde_json::to_value(answer).unwrap_or_default())
 }
 
 fn read(hooks: &[String], params: &Value) -> Result<(Hint, Duration), String> {
@@ -113,6 +123,8 @@ fn chunk(text: &str) -> Result<ChunkHash, String> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn read_with(hooks: &[&str], params: Value) -> Result<(Hint, Duration), String> {

@@ -1,13 +1,11 @@
-//! What `/metrics` says of the life of chunks, in the peer's names (`spec/http-api.md` 3).
+//! The life of chunks.
 
-use super::text::{Kind, Scrape};
 use larder_engine::{LifetimeHistograms, Reuse};
-use larder_telemetry::Histogram;
 
-type OfLife = fn(&LifetimeHistograms) -> &Histogram;
-type OfReuse = fn(&Reuse) -> &Histogram;
+use super::l1::L1;
+use super::text::{Histograms, Labelled, Scrape};
 
-const OF_LIFE: [(&str, &str, OfLife); 4] = [
+const OF_LIFE: &Histograms<LifetimeHistograms> = &[
     (
         "lmcache_mp_l1_chunk_lifetime_seconds",
         "Seconds from the store of a chunk to its eviction, over a sample.",
@@ -30,7 +28,7 @@ const OF_LIFE: [(&str, &str, OfLife); 4] = [
     ),
 ];
 
-const OF_REUSE: [(&str, &str, OfReuse); 2] = [
+const OF_REUSE: &Histograms<Reuse> = &[
     (
         "lmcache_mp_real_reuse_gap_seconds",
         "Seconds between the use of a chunk and its next read, over a sample.",
@@ -44,17 +42,11 @@ const OF_REUSE: [(&str, &str, OfReuse); 2] = [
 ];
 
 /// Adds the families; there are none while no chunks are followed.
-pub(super) fn metrics(scrape: &mut Scrape, seen: Option<&LifetimeHistograms>, l1: (&str, &str)) {
+pub(super) fn metrics(scrape: &mut Scrape, seen: Option<&LifetimeHistograms>) {
     let Some(seen) = seen else { return };
-    for (name, help, histogram) in OF_LIFE {
-        scrape.family(name, Kind::Histogram, help).histogram(&[l1], histogram(seen));
-    }
-    let mut salts: Vec<_> = seen.reuse.iter().collect();
-    salts.sort_by_key(|(salt, _)| *salt);
-    for (name, help, histogram) in OF_REUSE {
-        let mut family = scrape.family(name, Kind::Histogram, help);
-        for (salt, reuse) in &salts {
-            family.histogram(&[("cache_salt", salt)], histogram(reuse));
-        }
-    }
+    scrape.each_histogram(OF_LIFE, &[(vec![L1], seen)]);
+    let mut by_salt: Vec<Labelled<'_, Reuse>> =
+        seen.reuse.iter().map(|(salt, reuse)| (vec![("cache_salt", &**salt)], reuse)).collect();
+    by_salt.sort_by_key(|(labels, _)| labels[0].1);
+    scrape.each_histogram(OF_REUSE, &by_salt);
 }
