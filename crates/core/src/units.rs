@@ -3,8 +3,8 @@
 /// Bytes of one GiB.
 pub const GIB: u64 = 1 << 30;
 
-/// Bytes of `gib` GiB, cut to whole bytes as the peer does. What is negative is 0, and what is more than there are
-/// numbers is the largest one.
+/// Bytes of `gib` GiB, cut to whole bytes as the peer does. What is negative is 0, and what is more than
+/// there are numbers is the largest one.
 #[must_use]
 #[expect(
     clippy::cast_possible_truncation,

@@ -4,14 +4,13 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
-use serde_json::{Value, json};
+use larder_admin_api::adapters::{Adapter, AdapterList, AttachRequest, Detached};
+use larder_admin_api::path;
+use serde_json::Value;
 
 use crate::client::{Client, ClientError, url, url_arg};
 use crate::exit;
 use crate::plugin::table;
-
-/// Where a server has them.
-pub(crate) const ROUTE: &str = "/config/adapters";
 
 /// All subcommands.
 pub(crate) fn command() -> Command {
@@ -41,7 +40,7 @@ pub(crate) fn command() -> Command {
                     Arg::new("index")
                         .long("index")
                         .value_name("PLACE")
-                        .value_parser(value_parser!(u64))
+                        .value_parser(value_parser!(usize))
                         .help("Its place in the list [default: the last]"),
                 ),
         )
@@ -76,35 +75,30 @@ pub(crate) fn run(matches: &ArgMatches) -> ExitCode {
 }
 
 fn perform(client: &Client, word: &str, matches: &ArgMatches) -> Result<String, ClientError> {
-    let adapter = || matches.get_one::<String>("adapter").map(|name| encoded(name)).unwrap_or_default();
-    let to_one = |action: &str| client.send("POST", &format!("{ROUTE}/{}/{action}", adapter()), None);
+    let adapter = || {
+        let name = matches.get_one::<String>("adapter").map_or("", String::as_str);
+        format!("{}/{}", path::ADAPTERS, path::segment(name))
+    };
+    let to_one = |action: &str| client.post::<Adapter>(&format!("{}/{action}", adapter()));
     match word {
-        "ls" => {
-            let answer = client.get(ROUTE)?;
-            Ok(if matches.get_flag("json") { format!("{answer:#}\n") } else { list(&answer) })
-        }
+        "ls" if matches.get_flag("json") => Ok(format!("{:#}\n", client.get::<Value>(path::ADAPTERS)?)),
+        "ls" => Ok(list(&client.get(path::ADAPTERS)?)),
         "attach" => {
             let config = matches.get_one::<String>("config").map_or("", String::as_str);
-            let config: Value = serde_json::from_str(config)
+            let config = serde_json::from_str(config)
                 .map_err(|error| ClientError::Refused(format!("invalid JSON: {error}")))?;
-            let mut body = json!({ "config": config });
-            if let Some(index) = matches.get_one::<u64>("index") {
-                body["index"] = (*index).into();
-            }
-            Ok(state(&client.send("POST", ROUTE, Some(&body))?))
+            let body = AttachRequest { config, index: matches.get_one("index").copied() };
+            Ok(state(&client.send("POST", path::ADAPTERS, Some(&body))?))
         }
         "detach" => {
             let wait = matches.get_one::<f64>("timeout");
             let query = wait.map(|seconds| format!("?timeout_seconds={seconds}")).unwrap_or_default();
-            let answer = client.send("DELETE", &format!("{ROUTE}/{}{query}", adapter()), None)?;
-            let left = match answer.get("drained").and_then(Value::as_bool) {
-                Some(true) => String::new(),
-                _ => format!(
-                    ", {} stores and loads cut short",
-                    answer.get("in_use_by").unwrap_or(&Value::Null)
-                ),
+            let detached: Detached = client.send("DELETE", &format!("{}{query}", adapter()), None::<&()>)?;
+            let left = match detached.drained {
+                true => String::new(),
+                false => format!(", {} stores and loads cut short", detached.in_use_by),
             };
-            Ok(format!("{}: detached{left}\n", word_of(&answer, "id")))
+            Ok(format!("{}: detached{left}\n", detached.id))
         }
         "pause" | "resume" => Ok(state(&to_one(word)?)),
         _ => Ok(state(&to_one("breaker/reset")?)),
@@ -112,74 +106,60 @@ fn perform(client: &Client, word: &str, matches: &ArgMatches) -> Result<String, 
 }
 
 /// A table of a server's adapters.
-pub(crate) fn list(answer: &Value) -> String {
-    let adapters = answer.get("adapters").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-    if adapters.is_empty() {
+pub(crate) fn list(answer: &AdapterList) -> String {
+    if answer.adapters.is_empty() {
         return "no adapters\n".to_owned();
     }
     let mut rows =
         vec![["ID", "TYPE", "PHASE", "STATE", "BREAKER", "IN USE BY", "REASON"].map(str::to_owned).to_vec()];
-    rows.extend(adapters.iter().map(|adapter| {
-        let breaker = adapter.get("breaker").map(|breaker| word_of(breaker, "state")).unwrap_or_default();
-        let word = |key| word_of(adapter, key);
+    rows.extend(answer.adapters.iter().map(|adapter| {
         vec![
-            word("id"),
-            word("type_name"),
-            word("phase"),
-            word("state"),
-            breaker,
-            word("in_use_by"),
-            word("reason"),
+            adapter.id.clone(),
+            adapter.type_name.to_string(),
+            adapter.phase.to_string(),
+            adapter.state.to_string(),
+            adapter.breaker.as_ref().map_or("-", |breaker| &*breaker.state).to_owned(),
+            adapter.in_use_by.to_string(),
+            reason(adapter).unwrap_or("-").to_owned(),
         ]
     }));
     table(&rows)
 }
 
-fn state(adapter: &Value) -> String {
-    let word = |key| word_of(adapter, key);
-    let reason = adapter.get("reason").filter(|reason| !reason.is_null());
-    let reason = reason.map(|_| format!(": {}", word("reason"))).unwrap_or_default();
-    format!("{}: {}, {}{reason}\n", word("id"), word("phase"), word("state"))
+fn state(adapter: &Adapter) -> String {
+    let reason = reason(adapter).map(|reason| format!(": {reason}")).unwrap_or_default();
+    format!("{}: {}, {}{reason}\n", adapter.id, adapter.phase, adapter.state)
 }
 
-/// A value as a person reads it, on one line.
-fn word_of(object: &Value, key: &str) -> String {
-    match object.get(key) {
-        None | Some(Value::Null) => "-".to_owned(),
-        Some(Value::String(text)) => text.lines().next().unwrap_or_default().to_owned(),
-        Some(other) => other.to_string(),
-    }
-}
-
-/// An id as part of a path.
-fn encoded(name: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
-    let encode = |byte: u8| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
-    name.bytes().map(encode).collect()
+/// The first line of why it does not do well.
+fn reason(adapter: &Adapter) -> Option<&str> {
+    adapter.reason.as_deref().map(|reason| reason.lines().next().unwrap_or_default())
 }
 
 #[cfg(test)]
 mod tests {
+    use larder_admin_api::adapters::Breaker;
+
     use super::*;
 
     #[test]
     fn a_list_has_a_row_for_each() {
-        let adapter = json!({
-            "id": "fs-0", "type_name": "fs", "phase": "active", "state": "unavailable", "in_use_by": 2,
-            "breaker": { "state": "open" }, "reason": "circuit is open\nand more",
-        });
-        let text = list(&json!({ "adapters": [adapter] }));
+        let adapter = Adapter {
+            id: "fs-0".into(),
+            type_name: "fs".into(),
+            phase: "active".into(),
+            state: "unavailable".into(),
+            in_use_by: 2,
+            breaker: Some(Breaker { state: "open".into(), openings: 1 }),
+            reason: Some("circuit is open\nand more".into()),
+            ..Adapter::default()
+        };
+        let text = list(&AdapterList { adapters: vec![adapter] });
         let rows: Vec<Vec<&str>> = text
             .lines()
             .map(|line| line.split("  ").filter(|cell| !cell.is_empty()).map(str::trim).collect())
             .collect();
         assert_eq!(rows[1], ["fs-0", "fs", "active", "unavailable", "open", "2", "circuit is open"]);
-        assert_eq!(list(&json!({ "adapters": [] })), "no adapters\n");
-    }
-
-    #[test]
-    fn a_name_can_not_leave_its_place_in_the_path() {
-        assert_eq!(encoded("fs-0"), "fs-0");
-        assert_eq!(encoded("../x?y#z é"), "..%2Fx%3Fy%23z%20%C3%A9");
+        assert_eq!(list(&AdapterList::default()), "no adapters\n");
     }
 }

@@ -8,7 +8,10 @@ use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
 use clap::{Arg, ArgMatches};
-use serde_json::Value;
+use larder_admin_api::errors::Detail;
+use larder_admin_api::health::Health;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 /// Longest wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -83,20 +86,25 @@ impl Client {
         Ok(Self { url: url.to_owned(), authority: authority.to_owned(), prefix })
     }
 
-    /// The JSON at `path`.
-    pub(crate) fn get(&self, path: &str) -> Result<Value, ClientError> {
-        self.send("GET", path, None)
+    /// What is at `path`.
+    pub(crate) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.send("GET", path, None::<&()>)
     }
 
-    /// The JSON that a command answers.
-    pub(crate) fn post(&self, path: &str) -> Result<Value, ClientError> {
-        self.send("POST", path, None)
+    /// What a command answers.
+    pub(crate) fn post<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.send("POST", path, None::<&()>)
     }
 
-    /// The JSON that a request answers, sent with a JSON body if there is one.
-    pub(crate) fn send(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, ClientError> {
-        let body = body.map(Value::to_string).unwrap_or_default();
-        let text = self.text(self.request(method, path, &body)?)?;
+    /// What a request answers, sent with a body if there is one.
+    pub(crate) fn send<T: DeserializeOwned>(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&impl Serialize>,
+    ) -> Result<T, ClientError> {
+        let body = body.map(serde_json::to_string).transpose().map_err(|error| self.odd(error.into()))?;
+        let text = self.text(self.request(method, path, &body.unwrap_or_default())?)?;
         serde_json::from_str(&text).map_err(|error| self.odd(error.into()))
     }
 
@@ -155,15 +163,21 @@ impl Client {
             return Ok(body);
         }
         let text = self.text(body)?;
-        let detail = serde_json::from_str::<Value>(&text)
-            .ok()
-            .and_then(|document| {
-                let told = document.get("detail").or_else(|| document.get("reason"))?;
-                Some(told.as_str()?.to_owned())
-            })
-            .unwrap_or_else(|| format!("`{}` answered with status {status}", self.url));
+        let detail = match serde_json::from_str(&text) {
+            Ok(Told::Detail(Detail { detail })) => detail,
+            Ok(Told::Unhealthy(Health { reason: Some(reason), .. })) => reason,
+            _ => format!("`{}` answered with status {status}", self.url),
+        };
         Err(ClientError::Refused(detail))
     }
+}
+
+/// What a server says of a request that it does not carry out.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Told {
+    Detail(Detail),
+    Unhealthy(Health),
 }
 
 fn connect(authority: &str) -> io::Result<TcpStream> {
@@ -278,9 +292,12 @@ impl Read for Body {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::net::TcpListener;
     use std::thread;
+
+    use serde_json::Value;
+
+    use super::*;
 
     /// Answers one connection with `answer` and returns the client's result and its request.
     fn exchange<T: Send + 'static>(
@@ -314,7 +331,7 @@ mod tests {
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\n{\"a\r\n5\r\n\": 1}\r\n0\r\n\r\n",
             "HTTP/1.0 200 OK\r\n\r\n{\"a\": 1}",
         ] {
-            let (got, request) = exchange(answer, |client| client.get("/x"));
+            let (got, request) = exchange(answer, |client| client.get::<Value>("/x"));
             assert_eq!(got.unwrap(), serde_json::json!({"a": 1}), "{answer}");
             assert!(request.starts_with("GET /pre/x HTTP/1.1\nHost: 127.0.0.1:"), "{request}");
         }
@@ -323,9 +340,9 @@ mod tests {
     #[test]
     fn the_server_s_words_are_passed_on() {
         let answer = "HTTP/1.1 404 Not Found\r\nContent-Length: 20\r\n\r\n{\"detail\": \"no cat\"}";
-        let (got, _) = exchange(answer, |client| client.post("/x"));
+        let (got, _) = exchange(answer, |client| client.post::<Value>("/x"));
         assert!(matches!(got, Err(ClientError::Refused(detail)) if detail == "no cat"));
-        let (got, _) = exchange("HTTP/1.1 500 x\r\n\r\noops", |client| client.post("/x"));
+        let (got, _) = exchange("HTTP/1.1 500 x\r\n\r\noops", |client| client.post::<Value>("/x"));
         assert!(got.unwrap_err().to_string().ends_with("answered with status 500"));
     }
 
@@ -342,7 +359,7 @@ mod tests {
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}",
             "HTTP/1.1 200 OK\r\n\r\nno json",
         ] {
-            let (got, _) = exchange(answer, |client| client.get("/"));
+            let (got, _) = exchange(answer, |client| client.get::<Value>("/"));
             assert!(matches!(got, Err(ClientError::Answer { .. })), "{answer:?}: {got:?}");
         }
     }

@@ -4,8 +4,15 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
+use larder_admin_api::adapters::AdapterList;
+use larder_admin_api::health::Health;
+use larder_admin_api::node::{Lookups, Node};
+use larder_admin_api::path;
+use larder_admin_api::plugins::PluginList;
 use larder_server::Size;
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use crate::client::{Client, ClientError, url, url_arg};
 use crate::{adapters, exit, plugin};
@@ -22,12 +29,20 @@ pub(crate) fn command() -> Command {
 /// Prints what is there. It fails if there is no server, or one that does not serve engines.
 pub(crate) fn run(matches: &ArgMatches) -> ExitCode {
     let url = url(matches);
-    match Client::new(&url).and_then(|client| ask(&client)) {
-        Ok(answer) => {
-            let text = if matches.get_flag("json") { format!("{answer:#}\n") } else { render(&url, &answer) };
+    let client = Client::new(&url);
+    let shown = match matches.get_flag("json") {
+        true => client.and_then(|client| ask(&client)).map(|screen| {
+            let screen: Screen<Value, Value, Value> = screen;
+            // Plain data.
+            (serde_json::to_string_pretty(&screen).unwrap_or_default() + "\n", screen.trouble)
+        }),
+        false => client.and_then(|client| ask(&client)).map(|screen| (render(&url, &screen), screen.trouble)),
+    };
+    match shown {
+        Ok((text, trouble)) => {
             // Nothing can be done when nobody reads.
             _ = io::stdout().write_all(text.as_bytes());
-            if answer["trouble"].is_null() { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) }
+            if trouble.is_some() { ExitCode::from(exit::FAILED) } else { ExitCode::SUCCESS }
         }
         Err(error) => {
             eprintln!("error: {error}");
@@ -36,51 +51,55 @@ pub(crate) fn run(matches: &ArgMatches) -> ExitCode {
     }
 }
 
-fn ask(client: &Client) -> Result<Value, ClientError> {
-    let trouble = match client.get("/healthcheck") {
-        Ok(_) => Value::Null,
-        Err(ClientError::Refused(reason)) => reason.into(),
-        Err(error) => return Err(error),
-    };
-    Ok(json!({
-        "trouble": trouble,
-        "status": client.get("/status")?,
-        "adapters": client.get(adapters::ROUTE)?,
-        "plugins": client.get("/plugins")?,
-    }))
+/// What a server says, read as far as it is needed.
+#[derive(Serialize)]
+struct Screen<Status, Adapters, Plugins> {
+    trouble: Option<String>,
+    status: Status,
+    adapters: Adapters,
+    plugins: Plugins,
 }
 
-fn render(url: &str, answer: &Value) -> String {
-    let status = &answer["status"];
-    let (larder, l1) = (&status["larder"], &status["storage_manager"]["l1_manager"]);
-    let count = |value: &Value| value.as_u64().unwrap_or(0);
-    let (used, total) = (count(&l1["memory_used_bytes"]), count(&l1["memory_total_bytes"]));
-    let (asked, found) =
-        (count(&larder["lookups"]["requested_tokens"]), count(&larder["lookups"]["hit_tokens"]));
-    let policy =
-        status["storage_manager"]["l1_eviction_controller"]["eviction_policy"].as_str().unwrap_or("-");
-    let state = match answer["trouble"].as_str() {
+fn ask<S: DeserializeOwned, A: DeserializeOwned, P: DeserializeOwned>(
+    client: &Client,
+) -> Result<Screen<S, A, P>, ClientError> {
+    let trouble = match client.get::<Health>(path::HEALTHCHECK) {
+        Ok(_) => None,
+        Err(ClientError::Refused(reason)) => Some(reason),
+        Err(error) => return Err(error),
+    };
+    Ok(Screen {
+        trouble,
+        status: client.get(path::STATUS)?,
+        adapters: client.get(path::ADAPTERS)?,
+        plugins: client.get(path::PLUGINS)?,
+    })
+}
+
+fn render(url: &str, screen: &Screen<Node, AdapterList, PluginList>) -> String {
+    let Node { larder, storage_manager, worker_liveness, active_sessions, .. } = &screen.status;
+    let l1 = &storage_manager.l1_manager;
+    let Lookups { requested_tokens: asked, hit_tokens: found, .. } = larder.lookups;
+    let state = match &screen.trouble {
         None => "ready".to_owned(),
         Some(trouble) => format!("NOT READY: {trouble}"),
     };
-    let endpoints: Vec<&str> =
-        larder["endpoints"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     let mut text = format!(
         "larder {} at {url}: {state}\n\
-         engines  {}; {} registered, {} requests in flight\n\
-         pool     {} of {} ({}), {} objects, policy {policy}\n\
+         engines  {}; {} registered, {active_sessions} requests in flight\n\
+         pool     {} of {} ({}), {} objects, policy {}\n\
          lookups  {asked} tokens asked for, {found} found ({})\n",
-        larder["version"].as_str().unwrap_or("-"),
-        endpoints.join(" and "),
-        count(&status["worker_liveness"]["tracked_instances"]),
-        count(&status["active_sessions"]),
-        Size(used),
-        Size(total),
-        share(used, total),
-        count(&l1["total_object_count"]),
+        larder.version,
+        larder.endpoints.join(" and "),
+        worker_liveness.tracked_instances,
+        Size(l1.memory_used_bytes),
+        Size(l1.memory_total_bytes),
+        share(l1.memory_used_bytes, l1.memory_total_bytes),
+        l1.total_object_count,
+        storage_manager.l1_eviction_controller.eviction_policy,
         share(found, asked),
     );
-    for part in [adapters::list(&answer["adapters"]), plugin::list(&answer["plugins"])] {
+    for part in [adapters::list(&screen.adapters), plugin::list(&screen.plugins)] {
         text.push('\n');
         text.push_str(&part);
     }
@@ -100,29 +119,26 @@ mod tests {
 
     #[test]
     fn a_screen_tells_what_is_there_and_what_is_wrong() {
-        let answer = json!({
-            "trouble": "not running: sweeper",
-            "status": {
-                "active_sessions": 3,
-                "worker_liveness": { "tracked_instances": 2 },
-                "storage_manager": {
-                    "l1_manager": { "memory_used_bytes": 1 << 20, "memory_total_bytes": 4 << 20, "total_object_count": 7 },
-                    "l1_eviction_controller": { "eviction_policy": "LRU" },
-                },
-                "larder": {
-                    "version": "0.1.0", "endpoints": ["tcp://127.0.0.1:5555"],
-                    "lookups": { "requested_tokens": 1024, "hit_tokens": 512 },
-                },
-            },
-            "adapters": { "adapters": [] },
-            "plugins": { "plugins": [], "skipped": [] },
-        });
+        let mut status = Node { active_sessions: 3, ..Node::default() };
+        status.worker_liveness.tracked_instances = 2;
+        let l1 = &mut status.storage_manager.l1_manager;
+        (l1.memory_used_bytes, l1.memory_total_bytes, l1.total_object_count) = (1 << 20, 4 << 20, 7);
+        status.storage_manager.l1_eviction_controller.eviction_policy = "LRU".into();
+        status.larder.version = "0.1.0".into();
+        status.larder.endpoints = vec!["tcp://127.0.0.1:5555".to_owned()];
+        status.larder.lookups = Lookups { total: 1, requested_tokens: 1024, hit_tokens: 512 };
+        let screen = Screen {
+            trouble: Some("not running: sweeper".to_owned()),
+            status,
+            adapters: AdapterList::default(),
+            plugins: PluginList::default(),
+        };
         let text = "larder 0.1.0 at http://h: NOT READY: not running: sweeper\n\
                     engines  tcp://127.0.0.1:5555; 2 registered, 3 requests in flight\n\
                     pool     1 MiB of 4 MiB (25 %), 7 objects, policy LRU\n\
                     lookups  1024 tokens asked for, 512 found (50 %)\n\
                     \nno adapters\n\nno plugins\n";
-        assert_eq!(render("http://h", &answer), text);
+        assert_eq!(render("http://h", &screen), text);
         assert_eq!(share(0, 0), "-");
     }
 }

@@ -5,6 +5,10 @@ use std::process::ExitCode;
 
 use clap::ArgMatches;
 use jiff::Timestamp;
+use larder_admin_api::path;
+use larder_admin_api::plugins::{LogLine, LogPage, Plugin, PluginList, Stream};
+use larder_admin_api::streams::Gap;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::render;
@@ -29,54 +33,58 @@ fn perform(client: &Client, word: &str, matches: &ArgMatches) -> Result<ExitCode
     let wants_json = || matches.get_flag("json");
     let name = || matches.get_one::<String>("name").map_or("", String::as_str);
     match word {
-        "ls" => Ok(answer(&client.get("/plugins")?, wants_json(), render::list)),
-        "audit" => Ok(answer(&client.get("/plugins/audit")?, wants_json(), render::audit)),
-        "reload" => Ok(answer(&client.post("/plugins/reload")?, false, render::reload)),
+        "ls" => answer(client, path::PLUGINS, wants_json(), render::list),
+        "audit" => answer(client, &format!("{}/audit", path::PLUGINS), wants_json(), render::audit),
+        "reload" => {
+            print(&render::reload(&client.post(&format!("{}/reload", path::PLUGINS))?));
+            Ok(ExitCode::SUCCESS)
+        }
         "show" => {
-            let plugin = client.get(&route(client, name())?)?;
             let show = if matches.get_flag("env") { render::show_with_environment } else { render::show };
-            Ok(answer(&plugin, wants_json(), show))
+            answer(client, &route(client, name())?, wants_json(), show)
         }
-        "logs" => {
-            let lines = matches.get_one("lines").copied().unwrap_or(LINES_DEFAULT);
-            let style = if matches.get_flag("raw") { Style::Raw } else { Style::Timed };
-            let route = route(client, name())?;
-            match matches.get_one::<Timestamp>("since") {
-                // As many as there are, unless it is said.
-                Some(since) => {
-                    let lines = matches.get_one("lines").copied().unwrap_or(usize::MAX);
-                    logs(client, &format!("{route}/logs?since={since}&lines={lines}"), style)
-                }
-                None if matches.get_flag("follow") => {
-                    follow(client, &format!("{route}/logs?lines={lines}&follow=1"), style)
-                }
-                None => logs(client, &format!("{route}/logs?lines={lines}"), style),
-            }
-        }
-        action => {
-            let after = client.post(&format!("{}/{action}", route(client, name())?))?;
-            print(&format!("{}: {}\n", plain(&after, "name"), render::state(&after)));
-            let failed = after.get("state").and_then(Value::as_str) == Some("failed");
-            if let Some(error) = after.get("last_error").and_then(Value::as_str) {
-                eprintln!("error: {error}");
-            }
-            if failed {
-                eprintln!("{}", render::after_a_failure(&after));
-            }
-            Ok(if failed { ExitCode::from(exit::FAILED) } else { ExitCode::SUCCESS })
-        }
+        "logs" => show_logs(client, &route(client, name())?, matches),
+        action => command(client, &format!("{}/{action}", route(client, name())?)),
     }
+}
+
+fn show_logs(client: &Client, route: &str, matches: &ArgMatches) -> Result<ExitCode, ClientError> {
+    let lines = matches.get_one("lines").copied().unwrap_or(LINES_DEFAULT);
+    let style = if matches.get_flag("raw") { Style::Raw } else { Style::Timed };
+    match matches.get_one::<Timestamp>("since") {
+        // As many as there are, unless it is said.
+        Some(since) => {
+            let lines = matches.get_one("lines").copied().unwrap_or(usize::MAX);
+            logs(client, &format!("{route}/logs?since={since}&lines={lines}"), style)
+        }
+        None if matches.get_flag("follow") => {
+            follow(client, &format!("{route}/logs?lines={lines}&follow=1"), style)
+        }
+        None => logs(client, &format!("{route}/logs?lines={lines}"), style),
+    }
+}
+
+fn command(client: &Client, route: &str) -> Result<ExitCode, ClientError> {
+    let after: Plugin = client.post(route)?;
+    print(&format!("{}: {}\n", after.name, render::state(&after)));
+    if let Some(error) = &after.last_error {
+        eprintln!("error: {error}");
+    }
+    if after.state == render::FAILED {
+        eprintln!("{}", render::after_a_failure(&after));
+        return Ok(ExitCode::from(exit::FAILED));
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The plugin's own route: the server knows how to write its name.
 fn route(client: &Client, name: &str) -> Result<String, ClientError> {
-    let all = client.get("/plugins")?;
-    let plugins = all.get("plugins").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-    let named = |field: &str| plugins.iter().find(|plugin| plain(plugin, field) == name);
-    if let Some(plugin) = named("name").or_else(|| named("path")) {
-        return Ok(plain(plugin, "url").to_owned());
+    let PluginList { plugins, .. } = client.get(path::PLUGINS)?;
+    let named = plugins.iter().find(|plugin| plugin.name == name);
+    if let Some(plugin) = named.or_else(|| plugins.iter().find(|plugin| plugin.path == name)) {
+        return Ok(plugin.url.clone());
     }
-    let known: Vec<_> = plugins.iter().map(|plugin| format!("`{}`", plain(plugin, "name"))).collect();
+    let known: Vec<_> = plugins.iter().map(|plugin| format!("`{}`", plugin.name)).collect();
     let hint = match known.is_empty() {
         true => "the server runs no plugins".to_owned(),
         false => format!("there are {}", known.join(", ")),
@@ -94,55 +102,57 @@ enum Style {
 }
 
 fn logs(client: &Client, path: &str, style: Style) -> Result<ExitCode, ClientError> {
-    let answer = client.get(path)?;
-    for line in answer.get("lines").and_then(Value::as_array).into_iter().flatten() {
-        if !print_line(line, style) {
-            break;
-        }
-    }
+    let LogPage { lines, .. } = client.get(path)?;
+    // Until nobody reads.
+    _ = lines.iter().all(|line| print_line(line, style));
     Ok(ExitCode::SUCCESS)
 }
 
 fn follow(client: &Client, path: &str, style: Style) -> Result<ExitCode, ClientError> {
     client.events(path, |name, data| {
-        let data: Value = serde_json::from_str(data).unwrap_or_default();
-        match name {
-            "line" => print_line(&data, style),
-            "gap" => {
-                eprintln!("({} lines not shown)", data.get("lines").unwrap_or(&Value::Null));
-                true
-            }
-            _ => true,
+        if name == "gap" {
+            let missing = serde_json::from_str(data).map_or(0, |gap: Gap| gap.lines);
+            eprintln!("({missing} lines not shown)");
+            return true;
         }
+        // Other kinds of events are not for here.
+        let line = serde_json::from_str(data).ok().filter(|_| name == "line");
+        line.is_none_or(|line| print_line(&line, style))
     })?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// Whether somebody still reads.
-fn print_line(line: &Value, style: Style) -> bool {
-    let (stream, text) = (plain(line, "stream"), plain(line, "text"));
+fn print_line(line: &LogLine, style: Style) -> bool {
+    let LogLine { time, stream, text, .. } = line;
     let text = match (style, stream) {
-        (Style::Raw, "lifecycle") => return true,
+        (Style::Raw, Stream::Lifecycle) => return true,
         (Style::Raw, _) => text.to_owned(),
-        (Style::Timed, "lifecycle") => format!("{} -- {text}", plain(line, "time")),
-        (Style::Timed, _) => format!("{} {text}", plain(line, "time")),
+        (Style::Timed, Stream::Lifecycle) => format!("{time} -- {text}"),
+        (Style::Timed, _) => format!("{time} {text}"),
     };
-    let written =
-        if stream == "stderr" { writeln!(io::stderr(), "{text}") } else { writeln!(io::stdout(), "{text}") };
+    let written = match stream {
+        Stream::Stderr => writeln!(io::stderr(), "{text}"),
+        Stream::Stdout | Stream::Lifecycle => writeln!(io::stdout(), "{text}"),
+    };
     written.is_ok()
 }
 
-fn answer(document: &Value, as_json: bool, render: fn(&Value) -> String) -> ExitCode {
-    let text = if as_json { format!("{document:#}\n") } else { render(document) };
+fn answer<T: DeserializeOwned>(
+    client: &Client,
+    path: &str,
+    as_json: bool,
+    render: fn(&T) -> String,
+) -> Result<ExitCode, ClientError> {
+    let text = match as_json {
+        true => format!("{:#}\n", client.get::<Value>(path)?),
+        false => render(&client.get(path)?),
+    };
     print(&text);
-    ExitCode::SUCCESS
+    Ok(ExitCode::SUCCESS)
 }
 
 fn print(text: &str) {
     // Nothing can be done when nobody reads.
     _ = io::stdout().write_all(text.as_bytes());
-}
-
-fn plain<'a>(value: &'a Value, field: &str) -> &'a str {
-    value.get(field).and_then(Value::as_str).unwrap_or("")
 }

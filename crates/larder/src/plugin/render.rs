@@ -2,17 +2,21 @@
 
 use std::fmt::Write as _;
 
+use larder_admin_api::plugins::{AuditEntry, AuditTrail, Plugin, PluginDetails, PluginList, Reloaded, Run};
+use serde::Deserialize as _;
 use serde_json::{Map, Value};
 
 use super::moments;
 
-/// Characters of one value of the manifest or the environment.
+/// Characters of one value of the manifest or the environment; the rest is cut, which is said.
 const VALUE_CHARS_MAX: usize = 200;
 
+/// The state that needs a person.
+pub(super) const FAILED: &str = "failed";
+
 /// The table of `ls`.
-pub(crate) fn list(answer: &Value) -> String {
-    let plugins = items(answer, "plugins");
-    let skipped = items(answer, "skipped");
+pub(crate) fn list(answer: &PluginList) -> String {
+    let PluginList { plugins, skipped } = answer;
     let mut text = String::new();
     if plugins.is_empty() {
         text.push_str("no plugins\n");
@@ -24,57 +28,55 @@ pub(crate) fn list(answer: &Value) -> String {
     }
     if !skipped.is_empty() {
         text.push_str("\nnot run:\n");
-        let rows: Vec<_> = skipped.iter().map(|skip| vec![word(skip, "path"), word(skip, "text")]).collect();
+        let rows: Vec<_> = skipped.iter().map(|skip| vec![skip.path.clone(), skip.text.clone()]).collect();
         text.push_str(&table(&rows));
     }
     text
 }
 
-fn row(plugin: &Value) -> [String; 9] {
-    let lines = plugin.get("lines").unwrap_or(&Value::Null);
-    let printed = number(lines, "stdout") + number(lines, "stderr");
+fn row(plugin: &Plugin) -> [String; 9] {
     [
-        word(plugin, "name"),
+        plugin.name.clone(),
         state(plugin),
-        plugin.get("since").and_then(Value::as_str).and_then(moments::ago).unwrap_or_else(|| "-".to_owned()),
-        word(plugin, "pid"),
-        word(plugin, "starts"),
-        word(plugin, "last_exit_code"),
-        printed.to_string(),
-        word(lines, "suppressed"),
-        word(plugin, "path"),
+        or_dash(plugin.since.as_deref().and_then(moments::ago)),
+        or_dash(plugin.pid),
+        plugin.starts.to_string(),
+        or_dash(plugin.last_exit_code),
+        (plugin.lines.stdout + plugin.lines.stderr).to_string(),
+        plugin.lines.suppressed.to_string(),
+        plugin.path.clone(),
     ]
 }
 
 /// The state with what belongs to it.
-pub(super) fn state(plugin: &Value) -> String {
-    let state = word(plugin, "state");
-    match plugin.get("cause").and_then(Value::as_str) {
-        Some(cause) => format!("{state} ({})", cause.replace('_', " ")),
-        None => state,
+pub(super) fn state(plugin: &Plugin) -> String {
+    match &plugin.cause {
+        Some(cause) => format!("{} ({})", plugin.state, cause.replace('_', " ")),
+        None => plugin.state.to_string(),
     }
 }
 
 /// What to do about a plugin that failed.
-pub(super) fn after_a_failure(plugin: &Value) -> String {
-    format!("hint: `larder plugin start {}` after the fix, or save its file", word(plugin, "name"))
+pub(super) fn after_a_failure(plugin: &Plugin) -> String {
+    format!("hint: `larder plugin start {}` after the fix, or save its file", plugin.name)
 }
 
 /// As [`show`], with the environment of its process.
-pub(super) fn show_with_environment(plugin: &Value) -> String {
-    let mut text = show(plugin);
-    section(&mut text, "environment", plugin.get("environment"));
+pub(super) fn show_with_environment(answer: &Value) -> String {
+    let mut text = show(answer);
+    section(&mut text, "environment", answer.get("environment"));
     text
 }
 
-/// One plugin as `key: value` lines, its latest runs and its manifest below.
-pub(super) fn show(plugin: &Value) -> String {
-    let Value::Object(fields) = plugin else { return format!("{plugin}\n") };
+/// One plugin as `key: value` lines, whatever keys there are, its latest runs and its manifest below.
+pub(super) fn show(answer: &Value) -> String {
+    let Value::Object(fields) = answer else { return format!("{answer}\n") };
+    let PluginDetails { plugin, manifest, .. } = PluginDetails::deserialize(answer).unwrap_or_default();
     let mut text = String::new();
     for (name, value) in fields {
         let shown = match (name.as_str(), value) {
             ("manifest" | "environment" | "cause" | "url" | "runs", _) | (_, Value::Null) => continue,
-            ("state", _) => state(plugin),
+            ("state", _) => state(&plugin),
             ("since" | "started", Value::String(moment)) => match moments::ago(moment) {
                 Some(ago) => format!("{moment} ({ago} ago)"),
                 None => moment.clone(),
@@ -86,25 +88,23 @@ pub(super) fn show(plugin: &Value) -> String {
         // Writing to a string cannot fail.
         _ = writeln!(text, "{name}: {shown}");
     }
-    if fields.get("state").and_then(Value::as_str) == Some("failed") {
-        _ = writeln!(text, "{}", after_a_failure(plugin));
+    if plugin.state == FAILED {
+        _ = writeln!(text, "{}", after_a_failure(&plugin));
     }
-    runs(&mut text, plugin);
-    section(&mut text, "manifest", fields.get("manifest"));
+    runs(&mut text, &plugin.runs);
+    section(&mut text, "manifest", Some(&manifest));
     text
 }
 
-fn runs(text: &mut String, plugin: &Value) {
-    let runs = items(plugin, "runs");
+fn runs(text: &mut String, runs: &[Run]) {
     if runs.is_empty() {
         return;
     }
     let mut rows = vec![["RUN", "STARTED", "ENDED", "RAN", "EXIT", "WHY"].map(str::to_owned).to_vec()];
     rows.extend(runs.iter().rev().map(|run| {
-        let ran = i64::try_from(number(run, "ran_ms") / 1_000).unwrap_or(i64::MAX);
-        let [number, started, ended, exit, why] =
-            ["number", "started", "ended", "exit_code", "why"].map(|column| word(run, column));
-        vec![number, started, ended, moments::length(ran), exit, why]
+        let ran = moments::length(i64::try_from(run.ran_ms / 1_000).unwrap_or(i64::MAX));
+        let (number, started, ended) = (run.number.to_string(), run.started.clone(), run.ended.clone());
+        vec![number, started, ended, ran, or_dash(run.exit_code), run.why.clone()]
     }));
     _ = write!(text, "\nlatest runs:\n{}", table(&rows));
 }
@@ -138,47 +138,40 @@ fn pairs(parts: &Map<String, Value>) -> String {
 }
 
 /// The table of `audit`.
-pub(super) fn audit(answer: &Value) -> String {
-    let entries = items(answer, "entries");
-    if entries.is_empty() {
+pub(super) fn audit(trail: &AuditTrail) -> String {
+    if trail.entries.is_empty() {
         return "no commands\n".to_owned();
     }
-    let columns = ["sequence", "time", "caller", "action", "plugin", "outcome"];
-    let mut rows = vec![columns.map(str::to_uppercase).to_vec()];
-    rows.extend(entries.iter().map(|entry| columns.map(|column| word(entry, column)).to_vec()));
+    let columns = ["SEQUENCE", "TIME", "CALLER", "ACTION", "PLUGIN", "OUTCOME"];
+    let mut rows = vec![columns.map(str::to_owned).to_vec()];
+    rows.extend(trail.entries.iter().map(|entry| {
+        let AuditEntry { sequence, time, caller, action, plugin, outcome, .. } = entry.clone();
+        vec![sequence.to_string(), time, caller, action.into_owned(), or_dash(plugin), outcome]
+    }));
     table(&rows)
 }
 
 /// What a rescan changed.
-pub(super) fn reload(answer: &Value) -> String {
+pub(super) fn reload(answer: &Reloaded) -> String {
+    let Reloaded { added, changed, removed } = answer;
     let mut text = String::new();
-    for kind in ["added", "changed", "removed"] {
-        for name in items(answer, kind) {
-            _ = writeln!(text, "{kind}: {}", plain(name));
+    for (word, names) in [("added", added), ("changed", changed), ("removed", removed)] {
+        for name in names {
+            _ = writeln!(text, "{word}: {name}");
         }
     }
     if text.is_empty() { "nothing changed\n".to_owned() } else { text }
 }
 
-fn items<'a>(answer: &'a Value, name: &str) -> &'a [Value] {
-    answer.get(name).and_then(Value::as_array).map_or(&[], Vec::as_slice)
-}
-
-fn number(value: &Value, name: &str) -> u64 {
-    value.get(name).and_then(Value::as_u64).unwrap_or(0)
-}
-
-/// A field as a word, `-` where it is missing.
-fn word(value: &Value, name: &str) -> String {
-    value.get(name).filter(|field| !field.is_null()).map_or_else(|| "-".to_owned(), plain)
+fn or_dash(value: Option<impl ToString>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| value.to_string())
 }
 
 fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-/// Columns as wide as their widest cell, two spaces apart.
-/// Rows of cells in columns as wide as their widest cell.
+/// Rows of cells in columns as wide as their widest cell, two spaces apart.
 pub(crate) fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
@@ -196,8 +189,13 @@ pub(crate) fn table(rows: &[Vec<String>]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use serde_json::json;
+
+    use super::*;
+
+    fn read<T: serde::de::DeserializeOwned>(answer: Value) -> T {
+        serde_json::from_value(answer).unwrap()
+    }
 
     fn answer() -> Value {
         json!({
@@ -222,8 +220,8 @@ long_name  failed (crash loop)  -       -    5       -9         0      12       
 not run:
 p/_x.py  name begins with an underscore
 ";
-        assert_eq!(list(&answer()), expected.replace("DAYS", &days));
-        assert_eq!(list(&json!({"plugins": [], "skipped": []})), "no plugins\n");
+        assert_eq!(list(&read(answer())), expected.replace("DAYS", &days));
+        assert_eq!(list(&PluginList::default()), "no plugins\n");
     }
 
     #[test]
@@ -266,15 +264,15 @@ manifest:
         let trail = json!({"entries": [{"sequence": 1, "time": "t", "caller": "SIGHUP", "action": "reload",
                                         "plugin": null, "outcome": "1 added, 0 changed, 0 removed"}]});
         assert_eq!(
-            audit(&trail),
+            audit(&read(trail)),
             "SEQUENCE  TIME  CALLER  ACTION  PLUGIN  OUTCOME\n\
              1         t     SIGHUP  reload  -       1 added, 0 changed, 0 removed\n"
         );
-        assert_eq!(audit(&json!({})), "no commands\n");
+        assert_eq!(audit(&AuditTrail::default()), "no commands\n");
         assert_eq!(
-            reload(&json!({"added": ["a"], "changed": [], "removed": ["b"]})),
+            reload(&read(json!({"added": ["a"], "changed": [], "removed": ["b"]}))),
             "added: a\nremoved: b\n"
         );
-        assert_eq!(reload(&json!({})), "nothing changed\n");
+        assert_eq!(reload(&Reloaded::default()), "nothing changed\n");
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-/// Lines of a plugin's output that are shown with a failed drill.
+/// Lines of a plugin's output that are shown with a failed drill: its last ones; the rest is left out.
 const OUTPUT_LINES_MAX: usize = 10;
 
 /// The result of one drill.
