@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Zoned;
+
 use crate::control::ControlHost;
 use crate::discover::{Host, Interpreters, WritableByOthers};
 use crate::events::EventLog;
-use crate::lifecycle::{Clock, SystemClock};
 use crate::manifest::Manifest;
 use crate::os::GuardianCommand;
 
@@ -48,8 +49,8 @@ pub struct SupervisorConfig {
     pub control: Option<Arc<dyn ControlHost>>,
     /// A control group (version 2) that is this process's to divide; `None` looks for one.
     pub cgroup_root: Option<PathBuf>,
-    /// What tells the local time to plugins with calendar times.
-    pub clock: Arc<dyn Clock>,
+    /// Tells plugins with calendar times the local time, given the time since the supervisor's start.
+    pub local_time: fn(Duration) -> Zoned,
     /// What follows when others could change what is run.
     pub writable_by_others: WritableByOthers,
     /// The most time that a stop of all plugins waits for them.
@@ -79,7 +80,7 @@ impl SupervisorConfig {
             events: EventLog::default(),
             control: None,
             cgroup_root: None,
-            clock: Arc::new(SystemClock),
+            local_time: |_| Zoned::now(),
             writable_by_others: WritableByOthers::default(),
             stop_budget: STOP_BUDGET,
             guardian: GuardianCommand::this_binary(),

@@ -34,7 +34,7 @@ pub enum SuperviseError {
     #[error(transparent)]
     Manifest(#[from] ManifestError),
     /// The plugin's own keys in the extra configuration are not as its manifest has them.
-    #[error("its configuration does not fit: {}", told(.0))]
+    #[error("its configuration does not fit: {}", joined(.0))]
     Settings(Vec<Misfit>),
     /// The guardian process could not be started or did not answer.
     #[error("cannot start the plugin guardian: {0}")]
@@ -93,7 +93,7 @@ pub enum SuperviseError {
     Stopped,
 }
 
-fn told(misfits: &[Misfit]) -> String {
+fn joined(misfits: &[Misfit]) -> String {
     misfits.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 

@@ -58,6 +58,7 @@ mod discover;
 mod error;
 mod events;
 mod health;
+mod http;
 mod lifecycle;
 mod lock;
 mod manifest;
@@ -76,7 +77,7 @@ pub use discover::{
 };
 pub use error::SuperviseError;
 pub use events::{EventLine, EventLog, EventPage, Listening};
-pub use lifecycle::{Clock, FailCause, Next, Phase, SystemClock};
+pub use lifecycle::{FailCause, Next, Phase};
 pub use manifest::{
     CgroupLimits, Confinement, Cron, CronError, DefaultsError, EffectiveManifest, IoClass, Limits,
     MANIFEST_SUFFIX, Manifest, ManifestError, Misfit, Outcome, Policy, Readiness, Restart, Schema,
@@ -85,7 +86,7 @@ pub use manifest::{
 pub use metrics::{Merged, MetricLineCounts, Usage};
 pub use os::{
     CgroupStatus, ChildStdio, GuardianCommand, GuardianSpawner, LaunchId, LaunchSpec, Process, ProcessEvent,
-    RunSignal, Spawner, below_guardian, descendants, marked, process_table, run_guardian_if_asked,
+    RunSignal, Spawner, below_guardian, descendants, has_mark, process_table, run_guardian_if_asked,
 };
 pub use output::{LineCounts, LineRate, LogLine, OutputLimits, Severity, Stream};
 pub use plugin::RunRecord;

@@ -15,7 +15,7 @@ use jiff::Timestamp;
 /// Tabs stay; other control characters, line and paragraph separators and bidirectional overrides become
 /// `\n`, `\x1b`, `\u{202e}`.
 pub(crate) fn escaped(text: &str) -> Cow<'_, str> {
-    if !text.chars().any(unsafe_in_a_line) {
+    if !text.chars().any(is_unsafe_in_a_line) {
         return Cow::Borrowed(text);
     }
     let mut safe = String::with_capacity(text.len() + 16);
@@ -23,7 +23,7 @@ pub(crate) fn escaped(text: &str) -> Cow<'_, str> {
         match c {
             '\n' => safe.push_str("\\n"),
             '\r' => safe.push_str("\\r"),
-            c if !unsafe_in_a_line(c) => safe.push(c),
+            c if !is_unsafe_in_a_line(c) => safe.push(c),
             // Writing to a `String` cannot fail.
             c if (c as u32) < 0x100 => _ = write!(safe, "\\x{:02x}", c as u32),
             c => _ = write!(safe, "\\u{{{:x}}}", c as u32),
@@ -77,7 +77,7 @@ pub(crate) fn glob(pattern: &[u8], name: &[u8]) -> bool {
     pattern[p..].iter().all(|c| *c == b'*')
 }
 
-fn unsafe_in_a_line(c: char) -> bool {
+fn is_unsafe_in_a_line(c: char) -> bool {
     match c {
         '\t' => false,
         '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => true,
@@ -113,7 +113,7 @@ mod tests {
     proptest! {
         #[test]
         fn nothing_unsafe_is_left(text in any::<String>()) {
-            prop_assert!(!escaped(&text).chars().any(unsafe_in_a_line));
+            prop_assert!(!escaped(&text).chars().any(is_unsafe_in_a_line));
         }
 
         #[test]

@@ -2,7 +2,7 @@
 //! forms in which plugins meet it.
 
 pub(crate) mod environment;
-mod telling;
+mod publisher;
 
 pub(crate) use self::environment::Surroundings;
-pub(crate) use self::telling::{ConfigText, Telling, Told};
+pub(crate) use self::publisher::{ConfigForm, ConfigPublisher, ConfigText};

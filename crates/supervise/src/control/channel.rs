@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::host::{Alert, ControlRecord};
 use super::session::{Effect, Session};
-use crate::events::{Bookmark, Heard, Listener};
+use crate::events::{Bookmark, Delivery, Listener};
 use crate::output::{LineRate, LineSplitter, TokenBucket};
 
 /// Names the descriptor of the channel.
@@ -175,9 +175,9 @@ impl Channel {
         self.send(&format!(r#"{{"jsonrpc":"2.0","method":"config","params":{{"config":{config}}}}}"#));
     }
 
-    fn send_event(&mut self, heard: Heard) {
+    fn send_event(&mut self, heard: Delivery) {
         match heard {
-            Heard::Event(event) => {
+            Delivery::Event(event) => {
                 self.record.count(|c| c.events += 1);
                 let kind = Value::from(event.kind);
                 self.send(&format!(
@@ -185,7 +185,7 @@ impl Channel {
                     event.json
                 ));
             }
-            Heard::Lost(count) => {
+            Delivery::Lost(count) => {
                 self.record.count(|c| c.lost_events += count);
                 self.send(&format!(r#"{{"jsonrpc":"2.0","method":"dropped","params":{{"count":{count}}}}}"#));
             }
@@ -200,7 +200,7 @@ impl Channel {
     }
 }
 
-async fn next_event(events: &mut Option<Listener>) -> Heard {
+async fn next_event(events: &mut Option<Listener>) -> Delivery {
     match events {
         Some(events) => events.next().await,
         None => std::future::pending().await,

@@ -192,9 +192,9 @@ impl Bookmark {
 
 /// The bookmark of one plugin, through all runs between which it is not put to rest.
 #[derive(Debug, Default)]
-pub(crate) struct Hearing(Mutex<Option<Bookmark>>);
+pub(crate) struct KeptBookmark(Mutex<Option<Bookmark>>);
 
-impl Hearing {
+impl KeptBookmark {
     /// Goes on where the run before was, or begins now.
     pub(crate) fn begin(&self, log: &EventLog) -> Bookmark {
         self.kept().get_or_insert_with(|| Bookmark::new(log)).clone()
@@ -220,7 +220,7 @@ pub(crate) struct Listener {
 
 /// What a reader hears of.
 #[derive(Debug)]
-pub(crate) enum Heard {
+pub(crate) enum Delivery {
     Event(EventLine),
     /// So many events, of whatever kinds, are gone.
     Lost(u64),
@@ -233,12 +233,12 @@ impl Listener {
     }
 
     /// The next event of its kinds, or what was lost before it. May be dropped at any time.
-    pub(crate) async fn next(&mut self) -> Heard {
+    pub(crate) async fn next(&mut self) -> Delivery {
         loop {
             while let Some(line) = self.read.pop_front() {
                 self.place.set(line.seq);
                 if self.kinds.iter().any(|kind| kind == "*" || kind == line.kind) {
-                    return Heard::Event(line);
+                    return Delivery::Event(line);
                 }
             }
             let cursor = self.place.cursor();
@@ -246,7 +246,7 @@ impl Listener {
             self.read = lines.into();
             if lost > 0 {
                 self.place.set(cursor + lost);
-                return Heard::Lost(lost);
+                return Delivery::Lost(lost);
             }
         }
     }
@@ -298,20 +298,20 @@ mod tests {
     #[tokio::test]
     async fn a_listener_hears_its_kinds_from_its_first_moment_and_can_go_on_where_it_was() {
         let log = EventLog::default();
-        let hearing = Hearing::default();
-        let mut first = Listener::new(hearing.begin(&log), vec!["a".to_owned()]);
+        let bookmark = KeptBookmark::default();
+        let mut first = Listener::new(bookmark.begin(&log), vec!["a".to_owned()]);
         publish(&log, "b", 1);
         publish(&log, "a", 2);
-        assert!(matches!(first.next().await, Heard::Event(EventLine { seq: 2, .. })));
+        assert!(matches!(first.next().await, Delivery::Event(EventLine { seq: 2, .. })));
         drop(first);
         publish(&log, "c", 1);
-        let mut second = Listener::new(hearing.begin(&log), vec!["*".to_owned()]);
-        assert!(matches!(second.next().await, Heard::Event(EventLine { seq: 3, .. })));
-        assert!(matches!(second.next().await, Heard::Event(EventLine { seq: 4, .. })));
+        let mut second = Listener::new(bookmark.begin(&log), vec!["*".to_owned()]);
+        assert!(matches!(second.next().await, Delivery::Event(EventLine { seq: 3, .. })));
+        assert!(matches!(second.next().await, Delivery::Event(EventLine { seq: 4, .. })));
         publish(&log, "b", LINES_MAX + 2);
-        assert!(matches!(second.next().await, Heard::Lost(2)));
-        assert!(matches!(second.next().await, Heard::Event(EventLine { seq: 7, .. })));
-        hearing.end();
+        assert!(matches!(second.next().await, Delivery::Lost(2)));
+        assert!(matches!(second.next().await, Delivery::Event(EventLine { seq: 7, .. })));
+        bookmark.end();
         drop(second);
         assert!(!log.is_wanted());
     }

@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 
 use tokio::net::unix::pipe;
 
-use super::event_log::{Heard, Listener};
+use super::event_log::{Delivery, Listener};
 
 /// The standard input of one run and what is written to it.
 #[derive(Debug)]
@@ -51,11 +51,11 @@ impl Feed {
     async fn take_next(&mut self) {
         let Some(events) = &mut self.events else { return std::future::pending().await };
         match events.next().await {
-            Heard::Event(event) => {
+            Delivery::Event(event) => {
                 self.unwritten.extend_from_slice(event.json.as_bytes());
                 self.unwritten.push(b'\n');
             }
-            Heard::Lost(count) => {
+            Delivery::Lost(count) => {
                 self.lost += count;
                 self.unwritten = format!("{{\"event\":\"lost\",\"lost\":{count}}}\n").into_bytes();
             }

@@ -5,6 +5,6 @@ mod feed;
 
 #[cfg(test)]
 pub(crate) use self::event_log::LINES_MAX;
-pub(crate) use self::event_log::{Bookmark, Heard, Hearing, Listener};
+pub(crate) use self::event_log::{Bookmark, Delivery, KeptBookmark, Listener};
 pub use self::event_log::{EventLine, EventLog, EventPage, Listening};
 pub(crate) use self::feed::Feed;

@@ -1,9 +1,9 @@
 //! How a run tells, or is asked, whether it is ready and alive.
 
+mod checks;
 mod notify;
 pub(crate) mod probe;
-mod senses;
 
-pub(crate) use self::notify::Notice;
+pub(crate) use self::checks::HealthChecks;
+pub(crate) use self::notify::HealthSign;
 pub(crate) use self::probe::Stamp;
-pub(crate) use self::senses::Senses;

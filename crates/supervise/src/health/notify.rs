@@ -13,7 +13,7 @@ const STATUS_MAX_CHARS: usize = 200;
 
 /// What one message says.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Notice {
+pub(crate) struct HealthSign {
     pub(crate) ready: bool,
     pub(crate) alive: bool,
     /// It is about to end by itself.
@@ -38,12 +38,12 @@ impl NotifySocket {
     }
 
     /// The next message. May be dropped at any time.
-    pub(crate) async fn next(&self) -> Notice {
+    pub(crate) async fn next(&self) -> HealthSign {
         let mut bytes = [0; MESSAGE_MAX_BYTES];
         match self.socket.recv(&mut bytes).await {
             Ok(length) => parse(&bytes[..length]),
             // A datagram socket of one's own cannot fail for good; an empty message changes nothing.
-            Err(_) => Notice::default(),
+            Err(_) => HealthSign::default(),
         }
     }
 }
@@ -54,8 +54,8 @@ impl Drop for NotifySocket {
     }
 }
 
-fn parse(message: &[u8]) -> Notice {
-    let mut notice = Notice::default();
+fn parse(message: &[u8]) -> HealthSign {
+    let mut notice = HealthSign::default();
     for line in message.split(|b| *b == b'\n') {
         match line {
             b"READY=1" => notice.ready = true,
@@ -84,12 +84,12 @@ mod tests {
         sender.send_to(b"READY=1\nSTATUS=warm\x1b\nMAINPID=1\n", socket.path()).unwrap();
         assert_eq!(
             socket.next().await,
-            Notice { ready: true, status: Some("warm\\x1b".into()), ..Notice::default() }
+            HealthSign { ready: true, status: Some("warm\\x1b".into()), ..HealthSign::default() }
         );
         sender.send_to(b"WATCHDOG=1", socket.path()).unwrap();
         assert!(socket.next().await.alive);
         sender.send_to(b"", socket.path()).unwrap();
-        assert_eq!(socket.next().await, Notice::default());
+        assert_eq!(socket.next().await, HealthSign::default());
         drop(socket);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     }

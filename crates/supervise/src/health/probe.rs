@@ -8,11 +8,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{sleep, timeout};
 
 use crate::discover::Location;
+use crate::http;
 use crate::manifest::Readiness;
 
 /// Between two attempts.
@@ -20,7 +20,7 @@ const PROBE_PAUSE: Duration = Duration::from_millis(250);
 /// For one attempt.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Bytes of an answer that are read; the status line is in them.
-const ANSWER_BYTES: usize = 64;
+const ANSWER_BYTES: u64 = 64;
 
 /// Returns with the first success.
 pub(crate) type Probe = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -70,21 +70,10 @@ async fn attempt(readiness: &Readiness) -> io::Result<bool> {
         Readiness::Socket(path) if path.starts_with('/') => UnixStream::connect(path).await.map(|_| true),
         Readiness::Socket(address) => TcpStream::connect(address).await.map(|_| true),
         Readiness::Http(address) => {
-            let rest = address.strip_prefix("http://").unwrap_or(address);
-            let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
-            let with_port = if host.contains(':') { host.to_owned() } else { format!("{host}:80") };
-            get(TcpStream::connect(with_port).await?, host, path).await
+            Ok(is_success(&http::get(address, "HTTP/1.1", "Connection: close\r\n", ANSWER_BYTES).await?))
         }
         _ => std::future::pending().await,
     }
-}
-
-async fn get(mut stream: impl AsyncRead + AsyncWrite + Unpin, host: &str, path: &str) -> io::Result<bool> {
-    let request = format!("GET /{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await?;
-    let mut answer = Vec::with_capacity(ANSWER_BYTES);
-    stream.take(ANSWER_BYTES as u64).read_to_end(&mut answer).await?;
-    Ok(is_success(&answer))
 }
 
 /// Whether an answer begins like `HTTP/1.1 204`.

@@ -88,7 +88,7 @@ impl Lifecycle {
 
     /// Whether processes of a run may be left.
     #[must_use]
-    pub(crate) fn occupied(&self) -> bool {
+    pub(crate) fn is_occupied(&self) -> bool {
         self.occupied
     }
 

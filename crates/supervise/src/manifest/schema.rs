@@ -196,7 +196,7 @@ impl Rule {
     fn admits(&self, value: &Value) -> bool {
         let number = value.as_f64();
         self.kind.is_none_or(|kind| kind.admits(value))
-            && self.values.as_ref().is_none_or(|values| values.iter().any(|known| same(known, value)))
+            && self.values.as_ref().is_none_or(|values| values.iter().any(|known| is_same(known, value)))
             && self.minimum.is_none_or(|minimum| number.is_none_or(|n| n >= minimum))
             && self.maximum.is_none_or(|maximum| number.is_none_or(|n| n <= maximum))
     }
@@ -246,7 +246,7 @@ impl Kind {
 }
 
 /// Equality as JSON Schema has it, for which 1 and 1.0 are one number.
-fn same(a: &Value, b: &Value) -> bool {
+fn is_same(a: &Value, b: &Value) -> bool {
     a == b || (a.as_f64().is_some() && a.as_f64() == b.as_f64())
 }
 

@@ -7,7 +7,9 @@
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
 
-use super::sample::{Number, Place, Sample, is_metric_name, push_escaped, push_label, unescaped};
+use super::sample::{
+    Number, Place, Sample, declaration, is_metric_name, push_escaped, push_label, unescaped,
+};
 
 /// Series taken from one plugin; lines of more are left out and counted.
 pub(crate) const SERIES_MAX: usize = 1_000;
@@ -177,11 +179,7 @@ impl Source<'_> {
     }
 
     fn comment(&mut self, comment: &str, families: &mut Families) -> Option<()> {
-        let mut words = comment.splitn(3, ' ');
-        let (keyword, name, rest) = (words.next(), words.next(), words.next());
-        let (Some(keyword @ ("TYPE" | "HELP")), Some(name), Some(rest)) = (keyword, name, rest) else {
-            return Some(());
-        };
+        let Some((keyword, name, rest)) = declaration(comment) else { return Some(()) };
         if !self.may_use(name) {
             return None;
         }

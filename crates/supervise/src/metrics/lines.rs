@@ -16,7 +16,7 @@ use tokio::net::unix::pipe;
 use tokio::time::Instant;
 
 use super::exposition::{LINE_MAX_BYTES, SERIES_MAX};
-use super::sample::{Number, series_and_value};
+use super::sample::{Number, declaration, series_and_value};
 use crate::lock::lock;
 use crate::output::{Line, LineRate, LineSplitter, SLICE, TokenBucket};
 
@@ -38,7 +38,7 @@ pub struct MetricLineCounts {
 
 /// The latest values of one plugin, for scrapes.
 #[derive(Debug, Default)]
-pub(crate) struct Board(Mutex<Series>);
+pub(crate) struct LatestMetrics(Mutex<Series>);
 
 #[derive(Debug, Default)]
 struct Series {
@@ -52,7 +52,7 @@ struct Series {
     counts: MetricLineCounts,
 }
 
-impl Board {
+impl LatestMetrics {
     /// The text of all series.
     pub(crate) fn text(&self) -> String {
         let series = self.series();
@@ -121,13 +121,7 @@ impl Series {
     }
 
     fn comment(&mut self, comment: &str) -> bool {
-        let mut words = comment.splitn(3, ' ');
-        let (Some(keyword @ ("TYPE" | "HELP")), Some(name), Some(rest)) =
-            (words.next(), words.next(), words.next())
-        else {
-            // A remark, as in every exposition.
-            return true;
-        };
+        let Some((keyword, name, rest)) = declaration(comment) else { return true };
         let what = format!("{keyword} {name}");
         if self.comments.len() >= SERIES_MAX && !self.comments.contains_key(&what) {
             return false;
@@ -144,19 +138,19 @@ pub(crate) struct MetricLines {
     splitter: LineSplitter,
     bucket: TokenBucket,
     begun: Instant,
-    board: Arc<Board>,
+    latest_metrics: Arc<LatestMetrics>,
 }
 
 impl MetricLines {
-    /// Reads lines into `board`, which it empties.
-    pub(crate) fn new(pipe: OwnedFd, board: Arc<Board>) -> io::Result<Self> {
-        board.clear();
+    /// Reads lines into `latest_metrics`, which it empties.
+    pub(crate) fn new(pipe: OwnedFd, latest_metrics: Arc<LatestMetrics>) -> io::Result<Self> {
+        latest_metrics.clear();
         Ok(Self {
             pipe: Some(pipe::Receiver::from_owned_fd(pipe)?),
             splitter: LineSplitter::new(LINE_MAX_BYTES),
             bucket: TokenBucket::new(LineRate::default(), Duration::ZERO),
             begun: Instant::now(),
-            board,
+            latest_metrics,
         })
     }
 
@@ -190,8 +184,8 @@ impl MetricLines {
         let Some(pipe) = &self.pipe else { return false };
         let mut bytes = [0; READ_BYTES];
         let now = self.begun.elapsed();
-        let (board, bucket) = (&self.board, &mut self.bucket);
-        let mut take = |line: Line<'_>| board.take(&line, bucket.take(now));
+        let (latest_metrics, bucket) = (&self.latest_metrics, &mut self.bucket);
+        let mut take = |line: Line<'_>| latest_metrics.take(&line, bucket.take(now));
         match read(pipe, &mut bytes) {
             Ok(count @ 1..) => {
                 self.splitter.push(&bytes[..count], take);
@@ -214,52 +208,56 @@ mod tests {
     use std::fs::File;
     use std::io::Write;
 
-    fn rig() -> (Arc<Board>, MetricLines, File) {
+    fn rig() -> (Arc<LatestMetrics>, MetricLines, File) {
         let (read, write) = pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC).unwrap();
-        let board = Arc::new(Board::default());
-        let lines = MetricLines::new(read, Arc::clone(&board)).unwrap();
-        (board, lines, write.into())
+        let latest_metrics = Arc::new(LatestMetrics::default());
+        let lines = MetricLines::new(read, Arc::clone(&latest_metrics)).unwrap();
+        (latest_metrics, lines, write.into())
     }
 
     #[tokio::test]
     async fn the_latest_value_counts() {
-        let (board, mut lines, mut write) = rig();
+        let (latest_metrics, mut lines, mut write) = rig();
         write.write_all(b"# TYPE jobs counter\njobs{k=\"a b\"} 1\nup 1\n\njobs{k=\"a b\"} 2 17\nnonsense\nx{ 1\nlate 3").unwrap();
         lines.turn().await;
-        assert_eq!(board.text(), "# TYPE jobs counter\njobs{k=\"a b\"} 2\nup 1\n");
+        assert_eq!(latest_metrics.text(), "# TYPE jobs counter\njobs{k=\"a b\"} 2\nup 1\n");
         drop(write);
         lines.turn().await;
-        assert!(board.text().ends_with("late 3\n"), "the last line needs no end");
-        assert_eq!(board.counts(), MetricLineCounts { taken: 5, dropped: 2 });
+        assert!(latest_metrics.text().ends_with("late 3\n"), "the last line needs no end");
+        assert_eq!(latest_metrics.counts(), MetricLineCounts { taken: 5, dropped: 2 });
         let (read, _write) = pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC).unwrap();
-        MetricLines::new(read, Arc::clone(&board)).unwrap();
-        assert_eq!((board.text().as_str(), board.counts().taken), ("", 5), "a new run begins empty");
+        MetricLines::new(read, Arc::clone(&latest_metrics)).unwrap();
+        assert_eq!(
+            (latest_metrics.text().as_str(), latest_metrics.counts().taken),
+            ("", 5),
+            "a new run begins empty"
+        );
     }
 
     #[tokio::test]
     async fn the_last_lines_of_a_run_count() {
-        let (board, lines, mut write) = rig();
+        let (latest_metrics, lines, mut write) = rig();
         write.write_all(b"up 1").unwrap();
         drop(write);
         lines.close();
-        assert_eq!(board.text(), "up 1\n");
+        assert_eq!(latest_metrics.text(), "up 1\n");
     }
 
     #[tokio::test(start_paused = true)]
     async fn series_and_lines_have_limits() {
-        let (board, mut lines, mut write) = rig();
+        let (latest_metrics, mut lines, mut write) = rig();
         for i in 0..=SERIES_MAX {
             write.write_all(format!("x{{i=\"{i}\"}} 1\n").as_bytes()).unwrap();
         }
         write.write_all(&[b'y'; LINE_MAX_BYTES + 1]).unwrap();
         write.write_all(b" 1\n").unwrap();
         lines.turn().await;
-        assert_eq!(board.counts(), MetricLineCounts { taken: SERIES_MAX as u64, dropped: 2 });
+        assert_eq!(latest_metrics.counts(), MetricLineCounts { taken: SERIES_MAX as u64, dropped: 2 });
         for _ in 0..20 {
             write.write_all(&b"x{i=\"0\"} 2\n".repeat(1000)).unwrap();
             lines.turn().await;
         }
-        let counts = board.counts();
+        let counts = latest_metrics.counts();
         assert!(counts.dropped > 2 && counts.taken <= 12_000, "{counts:?}");
         lines.close();
     }

@@ -1,7 +1,7 @@
 //! Metrics that plugins offer, by file, descriptor or address, merged into one exposition; and what they use.
 
-pub(crate) mod collect;
 pub(crate) mod exposition;
+pub(crate) mod folder;
 mod lines;
 mod sample;
 mod scraper;
@@ -10,7 +10,7 @@ mod usage;
 pub use self::exposition::Merged;
 pub(crate) use self::exposition::Offer;
 pub use self::lines::MetricLineCounts;
-pub(crate) use self::lines::{Board, METRICS_FD, MetricLines};
+pub(crate) use self::lines::{LatestMetrics, METRICS_FD, MetricLines};
 pub(crate) use self::scraper::Scraper;
 pub use self::usage::Usage;
 pub(crate) use self::usage::usage;

@@ -24,6 +24,13 @@ impl<'a> Sample<'a> {
     }
 }
 
+/// Keyword, name and text of a comment that declares a type or a help; `None` for a remark.
+pub(super) fn declaration(comment: &str) -> Option<(&str, &str, &str)> {
+    let mut words = comment.splitn(3, ' ');
+    let keyword = words.next().filter(|word| matches!(*word, "TYPE" | "HELP"))?;
+    Some((keyword, words.next()?, words.next()?))
+}
+
 /// The series of a sample line as written, and its value; `None` if it is none.
 pub(crate) fn series_and_value(line: &str) -> Option<(&str, Number)> {
     let name_end = line.find(|c: char| c == '{' || c.is_whitespace())?;

@@ -4,12 +4,11 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use super::lines::Board;
+use super::lines::LatestMetrics;
+use crate::http;
 
 /// Between two questions.
 const SCRAPE_EVERY: Duration = Duration::from_secs(15);
@@ -24,13 +23,13 @@ const ANSWER_MAX_BYTES: u64 = 1024 * 1024;
 #[derive(Debug)]
 pub(crate) struct Scraper {
     task: JoinHandle<()>,
-    board: Arc<Board>,
+    latest_metrics: Arc<LatestMetrics>,
 }
 
 impl Scraper {
     /// Asks `url`, which begins with `http://`, for the plugin shown as `label`.
-    pub(crate) fn new(label: String, url: String, board: Arc<Board>) -> Self {
-        let answers = Arc::clone(&board);
+    pub(crate) fn new(label: String, url: String, latest_metrics: Arc<LatestMetrics>) -> Self {
+        let answers = Arc::clone(&latest_metrics);
         let task = tokio::spawn(async move {
             let mut works = None;
             loop {
@@ -51,28 +50,20 @@ impl Scraper {
                 sleep(if works.is_some() { SCRAPE_EVERY } else { FIRST_PAUSE }).await;
             }
         });
-        Self { task, board }
+        Self { task, latest_metrics }
     }
 }
 
 impl Drop for Scraper {
     fn drop(&mut self) {
         self.task.abort();
-        self.board.set_scraped(String::new());
+        self.latest_metrics.set_scraped(String::new());
     }
 }
 
 async fn scrape(url: &str) -> io::Result<String> {
-    let rest = url.strip_prefix("http://").unwrap_or(url);
-    let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
-    let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-    let address = if has_port { host.to_owned() } else { format!("{host}:80") };
-    let mut stream = TcpStream::connect(address).await?;
     // Of version 1.0, so that the answer comes in one piece and ends with the connection.
-    let request = format!("GET /{path} HTTP/1.0\r\nHost: {host}\r\nAccept: text/plain\r\n\r\n");
-    stream.write_all(request.as_bytes()).await?;
-    let mut answer = Vec::new();
-    stream.take(ANSWER_MAX_BYTES + 1).read_to_end(&mut answer).await?;
+    let answer = http::get(url, "HTTP/1.0", "Accept: text/plain\r\n", ANSWER_MAX_BYTES + 1).await?;
     let wrong = |text: &str| io::Error::new(io::ErrorKind::InvalidData, text.to_owned());
     if answer.len() as u64 > ANSWER_MAX_BYTES {
         return Err(wrong("the answer is too long"));
@@ -88,6 +79,7 @@ async fn scrape(url: &str) -> io::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
     async fn answering(answer: Vec<u8>) -> (TcpListener, String, Vec<u8>) {
@@ -122,14 +114,14 @@ mod tests {
     #[tokio::test]
     async fn what_was_scraped_is_gone_with_the_run() {
         let (listener, url, answer) = answering(b"HTTP/1.0 200 OK\r\n\r\njobs 1\n".to_vec()).await;
-        let board = Arc::new(Board::default());
-        let scraper = Scraper::new("p".into(), url, Arc::clone(&board));
+        let latest_metrics = Arc::new(LatestMetrics::default());
+        let scraper = Scraper::new("p".into(), url, Arc::clone(&latest_metrics));
         serve_once(&listener, &answer).await;
-        while board.text().is_empty() {
+        while latest_metrics.text().is_empty() {
             tokio::task::yield_now().await;
         }
-        assert_eq!(board.text(), "jobs 1\n");
+        assert_eq!(latest_metrics.text(), "jobs 1\n");
         drop(scraper);
-        assert_eq!(board.text(), "");
+        assert_eq!(latest_metrics.text(), "");
     }
 }

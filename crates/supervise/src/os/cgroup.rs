@@ -75,7 +75,7 @@ impl Cgroups {
         let made =
             self.folder.get_or_init(|| self.prepare()).as_ref().map_err(Clone::clone).and_then(|folder| {
                 let path = folder.join(run.to_string());
-                fs::create_dir(&path).map_err(|e| told(&path, &e)).map(|()| path)
+                fs::create_dir(&path).map_err(|e| describe(&path, &e)).map(|()| path)
             });
         let path = match made {
             Ok(path) => path,
@@ -95,7 +95,9 @@ impl Cgroups {
             let Some(text) = text else { continue };
             if let Err(error) = fs::write(path.join(file), text) {
                 status.in_force.forget(controller);
-                status.notices.push(format!("no limit on {controller}: {}", told(&path.join(file), &error)));
+                status
+                    .notices
+                    .push(format!("no limit on {controller}: {}", describe(&path.join(file), &error)));
             }
         }
         Some(RunGroup { path: Some(path), status })
@@ -118,7 +120,7 @@ impl Cgroups {
 
     fn prepare_below(&self, parent: &Path) -> Result<PathBuf, String> {
         let offered = parent.join("cgroup.controllers");
-        let offered = fs::read_to_string(&offered).map_err(|e| told(&offered, &e))?;
+        let offered = fs::read_to_string(&offered).map_err(|e| describe(&offered, &e))?;
         let offered: Vec<&str> = ["memory", "cpu", "pids", "io"]
             .into_iter()
             .filter(|c| offered.split_whitespace().any(|o| o == *c))
@@ -129,18 +131,18 @@ impl Cgroups {
         sweep(parent);
         let number = FOLDERS.fetch_add(1, Ordering::Relaxed);
         let folder = parent.join(format!("{FOLDER_PREFIX}{}-{number}", std::process::id()));
-        fs::create_dir(&folder).map_err(|e| told(&folder, &e))?;
+        fs::create_dir(&folder).map_err(|e| describe(&folder, &e))?;
         let mut failed = None;
         for controller in &offered {
             for place in [parent, &folder] {
                 let file = place.join("cgroup.subtree_control");
                 if let Err(error) = append(&file, &format!("+{controller}")) {
-                    failed = Some(told(&file, &error));
+                    failed = Some(describe(&file, &error));
                 }
             }
         }
         // Some may work; what does not shows when the limit is set.
-        match failed.filter(|_| !enabled(&folder)) {
+        match failed.filter(|_| !has_controllers(&folder)) {
             Some(reason) => {
                 _ = fs::remove_dir(&folder);
                 Err(reason)
@@ -198,7 +200,7 @@ impl Drop for RunGroup {
 /// delegated (`DelegateSubgroup=`).
 fn own_group() -> Result<Vec<PathBuf>, String> {
     let file = Path::new("/proc/self/cgroup");
-    let groups = fs::read_to_string(file).map_err(|e| told(file, &e))?;
+    let groups = fs::read_to_string(file).map_err(|e| describe(file, &e))?;
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     let mount = mounts.lines().find_map(|line| {
         let mut fields = line.split(' ').skip(1);
@@ -215,7 +217,7 @@ fn own_group() -> Result<Vec<PathBuf>, String> {
 }
 
 /// Whether groups below `folder` have any controller.
-fn enabled(folder: &Path) -> bool {
+fn has_controllers(folder: &Path) -> bool {
     fs::read_to_string(folder.join("cgroup.subtree_control")).is_ok_and(|text| !text.trim().is_empty())
 }
 
@@ -246,7 +248,7 @@ fn append(file: &Path, text: &str) -> io::Result<()> {
     fs::File::options().append(true).create(true).open(file)?.write_all(text.as_bytes())
 }
 
-fn told(path: &Path, error: &io::Error) -> String {
+fn describe(path: &Path, error: &io::Error) -> String {
     format!("`{}`: {error}", path.display())
 }
 

@@ -45,7 +45,7 @@ impl FailedStep {
 }
 
 /// A confinement whose names are resolved and whose files are open.
-pub(super) struct Prepared {
+pub(super) struct PreparedConfinement {
     /// Takes the name of the step that fails.
     failed_step: OwnedFd,
     umask: Option<Mode>,
@@ -58,7 +58,7 @@ pub(super) struct Prepared {
     files: Mutex<Option<RulesetCreated>>,
 }
 
-impl Prepared {
+impl PreparedConfinement {
     /// Resolves names, opens paths, and has `command` change user and group.
     pub(super) fn new(
         confinement: &Confinement,
@@ -79,7 +79,7 @@ impl Prepared {
         };
         let cgroup = confinement.cgroup_procs.as_ref().map(join).transpose()?;
         let flags = PipeFlags::CLOEXEC | PipeFlags::NONBLOCK;
-        let (told, failed_step) = pipe_with(flags).map_err(|e| at("a pipe".to_owned())(e.into()))?;
+        let (reading, failed_step) = pipe_with(flags).map_err(|e| at("a pipe".to_owned())(e.into()))?;
         let prepared = Self {
             failed_step,
             umask: confinement.umask.map(Mode::from_raw_mode),
@@ -90,7 +90,7 @@ impl Prepared {
             cgroup,
             files: Mutex::new(files),
         };
-        Ok((prepared, FailedStep(told)))
+        Ok((prepared, FailedStep(reading)))
     }
 
     /// To be called in the new process.

@@ -24,9 +24,9 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::guardian::GuardianCommand;
+use super::orphans::Orphans;
 use super::packet::{HANDED_FDS, PACKET_MAX_BYTES, Report, Request};
 use super::process_table::MARK_NAME;
-use super::remains::Remains;
 use super::spawner::{ChildStdio, EXTRA_FDS_MAX, LaunchId, LaunchSpec, ProcessEvent, RunSignal, Spawner};
 use super::{handover, raw};
 use crate::error::SuperviseError;
@@ -81,10 +81,10 @@ impl GuardianSpawner {
         if let Some(link) = slot.as_ref().filter(|link| !lock(&link.state).dead) {
             return Ok(Arc::clone(link));
         }
-        let remains = Remains::new(format!("{MARK_NAME}={}:", self.server_mark), self.sole_parent);
+        let orphans = Orphans::new(format!("{MARK_NAME}={}:", self.server_mark), self.sole_parent);
         let link = Link::start(&self.command, &self.scratch).map_err(SuperviseError::Guardian)?;
         *slot = Some(Arc::clone(&link.0));
-        tokio::spawn(Arc::clone(&link.0).read(link.1, remains));
+        tokio::spawn(Arc::clone(&link.0).read(link.1, orphans));
         Ok(link.0)
     }
 }
@@ -270,7 +270,7 @@ impl Link {
     }
 
     /// Hands reports to the runs they belong to, until the guardian is gone, is to go, or no longer answers.
-    async fn read(self: Arc<Self>, process: GuardianProcess, remains: Remains) {
+    async fn read(self: Arc<Self>, process: GuardianProcess, orphans: Orphans) {
         let GuardianProcess { mut child, exit } = process;
         let ending = tokio::select! {
             biased;
@@ -299,7 +299,7 @@ impl Link {
         _ = child.kill();
         _ = exit.readable().await;
         _ = child.wait();
-        remains.clear().await;
+        orphans.clear().await;
         let runs = {
             let mut state = lock(&self.state);
             state.dead = true;

@@ -3,19 +3,21 @@
 //! What does not fit travels beside a packet as a descriptor: the program to run in a memory file, the
 //! standard streams as they are.
 
+use serde::{Deserialize, Serialize};
+
 use super::spawner::EXTRA_FDS_MAX;
 
 /// Bytes of the longest packet.
-pub(super) const PACKET_MAX_BYTES: usize = 256;
-/// Bytes of a packet without text.
-const HEAD_BYTES: usize = 24;
+pub(super) const PACKET_MAX_BYTES: usize = 2_048;
+/// Bytes of a text in one; the rest is cut off. Each is up to six in a packet.
+const TEXT_MAX_BYTES: usize = 232;
 /// Descriptors that come with every launch: description, stdin, stdout, stderr.
 pub(super) const STANDARD_FDS: usize = 4;
 /// Descriptors that come with one packet at most.
 pub(super) const HANDED_FDS: usize = STANDARD_FDS + EXTRA_FDS_MAX;
 
 /// Server to guardian.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Request {
     /// Run the program described by the first descriptor, with the next three as its standard streams and
     /// the rest as further ones.
@@ -27,7 +29,7 @@ pub(super) enum Request {
 }
 
 /// Warden to guardian, and guardian to server.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Report {
     Launched {
         id: u64,
@@ -58,63 +60,33 @@ pub(super) enum Report {
 
 impl Request {
     pub(super) fn encode(self) -> Vec<u8> {
-        match self {
-            Self::Launch { id } => pack(1, id, 0, ""),
-            Self::Signal { id, signal } => pack(2, id, signal, ""),
-            Self::Ping { id } => pack(3, id, 0, ""),
-        }
+        encoded(&self)
     }
 
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
-        match unpack(bytes)? {
-            (1, id, _, _) => Some(Self::Launch { id }),
-            (2, id, signal, _) => Some(Self::Signal { id, signal }),
-            (3, id, _, _) => Some(Self::Ping { id }),
-            _ => None,
-        }
+        serde_json::from_slice(bytes).ok()
     }
 }
 
 impl Report {
     pub(super) fn encode(&self) -> Vec<u8> {
         match self {
-            Self::Launched { id, pid } => pack(1, *id, *pid, ""),
-            Self::Refused { id, errno, step } => pack(2, *id, *errno, step),
-            Self::ExitedCode { id, code } => pack(3, *id, *code, ""),
-            Self::ExitedSignal { id, signal } => pack(4, *id, *signal, ""),
-            Self::Gone { id } => pack(5, *id, 0, ""),
-            Self::Pong { id } => pack(6, *id, 0, ""),
+            Self::Refused { id, errno, step } if step.len() > TEXT_MAX_BYTES => {
+                let step = step[..step.floor_char_boundary(TEXT_MAX_BYTES)].to_owned();
+                encoded(&Self::Refused { id: *id, errno: *errno, step })
+            }
+            _ => encoded(self),
         }
     }
 
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
-        Some(match unpack(bytes)? {
-            (1, id, pid, _) => Self::Launched { id, pid },
-            (2, id, errno, step) => Self::Refused { id, errno, step },
-            (3, id, code, _) => Self::ExitedCode { id, code },
-            (4, id, signal, _) => Self::ExitedSignal { id, signal },
-            (5, id, _, _) => Self::Gone { id },
-            (6, id, _, _) => Self::Pong { id },
-            _ => return None,
-        })
+        serde_json::from_slice(bytes).ok()
     }
 }
 
-fn pack(tag: u32, id: u64, number: i32, text: &str) -> Vec<u8> {
-    let mut packet = vec![0; HEAD_BYTES];
-    packet[..4].copy_from_slice(&tag.to_le_bytes());
-    packet[8..16].copy_from_slice(&id.to_le_bytes());
-    packet[16..20].copy_from_slice(&number.to_le_bytes());
-    packet.extend(text.bytes().take(PACKET_MAX_BYTES - HEAD_BYTES));
-    packet
-}
-
-fn unpack(bytes: &[u8]) -> Option<(u32, u64, i32, String)> {
-    let (head, text) = bytes.split_at_checked(HEAD_BYTES)?;
-    let tag = u32::from_le_bytes(head[..4].try_into().ok()?);
-    let id = u64::from_le_bytes(head[8..16].try_into().ok()?);
-    let number = i32::from_le_bytes(head[16..20].try_into().ok()?);
-    Some((tag, id, number, String::from_utf8_lossy(text).into_owned()))
+fn encoded(message: &impl Serialize) -> Vec<u8> {
+    // Numbers and texts always serialize.
+    serde_json::to_vec(message).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -138,10 +110,12 @@ mod tests {
         ] {
             assert_eq!(Report::decode(&report.encode()), Some(report));
         }
-        assert_eq!(Report::decode(&[0; HEAD_BYTES]), None);
+        assert_eq!(Report::decode(&[0; 24]), None);
         assert_eq!(Report::decode(&[1; 3]), None);
-        let long = Report::Refused { id: 1, errno: 1, step: "ä".repeat(500) }.encode();
-        assert_eq!(long.len(), PACKET_MAX_BYTES);
-        assert!(Report::decode(&long).is_some(), "a text cut within a character is still one");
+        for text in ["ä", "\u{1}"] {
+            let long = Report::Refused { id: 1, errno: 1, step: text.repeat(500) }.encode();
+            assert!(long.len() <= PACKET_MAX_BYTES, "{text:?}");
+            assert!(Report::decode(&long).is_some(), "a text cut within a character is still one");
+        }
     }
 }

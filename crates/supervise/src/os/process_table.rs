@@ -96,7 +96,7 @@ pub fn descendants(table: &[Process], root: i32) -> Vec<Process> {
 
 /// Whether the environment a process was started with holds a string that begins with `mark`.
 #[must_use]
-pub fn marked(pid: i32, mark: &[u8]) -> bool {
+pub fn has_mark(pid: i32, mark: &[u8]) -> bool {
     fs::read(format!("/proc/{pid}/environ"))
         .is_ok_and(|text| text.split(|b| *b == 0).any(|entry| entry.starts_with(mark)))
 }

@@ -72,7 +72,7 @@ impl Output {
     }
 
     /// Whether both pipes have reached their end.
-    pub(crate) fn ended(&self) -> bool {
+    pub(crate) fn has_ended(&self) -> bool {
         self.stdout.is_none() && self.stderr.is_none()
     }
 
@@ -95,7 +95,7 @@ impl Output {
         if source.relay(log, SLICE) {
             *slot = None;
         }
-        if self.ended() {
+        if self.has_ended() {
             log.mention_suppressed();
         }
     }
@@ -265,13 +265,7 @@ impl LineLog {
     }
 
     fn write(&self, severity: Severity, text: &str) {
-        let label = &self.label;
-        match severity {
-            Severity::Debug => tracing::debug!(target: "larder_supervise", "[{label}] {text}"),
-            Severity::Info => tracing::info!(target: "larder_supervise", "[{label}] {text}"),
-            Severity::Warn => tracing::warn!(target: "larder_supervise", "[{label}] {text}"),
-            Severity::Error => tracing::error!(target: "larder_supervise", "[{label}] {text}"),
-        }
+        severity.log(format_args!("[{}] {text}", self.label));
     }
 }
 

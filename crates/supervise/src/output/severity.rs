@@ -4,6 +4,7 @@
 //! Anything else takes the level of its stream.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +20,18 @@ pub enum Severity {
     Info,
     Warn,
     Error,
+}
+
+impl Severity {
+    /// Writes a line of the log.
+    pub(crate) fn log(self, text: fmt::Arguments<'_>) {
+        match self {
+            Self::Debug => tracing::debug!(target: "larder_supervise", "{text}"),
+            Self::Info => tracing::info!(target: "larder_supervise", "{text}"),
+            Self::Warn => tracing::warn!(target: "larder_supervise", "{text}"),
+            Self::Error => tracing::error!(target: "larder_supervise", "{text}"),
+        }
+    }
 }
 
 /// The severity a line claims, and the line without a mark that is for machines only.

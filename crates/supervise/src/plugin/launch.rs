@@ -8,20 +8,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use jiff::Zoned;
 use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
 use super::records::{Origin, Records};
-use crate::contract::{Telling, Told, environment};
+use crate::contract::{ConfigForm, ConfigPublisher, environment};
 use crate::control::{API_VERSION, API_VERSION_NAME, CONTROL_FD, Channel, ControlHost, Grants, Session};
 use crate::discover::{Interpreters, Invocation, WritableByOthers, interpreter, trust};
 use crate::error::SuperviseError;
 use crate::events::{EventLog, Feed, Listener};
-use crate::health::{Senses, Stamp, probe};
-use crate::lifecycle::Clock;
+use crate::health::{HealthChecks, Stamp, probe};
 use crate::manifest::{Account, Manifest, Readiness, schema};
-use crate::metrics::{METRICS_FD, MetricLines, collect};
+use crate::metrics::{METRICS_FD, MetricLines, folder};
 use crate::os::{
     Cgroups, ChildStdio, EVENTS_MAX, FIRST_EXTRA_FD, LaunchId, LaunchSpec, ProcessEvent, RunGroup, Spawner,
 };
@@ -39,7 +39,7 @@ const SETTINGS_MAX_BYTES: usize = 64 * 1024;
 pub(crate) struct Shared<S> {
     pub(crate) spawner: S,
     /// What plugins are told of the configuration.
-    pub(crate) telling: Telling,
+    pub(crate) config: ConfigPublisher,
     pub(crate) interpreters: Interpreters,
     /// What a plugin without a manifest gets.
     pub(crate) bare: Manifest,
@@ -56,13 +56,13 @@ pub(crate) struct Shared<S> {
     pub(crate) control: Option<Arc<dyn ControlHost>>,
     /// How much of the thread plugins' input may take.
     pub(crate) shares: Shares,
-    /// Local time.
-    pub(crate) clock: Arc<dyn Clock>,
+    /// Local time, by the time since `epoch`.
+    pub(crate) local_time: fn(Duration) -> Zoned,
 }
 
 impl<S> Shared<S> {
-    fn told(&self, manifest: &Manifest) -> Told {
-        let now = self.telling.now();
+    fn form(&self, manifest: &Manifest) -> ConfigForm {
+        let now = self.config.now();
         if manifest.secrets { now.whole.clone() } else { now.masked.clone() }
     }
 
@@ -78,7 +78,7 @@ pub(crate) struct Launched {
     pub(crate) interpreter: String,
     pub(crate) feed: Feed,
     pub(crate) output: Output,
-    pub(crate) senses: Senses,
+    pub(crate) health: HealthChecks,
     pub(crate) metrics: Option<MetricLines>,
     pub(crate) control: Option<Channel>,
     pub(crate) group: Option<RunGroup>,
@@ -114,7 +114,7 @@ fn read_program<S>(
     manifest: &Manifest,
 ) -> Result<Program, SuperviseError> {
     let Origin { name, path, .. } = origin;
-    shared.telling.restore()?;
+    shared.config.restore()?;
     let mut environment = environment_for(shared, manifest);
     if let Some(settings) = settings(shared, name, manifest)? {
         set(&mut environment, schema::SETTINGS, &settings);
@@ -125,20 +125,20 @@ fn read_program<S>(
     let notices = notices(shared, path, manifest)?;
     let account = manifest.confinement.account();
     if let Some(account) = account {
-        let file = shared.telling.file_for(account, manifest.secrets || !shared.redact_secrets)?;
+        let file = shared.config.file_for(account, manifest.secrets || !shared.redact_secrets)?;
         set(&mut environment, environment::CONFIG_FILE, file.to_string_lossy().as_ref());
     }
     if manifest.metrics {
-        let own = shared.telling.scratch_for(account)?;
-        for scratch in shared.telling.scratches() {
+        let own = shared.config.scratch_for(account)?;
+        for scratch in shared.config.scratches() {
             // Of a run as another user; that of this one is made anew below, and failures show there.
-            _ = collect::discard(&collect::folder(scratch.path(), name));
+            _ = folder::discard(&folder::folder(scratch.path(), name));
         }
-        let folder = collect::folder(own.path(), name);
+        let folder = folder::folder(own.path(), name);
         let given = |Account { user, group }| chown(&folder, Some(user), Some(group));
-        let prepared = collect::prepare(&folder).and_then(|()| account.map_or(Ok(()), given));
+        let prepared = folder::prepare(&folder).and_then(|()| account.map_or(Ok(()), given));
         prepared.map_err(|source| SuperviseError::RuntimeDir { path: folder.clone(), source })?;
-        set(&mut environment, collect::METRICS_DIR, folder.to_string_lossy().as_ref());
+        set(&mut environment, folder::METRICS_DIR, folder.to_string_lossy().as_ref());
     }
     let ready_file = match &manifest.readiness {
         Readiness::File(file) => probe::stamp(file),
@@ -185,18 +185,18 @@ pub(crate) async fn launch<S: Spawner>(
     let failed = |source: std::io::Error| failed(&chosen, source);
 
     let id = LaunchId(shared.launches.fetch_add(1, Ordering::Relaxed));
-    let socket = shared.telling.scratch_for(account)?.path().join(format!("{}.notify", id.0));
+    let socket = shared.config.scratch_for(account)?.path().join(format!("{}.notify", id.0));
     let probe = probe::of(&manifest.readiness, &origin.location, ready_file);
     let unbound = |source| SuperviseError::RuntimeDir { path: socket.clone(), source };
-    let senses =
-        Senses::new(&manifest.readiness, &manifest.watchdog, probe, socket.clone()).map_err(unbound)?;
+    let health =
+        HealthChecks::new(&manifest.readiness, &manifest.watchdog, probe, socket.clone()).map_err(unbound)?;
     if let Some(account) = account {
-        senses.give_to(account).map_err(failed)?;
+        health.give_to(account).map_err(failed)?;
     }
     for (name, value) in &chosen.environment {
         set(&mut environment, name, value);
     }
-    for (name, value) in senses.environment() {
+    for (name, value) in health.environment() {
         set(&mut environment, name, &value);
     }
     let (mut stdio, stdin, stdout, stderr) = pipes().map_err(failed)?;
@@ -206,7 +206,7 @@ pub(crate) async fn launch<S: Spawner>(
     }
     stdio.extra = offers.descriptors;
     let fed = (!manifest.control && !manifest.events.is_empty())
-        .then(|| Listener::new(records.hearing.begin(&shared.log), manifest.events.clone()));
+        .then(|| Listener::new(records.bookmark.begin(&shared.log), manifest.events.clone()));
     let feed = Feed::new(stdin, fed).map_err(failed)?;
     let output = Output::new(stdout, stderr, &manifest.output).map_err(failed)?;
     let group = shared.cgroups.group(id.0, manifest.confinement.cgroup);
@@ -225,7 +225,7 @@ pub(crate) async fn launch<S: Spawner>(
         interpreter: shown(&chosen.program),
         feed,
         output,
-        senses,
+        health,
         metrics: offers.metrics,
         control: offers.control,
         group,
@@ -245,8 +245,8 @@ fn environment_for<S>(shared: &Shared<S>, manifest: &Manifest) -> Vec<(OsString,
                 || is_named(&manifest.inherit_secrets, name)
         }
     };
-    let told = shared.told(manifest).environment.into_iter();
-    let kept = told.filter(|(name, value)| allowed(name, value));
+    let given = shared.form(manifest).environment.into_iter();
+    let kept = given.filter(|(name, value)| allowed(name, value));
     let mut environment: Vec<_> = kept.collect();
     for (name, value) in &manifest.environment {
         set(&mut environment, name, value);
@@ -282,12 +282,12 @@ fn offers<S>(
     if manifest.metrics_fd {
         let (ours, theirs) = pipe_with(PipeFlags::CLOEXEC)?;
         rustix::io::ioctl_fionbio(&ours, true)?;
-        offers.metrics = Some(MetricLines::new(ours, Arc::clone(&records.board))?);
+        offers.metrics = Some(MetricLines::new(ours, Arc::clone(&records.latest_metrics))?);
         offers.add(METRICS_FD, theirs);
     }
     if manifest.control {
         let session = Session::new(grants(shared, name, manifest));
-        let place = (!manifest.events.is_empty()).then(|| records.hearing.begin(&shared.log));
+        let place = (!manifest.events.is_empty()).then(|| records.bookmark.begin(&shared.log));
         let (channel, theirs) = Channel::new(session, place, Arc::clone(&records.control))?;
         offers.control = Some(channel);
         offers.add(CONTROL_FD, theirs);
@@ -301,7 +301,7 @@ fn grants<S>(shared: &Shared<S>, name: &str, manifest: &Manifest) -> Grants {
         plugin: name.to_owned(),
         events: manifest.events.clone(),
         hooks: manifest.hooks.clone(),
-        config: shared.telling.text(manifest.secrets),
+        config: shared.config.text(manifest.secrets),
         host: shared.control.clone(),
     }
 }
@@ -313,7 +313,7 @@ fn settings<S>(
     manifest: &Manifest,
 ) -> Result<Option<String>, SuperviseError> {
     let Some(schema) = &manifest.config else { return Ok(None) };
-    let now = shared.telling.now();
+    let now = shared.config.now();
     let checked = schema.settings(name, &now.whole.extra).map_err(SuperviseError::Settings)?;
     let text = if manifest.secrets {
         serde_json::Value::Object(checked).to_string()

@@ -3,13 +3,13 @@
 mod commands;
 mod history;
 mod launch;
-mod notes;
+mod logging;
 mod published;
 mod records;
 mod state;
 mod task;
 mod waits;
-mod watching;
+mod watchdog;
 
 pub(crate) use self::commands::Commands;
 pub use self::history::RunRecord;

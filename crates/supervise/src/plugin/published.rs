@@ -36,8 +36,8 @@ impl Published {
     }
 
     /// Whether nothing runs and nothing is about to.
-    pub(crate) fn at_rest(&self) -> bool {
-        !self.lifecycle.occupied()
+    pub(crate) fn is_at_rest(&self) -> bool {
+        !self.lifecycle.is_occupied()
             && !matches!(
                 self.lifecycle.phase(),
                 Phase::Launching { .. } | Phase::Backoff { .. } | Phase::Scheduled { .. }

@@ -6,17 +6,17 @@ use std::sync::Arc;
 use super::history::History;
 use crate::control::ControlRecord;
 use crate::discover::Location;
-use crate::events::Hearing;
-use crate::metrics::Board;
+use crate::events::KeptBookmark;
+use crate::metrics::LatestMetrics;
 use crate::output::Journal;
 
 /// What a plugin has said, kept for whoever asks.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Records {
     pub(crate) journal: Arc<Journal>,
-    pub(crate) board: Arc<Board>,
+    pub(crate) latest_metrics: Arc<LatestMetrics>,
     pub(crate) control: Arc<ControlRecord>,
-    pub(crate) hearing: Arc<Hearing>,
+    pub(crate) bookmark: Arc<KeptBookmark>,
     pub(crate) history: Arc<History>,
 }
 

@@ -11,7 +11,7 @@ use super::published::Published;
 use super::records::{Origin, Records};
 use crate::control::Channel;
 use crate::events::Feed;
-use crate::health::Senses;
+use crate::health::HealthChecks;
 use crate::lifecycle::{Alarm, Event, FailCause, Lifecycle};
 use crate::manifest::{Manifest, Outcome};
 use crate::metrics::{MetricLines, Scraper};
@@ -35,7 +35,7 @@ pub(crate) struct Plugin<S> {
     /// What the spawner reports about `run`.
     pub(super) events: Option<mpsc::Receiver<ProcessEvent>>,
     pub(super) run: Option<Run>,
-    pub(super) senses: Option<Senses>,
+    pub(super) health: Option<HealthChecks>,
     pub(super) metrics: Option<MetricLines>,
     pub(super) scraper: Option<Scraper>,
     pub(super) control: Option<Channel>,
@@ -102,7 +102,7 @@ impl<S> Plugin<S> {
             log,
             events: None,
             run: None,
-            senses: None,
+            health: None,
             metrics: None,
             scraper: None,
             control: None,

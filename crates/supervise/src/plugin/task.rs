@@ -11,12 +11,12 @@ use tokio::time::Instant;
 
 use super::launch::{Launched, launch, read_files};
 use super::state::{Plugin, Run};
-use super::waits::{at, control_turn, feed_turn, metrics_turn, next_event, next_notice};
-use super::watching::output_turn;
+use super::waits::{at, control_turn, feed_turn, metrics_turn, next_event, next_sign};
+use super::watchdog::output_turn;
 use crate::control::{Alert, Channel};
 use crate::discover::Progress;
 use crate::error::SuperviseError;
-use crate::health::{Notice, Senses};
+use crate::health::{HealthChecks, HealthSign};
 use crate::lifecycle::{Action, CLOCK_CHECK_AFTER, Event, Phase};
 use crate::manifest::{Manifest, Readiness, StopSignal};
 use crate::metrics::Scraper;
@@ -28,7 +28,7 @@ const RECOVERY_PAUSE: Duration = Duration::from_secs(1);
 
 /// What has come from the plugin.
 enum Input {
-    Notice(Notice),
+    HealthSign(HealthSign),
     Metrics,
     Control(Option<Alert>),
     Output,
@@ -51,9 +51,9 @@ impl<S: Spawner> Plugin<S> {
             self.apply(Event::Unsupervised).await;
             self.publish();
         }
-        while !(self.released && self.published.at_rest()) {
+        while !(self.released && self.published.is_at_rest()) {
             let deadline = self.deadline();
-            let watchdog = self.senses.as_ref().and_then(Senses::deadline);
+            let watchdog = self.health.as_ref().and_then(HealthChecks::deadline);
             let event = tokio::select! {
                 biased;
                 command = self.commands.recv(), if !self.released => {
@@ -77,7 +77,7 @@ impl<S: Spawner> Plugin<S> {
                 input = self.pace.keep(&self.shared.shares, async {
                     // None of them first, so that a flood through one does not silence the others.
                     tokio::select! {
-                        notice = next_notice(&mut self.senses) => Input::Notice(notice),
+                        notice = next_sign(&mut self.health) => Input::HealthSign(notice),
                         () = metrics_turn(&mut self.metrics) => Input::Metrics,
                         alert = control_turn(&mut self.control) => Input::Control(alert),
                         () = output_turn(&mut self.run, &mut self.log) => Input::Output,
@@ -94,13 +94,13 @@ impl<S: Spawner> Plugin<S> {
 
     fn take_input(&mut self, input: Input) -> Option<Event> {
         match input {
-            Input::Notice(notice) => self.take_notice(notice),
+            Input::HealthSign(notice) => self.take_sign(notice),
             Input::Metrics => None,
             Input::Control(alert) => {
                 self.log_alert(alert);
                 None
             }
-            Input::Output => self.hear_output(),
+            Input::Output => self.take_output(),
         }
     }
 
@@ -115,7 +115,7 @@ impl<S: Spawner> Plugin<S> {
     /// A plugin at rest is armed by its manifest as it is now; a mistake in that is told by the launch.
     async fn read_policy(&mut self, command: Option<Event>) {
         let arms = matches!(command, Some(Event::Start | Event::Restart | Event::Enable));
-        if !arms || self.lifecycle.occupied() {
+        if !arms || self.lifecycle.is_occupied() {
             return;
         }
         let (path, shared) = (self.origin.path.clone(), Arc::clone(&self.shared));
@@ -130,7 +130,8 @@ impl<S: Spawner> Plugin<S> {
     fn read_calendar(&mut self) {
         let turn = self.manifest.policy.cron.as_ref().and_then(|cron| {
             let waiting = matches!(self.lifecycle.phase(), Phase::Scheduled { .. });
-            self.alarm.turn(cron, &self.shared.clock.now(), self.shared.now(), waiting)
+            let now = self.shared.now();
+            self.alarm.turn(cron, &(self.shared.local_time)(now), now, waiting)
         });
         self.lifecycle.set_turn(turn);
     }
@@ -149,7 +150,7 @@ impl<S: Spawner> Plugin<S> {
                 self.lifecycle.phase(),
                 Phase::Exited | Phase::Failed { .. } | Phase::Stopped | Phase::Disabled
             ) {
-                self.records.hearing.end();
+                self.records.bookmark.end();
             }
             for action in actions {
                 match action {
@@ -212,14 +213,15 @@ impl<S: Spawner> Plugin<S> {
         };
         self.log.begin(self.manifest.output, awaited);
         let launched = launch(&self.shared, &self.origin, program, &self.manifest, &self.records).await?;
-        let Launched { id, pid, interpreter, feed, output, senses, metrics, control, group, notices, events } =
+        let Launched { id, pid, interpreter, feed, output, health, metrics, control, group, notices, events } =
             launched;
         tracing::info!(target: "larder_supervise", "Launched runtime plugin: {} with {interpreter}", self.label);
         self.published.interpreter = Some(interpreter);
         self.events = Some(events);
-        self.senses = Some(senses);
+        self.health = Some(health);
         self.metrics = metrics;
-        let scraped = |url: String| Scraper::new(self.label.clone(), url, Arc::clone(&self.records.board));
+        let scraped =
+            |url: String| Scraper::new(self.label.clone(), url, Arc::clone(&self.records.latest_metrics));
         self.scraper = self.manifest.metrics_url.clone().map(scraped);
         self.control = control;
         self.feed = Some(feed);
@@ -235,7 +237,7 @@ impl<S: Spawner> Plugin<S> {
 
     async fn signal(&mut self, signal: RunSignal) {
         // Who is told to end is no longer watched.
-        self.senses = None;
+        self.health = None;
         self.feed = None;
         let Some(run) = &self.run else { return };
         if let (RunSignal::Kill, Some(group)) = (signal, &run.group) {
@@ -261,7 +263,7 @@ impl<S: Spawner> Plugin<S> {
     pub(super) fn publish(&mut self) {
         self.published.lifecycle = self.lifecycle.clone();
         self.records.history.note_phase(self.lifecycle.phase());
-        if self.published.at_rest() && !matches!(self.lifecycle.phase(), Phase::Waiting) {
+        if self.published.is_at_rest() && !matches!(self.lifecycle.phase(), Phase::Waiting) {
             self.published.pid = None;
         }
         self.status.send_replace(self.published.clone());

@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::control::{Alert, Channel};
 use crate::events::Feed;
-use crate::health::{Notice, Senses};
+use crate::health::{HealthChecks, HealthSign};
 use crate::metrics::MetricLines;
 use crate::os::ProcessEvent;
 
@@ -21,9 +21,9 @@ pub(crate) async fn next_event(events: &mut Option<mpsc::Receiver<ProcessEvent>>
     pending().await
 }
 
-pub(crate) async fn next_notice(senses: &mut Option<Senses>) -> Notice {
-    match senses {
-        Some(senses) => senses.next().await,
+pub(crate) async fn next_sign(health: &mut Option<HealthChecks>) -> HealthSign {
+    match health {
+        Some(health) => health.next().await,
         None => pending().await,
     }
 }

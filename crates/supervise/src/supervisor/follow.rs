@@ -122,7 +122,7 @@ impl<S: Spawner> Supervisor<S> {
                 match watched.concern(change, &self.shared.interpreters) {
                     Concern::Nobody => {}
                     Concern::Plugins => return true,
-                    Concern::PerhapsOf(location, file) => _ = perhaps.insert((location, file)),
+                    Concern::Perhaps(location, file) => _ = perhaps.insert((location, file)),
                 }
                 if perhaps.len() > FILES_LOOKED_AT_MAX {
                     return true;
@@ -269,7 +269,7 @@ impl<S: Spawner> Supervisor<S> {
             next.plugins.push(plugin);
         }
         *roster = next;
-        self.mention_impatience(&roster.plugins, &[report.added.as_slice(), &report.changed].concat());
+        self.warn_of_stop_budget(&roster.plugins, &[report.added.as_slice(), &report.changed].concat());
         start_order::begin(&roster.plugins, &report.added);
         report
     }

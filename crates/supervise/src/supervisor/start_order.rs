@@ -43,7 +43,7 @@ pub(crate) fn begin(plugins: &[Arc<Handle>], new: &[String]) {
         let waited = async move {
             for mut status in before {
                 // A plugin whose task has ended is waited for no longer.
-                _ = status.wait_for(passed).await;
+                _ = status.wait_for(may_be_followed).await;
             }
         };
         // Weak, so that waiting does not keep a plugin that has been let go.
@@ -64,7 +64,7 @@ pub(crate) fn begin(plugins: &[Arc<Handle>], new: &[String]) {
 }
 
 /// Whether those that come after need not wait any longer.
-fn passed(status: &Published) -> bool {
+fn may_be_followed(status: &Published) -> bool {
     !matches!(
         status.lifecycle.phase(),
         Phase::Waiting | Phase::Launching { .. } | Phase::Starting { .. } | Phase::Backoff { .. }

@@ -13,14 +13,14 @@ use super::roster::{Handle, Roster};
 use super::status::PluginStatus;
 use super::watched::Watched;
 use crate::config::SupervisorConfig;
-use crate::contract::{Surroundings, Telling, environment};
+use crate::contract::{ConfigPublisher, Surroundings, environment};
 use crate::discover::{Host, Location, Progress, Skipped};
 use crate::error::SuperviseError;
 use crate::events::EventLog;
 use crate::lifecycle::{Event, Phase};
 use crate::lock::lock;
 use crate::manifest::{EffectiveManifest, Manifest};
-use crate::metrics::{Merged, Offer, Usage, collect, exposition, usage};
+use crate::metrics::{Merged, Offer, Usage, exposition, folder, usage};
 use crate::os::{Cgroups, GuardianSpawner, Scratch, Spawner, Watcher, scratch};
 use crate::output::{LogLine, Shares};
 use crate::plugin::{Published, Shared};
@@ -90,11 +90,11 @@ impl<S: Spawner> Supervisor<S> {
             worker_count: config.worker_count,
             inherited: config.environment,
         };
-        let telling = Telling::new(around, config.redact_secrets, Arc::clone(&scratch));
-        telling.change(&config.config, config.extra_config.as_deref())?;
+        let publisher = ConfigPublisher::new(around, config.redact_secrets, Arc::clone(&scratch));
+        publisher.change(&config.config, config.extra_config.as_deref())?;
         let shared = Arc::new(Shared {
             spawner: spawner(scratch.path().to_path_buf()),
-            telling,
+            config: publisher,
             interpreters: config.interpreters,
             bare: config.defaults,
             log: config.events,
@@ -105,7 +105,7 @@ impl<S: Spawner> Supervisor<S> {
             writable_by_others: config.writable_by_others,
             control: config.control,
             shares: Shares::default(),
-            clock: config.clock,
+            local_time: config.local_time,
         });
         let supervisor = Self {
             shared,
@@ -129,7 +129,7 @@ impl<S: Spawner> Supervisor<S> {
     /// # Errors
     /// [`SuperviseError::RuntimeDir`].
     pub fn configure(&self, config: &str, extra_config: Option<&str>) -> Result<(), SuperviseError> {
-        self.shared.telling.change(config, extra_config)?;
+        self.shared.config.change(config, extra_config)?;
         for plugin in &self.roster().plugins {
             // A plugin with so many commands waiting is restarted in any case.
             _ = plugin.commands.try_send(Event::Configured);
@@ -157,15 +157,15 @@ impl<S: Spawner> Supervisor<S> {
     /// refused. Reads files.
     pub fn plugin_metrics(&self, reserved: &[&str]) -> Merged {
         let plugins = self.roster().plugins.clone();
-        let scratches = self.shared.telling.scratches();
+        let scratches = self.shared.config.scratches();
         let offer = |plugin: Arc<Handle>| {
             let mut offer = Offer { plugin: plugin.name.clone(), ..Offer::default() };
             for scratch in &scratches {
-                let (text, left_out) = collect::read(&collect::folder(scratch.path(), &plugin.name));
+                let (text, left_out) = folder::read(&folder::folder(scratch.path(), &plugin.name));
                 offer.text.push_str(&text);
                 offer.left_out += left_out;
             }
-            offer.text.push_str(&plugin.records.board.text());
+            offer.text.push_str(&plugin.records.latest_metrics.text());
             offer
         };
         exposition::merge(plugins.into_iter().map(offer), reserved)
@@ -267,7 +267,7 @@ impl<S: Spawner> Supervisor<S> {
         let plugin = self.find(name)?;
         let mut status = plugin.status.clone();
         let number = plugin.commands.send(event).await.ok_or(SuperviseError::Stopped)?;
-        let effective = status.wait_for(|s| s.commands >= number && settled(s));
+        let effective = status.wait_for(|s| s.commands >= number && is_settled(s));
         effective.await.map_err(|_| SuperviseError::Stopped)?;
         Ok(self.status_of(&plugin))
     }
@@ -299,13 +299,13 @@ impl<S: Spawner> Supervisor<S> {
             last_exit: lifecycle.last_exit(),
             last_error: published.last_error,
             status_text: published.status_text,
-            lingering: lifecycle.occupied() && published.pid.is_none(),
+            lingering: lifecycle.is_occupied() && published.pid.is_none(),
             cgroup: published.cgroup,
             notices: published.notices,
             kills: published.kills,
             due_in_ms: due_in.map(|d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX)),
             lines: plugin.records.journal.counts(),
-            metric_lines: plugin.records.board.counts(),
+            metric_lines: plugin.records.latest_metrics.counts(),
             alert: plugin.records.control.alert(),
             control: plugin.records.control.counts(),
         }
@@ -324,7 +324,7 @@ fn mention_withheld(config: &SupervisorConfig) {
 }
 
 /// Whether a command has had its effect.
-fn settled(status: &Published) -> bool {
+fn is_settled(status: &Published) -> bool {
     !matches!(status.lifecycle.phase(), Phase::Launching { .. } | Phase::Stopping { .. })
 }
 

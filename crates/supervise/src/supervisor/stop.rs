@@ -53,7 +53,7 @@ impl<S: Spawner> Supervisor<S> {
     }
 
     /// Tells of plugins whose manifests ask for more time than a stop of all will give them.
-    pub(super) fn mention_impatience(&self, plugins: &[Arc<Handle>], names: &[String]) {
+    pub(super) fn warn_of_stop_budget(&self, plugins: &[Arc<Handle>], names: &[String]) {
         for plugin in plugins.iter().filter(|plugin| names.contains(&plugin.name)) {
             let (asked, budget) = (plugin.orders().stop_time, self.stop_budget);
             if asked > budget {
@@ -68,7 +68,7 @@ impl<S: Spawner> Supervisor<S> {
 
 /// The longest time that a plugin of the wave may take by its own manifest.
 fn need(wave: &[&Arc<Handle>]) -> Duration {
-    let running = wave.iter().map(|plugin| plugin.status.borrow()).filter(|status| !status.at_rest());
+    let running = wave.iter().map(|plugin| plugin.status.borrow()).filter(|status| !status.is_at_rest());
     let longest =
         running.map(|status| status.lifecycle.policy().stop_time().saturating_add(WAVE_MARGIN)).max();
     longest.unwrap_or_default()
@@ -90,7 +90,7 @@ async fn stop_wave(wave: &[&Arc<Handle>], deadline: Instant, report: &mut StopRe
     for plugin in wave {
         let before = plugin.status.borrow().clone();
         let sent = timeout_at(deadline, plugin.commands.send(Event::Stop)).await;
-        if let Some(number) = sent.ok().flatten().filter(|_| !before.at_rest()) {
+        if let Some(number) = sent.ok().flatten().filter(|_| !before.is_at_rest()) {
             running.push((plugin, before, number));
         }
     }
@@ -109,7 +109,7 @@ async fn stop_wave(wave: &[&Arc<Handle>], deadline: Instant, report: &mut StopRe
     for (plugin, before, _) in running {
         let name = plugin.name.clone();
         let status = plugin.status.borrow();
-        if !status.at_rest() || status.kills > before.kills {
+        if !status.is_at_rest() || status.kills > before.kills {
             report.killed.push(name.clone());
         }
         report.stopped.push(name);
@@ -118,7 +118,7 @@ async fn stop_wave(wave: &[&Arc<Handle>], deadline: Instant, report: &mut StopRe
 
 async fn is_over(plugin: &Handle, command: u64, latest: Instant) -> bool {
     let mut status = plugin.status.clone();
-    let over = status.wait_for(|s: &Published| s.commands >= command && s.at_rest());
+    let over = status.wait_for(|s: &Published| s.commands >= command && s.is_at_rest());
     timeout_at(latest, over).await.is_ok_and(|status| status.is_ok())
 }
 

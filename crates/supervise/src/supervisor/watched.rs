@@ -31,7 +31,7 @@ pub(super) enum Concern {
     Nobody,
     Plugins,
     /// Only a look at the file of this location tells.
-    PerhapsOf(usize, PathBuf),
+    Perhaps(usize, PathBuf),
 }
 
 impl Watched {
@@ -80,7 +80,7 @@ impl Watched {
                     match discovery::name_matters(name, interpreters) {
                         Some(false) => {}
                         None if !is_folder && !self.plugins.contains(&path) => {
-                            concern = Concern::PerhapsOf(*location, path);
+                            concern = Concern::Perhaps(*location, path);
                         }
                         _ => return Concern::Plugins,
                     }

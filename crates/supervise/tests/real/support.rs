@@ -8,7 +8,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use larder_supervise::{Process, descendants, marked, process_table};
+use larder_supervise::{Process, descendants, has_mark, process_table};
 use serde_json::Value;
 
 /// Longest wait for anything; a test that needs it has failed.
@@ -241,7 +241,7 @@ impl Host {
         let deadline = Instant::now() + limit;
         loop {
             let table = process_table();
-            let left: Vec<_> = table.iter().filter(|p| marked(p.pid, mark.as_bytes())).collect();
+            let left: Vec<_> = table.iter().filter(|p| has_mark(p.pid, mark.as_bytes())).collect();
             if left.is_empty() {
                 return;
             }

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream as Plugin;
 use super::super::host::ControlHost;
 use super::super::session::Grants;
 use super::*;
-use crate::contract::{Surroundings, Telling};
+use crate::contract::{ConfigPublisher, Surroundings};
 use crate::discover::Host;
 use crate::events::{EventLog, LINES_MAX};
 use crate::os::Scratch;
@@ -47,7 +47,7 @@ async fn hints_are_passed_on_to_who_takes_them() {
 }
 
 /// What plugins without a right to secrets are told.
-fn told() -> Telling {
+fn publisher() -> ConfigPublisher {
     let scratch = Scratch::create_in(&[std::env::temp_dir()]).unwrap();
     let around = Surroundings {
         host: Host { role: None, worker_id: 0 },
@@ -55,29 +55,29 @@ fn told() -> Telling {
         worker_count: 1,
         inherited: Vec::new(),
     };
-    let telling = Telling::new(around, true, Arc::new(scratch));
-    telling.change(r#"{"a": 1}"#, None).unwrap();
-    telling
+    let publisher = ConfigPublisher::new(around, true, Arc::new(scratch));
+    publisher.change(r#"{"a": 1}"#, None).unwrap();
+    publisher
 }
 
 #[tokio::test]
 async fn another_configuration_is_sent_to_who_has_said_hello() {
-    let telling = told();
+    let publisher = publisher();
     let mut rig = rig(None);
     rig.channel.session = Session::new(Grants {
         plugin: "p".into(),
         events: vec![],
         hooks: vec![],
-        config: telling.text(false),
+        config: publisher.text(false),
         host: None,
     });
-    telling.change(r#"{"a": 2}"#, None).unwrap();
+    publisher.change(r#"{"a": 2}"#, None).unwrap();
     rig.settle().await;
     assert_eq!(rig.lines(), Vec::<Value>::new());
     rig.write("{\"jsonrpc\":\"2.0\",\"method\":\"hello\",\"params\":{\"versions\":[1]}}\n");
     rig.settle().await;
     rig.lines();
-    telling.change(r#"{"a": 3, "token": "t0k3n"}"#, None).unwrap();
+    publisher.change(r#"{"a": 3, "token": "t0k3n"}"#, None).unwrap();
     rig.settle().await;
     let expected = json!({"a": 3, "token": "<redacted>"});
     assert_eq!(rig.lines(), [json!({"jsonrpc": "2.0", "method": "config", "params": {"config": expected}})]);
@@ -98,7 +98,7 @@ fn rig(host: Option<Arc<dyn ControlHost>>) -> Rig {
         plugin: "p".into(),
         events: vec!["store".into(), "evict".into()],
         hooks: vec!["eviction".into()],
-        config: told().text(false),
+        config: publisher().text(false),
         host,
     };
     let log = EventLog::default();
@@ -300,7 +300,7 @@ proptest! {
     #[test]
     fn any_line_is_survived(line in "[ -~]{0,60}", versions in proptest::collection::vec(any::<u64>(), 0..3)) {
         let mut session = Session::new(Grants {
-            plugin: "p".into(), events: vec!["*".into()], hooks: vec![], config: told().text(false), host: None,
+            plugin: "p".into(), events: vec!["*".into()], hooks: vec![], config: publisher().text(false), host: None,
         });
         session.take(Some(&json!({"jsonrpc": "2.0", "method": "hello", "params": {"versions": versions}}).to_string()), true);
         let reply = session.take(Some(&line), true);

@@ -61,7 +61,7 @@ fn a_stop_escalates_and_waits_for_the_last_process() {
     let (life, actions) = run(life, &[(7, Event::Elapsed)]);
     assert_eq!(actions, [Action::Kill], "and it does not give up");
     let (life, _) = run(life, &[(8, Event::Gone)]);
-    assert_eq!((life.phase(), life.occupied()), (Phase::Stopped, false));
+    assert_eq!((life.phase(), life.is_occupied()), (Phase::Stopped, false));
     assert_eq!(life.last_exit(), Some(Outcome::Signal(15)));
 }
 
@@ -269,9 +269,9 @@ proptest! {
                 }
             }
             prop_assert!(actions.len() <= 1);
-            prop_assert_eq!(life.occupied(), world.launching || world.others);
+            prop_assert_eq!(life.is_occupied(), world.launching || world.others);
             if matches!(life.phase(), Phase::Stopped | Phase::Disabled | Phase::Waiting) {
-                prop_assert!(!life.occupied(), "at rest with processes left");
+                prop_assert!(!life.is_occupied(), "at rest with processes left");
             }
             if matches!(before.phase(), Phase::Disabled) && event != Event::Enable {
                 prop_assert_eq!(life.phase(), Phase::Disabled);
@@ -293,10 +293,10 @@ proptest! {
         if world.leader {
             (life, _) = life.step(DONE, now);
         }
-        if life.occupied() {
+        if life.is_occupied() {
             (life, _) = life.step(Event::Gone, now);
         }
-        prop_assert!(!life.occupied());
+        prop_assert!(!life.is_occupied());
         prop_assert!(matches!(life.phase(), Phase::Stopped | Phase::Disabled), "at rest");
     }
 }
@@ -346,7 +346,7 @@ fn failures_of_a_calendar_run_are_retried_before_the_next() {
 fn what_is_rejected_is_not_tried_again() {
     let (life, _) =
         run(Lifecycle::new(policy(Restart::Always), 1), &[(0, Event::Start), (0, Event::Rejected)]);
-    assert_eq!((life.phase(), life.occupied()), (Phase::Failed { cause: FailCause::Config }, false));
+    assert_eq!((life.phase(), life.is_occupied()), (Phase::Failed { cause: FailCause::Config }, false));
     let (life, _) = run(
         Lifecycle::new(policy(Restart::Always), 1),
         &[(0, Event::Start), (0, Event::Disable), (0, Event::Rejected)],
@@ -464,7 +464,7 @@ fn a_run_that_nobody_watched_is_killed_and_counts_as_failed() {
     assert_eq!(life.phase(), Phase::Stopped, "what was asked for still holds");
     let (life, _) =
         run(Lifecycle::new(policy(Restart::Never), 1), &[(0, Event::Start), (0, Event::Unsupervised)]);
-    assert_eq!((life.phase(), life.occupied()), (Phase::Failed { cause: FailCause::Launch }, false));
+    assert_eq!((life.phase(), life.is_occupied()), (Phase::Failed { cause: FailCause::Launch }, false));
 }
 
 #[test]
@@ -576,7 +576,7 @@ fn a_run_whose_exit_nobody_reported_has_failed() {
     let (life, _) = run(ready(Restart::OnFailure), &[(1, Event::Gone)]);
     assert!(matches!(life.phase(), Phase::Backoff { .. }));
     let (life, _) = run(ready(Restart::Never), &[(1, Event::Gone)]);
-    assert_eq!((life.phase(), life.occupied()), (Phase::Failed { cause: FailCause::Exit }, false));
+    assert_eq!((life.phase(), life.is_occupied()), (Phase::Failed { cause: FailCause::Exit }, false));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, WaitOptions, wait};
 use super::super::packet::{PACKET_MAX_BYTES, Report, STANDARD_FDS};
 use super::super::process_table::{Process, children, process_table, signal_process, tree};
 use super::super::{handover, raw};
-use super::warden::{Charge, become_warden};
+use super::warden::{WardenTask, become_warden};
 
 /// Looks at a run's processes for one signal: each finds what was forked during the one before.
 const LOOKS_MAX: usize = 16;
@@ -27,7 +27,7 @@ struct Run {
 pub(super) struct Children {
     runs: Vec<Run>,
     /// Runs whose warden was killed, so that their processes are nobody's.
-    forsaken: Vec<u64>,
+    orphaned: Vec<u64>,
     this: Pid,
     /// Where wardens report.
     reports: OwnedFd,
@@ -41,7 +41,7 @@ impl Children {
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
         rustix::io::ioctl_fionbio(&reports, true)?;
         let this = rustix::process::getpid();
-        Ok(Self { runs: Vec::new(), forsaken: Vec::new(), this, reports, wardens_end })
+        Ok(Self { runs: Vec::new(), orphaned: Vec::new(), this, reports, wardens_end })
     }
 
     /// Readable when a warden has reported something.
@@ -50,8 +50,8 @@ impl Children {
     }
 
     /// Whether processes are left that only the guardian can end.
-    pub(super) fn any_forsaken(&self) -> bool {
-        !self.forsaken.is_empty()
+    pub(super) fn has_orphans(&self) -> bool {
+        !self.orphaned.is_empty()
     }
 
     /// Starts a program from the descriptors that came with its request. Its warden reports how that went.
@@ -61,9 +61,9 @@ impl Children {
             return Err(io::ErrorKind::InvalidInput.into());
         };
         let spec = handover::from_memory_file(description)?;
-        let charge = Charge { id, spec, streams: [stdin, stdout, stderr], extra };
+        let task = WardenTask { id, spec, streams: [stdin, stdout, stderr], extra };
         match raw::fork()? {
-            None => become_warden(charge, &self.wardens_end),
+            None => become_warden(task, &self.wardens_end),
             Some(warden) => self.runs.push(Run { id, warden, answered: false }),
         }
         Ok(())
@@ -74,11 +74,11 @@ impl Children {
         let Some(signal) = Signal::from_named_raw(signal) else { return };
         let Some(run) = self.runs.iter().find(|run| run.id == id) else { return };
         let warden = run.warden.as_raw_pid();
-        let mut told = HashSet::new();
+        let mut signalled = HashSet::new();
         for _ in 0..LOOKS_MAX {
             let below = tree(warden);
             let members = below.iter().filter(|process| process.pid != warden && !process.zombie);
-            let new: Vec<&Process> = members.filter(|process| told.insert(process.identity())).collect();
+            let new: Vec<&Process> = members.filter(|process| signalled.insert(process.identity())).collect();
             if new.is_empty() {
                 break;
             }
@@ -139,13 +139,13 @@ impl Children {
             if !answered {
                 reports.push(Report::Refused { id, errno: libc::ECHILD, step: "its warden".to_owned() });
             } else if killed {
-                self.forsaken.push(id);
+                self.orphaned.push(id);
             } else {
                 reports.push(Report::Gone { id });
             }
         }
-        if self.any_forsaken() && !self.end_strays() {
-            reports.extend(self.forsaken.drain(..).map(|id| Report::Gone { id }));
+        if self.has_orphans() && !self.end_strays() {
+            reports.extend(self.orphaned.drain(..).map(|id| Report::Gone { id }));
         }
         any
     }

@@ -102,8 +102,8 @@ impl Guardian {
     /// Takes requests and reports exits until the server is gone.
     fn serve(&mut self) {
         loop {
-            let (asked, happened) = self.wait(true, self.children.any_forsaken().then_some(SWEEP_PAUSE));
-            if happened || self.children.any_forsaken() {
+            let (asked, happened) = self.wait(true, self.children.has_orphans().then_some(SWEEP_PAUSE));
+            if happened || self.children.has_orphans() {
                 drain(&mut self.child_ended);
                 let mut reports = Vec::new();
                 self.children.collect(&mut reports);

@@ -18,7 +18,7 @@ use rustix::process::{
     wait,
 };
 
-use super::super::confine::{Prepared, StepError};
+use super::super::confine::{PreparedConfinement, StepError};
 use super::super::packet::Report;
 use super::super::process_table::{WARDEN_NAME, signal_process, tree};
 use super::super::raw;
@@ -26,7 +26,7 @@ use super::super::spawner::{AFTER_EXTRA_FDS, LaunchSpec};
 use super::sweep::{SWEEP_MAX, SWEEP_PAUSE, drain};
 
 /// What a warden needs of the guardian.
-pub(super) struct Charge {
+pub(super) struct WardenTask {
     pub(super) id: u64,
     pub(super) spec: LaunchSpec,
     /// Standard input, output and error of the program.
@@ -35,10 +35,10 @@ pub(super) struct Charge {
 }
 
 /// Becomes the warden: to be called right after the fork. `reports` leads to the guardian.
-pub(super) fn become_warden(charge: Charge, reports: &OwnedFd) -> ! {
-    let code = match Warden::set_up(&charge, reports) {
+pub(super) fn become_warden(task: WardenTask, reports: &OwnedFd) -> ! {
+    let code = match Warden::set_up(&task, reports) {
         Ok(warden) => {
-            warden.run(charge);
+            warden.run(task);
             0
         }
         // The guardian takes an end without a report for a refusal.
@@ -54,20 +54,20 @@ struct Warden<'a> {
 }
 
 impl<'a> Warden<'a> {
-    fn set_up(charge: &Charge, reports: &'a OwnedFd) -> io::Result<Self> {
-        let mut kept: Vec<i32> = charge.streams.iter().chain(&charge.extra).map(AsRawFd::as_raw_fd).collect();
+    fn set_up(task: &WardenTask, reports: &'a OwnedFd) -> io::Result<Self> {
+        let mut kept: Vec<i32> = task.streams.iter().chain(&task.extra).map(AsRawFd::as_raw_fd).collect();
         kept.push(reports.as_raw_fd());
         raw::close_descriptors_but(AFTER_EXTRA_FDS, kept);
         set_child_subreaper(Some(getpid()))?;
         // Whoever was stopped could not see that the guardian is gone.
         set_parent_process_death_signal(Some(Signal::CONT))?;
         _ = rustix::thread::set_name(&std::ffi::CString::new(WARDEN_NAME).unwrap_or_default());
-        Ok(Self { id: charge.id, reports, child_ended: raw::block_all_and_watch_children()?.into() })
+        Ok(Self { id: task.id, reports, child_ended: raw::block_all_and_watch_children()?.into() })
     }
 
-    fn run(mut self, charge: Charge) {
+    fn run(mut self, task: WardenTask) {
         let id = self.id;
-        let leader = match launch(charge) {
+        let leader = match launch(task) {
             Ok(leader) => leader,
             Err(StepError { step, source }) => {
                 let (errno, step) = match source.raw_os_error() {
@@ -130,8 +130,8 @@ impl<'a> Warden<'a> {
 }
 
 /// Starts the program, and closes here what was meant for it.
-fn launch(charge: Charge) -> Result<Pid, StepError> {
-    let Charge { spec, streams: [stdin, stdout, stderr], extra, .. } = charge;
+fn launch(task: WardenTask) -> Result<Pid, StepError> {
+    let WardenTask { spec, streams: [stdin, stdout, stderr], extra, .. } = task;
     let mut command = Command::new(&spec.program);
     if let Some((name, rest)) = spec.argv.split_first() {
         command.arg0(name).args(rest);
@@ -139,7 +139,7 @@ fn launch(charge: Charge) -> Result<Pid, StepError> {
     command.env_clear().envs(spec.environment.iter().map(|(n, v)| (n, v)));
     command.stdin(stdin).stdout(stdout).stderr(stderr);
     let warden = getpid();
-    let (confinement, failed_step) = Prepared::new(&spec.confinement, &mut command)?;
+    let (confinement, failed_step) = PreparedConfinement::new(&spec.confinement, &mut command)?;
     raw::prepare_child(&mut command, extra, move || {
         setsid()?;
         set_parent_process_death_signal(Some(Signal::KILL))?;

@@ -28,7 +28,7 @@ impl Rig {
     async fn read_to_end(&mut self) -> Vec<String> {
         self.stdout = None;
         self.stderr = None;
-        while !self.output.ended() {
+        while !self.output.has_ended() {
             self.output.turn(&mut self.log).await;
         }
         self.output.close(&mut self.log);

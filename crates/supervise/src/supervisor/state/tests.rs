@@ -85,14 +85,9 @@ impl Script {
 }
 
 /// The first of May 2026, a Friday, from midnight on the runtime's clock.
-#[derive(Debug)]
-struct Midnight(Instant);
-
-impl crate::lifecycle::Clock for Midnight {
-    fn now(&self) -> jiff::Zoned {
-        let begin = jiff::civil::date(2026, 5, 1).to_zoned(jiff::tz::TimeZone::UTC).unwrap();
-        begin.checked_add(self.0.elapsed()).unwrap()
-    }
+fn from_midnight(elapsed: Duration) -> jiff::Zoned {
+    let begin = jiff::civil::date(2026, 5, 1).to_zoned(jiff::tz::TimeZone::UTC).unwrap();
+    begin.checked_add(elapsed).unwrap()
 }
 
 struct Rig {
@@ -116,7 +111,7 @@ async fn rig_with(script: Script, policy: Policy, manifest: &str) -> Rig {
     config.defaults.policy = policy;
     config.defaults.output = OutputLimits::default();
     config.stop_budget = Duration::from_secs(60);
-    config.clock = Arc::new(Midnight(Instant::now()));
+    config.local_time = from_midnight;
     let supervisor = Supervisor::start_with(config, |_| Scripted(Arc::clone(&script))).await.unwrap();
     Rig { supervisor, script, _dir: dir }
 }
@@ -204,7 +199,7 @@ async fn an_unusable_runtime_directory_is_no_obstacle() {
     let mut config = SupervisorConfig::new(Vec::new(), "{}");
     config.runtime_dir = "/no/such/directory".into();
     let supervisor = Supervisor::start_with(config, |_| Scripted(Arc::default())).await.unwrap();
-    assert!(supervisor.shared.telling.scratches()[0].path().is_dir());
+    assert!(supervisor.shared.config.scratches()[0].path().is_dir());
 }
 
 #[tokio::test(start_paused = true)]

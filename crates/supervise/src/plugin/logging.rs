@@ -17,7 +17,7 @@ const LAST_OUTPUT_WAIT: Duration = Duration::from_millis(200);
 
 impl<S: Spawner> Plugin<S> {
     pub(super) fn note_process_event(&mut self, event: ProcessEvent) {
-        self.senses = None;
+        self.health = None;
         self.feed = None;
         self.published.status_text = None;
         let (outcome, wait) = match event {
@@ -52,15 +52,15 @@ impl<S: Spawner> Plugin<S> {
     pub(super) fn log_exit_if_due(&mut self) {
         let Some(run) = &mut self.run else { return };
         let Some(exit) = run.unlogged_exit else { return };
-        if !run.output.ended() && Instant::now() < exit.latest {
+        if !run.output.has_ended() && Instant::now() < exit.latest {
             return;
         }
         run.unlogged_exit = None;
         let consequence = run.unlogged_consequence.take();
         let severity = if exit.expected { Severity::Info } else { Severity::Warn };
-        self.tell(severity, &format!("exited with code {}", exit.outcome.code()));
+        self.log(severity, &format!("exited with code {}", exit.outcome.code()));
         if let Some(consequence) = consequence {
-            self.tell_consequence(consequence);
+            self.log_consequence(consequence);
         }
     }
 
@@ -76,59 +76,47 @@ impl<S: Spawner> Plugin<S> {
                 Consequence::Rest(cause)
             }
             Phase::Stopping { killed: true, .. } if !was_killed => {
-                return self.tell(Severity::Warn, "did not stop in time, killing it");
+                return self.log(Severity::Warn, "did not stop in time, killing it");
             }
             Phase::Stopping { dumping: true, .. } => {
-                return self.tell(Severity::Warn, "did not stop in time, asking for a trace of what it does");
+                return self.log(Severity::Warn, "did not stop in time, asking for a trace of what it does");
             }
-            Phase::Degraded { .. } => return self.tell(Severity::Warn, "is degraded"),
+            Phase::Degraded { .. } => return self.log(Severity::Warn, "is degraded"),
             Phase::Ready { .. } if matches!(before, Phase::Degraded { .. }) => {
-                return self.tell(Severity::Info, "is well again");
+                return self.log(Severity::Info, "is well again");
             }
             _ => return,
         };
         // The exit waits for the last output, and this for the exit.
         match &mut self.run {
             Some(run) if run.unlogged_exit.is_some() => run.unlogged_consequence = Some(consequence),
-            _ => self.tell_consequence(consequence),
+            _ => self.log_consequence(consequence),
         }
     }
 
-    fn tell_consequence(&self, consequence: Consequence) {
+    fn log_consequence(&self, consequence: Consequence) {
         match consequence {
             Consequence::Restart(wait) => {
-                self.tell(Severity::Info, &format!("restarts in {} ms", wait.as_millis()));
+                self.log(Severity::Info, &format!("restarts in {} ms", wait.as_millis()));
             }
             // Said with its code, and a run that ends in failure is no failure of the server's.
             Consequence::Rest(cause @ FailCause::Exit) => {
-                self.tell(Severity::Info, &format!("is not started again: {cause}"));
+                self.log(Severity::Info, &format!("is not started again: {cause}"));
             }
             Consequence::Rest(cause) => {
-                self.tell(Severity::Error, &format!("is not started again: {cause}"));
+                self.log(Severity::Error, &format!("is not started again: {cause}"));
             }
         }
     }
 
     /// Says it in the log and in the plugin's journal.
-    pub(super) fn tell(&self, severity: Severity, text: &str) {
-        let label = &self.label;
+    pub(super) fn log(&self, severity: Severity, text: &str) {
         self.records.journal.note(severity, text);
-        match severity {
-            Severity::Debug => tracing::debug!(target: "larder_supervise", "Runtime plugin {label} {text}"),
-            Severity::Info => tracing::info!(target: "larder_supervise", "Runtime plugin {label} {text}"),
-            Severity::Warn => tracing::warn!(target: "larder_supervise", "Runtime plugin {label} {text}"),
-            Severity::Error => tracing::error!(target: "larder_supervise", "Runtime plugin {label} {text}"),
-        }
+        severity.log(format_args!("Runtime plugin {} {text}", self.label));
     }
 
     pub(super) fn log_alert(&self, alert: Option<Alert>) {
         let Some(Alert { severity, text }) = alert else { return };
-        let label = &self.label;
-        match severity {
-            Severity::Debug => tracing::debug!(target: "larder_supervise", "[{label}] alert: {text}"),
-            Severity::Info => tracing::info!(target: "larder_supervise", "[{label}] alert: {text}"),
-            Severity::Warn => tracing::warn!(target: "larder_supervise", "[{label}] alert: {text}"),
-            Severity::Error => tracing::error!(target: "larder_supervise", "[{label}] alert: {text}"),
-        }
+        severity.log(format_args!("[{}] alert: {text}", self.label));
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::notify::{Notice, NotifySocket};
+use super::notify::{HealthSign, NotifySocket};
 use super::probe;
 use super::probe::Probe;
 use crate::manifest::{Account, Readiness, Watchdog};
@@ -15,23 +15,23 @@ use crate::manifest::{Account, Readiness, Watchdog};
 const PROBES_PER_LIMIT: u32 = 3;
 
 /// The socket, the probe and the watchdog's clock of one run.
-pub(crate) struct Senses {
+pub(crate) struct HealthChecks {
     notify: Option<NotifySocket>,
     probe: Option<Probe>,
     /// Tries the watchdog's address again and again; ends with each success.
-    pulse: Option<Pulse>,
+    pulse: Option<WatchdogProbe>,
     watchdog: Watchdog,
     alive_at: Instant,
 }
 
 /// What is asked for signs of life, and the pause between two questions.
-struct Pulse {
+struct WatchdogProbe {
     target: Readiness,
     pause: Duration,
     attempt: Probe,
 }
 
-impl Pulse {
+impl WatchdogProbe {
     fn of(watchdog: &Watchdog) -> Option<Self> {
         let (limit, target) = match watchdog {
             Watchdog::Socket(limit, address) => (*limit, Readiness::Socket(address.clone())),
@@ -43,7 +43,7 @@ impl Pulse {
     }
 
     /// Returns with the next success. May be dropped at any time.
-    async fn beat(&mut self) {
+    async fn answered(&mut self) {
         (&mut self.attempt).await;
         let (target, pause) = (self.target.clone(), self.pause);
         self.attempt = Box::pin(async move {
@@ -53,7 +53,7 @@ impl Pulse {
     }
 }
 
-impl Senses {
+impl HealthChecks {
     /// Binds a socket at `path` if the run may use one.
     pub(crate) fn new(
         readiness: &Readiness,
@@ -63,7 +63,7 @@ impl Senses {
     ) -> std::io::Result<Self> {
         let wants_socket = *readiness == Readiness::Notify || matches!(watchdog, Watchdog::Notify(_));
         let notify = if wants_socket { Some(NotifySocket::bind(path)?) } else { None };
-        let pulse = Pulse::of(watchdog);
+        let pulse = WatchdogProbe::of(watchdog);
         Ok(Self { notify, probe, pulse, watchdog: watchdog.clone(), alive_at: Instant::now() })
     }
 
@@ -84,7 +84,7 @@ impl Senses {
     }
 
     /// The next sign from the plugin. May be dropped at any time.
-    pub(crate) async fn next(&mut self) -> Notice {
+    pub(crate) async fn next(&mut self) -> HealthSign {
         let notice = async {
             match &self.notify {
                 Some(socket) => socket.next().await,
@@ -99,16 +99,16 @@ impl Senses {
         };
         let pulse = async {
             match &mut self.pulse {
-                Some(pulse) => pulse.beat().await,
+                Some(pulse) => pulse.answered().await,
                 None => pending().await,
             }
         };
         let notice = tokio::select! {
             notice = notice => notice,
-            () = pulse => Notice { alive: true, ..Notice::default() },
+            () = pulse => HealthSign { alive: true, ..HealthSign::default() },
             () = probe => {
                 self.probe = None;
-                Notice { ready: true, ..Notice::default() }
+                HealthSign { ready: true, ..HealthSign::default() }
             }
         };
         if notice.alive || notice.ready {
@@ -118,7 +118,7 @@ impl Senses {
     }
 
     /// Tells that the plugin has printed something; whether that is the sign of life that is expected.
-    pub(crate) fn heard_output(&mut self) -> bool {
+    pub(crate) fn note_output(&mut self) -> bool {
         let is_sign = matches!(self.watchdog, Watchdog::Output(_));
         if is_sign {
             self.alive_at = Instant::now();

@@ -5,9 +5,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::state::{Plugin, Run};
-use super::waits::{at, next_notice};
+use super::waits::{at, next_sign};
 use crate::control::Alert;
-use crate::health::Notice;
+use crate::health::HealthSign;
 use crate::lifecycle::{Event, Phase};
 use crate::manifest::WatchdogAction;
 use crate::os::Spawner;
@@ -41,12 +41,12 @@ impl<S: Spawner> Plugin<S> {
     /// What follows from the passing of a watchdog's time.
     pub(super) async fn judge_silence(&mut self, deadline: Option<Instant>) -> Option<Event> {
         let heard = self.look_once_more().await;
-        let Some(senses) = &mut self.senses else { return heard };
-        if heard.is_some() || senses.deadline().is_none_or(|deadline| deadline > Instant::now()) {
+        let Some(health) = &mut self.health else { return heard };
+        if heard.is_some() || health.deadline().is_none_or(|deadline| deadline > Instant::now()) {
             return heard;
         }
         if deadline.is_some_and(|deadline| deadline.elapsed() > LATE) {
-            senses.forgive();
+            health.forgive();
             return None;
         }
         self.miss_sign_of_life()
@@ -58,8 +58,8 @@ impl<S: Spawner> Plugin<S> {
         for _ in 0..LAST_LOOKS {
             let seen = tokio::select! {
                 biased;
-                notice = next_notice(&mut self.senses) => self.take_notice(notice),
-                () = output_turn(&mut self.run, &mut self.log) => self.hear_output(),
+                notice = next_sign(&mut self.health) => self.take_sign(notice),
+                () = output_turn(&mut self.run, &mut self.log) => self.take_output(),
                 () = std::future::ready(()) => return event,
             };
             event = event.or(seen);
@@ -68,14 +68,14 @@ impl<S: Spawner> Plugin<S> {
     }
 
     fn miss_sign_of_life(&mut self) -> Option<Event> {
-        self.tell(Severity::Warn, "gives no sign of life");
+        self.log(Severity::Warn, "gives no sign of life");
         let action = self.manifest.watchdog_action;
-        match (action, &mut self.senses) {
+        match (action, &mut self.health) {
             (WatchdogAction::End, _) | (_, None) => {
-                self.senses = None;
+                self.health = None;
                 return Some(Event::Hung);
             }
-            (_, Some(senses)) => senses.forgive(),
+            (_, Some(health)) => health.forgive(),
         }
         let already = matches!(self.lifecycle.phase(), Phase::Degraded { .. });
         if action == WatchdogAction::Alert && !already {
@@ -86,14 +86,14 @@ impl<S: Spawner> Plugin<S> {
         Some(Event::Degraded)
     }
 
-    pub(super) fn take_notice(&mut self, notice: Notice) -> Option<Event> {
+    pub(super) fn take_sign(&mut self, notice: HealthSign) -> Option<Event> {
         if notice.status.is_some() {
             self.published.status_text = notice.status;
             self.publish();
         }
         if notice.leaving {
-            if let Some(senses) = &mut self.senses {
-                senses.retire();
+            if let Some(health) = &mut self.health {
+                health.retire();
             }
             return Some(Event::Leaving);
         }
@@ -104,8 +104,8 @@ impl<S: Spawner> Plugin<S> {
         }
     }
 
-    pub(super) fn hear_output(&mut self) -> Option<Event> {
-        let is_sign = self.senses.as_mut().is_some_and(|senses| senses.heard_output());
+    pub(super) fn take_output(&mut self) -> Option<Event> {
+        let is_sign = self.health.as_mut().is_some_and(|health| health.note_output());
         match self.log.take_found() {
             true => Some(Event::BecameReady),
             false if is_sign => self.recovered(),
@@ -122,7 +122,7 @@ impl<S: Spawner> Plugin<S> {
 pub(super) async fn output_turn(run: &mut Option<Run>, log: &mut LineLog) {
     let Some(run) = run else { return std::future::pending().await };
     let latest = run.unlogged_exit.map(|exit| exit.latest);
-    if latest.is_some() && run.output.ended() {
+    if latest.is_some() && run.output.has_ended() {
         return;
     }
     tokio::select! {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, WaitOptions, getpid, set_child_subreaper, waitpid};
 
-use super::process_table::{Process, descendants, marked, process_table, signal_process};
+use super::process_table::{Process, descendants, has_mark, process_table, signal_process};
 
 /// Pause between two looks at the process table.
 const PASS_PAUSE: Duration = Duration::from_millis(10);
@@ -13,14 +13,14 @@ const PASSES_MAX: usize = 200;
 
 /// Finds the processes of one server's plugins without the help of a guardian.
 #[derive(Debug)]
-pub(super) struct Remains {
+pub(super) struct Orphans {
     /// Beginning of the `NAME=value` string in their environment.
     mark: String,
     /// Whether every process below this one is one of them.
     sole_parent: bool,
 }
 
-impl Remains {
+impl Orphans {
     /// To be called before the guardian starts: with `sole_parent`, orphans come to this process from here
     /// on.
     pub(super) fn new(mark: String, sole_parent: bool) -> Self {
@@ -45,7 +45,9 @@ impl Remains {
         let table = process_table();
         let found: Vec<Process> = match self.sole_parent {
             true => descendants(&table, getpid().as_raw_pid()),
-            false => table.into_iter().filter(|p| !p.zombie && marked(p.pid, self.mark.as_bytes())).collect(),
+            false => {
+                table.into_iter().filter(|p| !p.zombie && has_mark(p.pid, self.mark.as_bytes())).collect()
+            }
         };
         for process in &found {
             let Some(pid) = Pid::from_raw(process.pid) else { continue };

@@ -30,7 +30,7 @@ const MASKED: &str = "config-masked.json";
 
 /// One form: for plugins that see secrets, or for the others.
 #[derive(Clone, Debug)]
-pub(crate) struct Told {
+pub(crate) struct ConfigForm {
     /// The environment, with the variables of the contract.
     pub(crate) environment: Vec<(OsString, OsString)>,
     /// The extra configuration.
@@ -41,17 +41,17 @@ pub(crate) struct Told {
 
 /// All forms at one moment.
 #[derive(Debug)]
-pub(crate) struct Forms {
+pub(crate) struct ConfigForms {
     /// For plugins that were granted secrets.
-    pub(crate) whole: Told,
+    pub(crate) whole: ConfigForm,
     /// For the others; the same where nothing is masked.
-    pub(crate) masked: Told,
+    pub(crate) masked: ConfigForm,
 }
 
 /// The text of one form, now and later.
 #[derive(Clone, Debug)]
 pub(crate) struct ConfigText {
-    forms: watch::Receiver<Arc<Forms>>,
+    forms: watch::Receiver<Arc<ConfigForms>>,
     sees_secrets: bool,
 }
 
@@ -73,11 +73,11 @@ impl ConfigText {
 
 /// What does not change, and the forms as they are now.
 #[derive(Debug)]
-pub(crate) struct Telling {
+pub(crate) struct ConfigPublisher {
     scratch: Arc<Scratch>,
     around: Surroundings,
     masks: bool,
-    now: watch::Sender<Arc<Forms>>,
+    now: watch::Sender<Arc<ConfigForms>>,
     /// Other users with files of their own.
     readers: Mutex<BTreeSet<Reader>>,
     /// Where those are, once there are any.
@@ -91,23 +91,23 @@ struct Reader {
     sees_secrets: bool,
 }
 
-impl Telling {
-    /// Tells nothing yet: [`Telling::change`] comes first. `masks` says whether those that see no secrets have
-    /// a form of their own.
+impl ConfigPublisher {
+    /// Publishes nothing yet: [`ConfigPublisher::change`] comes first. `masks` says whether plugins that see no
+    /// secrets have a form of their own.
     pub(crate) fn new(around: Surroundings, masks: bool, scratch: Arc<Scratch>) -> Self {
-        let unset = || Told { environment: Vec::new(), extra: Value::Null, config: "".into() };
+        let unset = || ConfigForm { environment: Vec::new(), extra: Value::Null, config: "".into() };
         Self {
             scratch,
             around,
             masks,
-            now: watch::Sender::new(Arc::new(Forms { whole: unset(), masked: unset() })),
+            now: watch::Sender::new(Arc::new(ConfigForms { whole: unset(), masked: unset() })),
             readers: Mutex::default(),
             for_others: Mutex::default(),
         }
     }
 
     /// The forms now.
-    pub(crate) fn now(&self) -> Arc<Forms> {
+    pub(crate) fn now(&self) -> Arc<ConfigForms> {
         self.now.borrow().clone()
     }
 
@@ -119,14 +119,14 @@ impl Telling {
     /// Renders another configuration. Writes files; each is replaced as a whole, so that no reader sees a
     /// half of it.
     pub(crate) fn change(&self, config: &str, extra: Option<&str>) -> Result<(), SuperviseError> {
-        let whole = self.told(config, extra, WHOLE)?;
+        let whole = self.form(config, extra, WHOLE)?;
         let (clean, clean_extra) = (redacted(config), extra.map(redacted));
         let is_secret = matches!(clean, Cow::Owned(_)) || matches!(clean_extra, Some(Cow::Owned(_)));
         let masked = match self.masks && is_secret {
-            true => self.told(&clean, clean_extra.as_deref(), MASKED)?,
+            true => self.form(&clean, clean_extra.as_deref(), MASKED)?,
             false => whole.clone(),
         };
-        self.now.send_replace(Arc::new(Forms { whole, masked }));
+        self.now.send_replace(Arc::new(ConfigForms { whole, masked }));
         let readers = lock(&self.readers).clone();
         readers.into_iter().try_for_each(|reader| self.write_for(reader).map(|_| ()))
     }
@@ -186,10 +186,10 @@ impl Telling {
         self.scratch_for(Some(account))?.write_for(&name, &form.config, Some(account))
     }
 
-    fn told(&self, config: &str, extra: Option<&str>, file: &str) -> Result<Told, SuperviseError> {
+    fn form(&self, config: &str, extra: Option<&str>, file: &str) -> Result<ConfigForm, SuperviseError> {
         let config_file = self.scratch.write(file, config)?;
         let briefing = Briefing { config, extra_config: extra, config_file: &config_file };
-        Ok(Told {
+        Ok(ConfigForm {
             environment: environment::build(&self.around, briefing),
             extra: extra_of(config, extra),
             config: config.into(),
@@ -222,18 +222,19 @@ mod tests {
             worker_count: 1,
             inherited: Vec::new(),
         };
-        let telling = Telling::new(around, true, scratch);
-        telling.change(config, None).unwrap();
-        let variable = |told: &Told, name: &str| {
-            let found = told.environment.iter().find(|(have, _)| have == name).unwrap();
+        let publisher = ConfigPublisher::new(around, true, scratch);
+        publisher.change(config, None).unwrap();
+        let variable = |form: &ConfigForm, name: &str| {
+            let found = form.environment.iter().find(|(have, _)| have == name).unwrap();
             found.1.clone().into_string().unwrap()
         };
-        let file = |told: &Told| std::fs::read_to_string(variable(told, environment::CONFIG_FILE)).unwrap();
-        let first = telling.now();
+        let file =
+            |form: &ConfigForm| std::fs::read_to_string(variable(form, environment::CONFIG_FILE)).unwrap();
+        let first = publisher.now();
         assert_eq!(file(&first.whole), config);
         assert!(file(&first.masked).contains("\"token\":\"<redacted>\""));
-        telling.change("{\"a\":2}", Some("{\"b\":3}")).unwrap();
-        let second = telling.now();
+        publisher.change("{\"a\":2}", Some("{\"b\":3}")).unwrap();
+        let second = publisher.now();
         assert_eq!(
             (file(&first.whole), variable(&second.masked, "LMCACHE_PLUGIN_CONFIG")),
             ("{\"a\":2}".into(), "{\"a\":2}".into())
