@@ -1,7 +1,6 @@
 //! The environment and the configuration text a plugin receives.
 //!
-//! Owns the variable names of both generations (spec/runtime-plugins.md 5) and what happens when a value
-//! exceeds what the kernel takes. The configuration is an opaque text here; only its size is of interest, and
+//! Owns which variables are set, kept or withheld, and what happens when a value exceeds what the kernel takes. The configuration is an opaque text here; only its size is of interest, and
 //! its outermost shape when it has to shrink.
 
 use std::ffi::{OsStr, OsString};
@@ -9,6 +8,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use super::names::{CONFIG_FILE, EXTRA_CONFIG, LOCATIONS, OF_PEER, PREFIXES, SERVER_PID, UNBUFFERED};
 use crate::discover::Host;
 use crate::redaction::has_secret;
 
@@ -18,18 +18,6 @@ const VARIABLE_MAX_BYTES: usize = 128 * 1024;
 const REDUCED_KEY: &str = "larder_reduced";
 /// Paths of left-out values that a reduced configuration lists; further ones are counted.
 const OMITTED_LISTED_MAX: usize = 32;
-
-/// Names the file that holds the whole configuration.
-pub(crate) const CONFIG_FILE: &str = "LMCACHE_RUNTIME_PLUGIN_CONFIG_FILE";
-/// Names the process that a plugin runs beside, which is not its parent.
-const SERVER_PID: &str = "LMCACHE_RUNTIME_PLUGIN_SERVER_PID";
-const EXTRA_CONFIG: &str = "LMCACHE_RUNTIME_PLUGIN_EXTRA_CONFIG";
-const UNBUFFERED: &str = "PYTHONUNBUFFERED";
-/// Current and older prefix; the same four names follow either.
-const PREFIXES: [&str; 2] = ["LMCACHE_RUNTIME_PLUGIN_", "LMCACHE_PLUGIN_"];
-
-/// Variables with such a prefix that configure a host of plugins and are no part of the contract.
-const LOCATIONS: [&str; 2] = ["LMCACHE_RUNTIME_PLUGIN_LOCATIONS", "LMCACHE_PLUGIN_LOCATIONS"];
 
 /// What every plugin of one supervisor is told, whatever the configuration.
 #[derive(Clone, Debug)]
@@ -101,7 +89,7 @@ fn is_of_service_manager(name: &OsStr) -> bool {
 /// secret, or has one in it. Those of LMCache are configuration, which plugins are given.
 pub(crate) fn is_withheld(name: &OsStr, value: &OsStr) -> bool {
     let (name, value) = (name.to_string_lossy(), value.to_string_lossy());
-    !name.starts_with("LMCACHE_") && has_secret(&name, &value)
+    !name.starts_with(OF_PEER) && has_secret(&name, &value)
 }
 
 /// The text itself where the kernel takes it, or else a smaller JSON object that names the file with the

@@ -2,6 +2,7 @@
 //! forms in which plugins meet it.
 
 pub(crate) mod environment;
+pub(crate) mod names;
 mod publisher;
 
 pub(crate) use self::environment::Surroundings;

@@ -13,15 +13,13 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use super::environment::{self, Briefing, Surroundings};
+use super::names::EXTRA_MEMBERS;
 use crate::error::SuperviseError;
 use crate::lock::lock;
 use crate::manifest::Account;
 use crate::os::Scratch;
 use crate::redaction::redacted;
 use crate::text::shown;
-
-/// Members of a configuration that hold the extra configuration, with and without roles.
-const EXTRA_MEMBERS: [&str; 2] = ["runtime_plugin_extra_config", "extra_config"];
 
 /// The file of the whole configuration.
 const WHOLE: &str = "config.json";
@@ -228,8 +226,9 @@ mod tests {
             let found = form.environment.iter().find(|(have, _)| have == name).unwrap();
             found.1.clone().into_string().unwrap()
         };
-        let file =
-            |form: &ConfigForm| std::fs::read_to_string(variable(form, environment::CONFIG_FILE)).unwrap();
+        let file = |form: &ConfigForm| {
+            std::fs::read_to_string(variable(form, super::super::names::CONFIG_FILE)).unwrap()
+        };
         let first = publisher.now();
         assert_eq!(file(&first.whole), config);
         assert!(file(&first.masked).contains("\"token\":\"<redacted>\""));

@@ -20,8 +20,6 @@ use super::session::{Effect, Session};
 use crate::events::{Bookmark, Delivery, Listener};
 use crate::output::{LineRate, LineSplitter, TokenBucket};
 
-/// Names the descriptor of the channel.
-pub(crate) const CONTROL_FD: &str = "LMCACHE_RUNTIME_PLUGIN_CONTROL_FD";
 /// Bytes of one request; a longer one is answered as malformed.
 const REQUEST_MAX_BYTES: usize = 64 * 1024;
 /// Bytes read at once.

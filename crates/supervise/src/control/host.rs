@@ -9,9 +9,7 @@ use serde_json::Value;
 use crate::lock::lock;
 use crate::output::Severity;
 
-/// Names the newest version that this server speaks.
-pub(crate) const API_VERSION_NAME: &str = "LMCACHE_RUNTIME_PLUGIN_API_VERSION";
-/// That version.
+/// The newest version that this server speaks.
 pub const API_VERSION: u64 = 1;
 
 /// What the server tells plugins through their control channels. Called on the runtime that drives the

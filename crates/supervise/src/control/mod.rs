@@ -4,7 +4,7 @@ mod channel;
 mod host;
 mod session;
 
-pub(crate) use self::channel::{CONTROL_FD, Channel};
+pub(crate) use self::channel::Channel;
+pub(crate) use self::host::ControlRecord;
 pub use self::host::{API_VERSION, Alert, ControlCounts, ControlHost};
-pub(crate) use self::host::{API_VERSION_NAME, ControlRecord};
 pub(crate) use self::session::{Grants, Session};

@@ -10,7 +10,7 @@ mod model;
 mod policy;
 mod read;
 mod rules;
-pub(crate) mod schema;
+mod schema;
 
 pub(crate) use self::confinement::Account;
 pub use self::confinement::{CgroupLimits, Confinement, IoClass, Limits};

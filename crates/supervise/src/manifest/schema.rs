@@ -11,10 +11,8 @@ use serde_json::{Map, Value, json};
 
 use crate::redaction::redact;
 
-/// Names the plugin's own keys with their values, defaults filled in.
-pub(crate) const SETTINGS: &str = "LMCACHE_RUNTIME_PLUGIN_SETTINGS";
 /// The dialect of the documents made here.
-pub(crate) const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
+const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
 /// Characters of a wrong value that are shown; the rest is cut off.
 const SHOWN_CHARS_MAX: usize = 80;
 

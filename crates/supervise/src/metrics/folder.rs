@@ -1,6 +1,6 @@
 //! The folder in which one plugin leaves its metrics, in files ending in `.prom`.
 //!
-//! The plugin finds it in `LMCACHE_RUNTIME_PLUGIN_METRICS_DIR` and renames finished files into it; they are
+//! The plugin is told where it is, and renames finished files into it; they are
 //! read when somebody scrapes.
 
 use std::io::{self, Read};
@@ -10,8 +10,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::os::{REMOVAL_MAX, remove_tree};
 use crate::regular;
 
-/// Names the folder.
-pub(crate) const METRICS_DIR: &str = "LMCACHE_RUNTIME_PLUGIN_METRICS_DIR";
 /// Files read from one folder, in order of their names; the rest is counted as left out.
 const FILES_MAX: usize = 16;
 /// Entries of one folder that are looked at.

@@ -20,8 +20,6 @@ use super::sample::{Number, declaration, series_and_value};
 use crate::lock::lock;
 use crate::output::{Line, LineRate, LineSplitter, SLICE, TokenBucket};
 
-/// Names the descriptor.
-pub(crate) const METRICS_FD: &str = "LMCACHE_RUNTIME_PLUGIN_METRICS_FD";
 /// Bytes read at once.
 const READ_BYTES: usize = 4 * 1024;
 /// Reads in one turn, unless its time is over earlier. A pipe holds no more.

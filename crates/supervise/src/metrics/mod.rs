@@ -10,7 +10,7 @@ mod usage;
 pub use self::exposition::Merged;
 pub(crate) use self::exposition::Offer;
 pub use self::lines::MetricLineCounts;
-pub(crate) use self::lines::{LatestMetrics, METRICS_FD, MetricLines};
+pub(crate) use self::lines::{LatestMetrics, MetricLines};
 pub(crate) use self::scraper::Scraper;
 pub use self::usage::Usage;
 pub(crate) use self::usage::usage;

@@ -14,14 +14,14 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
 use super::records::{Origin, Records};
-use crate::contract::{ConfigForm, ConfigPublisher, environment};
-use crate::control::{API_VERSION, API_VERSION_NAME, CONTROL_FD, Channel, ControlHost, Grants, Session};
+use crate::contract::{ConfigForm, ConfigPublisher, environment, names};
+use crate::control::{API_VERSION, Channel, ControlHost, Grants, Session};
 use crate::discover::{Interpreters, Invocation, WritableByOthers, interpreter, trust};
 use crate::error::SuperviseError;
 use crate::events::{EventLog, Feed, Listener};
 use crate::health::{HealthChecks, Stamp, probe};
-use crate::manifest::{Account, Manifest, Readiness, schema};
-use crate::metrics::{METRICS_FD, MetricLines, folder};
+use crate::manifest::{Account, Manifest, Readiness};
+use crate::metrics::{MetricLines, folder};
 use crate::os::{
     Cgroups, ChildStdio, EVENTS_MAX, FIRST_EXTRA_FD, LaunchId, LaunchSpec, ProcessEvent, RunGroup, Spawner,
 };
@@ -117,7 +117,7 @@ fn read_program<S>(
     shared.config.restore()?;
     let mut environment = environment_for(shared, manifest);
     if let Some(settings) = settings(shared, name, manifest)? {
-        set(&mut environment, schema::SETTINGS, &settings);
+        set(&mut environment, names::SETTINGS, &settings);
     }
     let search_path = environment.iter().find(|(name, _)| name == "PATH").map(|(_, value)| value.clone());
     let search_path = search_path.as_deref().unwrap_or(OsStr::new("/usr/bin:/bin"));
@@ -126,7 +126,7 @@ fn read_program<S>(
     let account = manifest.confinement.account();
     if let Some(account) = account {
         let file = shared.config.file_for(account, manifest.secrets || !shared.redact_secrets)?;
-        set(&mut environment, environment::CONFIG_FILE, file.to_string_lossy().as_ref());
+        set(&mut environment, names::CONFIG_FILE, file.to_string_lossy().as_ref());
     }
     if manifest.metrics {
         let own = shared.config.scratch_for(account)?;
@@ -138,7 +138,7 @@ fn read_program<S>(
         let given = |Account { user, group }| chown(&folder, Some(user), Some(group));
         let prepared = folder::prepare(&folder).and_then(|()| account.map_or(Ok(()), given));
         prepared.map_err(|source| SuperviseError::RuntimeDir { path: folder.clone(), source })?;
-        set(&mut environment, folder::METRICS_DIR, folder.to_string_lossy().as_ref());
+        set(&mut environment, names::METRICS_DIR, folder.to_string_lossy().as_ref());
     }
     let ready_file = match &manifest.readiness {
         Readiness::File(file) => probe::stamp(file),
@@ -283,15 +283,15 @@ fn offers<S>(
         let (ours, theirs) = pipe_with(PipeFlags::CLOEXEC)?;
         rustix::io::ioctl_fionbio(&ours, true)?;
         offers.metrics = Some(MetricLines::new(ours, Arc::clone(&records.latest_metrics))?);
-        offers.add(METRICS_FD, theirs);
+        offers.add(names::METRICS_FD, theirs);
     }
     if manifest.control {
         let session = Session::new(grants(shared, name, manifest));
         let place = (!manifest.events.is_empty()).then(|| records.bookmark.begin(&shared.log));
         let (channel, theirs) = Channel::new(session, place, Arc::clone(&records.control))?;
         offers.control = Some(channel);
-        offers.add(CONTROL_FD, theirs);
-        offers.variables.push((API_VERSION_NAME, API_VERSION.to_string()));
+        offers.add(names::CONTROL_FD, theirs);
+        offers.variables.push((names::API_VERSION, API_VERSION.to_string()));
     }
     Ok(offers)
 }
@@ -328,7 +328,7 @@ fn settings<S>(
     };
     if text.len() > SETTINGS_MAX_BYTES {
         tracing::warn!(target: "larder_supervise",
-            "Runtime plugin {name}: `{}` left out, its {} bytes are too many", schema::SETTINGS, text.len());
+            "Runtime plugin {name}: `{}` left out, its {} bytes are too many", names::SETTINGS, text.len());
         return Ok(None);
     }
     Ok(Some(text))
