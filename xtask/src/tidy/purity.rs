@@ -1,5 +1,5 @@
 //! What a source file may not mention: the clock and the outside world in `core`, `unsafe` outside its two
-//! homes, leftovers anywhere.
+//! homes, names of the peer in the supervisor, leftovers anywhere.
 
 use super::modules::paths;
 use super::source::{Finding, Source, without_comment};
@@ -9,6 +9,9 @@ const CORE_REFUSES: [&str; 6] = ["tokio", "serde", "Instant", "SystemTime", "asy
 
 /// The same for modules of the standard library, however they are named.
 const CORE_REFUSES_OF_STD: [&str; 8] = ["time", "fs", "net", "env", "thread", "process", "io", "os"];
+
+/// How names of the peer begin. The supervisor knows those of the contract with plugins (invariant 4).
+const PEERS_NAMES: &str = "LMCACHE_";
 
 /// The two homes of `unsafe` (invariant 3).
 const UNSAFE_HOMES: [&str; 2] = ["crates/pool/src/", "crates/supervise/src/os/"];
@@ -24,6 +27,7 @@ pub(super) fn check(source: &Source) -> Vec<Finding> {
     findings.extend(leftovers(source));
     if source.path.starts_with("crates/") && source.is_rust_product() {
         findings.extend(core_purity(source));
+        findings.extend(supervise_purity(source));
         findings.extend(unsafe_blocks(source));
     }
     findings
@@ -50,6 +54,14 @@ fn core_purity(source: &Source) -> Vec<Finding> {
         Finding::new(source.path.clone(), format!("core is pure: `std::{module}` is not allowed here"))
     }));
     findings
+}
+
+fn supervise_purity(source: &Source) -> Vec<Finding> {
+    let is_elsewhere = source.path.starts_with("crates/supervise/src/")
+        && !source.path.starts_with("crates/supervise/src/contract/");
+    let lines = source.product_lines().filter(|(_, line)| without_comment(line).contains(PEERS_NAMES));
+    let told = "supervise knows the peer's names in its `contract` only";
+    lines.filter(|_| is_elsewhere).map(|(index, _)| Finding::at(source, index, told)).collect()
 }
 
 fn unsafe_blocks(source: &Source) -> Vec<Finding> {
