@@ -38,15 +38,16 @@ pub fn config() -> EngineConfig {
     }
 }
 
+/// An engine of whose `pages` pages none is prepared and that nobody is connected to.
+#[must_use]
+pub fn unprepared_engine(pages: u64, config: EngineConfig) -> Arc<Engine> {
+    engine_over(SegmentOptions { share: None, bytes: pages * PAGE, hugepages: false }, config)
+}
+
 /// An engine over `pages` prepared pages that nobody is connected to.
 #[must_use]
 pub fn bare_engine(pages: u64, config: EngineConfig) -> Arc<Engine> {
-    let options = SegmentOptions { share: None, bytes: pages * PAGE, hugepages: false };
-    let engine =
-        Arc::new(Engine::new(config, Arc::new(Segment::create(options).unwrap()), Box::new(Lru::new())));
-    engine.upkeep().grow(pages * PAGE);
-    engine.upkeep().stop_growing();
-    engine
+    prepared(unprepared_engine(pages, config))
 }
 
 /// An engine over a pool that workers map, without any of them.
@@ -54,12 +55,7 @@ pub fn shared_engine(pages: u64) -> Arc<Engine> {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let share =
         Some(format!("engine-shared-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)));
-    let options = SegmentOptions { share, bytes: pages * PAGE, hugepages: false };
-    let engine =
-        Arc::new(Engine::new(config(), Arc::new(Segment::create(options).unwrap()), Box::new(Lru::new())));
-    engine.upkeep().grow(pages * PAGE);
-    engine.upkeep().stop_growing();
-    engine
+    prepared(engine_over(SegmentOptions { share, bytes: pages * PAGE, hugepages: false }, config()))
 }
 
 /// An engine over `pages` pages with one connection (1) and one registered worker whose chunks take a page.
@@ -72,8 +68,23 @@ pub fn engine(pages: u64) -> Arc<Engine> {
 #[must_use]
 pub fn engine_with(pages: u64, config: EngineConfig) -> Arc<Engine> {
     let engine = bare_engine(pages, config);
+    register(&engine, geometry(1));
+    engine
+}
+
+/// Connects the worker and has it register.
+pub fn register(engine: &Arc<Engine>, geometry: Geometry<'_>) {
     engine.requests().connected(1);
-    engine.requests().register(WORKER, "m", 1, geometry(1), 1).unwrap();
+    engine.requests().register(WORKER, "m", 1, geometry, 1).unwrap();
+}
+
+fn engine_over(options: SegmentOptions, config: EngineConfig) -> Arc<Engine> {
+    Arc::new(Engine::new(config, Arc::new(Segment::create(options).unwrap()), Box::new(Lru::new())))
+}
+
+fn prepared(engine: Arc<Engine>) -> Arc<Engine> {
+    engine.upkeep().grow(engine.pool().len_bytes());
+    engine.upkeep().stop_growing();
     engine
 }
 

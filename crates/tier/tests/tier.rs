@@ -5,14 +5,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use larder_core::eviction::Lru;
-use larder_core::hash::{ChunkHasher, HashAlgorithm, Sample};
 use larder_core::key::TokenRange;
-use larder_engine::{
-    ChecksumMode, Engine, EngineConfig, Geometry, LeaseTotals, Limits, PromptKey, StoreLane, WarmError,
-    WarmStatus,
+use larder_engine::fixtures::{
+    CHUNK, PAGE, WORKER, bare_engine, config, engine, geometry, key, prompt, register, unprepared_engine,
 };
-use larder_pool::{Segment, SegmentOptions};
+use larder_engine::{
+    ChecksumMode, Engine, EngineConfig, Geometry, LeaseTotals, PromptKey, StoreLane, WarmError, WarmStatus,
+};
 use larder_telemetry::tasks::Tasks;
 use larder_tier::{StorePolicy, Tier, TierConfig};
 use serde_json::{Value, json};
@@ -30,61 +29,12 @@ mod hints;
 #[path = "tier/waiting.rs"]
 mod waiting;
 
-const CHUNK: u32 = 16;
-const PAGE: u64 = 4096;
-const WORKER: i64 = 7;
-
 /// How long lookups wait for a silent adapter, where a test is not about that.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-fn engine(pages: u64) -> Arc<Engine> {
-    checking_engine(pages, ChecksumMode::Tiers, "uint8")
-}
-
 fn checking_engine(pages: u64, checksum: ChecksumMode, dtype: &str) -> Arc<Engine> {
-    let engine = new_engine(pages, checksum, dtype);
-    engine.upkeep().grow(pages * PAGE);
-    engine.upkeep().stop_growing();
-    engine
-}
-
-/// An engine of whose pool nothing is prepared yet.
-fn unprepared_engine(pages: u64) -> Arc<Engine> {
-    new_engine(pages, ChecksumMode::Tiers, "uint8")
-}
-
-fn new_engine(pages: u64, checksum: ChecksumMode, dtype: &str) -> Arc<Engine> {
-    let options = SegmentOptions { share: None, bytes: pages * PAGE, hugepages: false };
-    let config = EngineConfig {
-        chunk_size: CHUNK,
-        hash_algorithm: HashAlgorithm::Blake3,
-        align_bytes: PAGE,
-        checksum,
-        limits: Limits {
-            eviction_watermark: 0.8,
-            eviction_ratio: 0.2,
-            write_ttl_ms: 600_000,
-            read_ttl_ms: 300_000,
-            session_ttl_ms: 600_000,
-            reap_timeout_ms: 0,
-            registration_grace_ms: 0,
-        },
-        kv_event_log_size: 0,
-        incarnation_ns: 1,
-        sample: Sample::default(),
-    };
-    let pool = Arc::new(Segment::create(options).unwrap());
-    let engine = Arc::new(Engine::new(config, pool, Box::new(Lru::new())));
-    engine.requests().connected(1);
-    let geometry = Geometry {
-        block_size: 16,
-        num_layers: 1,
-        hidden_dim_size: 256,
-        dtype,
-        use_mla: true,
-        num_physical_slots: None,
-    };
-    engine.requests().register(WORKER, "m", 1, geometry, 1).unwrap();
+    let engine = bare_engine(pages, EngineConfig { checksum, ..config() });
+    register(&engine, Geometry { dtype, ..geometry(1) });
     engine
 }
 
@@ -98,27 +48,6 @@ fn tier(engine: &Arc<Engine>, adapters: Vec<Value>, store_policy: StorePolicy) -
         quotas: Arc::default(),
     };
     Tier::start(&config, engine.tiers(), &Tasks::default()).unwrap()
-}
-
-fn prompt(seed: u32, chunks: u32) -> Vec<u32> {
-    (0..chunks * CHUNK).map(|position| seed * 1000 + position).collect()
-}
-
-fn key<'a>(request_id: &'a str, tokens: &[u32], worker_id: Option<u32>) -> PromptKey<'a> {
-    let mut hashes = Vec::new();
-    ChunkHasher::new(HashAlgorithm::Blake3, CHUNK as usize).unwrap().extend(None, tokens, &mut hashes);
-    PromptKey {
-        model_name: "m",
-        world_size: 1,
-        worker_id,
-        tokens: tokens.len() as u64,
-        hashes: hashes.into(),
-        token_ids: None,
-        range: TokenRange { start: 0, end: tokens.len() as u64 },
-        request_id,
-        cache_salt: "",
-        readers: 1,
-    }
 }
 
 /// Stores a prompt whose chunk bytes are made from its seed.

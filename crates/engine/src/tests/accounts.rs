@@ -7,9 +7,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use larder_core::cache::{AdviceStats, Selector};
-use larder_core::eviction::Lru;
 use larder_core::key::ObjectKey;
-use larder_pool::{Segment, SegmentOptions};
 
 use super::*;
 use crate::limits::INSTANCES_MAX;
@@ -22,12 +20,8 @@ fn is_ready(waiting: impl Future<Output = ()>) -> bool {
 
 /// An engine of which no memory is prepared yet.
 fn unprepared(pages: u64, limits: Limits) -> Arc<Engine> {
-    let options = SegmentOptions { share: None, bytes: pages * PAGE, hugepages: false };
-    let config = EngineConfig { limits, ..config() };
-    let engine =
-        Arc::new(Engine::new(config, Arc::new(Segment::create(options).unwrap()), Box::new(Lru::new())));
-    engine.requests().connected(1);
-    engine.requests().register(WORKER, "m", 1, geometry(1), 1).unwrap();
+    let engine = unprepared_engine(pages, EngineConfig { limits, ..config() });
+    register(&engine, geometry(1));
     engine
 }
 

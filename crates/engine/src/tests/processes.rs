@@ -24,8 +24,7 @@ impl Watched for Fake {
 fn busy_worker() -> (Arc<Engine>, Vec<u64>) {
     let engine = shared_engine(16);
     engine.age_by(Duration::from_secs(86_400));
-    engine.requests().connected(1);
-    engine.requests().register(WORKER, "m", 1, geometry(1), 1).unwrap();
+    register(&engine, geometry(1));
     store(&engine, "s", &prompt(9, 1));
     look_up(&engine, "r", &prompt(9, 1));
     assert!(

@@ -3,11 +3,10 @@
 use std::sync::mpsc;
 
 use larder_core::eviction::{Arrival, EntryId, Lru, Policy, Removal};
-use larder_pool::{Segment, SegmentOptions};
 
 use super::transfers::{shared, worker_key};
 use super::*;
-use larder_engine::fixtures::{WORKER, prompt};
+use larder_engine::fixtures::{WORKER, prompt, unprepared_engine};
 
 /// A prompt that a worker thread hashes, of which the first three chunks are told apart by their tokens.
 fn tokens() -> Vec<u32> {
@@ -52,10 +51,7 @@ fn a_long_prompt_is_hashed_once_and_one_that_differs_late_is_another() {
 
 #[test]
 fn a_long_store_for_a_pool_that_is_being_prepared_is_answered_when_it_has_grown() {
-    let options = SegmentOptions { share: None, bytes: 16 * PAGE, hugepages: false };
-    let pool = Arc::new(Segment::create(options).unwrap());
-    let engine = Arc::new(Engine::new(config(), pool, Box::new(Lru::new())));
-    with_engine(engine, shared(), Limits::default(), async |rig: Rig| {
+    with_engine(unprepared_engine(16, config()), shared(), Limits::default(), async |rig: Rig| {
         let mut other = rig.connect().await;
         let Rig { mut client, engine, .. } = rig;
         client.register().await;

@@ -416,7 +416,8 @@ async fn a_tier_that_hangs_takes_no_room_from_what_others_load() {
 async fn right_after_a_start_a_prefetch_waits_for_the_pool() {
     let held = FailingAdapter::new();
     holding(1..2, std::slice::from_ref(&held)).await;
-    let engine = unprepared_engine(64);
+    let engine = unprepared_engine(64, config());
+    register(&engine, geometry(1));
     engine.upkeep().grow(PAGE);
     let tier = tier_of(&engine, PATIENCE, StorePolicy::Default);
     attach(&tier, &held).await;
