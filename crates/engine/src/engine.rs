@@ -34,6 +34,15 @@ use crate::state::warm::WarmPrefetches;
 /// wins.
 pub(crate) const STAGING_FRESH_MS: u32 = 30_000;
 
+/// A time of the engine as the object table counts it.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the table's clock wraps, and the table reckons with that"
+)]
+pub(crate) fn table_ms(now_ms: u64) -> u32 {
+    now_ms as u32
+}
+
 /// The cache server behind its protocols. See the [crate](crate).
 #[derive(Debug)]
 pub struct Engine {

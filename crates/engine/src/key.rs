@@ -64,7 +64,7 @@ impl PromptKey<'_> {
     /// Hashes a lookup is about: the complete chunks before `end`, whatever `start` says.
     pub(crate) fn lookup_hashes(&self, chunk_size: u32) -> &[ChunkHash] {
         let end = self.range.end.min(self.tokens);
-        let chunks = (end / u64::from(chunk_size)) as usize;
+        let chunks = usize::try_from(end / u64::from(chunk_size)).unwrap_or(usize::MAX);
         &self.hashes[..chunks.min(self.hashes.len())]
     }
 }

@@ -23,7 +23,7 @@ use super::transfer_log::{Direction, TransferLog};
 use larder_engine::{ConnectionId, EngineError, Geometry, PromptKey, Requests};
 
 /// Most events in one batch of a stream (`spec/cache-semantics.md` 12).
-const EVENTS_PER_BATCH_MAX: i64 = 1_024;
+const EVENTS_PER_BATCH_MAX: usize = 1_024;
 
 /// Prompts longer than this are hashed only for a model that somebody has registered.
 const LONG_PROMPT_TOKENS: usize = 16 << 10;
@@ -320,7 +320,8 @@ impl Operations {
             return Ok(Response::PrepareStore(PrepareStoreResult::InMessage));
         }
         let plan = self.engine.prepare_store(key, instance_id, connection)?;
-        let indices: Vec<u32> = plan.slots.iter().map(|slot| slot.index as u32).collect();
+        let indices: Vec<u32> =
+            plan.slots.iter().map(|slot| u32::try_from(slot.index).unwrap_or(u32::MAX)).collect();
         Ok(Response::PrepareStore(PrepareStoreResult::Slots {
             slots: wire_slots(&plan.slots, &plan.layout),
             chunk_indices: indices.into(),
@@ -357,7 +358,7 @@ impl Hashing<'_> {
 
 /// The tokens a key is about, from the start of the prompt.
 fn tokens_to_end(key: &CacheKey<'_>) -> Vec<u32> {
-    let count = key.end.min(key.token_ids.len() as u64) as u32;
+    let count = u32::try_from(key.end.min(key.token_ids.len() as u64)).unwrap_or(u32::MAX);
     let mut tokens = Vec::new();
     // Ids that were scanned decode; others come to nothing.
     _ = decode_prefix(count, key.token_ids.raw(), &mut tokens);
@@ -396,13 +397,13 @@ fn subscription(
     cursor: i64,
     max_events: i64,
 ) -> Result<Outcome, Refusal> {
-    if !(1..=EVENTS_PER_BATCH_MAX).contains(&max_events) {
+    let is_sane = |max: &usize| (1..=EVENTS_PER_BATCH_MAX).contains(max);
+    let Some(max_events) = usize::try_from(max_events).ok().filter(is_sane) else {
         let text = format!("`max_events` is `{max_events}`; it must be 1 to {EVENTS_PER_BATCH_MAX}");
         return Err(Refusal::Argument(text));
-    }
+    };
     let cursor = u64::try_from(cursor)
         .map_err(|_| Refusal::Argument(format!("`cursor` is `{cursor}`; it must not be negative")))?;
-    let max_events = max_events as usize;
     Ok(Outcome::Subscribed(Subscription { instance_id, model_name: model_name.into(), cursor, max_events }))
 }
 
@@ -431,7 +432,7 @@ const DONE: Outcome = Outcome::Now(Answer::Done);
 
 /// What a lookup found; no result while it is not known.
 fn found(chunks: Option<usize>) -> Response<'static> {
-    chunks.map_or(Response::None, |chunks| Response::Int(chunks as i64))
+    chunks.map_or(Response::None, |chunks| Response::Int(i64::try_from(chunks).unwrap_or(i64::MAX)))
 }
 
 fn now(response: &Response<'_>) -> Result<Outcome, Refusal> {

@@ -87,7 +87,7 @@ fn chunk_bytes<'t>(
     if let Some(bytes) = tensor.as_packed() {
         return Ok(bytes);
     }
-    packed.resize(layout.bytes() as usize, 0);
+    packed.resize(usize::try_from(layout.bytes()).unwrap_or(usize::MAX), 0);
     tensor.copy_to(tensor.dtype(), packed).map_err(|error| wrong(error.to_string()))?;
     Ok(packed)
 }

@@ -75,12 +75,12 @@ impl HashedPrompt {
         while left > 0 {
             let count = left.min(piece);
             decoded.clear();
-            rest = &rest[decode_prefix(count as u32, rest, &mut decoded)?..];
+            rest = &rest[decode_prefix(u32::try_from(count).unwrap_or(u32::MAX), rest, &mut decoded)?..];
             hasher.extend(hashes.last().copied(), &decoded, &mut hashes);
             left -= count;
         }
         Ok(Self {
-            count: ids.len() as u32,
+            count: u32::try_from(ids.len()).unwrap_or(u32::MAX),
             raw: frame.slice_ref(ids.raw()),
             frame_bytes: frame.len(),
             hashes: hashes.into(),

@@ -54,7 +54,12 @@ impl PoolBuffer {
     }
 
     fn new(engine: &Tiers, offset: u64, length: u64, held: Held) -> Arc<Self> {
-        Arc::new(Self { engine: engine.clone(), offset, length: length as usize, held })
+        Arc::new(Self {
+            engine: engine.clone(),
+            offset,
+            length: usize::try_from(length).unwrap_or(usize::MAX),
+            held,
+        })
     }
 
     /// What was reserved for the object, if it is to be loaded.
@@ -96,7 +101,7 @@ impl LentBuffer for PoolBuffer {
     }
 
     fn alignment(&self) -> usize {
-        self.engine.config().align_bytes as usize
+        usize::try_from(self.engine.config().align_bytes).unwrap_or(usize::MAX)
     }
 
     fn shared_location(&self) -> Option<SharedLocation> {

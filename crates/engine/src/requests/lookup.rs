@@ -169,7 +169,8 @@ impl Requests {
             return;
         }
         let size = u64::from(self.config.chunk_size);
-        let chunks = start.div_ceil(size) as usize..(end / size) as usize;
+        let position = |chunk: u64| usize::try_from(chunk).unwrap_or(usize::MAX);
+        let chunks = position(start.div_ceil(size))..position(end / size);
         let now_ms = self.now_ms();
         let mut state = self.state();
         state.last_seen.note(connection, now_ms);

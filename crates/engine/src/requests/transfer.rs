@@ -10,7 +10,7 @@ use larder_core::hash::ChunkHash;
 use larder_core::layout::ObjectLayout;
 use larder_telemetry::events::Event;
 
-use crate::engine::{Locked, State};
+use crate::engine::{Locked, State, table_ms};
 use crate::error::EngineError;
 use crate::faces::Requests;
 use crate::key::PromptKey;
@@ -90,7 +90,7 @@ impl Requests {
             self.unreserved_bytes(&state, instance_id, connection) / state.cache.bytes_held_by(scope).max(1);
         let most = usize::try_from(most).unwrap_or(usize::MAX);
         let reservation =
-            state.cache.reserve_up_to(most, scope, prefix, *start..*end, transfer.now_ms as u32);
+            state.cache.reserve_up_to(most, scope, prefix, *start..*end, table_ms(transfer.now_ms));
         self.counters.refused_chunks.add(reservation.refused as u64);
         let slots: Vec<Slot> =
             reservation.reserved.iter().map(|r| Slot { offset: r.offset, index: r.index }).collect();
@@ -189,7 +189,7 @@ impl Requests {
             state.abort_all(unwritten.into_entries());
             let TransferKey { scope, start, end, .. } = &transfer.key;
             let answer =
-                state.cache.reserve(scope, &key.hashes[..*end], *start..*end, transfer.now_ms as u32);
+                state.cache.reserve(scope, &key.hashes[..*end], *start..*end, table_ms(transfer.now_ms));
             self.counters.refused_chunks.add(answer.refused as u64);
             (transfer, answer.reserved)
         };

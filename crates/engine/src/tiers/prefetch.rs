@@ -21,7 +21,7 @@ use hashbrown::HashSet;
 use larder_core::cache::{Commit, EntryRef};
 use larder_telemetry::events::Event;
 
-use crate::engine::{Engine, State};
+use crate::engine::{Engine, State, table_ms};
 use crate::faces::Tiers;
 use crate::state::lifetimes::Touch;
 use crate::state::prefetches::{PREFETCH_QUEUE_MAX, PrefetchWork, Purpose};
@@ -47,7 +47,7 @@ impl LoadSlot {
     /// Gives up on the load: nobody waits for it any more, and others may load the same chunk. Who has the
     /// slot may still write to its memory.
     pub fn abandon(&self) {
-        let now_ms = self.engine.now_ms() as u32;
+        let now_ms = table_ms(self.engine.now_ms());
         self.engine.state().cache.abandon(self.entry, now_ms);
     }
 
@@ -153,7 +153,7 @@ impl Prefetch {
         let PrefetchWork { rows, hashes, .. } = &*self.work;
         let (start, now_ms) = (chunks.start, self.engine.now_ms());
         let mut state = self.engine.state();
-        let answer = state.cache.reserve(&rows[row].scope, &hashes[..chunks.end], chunks, now_ms as u32);
+        let answer = state.cache.reserve(&rows[row].scope, &hashes[..chunks.end], chunks, table_ms(now_ms));
         self.engine.record_removals(&mut state);
         drop(state);
         self.reserved.extend(answer.reserved.iter().map(|reserved| reserved.entry));
@@ -170,7 +170,7 @@ impl Prefetch {
     /// Gives up on what was reserved and has not arrived, as [`LoadSlot::abandon`].
     pub fn abandon_all_but(&self, arrived: &[Arrival]) {
         let arrived: HashSet<EntryRef> = arrived.iter().map(|arrival| arrival.entry).collect();
-        let now_ms = self.engine.now_ms() as u32;
+        let now_ms = table_ms(self.engine.now_ms());
         let mut state = self.engine.state();
         self.reserved.difference(&arrived).for_each(|&entry| state.cache.abandon(entry, now_ms));
     }
@@ -179,7 +179,7 @@ impl Prefetch {
     #[must_use]
     pub fn others_write(&self, end: usize) -> bool {
         let PrefetchWork { rows, hashes, from, .. } = &*self.work;
-        let now_ms = self.engine.now_ms() as u32;
+        let now_ms = table_ms(self.engine.now_ms());
         let state = self.engine.state();
         rows.iter().any(|row| {
             hashes[*from..end].iter().filter(|hash| state.cache.find(&row.scope, hash).is_none()).any(

@@ -193,7 +193,8 @@ impl Engine {
         stored: &[EntryRef],
     ) {
         let State { lanes, cache, .. } = state;
-        let open = lanes.queues.iter().filter(|queue| queue.is_open).count() as u32;
+        let open = lanes.queues.iter().filter(|queue| queue.is_open).count();
+        let open = u32::try_from(open).unwrap_or(u32::MAX);
         if open == 0 {
             return;
         }

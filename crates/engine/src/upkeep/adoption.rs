@@ -15,7 +15,7 @@ use larder_core::key::{Namespace, Scope};
 use larder_core::layout::ObjectLayout;
 use larder_pool::{Contents, Directory, PoolError, SlotRecord};
 
-use crate::engine::{Engine, STAGING_FRESH_MS, State};
+use crate::engine::{Engine, STAGING_FRESH_MS, State, table_ms};
 use crate::faces::Upkeep;
 use crate::state::adoption::{Adoption, AdoptionStatus, Unverified, lock};
 use crate::state::held::{HELD_MS, Held, HeldMemory, READ_MS};
@@ -57,7 +57,7 @@ impl Taken {
     fn add(&mut self, cache: &mut Cache, record: &SlotRecord, scope: Option<&Arc<Scope>>, now: Now) {
         let &SlotRecord { sequence, offset, bytes, .. } = record;
         let (hash, position) = (ChunkHash(record.hash), usize::from(record.position));
-        let now_ms = now.ms as u32;
+        let now_ms = table_ms(now.ms);
         match (scope, record.seal) {
             (Some(scope), Some(seal)) => {
                 let Some(entry) = cache.adopt(scope, hash, position, offset, now_ms) else {

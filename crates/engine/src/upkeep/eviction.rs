@@ -79,8 +79,7 @@ impl Upkeep {
             capacity_bytes: stats.capacity_bytes,
             objects: stats.resident_objects,
         });
-        let share = stats.resident_objects as f64 * state.limits.eviction_ratio;
-        if state.limits.eviction_ratio > 0.0 { (share as usize).max(1) } else { 0 }
+        share_of(stats.resident_objects, state.limits.eviction_ratio)
     }
 
     /// Evicts up to `quota` objects, a bounded number of them, and returns how many; 0 when nothing more can
@@ -107,4 +106,14 @@ impl Upkeep {
         }
         evicted
     }
+}
+
+/// A share of so many objects, at least one if it is a share at all.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a part of a count is one: between 0 and the count, and rounded down"
+)]
+fn share_of(objects: u64, ratio: f64) -> usize {
+    if ratio > 0.0 { ((objects as f64 * ratio) as usize).max(1) } else { 0 }
 }
