@@ -109,16 +109,9 @@ fn read(hooks: &[String], params: &Value) -> Result<(Hint, Duration), String> {
 }
 
 fn chunk(text: &str) -> Result<ChunkHash, String> {
-    let wrong = || format!("`{}` is no chunk hash", text.chars().take(80).collect::<String>().escape_debug());
-    let digits = text.strip_prefix("0x").unwrap_or(text);
-    if digits.len() != ChunkHash::LEN * 2 || !digits.is_ascii() {
-        return Err(wrong());
-    }
-    let mut bytes = [0; ChunkHash::LEN];
-    for (index, byte) in bytes.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&digits[index * 2..index * 2 + 2], 16).map_err(|_| wrong())?;
-    }
-    Ok(ChunkHash(bytes))
+    ChunkHash::from_hex(text.strip_prefix("0x").unwrap_or(text)).ok_or_else(|| {
+        format!("`{}` is no chunk hash", text.chars().take(80).collect::<String>().escape_debug())
+    })
 }
 
 #[cfg(test)]
@@ -157,6 +150,7 @@ mod tests {
             json!({"action": "protect", "cache_salt": "x"}),
             json!({"action": "protect", "chunk_hashes": ["zz"]}),
             json!({"action": "protect", "chunk_hashes": ["é".repeat(ChunkHash::LEN)]}),
+            json!({"action": "protect", "chunk_hashes": ["+1".repeat(ChunkHash::LEN)]}),
             json!({"action": "protect", "chunk_hashes": many}),
             json!({"action": "evict_first"}),
             json!({"action": "evict_first", "cache_salt": "x".repeat(NAME_CHARS_MAX + 1)}),

@@ -137,19 +137,9 @@ fn is_digit(byte: u8) -> bool {
     byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte)
 }
 
-/// Parses exactly 64 lowercase hexadecimal digits.
+/// Parses a hash as it is written here: in lowercase digits.
 pub(crate) fn parse_hash(text: &str) -> Option<ChunkHash> {
-    let digits = text.as_bytes();
-    if digits.len() != 64 || !digits.iter().copied().all(is_digit) {
-        return None;
-    }
-    let mut hash = [0; 32];
-    for (byte, pair) in hash.iter_mut().zip(digits.chunks_exact(2)) {
-        let high = char::from(pair[0]).to_digit(16)?;
-        let low = char::from(pair[1]).to_digit(16)?;
-        *byte = u8::try_from(high << 4 | low).ok()?;
-    }
-    Some(ChunkHash(hash))
+    ChunkHash::from_hex(text).filter(|_| text.bytes().all(is_digit))
 }
 
 #[cfg(test)]

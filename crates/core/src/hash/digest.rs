@@ -22,6 +22,14 @@ impl ChunkHash {
     pub fn from_slice(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok().map(Self)
     }
+
+    /// Reads a digest from exactly 64 hexadecimal digits of either case; anything else gives `None`.
+    #[must_use]
+    pub fn from_hex(digits: &str) -> Option<Self> {
+        let mut bytes = [0; Self::LEN];
+        let read = base16ct::mixed::decode(digits, &mut bytes).ok()?.len();
+        (read == Self::LEN).then_some(Self(bytes))
+    }
 }
 
 impl From<[u8; Self::LEN]> for ChunkHash {
@@ -32,14 +40,9 @@ impl From<[u8; Self::LEN]> for ChunkHash {
 
 impl fmt::Display for ChunkHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let mut text = [0u8; 2 * Self::LEN];
-        for (pair, byte) in text.chunks_exact_mut(2).zip(self.0) {
-            pair[0] = DIGITS[usize::from(byte >> 4)];
-            pair[1] = DIGITS[usize::from(byte & 0xf)];
-        }
-        // Only hexadecimal digits were written, so the text is ASCII.
-        f.pad(std::str::from_utf8(&text).unwrap_or_default())
+        // There is room for all digits.
+        f.pad(base16ct::lower::encode_str(&self.0, &mut text).unwrap_or_default())
     }
 }
 
@@ -69,5 +72,17 @@ mod tests {
         assert_eq!(ChunkHash::from_slice(&[7; 32]), Some(ChunkHash([7; 32])));
         assert_eq!(ChunkHash::from_slice(&[7; 31]), None);
         assert_eq!(ChunkHash::from_slice(&[7; 33]), None);
+    }
+
+    #[test]
+    fn reads_64_hexadecimal_digits_and_nothing_else() {
+        assert_eq!(ChunkHash::from_hex(&"0f".repeat(32)), Some(ChunkHash([0x0f; 32])));
+        assert_eq!(ChunkHash::from_hex(&"Ff".repeat(32)), Some(ChunkHash([0xff; 32])));
+        let (odd, prefixed) = (&"0f".repeat(32)[1..], format!("0x{}", "0f".repeat(31)));
+        let (short, long) = ("0f".repeat(31), "0f".repeat(33));
+        let (other, signed, wide) = ("0g".repeat(32), "+1".repeat(32), "é".repeat(32));
+        for text in ["", "0f", odd, &prefixed, &short, &long, &other, &signed, &wide] {
+            assert_eq!(ChunkHash::from_hex(text), None, "{text}");
+        }
     }
 }

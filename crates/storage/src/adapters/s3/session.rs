@@ -5,13 +5,14 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use base16ct::lower::encode_string;
 use larder_core::key::ObjectKey;
 
 use super::http::{HttpConnection, Payload};
 use super::options::{PART_BYTES_MIN, PARTS_MAX, S3Options};
 use super::refusal::{refused, unexpected};
 use super::response::{Body, Response};
-use super::sign::{Request, hex, signed_headers};
+use super::sign::{Request, signed_headers};
 use super::xml;
 use crate::adapter::{
     Deleted, Found, KeyResult, ListPage, ListRequest, Listed, LoadItem, Loaded, Seal, StoreItem, Stored,
@@ -140,7 +141,7 @@ impl Session {
         }
         let part_bytes = self.shared.options.part_bytes.max(PART_BYTES_MIN).max(len.div_ceil(PARTS_MAX));
         let seal: Vec<_> =
-            item.seal.map(|seal| (SEAL_HEADER, hex(&seal.encode(&item.key)))).into_iter().collect();
+            item.seal.map(|seal| (SEAL_HEADER, encode_string(&seal.encode(&item.key)))).into_iter().collect();
         if len <= part_bytes {
             let request = Request { headers: seal, ..self.object("PUT", &item.key)? };
             self.ask(&request, Payload::Lent(&*item.buffer, 0..len))?;
@@ -350,10 +351,7 @@ fn total(response: &Response) -> Option<u64> {
 }
 
 pub(super) fn decode_seal(text: &str, key: &ObjectKey) -> Option<Seal> {
-    let bytes: Option<Vec<u8>> = (0..text.len() / 2)
-        .map(|index| text.get(index * 2..index * 2 + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok()))
-        .collect();
-    Seal::decode(&bytes?, key)
+    Seal::decode(&base16ct::mixed::decode_vec(text).ok()?, key)
 }
 
 /// A name below the prefix; a salt in front must be the key's own.
@@ -365,4 +363,22 @@ fn listed_key(name: &str, is_salted: bool, decoder: &KeyDecoder) -> Option<Objec
     }
     let unsalted = name.strip_prefix(&**salt)?.strip_prefix('/')?;
     decoder.wire_name(unsalted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seal_is_read_from_whole_digits_only() {
+        let key = crate::conformance::object_key(0);
+        let seal = Seal { checksum: 7, layout: 0x0f << 56 };
+        let text = encode_string(&seal.encode(&key));
+        assert_eq!(decode_seal(&text, &key), Some(seal));
+        assert_eq!(decode_seal(&text.to_uppercase(), &key), Some(seal));
+        let signed = format!("{}+f", text.strip_suffix("0f").unwrap());
+        for wrong in ["", &text[1..], &format!("{text}0"), &signed] {
+            assert_eq!(decode_seal(wrong, &key), None, "{wrong}");
+        }
+    }
 }

@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 use std::time::SystemTime;
 
+use base16ct::lower::encode_string;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
@@ -67,12 +68,12 @@ pub(super) fn signed_headers(
     _ = write!(canonical, "\n{names}\n{payload_hash}");
     let day = &stamp[..8];
     let scope = format!("{day}/{}/s3/aws4_request", options.region);
-    let text = format!("AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{}", hex(&Sha256::digest(&canonical)));
+    let text = format!("AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{}", encode_string(&Sha256::digest(&canonical)));
     let secret = format!("AWS4{}", credentials.secret_access_key.expose());
     let steps = [day, &options.region, "s3", "aws4_request", &text];
     let signature = steps.into_iter().fold(secret.into_bytes(), |key, step| mac(&key, step.as_bytes()));
     let id = &credentials.access_key_id;
-    let signature = hex(&signature);
+    let signature = encode_string(&signature);
     headers.push((
         "authorization",
         format!("AWS4-HMAC-SHA256 Credential={id}/{scope}, SignedHeaders={names}, Signature={signature}"),
@@ -85,13 +86,6 @@ fn mac(key: &[u8], text: &[u8]) -> Vec<u8> {
     let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) else { return Vec::new() };
     mac.update(text);
     mac.finalize().into_bytes().to_vec()
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 /// Percent-encodes everything but unreserved characters, and `/` where it separates path segments.
@@ -139,7 +133,7 @@ mod tests {
             headers: vec![("range", "bytes=0-9".into())],
             ..Request::default()
         };
-        let empty = hex(&Sha256::digest(b""));
+        let empty = encode_string(&Sha256::digest(b""));
         let now = UNIX_EPOCH + Duration::from_secs(1_369_353_600);
         let headers = signed_headers(&request, &options, &empty, now);
         let authorization = &headers.iter().find(|(name, _)| *name == "authorization").unwrap().1;
