@@ -265,7 +265,7 @@ impl Front {
         tokio::task::spawn_local(async move {
             let answered = front.operations.engine.collect_when_answered(&request_id, connection);
             let chunks = tokio::time::timeout(patience, answered).await.ok();
-            front.finish(ticket, permit, Answer::of(&front.operations.told(&request_id, chunks)));
+            front.finish(ticket, permit, Answer::of(&front.operations.lookup_answer(&request_id, chunks)));
         });
     }
 

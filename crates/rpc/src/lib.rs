@@ -10,6 +10,7 @@ mod chunk_sizes;
 mod clients;
 mod config;
 mod front;
+mod hashing;
 mod lanes;
 mod operations;
 mod outcome;

@@ -5,46 +5,28 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use larder_core::hash::{ChunkHash, ChunkHasher};
-use larder_core::key::{self, TokenRange};
+use larder_core::hash::ChunkHasher;
+use larder_core::key::TokenRange;
 use larder_wire::engine_driven::{EngineContext, PoolLocation, PrepareRetrieveResult, PrepareStoreResult};
-use larder_wire::ids::decode_prefix;
-use larder_wire::{CacheKey, Operation, Request, Response, decode_request_with};
+use larder_wire::{CacheKey, Operation, Request, Response};
 
 use super::answer::Answer;
 use super::chunk_sizes::ChunkSizes;
 use super::config::FrontConfig;
-use super::outcome::{Job, Outcome, Subscription};
+use super::hashing::{Hashing, tokens_to_end, unhashed};
+use super::outcome::{Job, Outcome, Refusal, Subscription};
 use super::payload;
-use super::prompts::{HashedPrompt, PromptSource};
-use super::request::EncodedRequest;
+use super::prompts::PromptSource;
+use super::request::{EncodedRequest, Origin};
 use super::retrieve::{self, wire_slots};
 use super::transfer_log::{Direction, TransferLog};
-use larder_engine::{ConnectionId, EngineError, Geometry, PromptKey, Requests};
+use larder_engine::{ConnectionId, EngineError, Geometry, PromptKey, Requests, Slot};
 
 /// Most events in one batch of a stream (`spec/cache-semantics.md` 12).
 const EVENTS_PER_BATCH_MAX: usize = 1_024;
 
 /// Prompts longer than this are hashed only for a model that somebody has registered.
 const LONG_PROMPT_TOKENS: usize = 16 << 10;
-
-/// Why a request is not done.
-pub(super) enum Refusal {
-    /// The engine says no.
-    Engine(EngineError),
-    /// The operation belongs to a part this server does not have.
-    Unsupported(&'static str),
-    /// An argument is out of range.
-    Argument(String),
-    /// The request does not decode, or the answer does not encode.
-    Wire(larder_wire::WireError),
-}
-
-impl<E: Into<EngineError>> From<E> for Refusal {
-    fn from(error: E) -> Self {
-        Self::Engine(error.into())
-    }
-}
 
 /// What operations work with. Any thread may do one.
 pub(super) struct Operations {
@@ -118,19 +100,9 @@ impl Operations {
         patient: bool,
         prompts: &mut dyn PromptSource,
     ) -> Result<Outcome, Refusal> {
-        let EncodedRequest { operation, payloads, origin } = encoded;
-        let connection = origin.connection;
-        let mut known = None;
-        let request = decode_request_with(*operation, payloads, &mut |count, rest| {
-            // Hashes belong to the ids they were found for, should there be ids twice.
-            known = None;
-            let (length, hashes) = prompts.recognise(count, rest)?;
-            known = Some(hashes);
-            Some(length)
-        })
-        .map_err(Refusal::Wire)?;
-        let mut prompts = Hashing { operations: self, payloads, known, prompts };
-        let engine = &self.engine;
+        let EncodedRequest { payloads, origin, .. } = encoded;
+        let (engine, connection) = (&self.engine, origin.connection);
+        let (request, mut prompts) = Hashing::decode(&self.hasher, encoded, prompts)?;
         Ok(match request {
             Request::Noop => now(&Response::OK)?,
             Request::GetChunkSize => {
@@ -141,30 +113,19 @@ impl Operations {
                 now(&Response::StrList(self.config.experimental.iter().map(String::as_str).collect()))?
             }
             Request::Ping { instance_id } => now(&Response::Bool(engine.ping(instance_id, connection)))?,
-            Request::RegisterKvCacheEngineDrivenContext(context) => {
-                now(&self.register(&context, connection)?)?
-            }
+            Request::RegisterKvCacheEngineDrivenContext(context) => self.register(&context, connection)?,
             Request::UnregisterKvCacheEngineDrivenContext { instance_id } => {
                 engine.unregister(instance_id, connection);
                 DONE
             }
-            Request::Lookup { key, .. } => {
-                let key = if self.is_in_vain(&key, connection) {
-                    PromptKey { range: TokenRange { start: 0, end: 0 }, ..unhashed(&key)? }
-                } else {
-                    let token_ids = engine.wants_tokens_of_loads().then(|| tokens_to_end(&key).into());
-                    PromptKey { token_ids, ..prompts.key(&key)? }
-                };
-                engine.lookup(&key, connection)?;
-                DONE
-            }
+            Request::Lookup { key, .. } => self.lookup(&key, connection, &mut prompts)?,
             Request::QueryPrefetchStatus { request_id } => {
-                now(&self.told(request_id, engine.collect(request_id, connection)))?
+                now(&self.lookup_answer(request_id, engine.collect(request_id, connection)))?
             }
             Request::WaitPrefetchStatus { request_id, timeout_s } => {
                 match engine.collect(request_id, connection) {
                     None => Outcome::WaitForLookup(request_id.into(), patience(timeout_s)?),
-                    answered => now(&self.told(request_id, answered))?,
+                    answered => now(&self.lookup_answer(request_id, answered))?,
                 }
             }
             Request::FreeLookupLocks { key, .. } => {
@@ -173,66 +134,25 @@ impl Operations {
             }
             Request::EndSession { request_id } => {
                 engine.end_session(request_id, connection);
-                prompts.prompts.forget(request_id);
+                prompts.forget(request_id);
                 DONE
             }
             Request::PrepareStore { key, instance_id } => {
-                let key = prompts.key(&key)?;
-                if patient && engine.room_is_coming(&key, instance_id) {
-                    return Ok(Outcome::RoomIsComing);
-                }
-                let plan = self.prepare_store(&key, instance_id, connection)?;
-                self.transfers.begin(Direction::Store, instance_id, key.request_id);
-                now(&plan)?
+                self.prepare_store(&prompts.key(&key)?, instance_id, connection, patient)?
             }
             Request::CommitStore { key, instance_id, data } => {
-                let prompt = prompts.key(&key)?;
-                let tokens = engine.wants_tokens().then(|| tokens_to_end(&key));
-                if data.is_empty() {
-                    let stored = engine.commit_store(&prompt, instance_id, connection, tokens.as_deref())?;
-                    if stored {
-                        self.transfers.end(Direction::Store, instance_id, key.request_id, self.tokens(&key));
-                    }
-                    now(&Response::Bool(stored))?
-                } else {
-                    let data = payloads[2].slice_ref(data);
-                    let (log, tokens_stored) = (Arc::clone(&self.transfers), self.tokens(&key));
-                    let request_id: Box<str> = key.request_id.into();
-                    let told = move || log.end(Direction::Store, instance_id, &request_id, tokens_stored);
-                    payload::store(engine.clone(), &prompt, instance_id, connection, tokens, data, told)
-                }
+                let data = (!data.is_empty()).then(|| payloads[2].slice_ref(data));
+                self.commit_store(&key, &prompts.key(&key)?, instance_id, connection, data)?
             }
             Request::PrepareRetrieve { key, instance_id } => {
-                let prompt = prompts.key(&key)?;
-                match engine.prepare_retrieve(&prompt, instance_id, connection)? {
-                    None => now(&Response::PrepareRetrieve(PrepareRetrieveResult::miss()))?,
-                    Some(plan) => {
-                        self.transfers.begin(Direction::Retrieve, instance_id, key.request_id);
-                        let shares_memory = self.shares_memory() && !engine.sends_bytes(instance_id);
-                        retrieve::hand_out(engine, &prompt, instance_id, connection, plan, shares_memory)
-                    }
-                }
+                self.prepare_retrieve(&prompts.key(&key)?, instance_id, connection)?
             }
             Request::CommitRetrieve { key, instance_id } => {
                 engine.commit_retrieve(&prompts.key(&key)?, instance_id, connection)?;
                 self.transfers.end(Direction::Retrieve, instance_id, key.request_id, self.tokens(&key));
                 now(&Response::Bool(true))?
             }
-            Request::Clear { force } => {
-                if !origin.is_local() {
-                    tracing::warn!("{operation} (force: {force}) from {}", origin.address);
-                    if force {
-                        let text = "what is in use may be cleared from the server's own machine only";
-                        return Err(Refusal::Argument(text.into()));
-                    }
-                }
-                let engine = engine.clone();
-                let work = Box::new(move || {
-                    engine.clear(force);
-                    Answer::Done
-                });
-                Outcome::Job(Job { work, answers_with_chunks: false })
-            }
+            Request::Clear { force } => self.clear(force, origin)?,
             Request::ReportBlockAllocation { records, .. } => {
                 let blocks: usize = records.iter().map(|record| record.new_block_ids.len()).sum();
                 engine.counters().reported_blocks.add(blocks as u64);
@@ -245,6 +165,22 @@ impl Operations {
         })
     }
 
+    fn lookup(
+        &self,
+        key: &CacheKey<'_>,
+        connection: ConnectionId,
+        prompts: &mut Hashing<'_>,
+    ) -> Result<Outcome, Refusal> {
+        let key = if self.is_in_vain(key, connection) {
+            PromptKey { range: TokenRange { start: 0, end: 0 }, ..unhashed(key)? }
+        } else {
+            let token_ids = self.engine.wants_tokens_of_loads().then(|| tokens_to_end(key).into());
+            PromptKey { token_ids, ..prompts.key(key)? }
+        };
+        self.engine.lookup(&key, connection)?;
+        Ok(DONE)
+    }
+
     /// Whether a lookup comes to nothing whatever its tokens are, so that they need not be hashed.
     fn is_in_vain(&self, key: &CacheKey<'_>, connection: ConnectionId) -> bool {
         if self.chunk_sizes.misleads(connection, key.model_name) {
@@ -255,7 +191,7 @@ impl Operations {
     }
 
     /// The answer to who asks what a lookup found, and a line of the log about it.
-    pub(super) fn told(&self, request_id: &str, chunks: Option<usize>) -> Response<'static> {
+    pub(super) fn lookup_answer(&self, request_id: &str, chunks: Option<usize>) -> Response<'static> {
         if let Some(chunks) = chunks {
             let tokens = chunks as u64 * u64::from(self.engine.config().chunk_size);
             tracing::debug!("lookup of request `{}` found {tokens} tokens", request_id.escape_debug());
@@ -273,11 +209,7 @@ impl Operations {
         !self.config.shm_name.is_empty()
     }
 
-    fn register(
-        &self,
-        context: &EngineContext<'_>,
-        connection: ConnectionId,
-    ) -> Result<Response<'_>, Refusal> {
+    fn register(&self, context: &EngineContext<'_>, connection: ConnectionId) -> Result<Outcome, Refusal> {
         let geometry = Geometry {
             block_size: context.block_size,
             num_layers: context.num_layers,
@@ -288,8 +220,7 @@ impl Operations {
         };
         let EngineContext { instance_id, model_name, world_size, num_physical_slots, .. } = *context;
         let chunk_size = self.engine.config().chunk_size;
-        let now = Instant::now();
-        if !self.chunk_sizes.admits(connection, model_name, num_physical_slots, chunk_size, now) {
+        if !self.chunk_sizes.admits(connection, model_name, num_physical_slots, chunk_size, Instant::now()) {
             tracing::warn!(
                 "instance {instance_id} of model `{model_name}` comes back with {} slots a chunk, which has {chunk_size} \
                  tokens here; it is refused, and as long as it is connected no engine that did not ask finds anything of this \
@@ -306,7 +237,7 @@ impl Operations {
         } else {
             PoolLocation::default()
         };
-        Ok(Response::Pool(location))
+        now(&Response::Pool(location))
     }
 
     fn prepare_store(
@@ -314,55 +245,80 @@ impl Operations {
         key: &PromptKey<'_>,
         instance_id: i64,
         connection: ConnectionId,
-    ) -> Result<Response<'static>, Refusal> {
-        if !self.shares_memory() || self.engine.sends_bytes(instance_id) {
-            self.engine.check_transfer(key, instance_id, connection)?;
-            return Ok(Response::PrepareStore(PrepareStoreResult::InMessage));
+        patient: bool,
+    ) -> Result<Outcome, Refusal> {
+        let engine = &self.engine;
+        if patient && engine.room_is_coming(key, instance_id) {
+            return Ok(Outcome::RoomIsComing);
         }
-        let plan = self.engine.prepare_store(key, instance_id, connection)?;
-        let indices: Vec<u32> =
-            plan.slots.iter().map(|slot| u32::try_from(slot.index).unwrap_or(u32::MAX)).collect();
-        Ok(Response::PrepareStore(PrepareStoreResult::Slots {
-            slots: wire_slots(&plan.slots, &plan.layout),
-            chunk_indices: indices.into(),
-        }))
+        let answer = if !self.shares_memory() || engine.sends_bytes(instance_id) {
+            engine.check_transfer(key, instance_id, connection)?;
+            PrepareStoreResult::InMessage
+        } else {
+            let plan = engine.prepare_store(key, instance_id, connection)?;
+            let index = |slot: &Slot| u32::try_from(slot.index).unwrap_or(u32::MAX);
+            let chunk_indices: Vec<u32> = plan.slots.iter().map(index).collect();
+            let slots = wire_slots(&plan.slots, &plan.layout);
+            PrepareStoreResult::Slots { slots, chunk_indices: chunk_indices.into() }
+        };
+        self.transfers.begin(Direction::Store, instance_id, key.request_id);
+        now(&Response::PrepareStore(answer))
     }
-}
 
-/// The prompt of one request, hashed when somebody asks for it.
-struct Hashing<'r> {
-    operations: &'r Operations,
-    payloads: &'r [Bytes],
-    known: Option<Arc<[ChunkHash]>>,
-    prompts: &'r mut dyn PromptSource,
-}
-
-impl Hashing<'_> {
-    /// The key with its tokens hashed as far as it is about them, from the memo if the prompt was there.
-    fn key<'a>(&mut self, key: &CacheKey<'a>) -> Result<PromptKey<'a>, Refusal> {
-        let unhashed = unhashed(key)?;
-        let hasher = &self.operations.hasher;
-        let chunks = unhashed.tokens.min(key.end) / hasher.chunk_size() as u64;
-        if let Some(hashes) = self.known.take().filter(|hashes| hashes.len() as u64 >= chunks) {
-            return Ok(PromptKey { hashes, ..unhashed });
+    /// `data` is what comes with the message instead of through memory.
+    fn commit_store(
+        &self,
+        key: &CacheKey<'_>,
+        prompt: &PromptKey<'_>,
+        instance_id: i64,
+        connection: ConnectionId,
+        data: Option<Bytes>,
+    ) -> Result<Outcome, Refusal> {
+        let engine = &self.engine;
+        let tokens = engine.wants_tokens().then(|| tokens_to_end(key));
+        let (log, stored_tokens) = (Arc::clone(&self.transfers), self.tokens(key));
+        if let Some(data) = data {
+            let request_id: Box<str> = key.request_id.into();
+            let log = move || log.end(Direction::Store, instance_id, &request_id, stored_tokens);
+            return Ok(payload::store(engine.clone(), prompt, instance_id, connection, tokens, data, log));
         }
-        // Every operation on a prompt has its key in the first payload.
-        let frame = &self.payloads[0];
-        let hashed = HashedPrompt::hash(hasher, &key.token_ids, key.end, frame, key.request_id)
-            .map_err(|error| Refusal::Argument(format!("token_ids: {error}")))?;
-        let hashes = Arc::clone(hashed.hashes());
-        self.prompts.remember(hashed);
-        Ok(PromptKey { hashes, ..unhashed })
+        let is_stored = engine.commit_store(prompt, instance_id, connection, tokens.as_deref())?;
+        if is_stored {
+            log.end(Direction::Store, instance_id, key.request_id, stored_tokens);
+        }
+        now(&Response::Bool(is_stored))
     }
-}
 
-/// The tokens a key is about, from the start of the prompt.
-fn tokens_to_end(key: &CacheKey<'_>) -> Vec<u32> {
-    let count = u32::try_from(key.end.min(key.token_ids.len() as u64)).unwrap_or(u32::MAX);
-    let mut tokens = Vec::new();
-    // Ids that were scanned decode; others come to nothing.
-    _ = decode_prefix(count, key.token_ids.raw(), &mut tokens);
-    tokens
+    fn prepare_retrieve(
+        &self,
+        key: &PromptKey<'_>,
+        instance_id: i64,
+        connection: ConnectionId,
+    ) -> Result<Outcome, Refusal> {
+        let engine = &self.engine;
+        let Some(plan) = engine.prepare_retrieve(key, instance_id, connection)? else {
+            return now(&Response::PrepareRetrieve(PrepareRetrieveResult::miss()));
+        };
+        self.transfers.begin(Direction::Retrieve, instance_id, key.request_id);
+        let shares_memory = self.shares_memory() && !engine.sends_bytes(instance_id);
+        Ok(retrieve::hand_out(engine, key, instance_id, connection, plan, shares_memory))
+    }
+
+    fn clear(&self, force: bool, origin: &Origin) -> Result<Outcome, Refusal> {
+        if !origin.is_local() {
+            tracing::warn!("{} (force: {force}) from {}", Operation::Clear, origin.address);
+            if force {
+                let text = "what is in use may be cleared from the server's own machine only";
+                return Err(Refusal::Argument(text.into()));
+            }
+        }
+        let engine = self.engine.clone();
+        let work = Box::new(move || {
+            engine.clear(force);
+            Answer::Done
+        });
+        Ok(Outcome::Job(Job { work, answers_with_chunks: false }))
+    }
 }
 
 /// How long a client wants to wait.
@@ -372,23 +328,6 @@ pub(super) fn patience(timeout_s: f64) -> Result<Duration, Refusal> {
     }
     // More than there is room for is for ever, less than nothing is nothing.
     Ok(Duration::try_from_secs_f64(timeout_s.max(0.0)).unwrap_or(Duration::MAX))
-}
-
-/// The key without hashes, for operations that go by the request alone.
-fn unhashed<'a>(key: &CacheKey<'a>) -> Result<PromptKey<'a>, Refusal> {
-    key::check_key(key.model_name, key.world_size, key.worker_id).map_err(EngineError::from)?;
-    Ok(PromptKey {
-        model_name: key.model_name,
-        world_size: key.world_size,
-        worker_id: key.worker_id,
-        tokens: key.token_ids.len() as u64,
-        hashes: Arc::default(),
-        token_ids: None,
-        range: TokenRange { start: key.start, end: key.end },
-        request_id: key.request_id,
-        cache_salt: key.cache_salt,
-        readers: key.num_kv_readers,
-    })
 }
 
 fn subscription(

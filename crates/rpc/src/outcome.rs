@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use larder_engine::EngineError;
+
 use super::answer::Answer;
 
 /// What became of a request.
@@ -39,4 +41,22 @@ pub(super) struct Subscription {
     pub(super) cursor: u64,
     /// Most events per batch.
     pub(super) max_events: usize,
+}
+
+/// Why a request is not done.
+pub(super) enum Refusal {
+    /// The engine says no.
+    Engine(EngineError),
+    /// The operation belongs to a part this server does not have.
+    Unsupported(&'static str),
+    /// An argument is out of range.
+    Argument(String),
+    /// The request does not decode, or the answer does not encode.
+    Wire(larder_wire::WireError),
+}
+
+impl<E: Into<EngineError>> From<E> for Refusal {
+    fn from(error: E) -> Self {
+        Self::Engine(error.into())
+    }
 }

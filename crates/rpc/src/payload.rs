@@ -12,7 +12,7 @@ use super::answer::Answer;
 use super::outcome::{Job, Outcome};
 use larder_engine::{ConnectionId, EngineError, OwnedKey, PromptKey, Requests, RetrievePlan};
 
-/// Stores the tensors of `data`, one per chunk of the key's range. `told` is called when they are stored.
+/// Stores the tensors of `data`, one per chunk of the key's range. `on_stored` is called when that is done.
 pub(super) fn store(
     engine: Requests,
     key: &PromptKey<'_>,
@@ -20,7 +20,7 @@ pub(super) fn store(
     connection: ConnectionId,
     tokens: Option<Vec<u32>>,
     data: Bytes,
-    told: impl FnOnce() + Send + 'static,
+    on_stored: impl FnOnce() + Send + 'static,
 ) -> Outcome {
     let key = OwnedKey::from(key);
     let work = Box::new(move || {
@@ -39,7 +39,7 @@ pub(super) fn store(
             false
         });
         if stored {
-            told();
+            on_stored();
         }
         Answer::of(&Response::Bool(stored))
     });

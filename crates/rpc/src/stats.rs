@@ -1,9 +1,10 @@
 //! What the RPC front counts.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use larder_telemetry::Throttle;
 use tokio::runtime;
 
 /// Counters of one front, readable from any thread.
@@ -19,12 +20,9 @@ pub struct RpcStats {
     /// Microseconds of the last round trip, and how many there were that did not end in time.
     round_trip_us: AtomicU64,
     round_trips_late: AtomicU64,
-    /// When the log last spoke of a message that was cut.
-    cut_told: Mutex<Option<Instant>>,
+    /// Lines of the log about messages that were cut.
+    cut_lines: Throttle,
 }
-
-/// Pause between two lines of the log about messages that were cut.
-const TELL_INTERVAL: Duration = Duration::from_secs(60);
 
 impl RpcStats {
     /// Requests answered, well or badly.
@@ -111,12 +109,7 @@ impl RpcStats {
     /// Counts a request that was too large to be kept; true if it is time for the log to say so.
     pub(super) fn count_cut(&self) -> bool {
         self.cut.fetch_add(1, Ordering::Relaxed);
-        let mut told = self.cut_told.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_due = told.is_none_or(|at| at.elapsed() >= TELL_INTERVAL);
-        if is_due {
-            *told = Some(Instant::now());
-        }
-        is_due
+        self.cut_lines.pass().is_some()
     }
 
     pub(super) fn job_started(&self) {
