@@ -88,7 +88,7 @@ pub use os::{
     CgroupStatus, ChildStdio, GuardianCommand, GuardianSpawner, LaunchId, LaunchSpec, Process, ProcessEvent,
     RunSignal, Spawner, below_guardian, descendants, has_mark, process_table, run_guardian_if_asked,
 };
-pub use output::{LineCounts, LineRate, LogLine, OutputLimits, Severity, Stream};
+pub use output::{LineCounts, LineRate, LogLine, OutputLimits, Severity, Stream, TokenBucket};
 pub use plugin::RunRecord;
 pub use supervisor::{PluginStatus, ReloadReport, StopReport, Supervisor};
 pub use text::moment;

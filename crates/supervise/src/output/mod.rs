@@ -13,6 +13,5 @@ pub(crate) use self::line::{Line, LineSplitter};
 pub(crate) use self::pace::{Pace, SLICE, Shares};
 pub use self::pipes::OutputLimits;
 pub(crate) use self::pipes::{Awaited, LineLog, Output};
-pub use self::rate::LineRate;
-pub(crate) use self::rate::TokenBucket;
+pub use self::rate::{LineRate, TokenBucket};
 pub use self::severity::Severity;

@@ -1,4 +1,4 @@
-//! How many lines a plugin may log: a token bucket in exact integer arithmetic.
+//! How many lines somebody may log: a token bucket in exact integer arithmetic.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ impl Default for LineRate {
 
 /// A bucket that starts full.
 #[derive(Debug)]
-pub(crate) struct TokenBucket {
+pub struct TokenBucket {
     rate: LineRate,
     /// Billionths of a token, so that refilling in small steps loses nothing.
     level: u64,
@@ -30,12 +30,14 @@ pub(crate) struct TokenBucket {
 const UNIT: u64 = 1_000_000_000;
 
 impl TokenBucket {
-    pub(crate) fn new(rate: LineRate, now: Duration) -> Self {
+    /// A bucket with as many tokens as may come at once.
+    #[must_use]
+    pub fn new(rate: LineRate, now: Duration) -> Self {
         Self { rate, level: u64::from(rate.burst) * UNIT, filled_at: now }
     }
 
     /// Takes a token if there is one. `now` counts from any fixed point and does not go back.
-    pub(crate) fn take(&mut self, now: Duration) -> bool {
+    pub fn take(&mut self, now: Duration) -> bool {
         let elapsed = u64::try_from(now.saturating_sub(self.filled_at).as_nanos()).unwrap_or(u64::MAX);
         let gained = elapsed.saturating_mul(u64::from(self.rate.per_second));
         self.level = self.level.saturating_add(gained).min(u64::from(self.rate.burst) * UNIT);
