@@ -83,7 +83,7 @@ pub use manifest::{
     MANIFEST_SUFFIX, Manifest, ManifestError, Misfit, Outcome, Policy, Readiness, Restart, Schema,
     StopSignal, Watchdog, WatchdogAction, manifest_schema,
 };
-pub use metrics::{Merged, MetricLineCounts, Usage};
+pub use metrics::{Merged, MetricLineCounts, Usage, push_label};
 pub use os::{
     CgroupStatus, ChildStdio, GuardianCommand, GuardianSpawner, LaunchId, LaunchSpec, Process, ProcessEvent,
     RunSignal, Spawner, below_guardian, descendants, has_mark, process_table, run_guardian_if_asked,

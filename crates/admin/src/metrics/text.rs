@@ -2,6 +2,7 @@
 
 use std::fmt::{Display, Write};
 
+use larder_supervise::push_label;
 use larder_telemetry::Histogram;
 
 /// Builds one scrape. Families are written in the order they are added.
@@ -120,28 +121,13 @@ impl Family<'_> {
         let text = &mut self.scrape.text;
         text.push_str(self.name);
         text.push_str(suffix);
-        for (index, (label, value)) in labels.iter().enumerate() {
-            text.push(if index == 0 { '{' } else { ',' });
-            _ = write!(text, "{label}=\"");
-            escape(text, value);
-            text.push('"');
-        }
         if !labels.is_empty() {
+            text.push('{');
+            labels.iter().for_each(|(label, value)| push_label(text, label, value));
             text.push('}');
         }
         _ = writeln!(text, " {value}");
         self
-    }
-}
-
-fn escape(text: &mut String, value: &str) {
-    for character in value.chars() {
-        match character {
-            '\\' => text.push_str("\\\\"),
-            '"' => text.push_str("\\\""),
-            '\n' => text.push_str("\\n"),
-            other => text.push(other),
-        }
     }
 }
 

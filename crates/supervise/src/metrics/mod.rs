@@ -11,6 +11,7 @@ pub use self::exposition::Merged;
 pub(crate) use self::exposition::Offer;
 pub use self::lines::MetricLineCounts;
 pub(crate) use self::lines::{LatestMetrics, MetricLines};
+pub use self::sample::push_label;
 pub(crate) use self::scraper::Scraper;
 pub use self::usage::Usage;
 pub(crate) use self::usage::usage;

@@ -130,8 +130,8 @@ pub(super) fn unescaped(text: &str) -> Option<String> {
     Some(plain)
 }
 
-/// Adds a pair to a list of labels that has at least an opening brace.
-pub(super) fn push_label(series: &mut String, name: &str, value: &str) {
+/// Adds a pair to a list of labels, in the Prometheus text format, that has at least an opening brace.
+pub fn push_label(series: &mut String, name: &str, value: &str) {
     let comma = if series.ends_with('{') { "" } else { "," };
     // Writing to a `String` cannot fail.
     _ = write!(series, "{comma}{name}=\"");
