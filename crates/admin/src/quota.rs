@@ -184,12 +184,24 @@ fn limit_gb(body: &[u8]) -> Result<f64, Refusal> {
     }
 }
 
-/// Puts the numbers that only Python's JSON knows, `NaN` and `Infinity`, into quotes.
+/// Puts the values that only Python's JSON knows, `NaN` and `Infinity`, into quotes; not what looks like them
+/// inside a string.
 fn quote_constants(text: &str) -> String {
-    let mut quoted = text.to_owned();
-    for constant in ["NaN", "-Infinity", "Infinity"] {
-        quoted = quoted.replace(&format!(": {constant}"), &format!(": \"{constant}\""));
-        quoted = quoted.replace(&format!(":{constant}"), &format!(":\"{constant}\""));
+    let mut quoted = String::with_capacity(text.len());
+    let (mut is_string, mut is_escaped) = (false, false);
+    let mut rest = text;
+    while let Some(character) = rest.chars().next() {
+        let is_value = || !is_string && quoted.trim_end().ends_with(':');
+        let constant = ["NaN", "-Infinity", "Infinity"].into_iter().find(|it| rest.starts_with(it));
+        if let Some(constant) = constant.filter(|_| is_value()) {
+            quoted.push_str(&format!("\"{constant}\""));
+            rest = &rest[constant.len()..];
+            continue;
+        }
+        is_string ^= character == '"' && !is_escaped;
+        is_escaped = character == '\\' && !is_escaped;
+        quoted.push(character);
+        rest = &rest[character.len_utf8()..];
     }
     quoted
 }
@@ -219,6 +231,7 @@ mod tests {
             (r#"{"limit_gb":true}"#, 1.0),
             (r#"{"limit_gb":" 2e1 "}"#, 20.0),
             (r#"{"limit_gb":0,"more":1}"#, 0.0),
+            (r#"{"limit_gb":2,"more":Infinity,"text":"\\\": NaN"}"#, 2.0),
         ] {
             assert_eq!(read(body), Ok(limit), "{body}");
         }
@@ -231,6 +244,8 @@ mod tests {
             (r#"{"limit_gb":null}"#, "limit_gb must be numeric"),
             (r#"{"limit_gb": NaN}"#, "limit_gb must be finite"),
             (r#"{"limit_gb":-Infinity}"#, "limit_gb must be finite"),
+            (r#"{"text":"a: NaN","limit_gb":  NaN}"#, "limit_gb must be finite"),
+            (r#"{"limit_gb":NaNs}"#, "invalid JSON body"),
             (r#"{"limit_gb":-1}"#, "limit_gb must be non-negative"),
         ] {
             assert_eq!(read(body), Err(error.into()), "{body}");
