@@ -1,62 +1,22 @@
 //! Which process of this machine is at the other end of a connection, as far as `/proc` tells.
 
 use std::fs;
-use std::net::{IpAddr, SocketAddr};
 
 use larder_zmtp::PeerAddress;
 
-/// Times the table of connections is read until one is in it: connections that come and go meanwhile may hide
-/// it from a reader. The process behind one that is in none of them then stays unknown.
-const READS_MAX: usize = 5;
-
-/// State of an open connection in `/proc/net/tcp`.
-const ESTABLISHED: &str = "01";
+use super::local_socket::LocalSocket;
 
 /// The processes that hold the other end of a connection; none where that can't be known: on another machine,
 /// in another container, under another user. Looks at the open files of all processes.
 pub(super) fn processes_at(address: PeerAddress) -> Vec<u32> {
     match address {
         PeerAddress::Ipc { pid, .. } => pid.and_then(|pid| pid.try_into().ok()).into_iter().collect(),
-        PeerAddress::Tcp(address) => {
-            let socket = (0..READS_MAX).find_map(|_| socket_at(address));
-            socket.map(holders_of).unwrap_or_default()
-        }
+        PeerAddress::Tcp(address) => LocalSocket::at(address).map(holders_of).unwrap_or_default(),
     }
 }
 
-/// The inode of the only socket with this address of its own.
-fn socket_at(address: SocketAddr) -> Option<String> {
-    let (v4, v6) = match address.ip() {
-        IpAddr::V4(ip) => (Some(ip), ip.to_ipv6_mapped()),
-        IpAddr::V6(ip) => (ip.to_ipv4_mapped(), ip),
-    };
-    let port = address.port();
-    let mut inodes = Vec::new();
-    if let Some(v4) = v4 {
-        find_sockets("/proc/net/tcp", &local_address(&v4.octets(), port), &mut inodes);
-    }
-    find_sockets("/proc/net/tcp6", &local_address(&v6.octets(), port), &mut inodes);
-    inodes.pop().filter(|_| inodes.is_empty())
-}
-
-/// An address as these files print it: each word of four bytes as the number that this machine takes it for.
-fn local_address(octets: &[u8], port: u16) -> String {
-    let words = octets.as_chunks::<4>().0.iter().map(|word| format!("{:08X}", u32::from_ne_bytes(*word)));
-    format!("{}:{port:04X}", words.collect::<String>())
-}
-
-fn find_sockets(table: &str, local_address: &str, inodes: &mut Vec<String>) {
-    let Ok(text) = fs::read_to_string(table) else { return };
-    inodes.extend(text.lines().filter_map(|line| {
-        // <number>: <local address> <remote address> <state> <queues> <timer> <retransmits> <user> <timeout> <inode>
-        let mut fields = line.split_ascii_whitespace().skip(1);
-        let is_it = fields.next()? == local_address && fields.nth(1)? == ESTABLISHED;
-        fields.nth(5).filter(|_| is_it).map(str::to_owned)
-    }));
-}
-
-fn holders_of(inode: String) -> Vec<u32> {
-    let socket = format!("socket:[{inode}]");
+fn holders_of(socket: LocalSocket) -> Vec<u32> {
+    let socket = format!("socket:[{}]", socket.inode);
     let holds = |pid: &u32| {
         let mut files = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
         files.any(|file| fs::read_link(file.path()).is_ok_and(|target| target.as_os_str() == &*socket))
@@ -67,7 +27,7 @@ fn holders_of(inode: String) -> Vec<u32> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{TcpListener, TcpStream};
+    use std::net::{IpAddr, TcpListener, TcpStream};
 
     use super::*;
 

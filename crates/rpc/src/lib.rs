@@ -12,6 +12,7 @@ mod config;
 mod front;
 mod hashing;
 mod lanes;
+mod local_socket;
 mod operations;
 mod outcome;
 mod payload;
@@ -30,5 +31,6 @@ pub use larder_zmtp::{Endpoint, Handle as Sockets, LimitKind};
 
 pub use config::FrontConfig;
 pub use front::Front;
+pub use local_socket::LocalSocket;
 pub use stats::RpcStats;
 pub use sweeping::sweep;
