@@ -1,9 +1,4 @@
-//! `larder plugin test`: a plugin is put through what a server's life has in store for it.
-
-mod events;
-mod golden;
-mod processes;
-mod report;
+//! The drills, one after the other.
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;
@@ -16,12 +11,13 @@ use larder_supervise::{
 };
 use tokio::time::sleep;
 
-use super::foreground::block_on;
-use super::rig::{self, Rig, the_plugin};
-use super::watch;
+use super::processes::Mark;
+use super::report::{Report, Verdict};
+use super::{events, golden, processes};
 use crate::exit;
-use processes::Mark;
-use report::{Report, Verdict};
+use crate::plugin::foreground::block_on;
+use crate::plugin::rig::{self, Rig, the_plugin};
+use crate::plugin::watch;
 
 /// Longest wait for a program to start.
 const START_MAX: Duration = Duration::from_secs(10);
@@ -37,7 +33,7 @@ const HUNG_STOP_TIMEOUT: Duration = Duration::from_secs(1);
 const BAD_CONFIG: &str = "{\"mp_config\": {\"port\": ";
 
 /// What the drills are called, with `-` for spaces, as `--only` takes them.
-pub(super) const NAMES: [&str; 12] = [
+pub(crate) const NAMES: [&str; 12] = [
     "manifest",
     "start",
     "output",
@@ -55,7 +51,7 @@ const EMPTY_CONFIG_DRILL: &str = "empty configuration";
 const BAD_CONFIG_DRILL: &str = "bad configuration";
 
 /// Runs all drills and prints what came of each.
-pub(super) fn run(matches: &ArgMatches) -> ExitCode {
+pub(crate) fn run(matches: &ArgMatches) -> ExitCode {
     let seconds = matches.get_one("seconds").copied().unwrap_or(3);
     let done = Rig::new(matches).and_then(|rig| {
         let words = rig::words(matches);

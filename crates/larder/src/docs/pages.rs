@@ -43,7 +43,7 @@ fn events_page() -> String {
     )
 }
 
-const EVENTS: &str = include_str!("docs/events_head.md");
+const EVENTS: &str = include_str!("events_head.md");
 
 fn joined(lines: &[&str]) -> String {
     lines.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ")

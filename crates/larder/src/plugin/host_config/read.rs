@@ -1,8 +1,6 @@
 //! The configuration of an engine that embeds LMCache, as far as plugins are concerned
 //! (spec/runtime-plugins.md 9).
 
-mod settings;
-
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
@@ -18,11 +16,11 @@ const LOCATIONS_OLD: &str = "plugin_locations";
 /// Variables of the same meaning; the peer lets the older one win.
 const LOCATION_VARIABLES: [&str; 2] = ["LMCACHE_PLUGIN_LOCATIONS", "LMCACHE_RUNTIME_PLUGIN_LOCATIONS"];
 /// The variable that names the file.
-pub(super) const FILE_VARIABLE: &str = "LMCACHE_CONFIG_FILE";
+pub(crate) const FILE_VARIABLE: &str = "LMCACHE_CONFIG_FILE";
 
 /// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum HostConfigError {
+pub(crate) enum HostConfigError {
     #[error("`{path}` cannot be read: {source}")]
     Unreadable { path: String, source: std::io::Error },
     #[error("`{0}` is longer than {FILE_MAX_BYTES} bytes")]
@@ -37,25 +35,25 @@ pub(super) enum HostConfigError {
 
 /// What plugins of such an engine get.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct HostConfig {
-    pub(super) locations: Vec<PathBuf>,
+pub(crate) struct HostConfig {
+    pub(crate) locations: Vec<PathBuf>,
     /// The whole configuration as JSON over several lines.
-    pub(super) json: String,
+    pub(crate) json: String,
     /// Its `extra_config`, on one line, where there is any.
-    pub(super) extra_config: Option<String>,
+    pub(crate) extra_config: Option<String>,
     /// What the operator should know.
-    pub(super) notices: Vec<String>,
+    pub(crate) notices: Vec<String>,
 }
 
 impl HostConfig {
     /// Defaults, then a file, if one is named, then the variables that `variable` returns.
-    pub(super) fn load(
+    pub(crate) fn load(
         file: Option<&Path>,
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, HostConfigError> {
         let written = file.map(read).transpose()?.unwrap_or_default();
         let mut notices = Vec::new();
-        let mut settings = settings::effective(written, &variable, &mut notices);
+        let mut settings = super::settings::effective(written, &variable, &mut notices);
         let given = LOCATION_VARIABLES
             .into_iter()
             .find_map(|name| Some((name, variable(name).filter(|value| !value.is_empty())?)));

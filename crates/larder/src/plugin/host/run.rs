@@ -1,9 +1,4 @@
-//! `larder plugin host`: plugins beside any process, for engines that embed LMCache.
-//!
-//! The process comes first: it is started before the plugins, nothing a plugin does touches it, and its end
-//! ends them.
-
-mod companion;
+//! Runs plugins beside the process until it ends.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -11,14 +6,14 @@ use std::process::ExitCode;
 use clap::ArgMatches;
 use larder_supervise::{Supervisor, SupervisorConfig};
 
-use super::foreground::{block_on, log};
-use super::host_config::{FILE_VARIABLE, HostConfig};
-use super::rig;
+use super::companion::{Companion, CompanionError, Signals};
 use crate::exit;
-use companion::{Companion, CompanionError, Signals};
+use crate::plugin::foreground::{block_on, log};
+use crate::plugin::host_config::{FILE_VARIABLE, HostConfig};
+use crate::plugin::rig;
 
 /// Runs plugins until the process ends; its exit code is passed on.
-pub(super) fn run(matches: &ArgMatches) -> ExitCode {
+pub(crate) fn run(matches: &ArgMatches) -> ExitCode {
     match prepare_and_run(matches) {
         Ok(code) => ExitCode::from(code),
         Err(Failure(code, text)) => {

@@ -1,0 +1,5 @@
+//! The generated reference pages.
+
+mod pages;
+
+pub(crate) use pages::pages;
