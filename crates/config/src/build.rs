@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 
 use larder_core::eviction::PolicyKind;
+use larder_core::modes::{ChecksumMode, HashName, PrefetchPolicy, StorePolicy};
 use larder_core::units::{GIB, gib_to_bytes};
-use larder_telemetry::{LogConfig, LogFormat};
+use larder_telemetry::{LogConfig, LogFormat, LogLevel};
 
 use super::environment::Environment;
 use super::model::{
-    CoordinatorConfig, EvictionConfig, GcMonitorConfig, HttpConfig, L1Config, L2Config, LookupHashLogConfig,
-    MpConfig, ObservabilityConfig, P2pConfig, ServerConfig, SharedMemory, TransferMode,
+    CoordinatorConfig, EngineType, EvictionConfig, GcMonitorConfig, HttpConfig, L1Config, L2Config,
+    LookupHashLogConfig, MpConfig, ObservabilityConfig, P2pConfig, ServerConfig, SharedMemory, TransferMode,
 };
 use super::plugins;
 use super::quotas;
@@ -25,15 +26,15 @@ pub(crate) fn server_config(settings: &Settings, environment: &Environment) -> S
         plugins: plugins::plugins(settings),
         l1: l1(settings, &mp),
         eviction: EvictionConfig {
-            policy: eviction_policy(settings),
+            policy: settings.choice("eviction-policy", PolicyKind::parse),
             trigger_watermark: settings.number("eviction-trigger-watermark"),
             ratio: settings.number("eviction-ratio"),
         },
         quotas: quotas::quotas(settings).unwrap_or_default(),
         l2: L2Config {
             adapters: settings.objects("l2-adapter").to_vec(),
-            store_policy: settings.string("l2-store-policy"),
-            prefetch_policy: settings.string("l2-prefetch-policy"),
+            store_policy: settings.choice("l2-store-policy", StorePolicy::parse),
+            prefetch_policy: settings.choice("l2-prefetch-policy", PrefetchPolicy::parse),
             prefetch_max_in_flight: settings.narrow("l2-prefetch-max-in-flight"),
             prefetch_bytes_max: settings
                 .float("l2-prefetch-max-gb")
@@ -56,20 +57,12 @@ pub(crate) fn server_config(settings: &Settings, environment: &Environment) -> S
         },
         coordinator: coordinator(settings),
         log: LogConfig {
-            level: settings.string("log-level"),
-            format: match settings.text("log-format") {
-                Some("json") => LogFormat::Json,
-                _ => LogFormat::Text,
-            },
+            level: settings.choice("log-level", LogLevel::parse),
+            format: settings.choice("log-format", LogFormat::parse),
             config_file: settings.text("config").filter(|path| !path.is_empty()).map(PathBuf::from),
         },
         mp,
     }
-}
-
-/// Called with checked settings only.
-fn eviction_policy(settings: &Settings) -> PolicyKind {
-    settings.text("eviction-policy").and_then(PolicyKind::parse).expect("a policy that was checked")
 }
 
 fn mp(settings: &Settings, environment: &Environment) -> MpConfig {
@@ -86,14 +79,10 @@ fn mp(settings: &Settings, environment: &Environment) -> MpConfig {
         max_gpu_workers: workers("max-gpu-workers"),
         max_cpu_workers: workers("max-cpu-workers"),
         grpc_server_workers: settings.narrow("grpc-server-workers"),
-        hash_algorithm: settings.string("hash-algorithm"),
+        hash_algorithm: settings.choice("hash-algorithm", HashName::parse),
         python_hash_seed: environment.get("PYTHONHASHSEED").cloned(),
-        engine_type: settings.string("engine-type"),
-        supported_transfer_mode: match settings.text("supported-transfer-mode") {
-            Some("engine_driven") => TransferMode::EngineDriven,
-            Some("lmcache_driven") => TransferMode::LmcacheDriven,
-            _ => TransferMode::Auto,
-        },
+        engine_type: settings.choice("engine-type", EngineType::parse),
+        supported_transfer_mode: settings.choice("supported-transfer-mode", TransferMode::parse),
         isolated_ipc: settings.bool("isolated-ipc"),
         separate_object_groups: settings.bool("separate-object-groups"),
         enable_segmented_prefix: settings.bool("enable-segmented-prefix"),
@@ -126,7 +115,7 @@ fn l1(settings: &Settings, mp: &MpConfig) -> L1Config {
             None if use_hugepages => SharedMemory::Off,
             None => SharedMemory::Automatic(automatic_name(mp.port, &mp.instance_id)),
         },
-        checksum: settings.string("checksum"),
+        checksum: settings.choice("checksum", ChecksumMode::parse),
         warm_restart: settings.bool("l1-warm-restart"),
         write_ttl_seconds: settings.narrow("l1-write-ttl-seconds"),
         read_ttl_seconds: settings.narrow("l1-read-ttl-seconds"),

@@ -75,6 +75,17 @@ impl Choice {
         Self { word, refused: None }
     }
 
+    /// Words that all work.
+    pub(crate) const fn all<const N: usize>(words: &[&'static str]) -> [Self; N] {
+        let mut choices = [const { Self::works("") }; N];
+        let mut index = 0;
+        while index < N {
+            choices[index] = Self::works(words[index]);
+            index += 1;
+        }
+        choices
+    }
+
     /// A known word that is refused with a reason and a hint.
     #[must_use]
     pub const fn refused(word: &'static str, reason: &'static str, hint: &'static str) -> Self {

@@ -33,8 +33,9 @@ pub use live::Live;
 pub use load::{Loaded, load};
 pub use mistake::{InvalidConfig, Mistake, split_hint};
 pub use model::{
-    CoordinatorConfig, EvictionConfig, GcMonitorConfig, HttpConfig, L1Config, L2Config, LookupHashLogConfig,
-    MpConfig, ObservabilityConfig, P2pConfig, PluginsConfig, ServerConfig, SharedMemory, TransferMode,
+    CoordinatorConfig, EngineType, EvictionConfig, GcMonitorConfig, HttpConfig, L1Config, L2Config,
+    LookupHashLogConfig, MpConfig, ObservabilityConfig, P2pConfig, PluginsConfig, ServerConfig, SharedMemory,
+    TransferMode,
 };
 pub use settings::{Setting, Settings};
 pub use source::Source;

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use larder_core::eviction::PolicyKind;
+use larder_core::modes::{ChecksumMode, HashName, PrefetchPolicy, StorePolicy};
 use larder_core::quota::Quotas;
 use larder_supervise::{Interpreters, Manifest, WritableByOthers};
 use serde_json::Value as Json;
@@ -61,12 +62,12 @@ pub struct MpConfig {
     pub max_cpu_workers: u32,
     /// Accepted for the peer's sake.
     pub grpc_server_workers: u32,
-    /// Name of the chunk hash as given: `blake3`, `sha256_cbor` or its older spelling.
-    pub hash_algorithm: String,
+    /// The chunk hash as it was given.
+    pub hash_algorithm: HashName,
     /// PYTHONHASHSEED of this process, on which `sha256_cbor` depends.
     pub python_hash_seed: Option<String>,
-    /// Kind of reuse, `default`.
-    pub engine_type: String,
+    /// Kind of reuse.
+    pub engine_type: EngineType,
     /// Who copies KV data.
     pub supported_transfer_mode: TransferMode,
     /// Always false in this build.
@@ -134,6 +135,12 @@ pub enum TransferMode {
 }
 
 impl TransferMode {
+    /// The mode of this word.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Auto, Self::EngineDriven, Self::LmcacheDriven].into_iter().find(|mode| mode.as_str() == word)
+    }
+
     /// The word as typed and as plugins read it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -141,6 +148,29 @@ impl TransferMode {
             Self::Auto => "auto",
             Self::EngineDriven => "engine_driven",
             Self::LmcacheDriven => "lmcache_driven",
+        }
+    }
+}
+
+/// Kind of reuse; the peer's other one, `blend`, is not part of this build.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EngineType {
+    /// Prefixes.
+    Default,
+}
+
+impl EngineType {
+    /// The type of this word.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        (word == Self::Default.as_str()).then_some(Self::Default)
+    }
+
+    /// The word as typed and as plugins read it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Default => "default",
         }
     }
 }
@@ -181,8 +211,8 @@ pub struct L1Config {
     pub overcommit: bool,
     /// Whether and under which name the pool is shared with engines.
     pub shared_memory: SharedMemory,
-    /// What checksums are used for: `off`, `tiers` or `full`.
-    pub checksum: String,
+    /// What checksums are used for.
+    pub checksum: ChecksumMode,
     /// Whether the pool outlives the server, for the next one of its name to take over.
     pub warm_restart: bool,
     /// Longest time a writer may hold a reserved slot.
@@ -230,10 +260,10 @@ pub struct EvictionConfig {
 pub struct L2Config {
     /// Adapter objects as given, in order; each has a text `type` this build can use.
     pub adapters: Vec<Json>,
-    /// `default` or `skip_l1`.
-    pub store_policy: String,
-    /// `default` or `retain`.
-    pub prefetch_policy: String,
+    /// What happens to an object in memory once every adapter holds it.
+    pub store_policy: StorePolicy,
+    /// Whether objects read from adapters stay in memory after use.
+    pub prefetch_policy: PrefetchPolicy,
     /// Prefetches that run at the same time.
     pub prefetch_max_in_flight: u32,
     /// Bytes of the pool that prefetches may fill at the same time.

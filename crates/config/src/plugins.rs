@@ -21,12 +21,17 @@ pub(super) fn plugins(settings: &Settings) -> PluginsConfig {
         defaults: defaults(&settings.json("runtime-plugin-defaults")).unwrap_or_default(),
         interpreters: interpreters(&settings.json("runtime-plugin-interpreters")).unwrap_or_default(),
         redact_secrets: settings.bool("runtime-plugin-redact-secrets"),
-        writable_by_others: match settings.text("runtime-plugin-writable-by-others") {
-            Some("allow") => WritableByOthers::Allow,
-            Some("refuse") => WritableByOthers::Refuse,
-            _ => WritableByOthers::Warn,
-        },
+        writable_by_others: settings.choice("runtime-plugin-writable-by-others", writable_by_others),
         stop_budget: Duration::from_secs_f64(settings.number("runtime-plugin-stop-budget")),
+    }
+}
+
+fn writable_by_others(word: &str) -> Option<WritableByOthers> {
+    match word {
+        "allow" => Some(WritableByOthers::Allow),
+        "warn" => Some(WritableByOthers::Warn),
+        "refuse" => Some(WritableByOthers::Refuse),
+        _ => None,
     }
 }
 

@@ -124,6 +124,11 @@ impl Settings {
         self.text(name).unwrap_or_default().to_owned()
     }
 
+    /// The word of a choice as what it stands for. For checked settings only.
+    pub(crate) fn choice<T>(&self, name: &str, parse: impl Fn(&str) -> Option<T>) -> T {
+        self.text(name).and_then(parse).expect("a word of the flag's table")
+    }
+
     pub(crate) fn list(&self, name: &str) -> Vec<String> {
         match &self.get(name).value {
             Value::List(items) => items.clone(),

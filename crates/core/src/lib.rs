@@ -16,6 +16,7 @@ pub mod key;
 pub mod kv_events;
 pub mod layout;
 pub mod lease;
+pub mod modes;
 pub mod name;
 pub mod quota;
 pub mod units;

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
 use larder_core::hash::{ChunkHasher, HashAlgorithm};
+use larder_core::modes::HashName;
 use serde_json::Value;
 
 fn vectors() -> Value {
@@ -64,7 +65,7 @@ fn the_sha256_cbor_sample() {
     let vectors = vectors();
     let mut out = Vec::new();
     let tokens: Vec<u32> = (0..16).collect();
-    let algorithm = HashAlgorithm::parse("sha256_cbor", None).unwrap();
+    let algorithm = HashAlgorithm::new(HashName::Sha256Cbor, None);
     ChunkHasher::new(algorithm, 16).unwrap().extend(None, &tokens, &mut out);
     assert_eq!(out[0].to_string(), vectors["other_sha256_cbor"]["first_chunk_0..15"][0]);
 }

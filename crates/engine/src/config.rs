@@ -1,6 +1,7 @@
 //! What the engine is told at its start, and what of it may change.
 
 use larder_core::hash::{HashAlgorithm, Sample};
+use larder_core::modes::ChecksumMode;
 
 /// Watermarks and times, which may change while the engine runs. Durations are in milliseconds.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,37 +48,4 @@ pub struct EngineConfig {
     pub incarnation_ns: u64,
     /// Chunks whose life is followed for histograms.
     pub sample: Sample,
-}
-
-/// What checksums are used for, as `--checksum` says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ChecksumMode {
-    /// Nothing is hashed.
-    Off,
-    /// Objects are checked whenever they go to or come from outside memory.
-    Tiers,
-    /// Objects are also checked before a worker may read them.
-    Full,
-}
-
-impl ChecksumMode {
-    /// The mode of this name, as `--checksum` takes it.
-    #[must_use]
-    pub fn by_name(name: &str) -> Self {
-        match name {
-            "off" => Self::Off,
-            "full" => Self::Full,
-            _ => Self::Tiers,
-        }
-    }
-
-    /// The word as typed.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Off => "off",
-            Self::Tiers => "tiers",
-            Self::Full => "full",
-        }
-    }
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use larder_core::eviction::Lru;
 use larder_core::hash::{ChunkHasher, HashAlgorithm, Sample};
 use larder_core::key::{Scope, TokenRange};
+use larder_core::modes::ChecksumMode;
 use larder_pool::{Segment, SegmentOptions};
 
 use crate::*;

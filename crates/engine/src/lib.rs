@@ -34,7 +34,7 @@ pub mod fixtures;
 #[cfg(test)]
 mod tests;
 
-pub use config::{ChecksumMode, EngineConfig, Limits};
+pub use config::{EngineConfig, Limits};
 pub use engine::Engine;
 pub use error::EngineError;
 pub use faces::{Operator, Requests, Tiers, Upkeep};

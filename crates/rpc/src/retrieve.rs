@@ -8,7 +8,8 @@ use larder_wire::{Operation, Response};
 use super::answer::Answer;
 use super::outcome::{Job, Outcome};
 use super::payload;
-use larder_engine::{ChecksumMode, ConnectionId, OwnedKey, PromptKey, Requests, RetrievePlan};
+use larder_core::modes::ChecksumMode;
+use larder_engine::{ConnectionId, OwnedKey, PromptKey, Requests, RetrievePlan};
 
 /// Answers a retrieve with the chunks of `plan`: by where they lie if the client `shares_memory`, else by
 /// value.

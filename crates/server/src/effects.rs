@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use larder_config::ServerConfig;
 use larder_engine::{Limits, Operator};
-use larder_telemetry::{LogHandle, level_filter};
-use larder_tier::{StorePolicy, Tier};
+use larder_telemetry::LogHandle;
+use larder_tier::Tier;
 
 /// Makes the running parts what `after` says, where `before` said otherwise: the cache, the second tier, and
 /// the log where its level may be changed.
@@ -23,13 +23,13 @@ pub(crate) fn apply(
         engine.set_policy(after.eviction.policy.new_policy());
     }
     if before.l2.store_policy != after.l2.store_policy {
-        tier.set_store_policy(StorePolicy::by_name(&after.l2.store_policy));
+        tier.set_store_policy(after.l2.store_policy);
     }
     if before.l2.prefetch_max_in_flight != after.l2.prefetch_max_in_flight {
         tier.set_prefetches_max(after.l2.prefetch_max_in_flight as usize);
     }
     if let Some(log) = log.filter(|_| before.log.level != after.log.level)
-        && let Err(error) = log.set_level(None, level_filter(&after.log.level))
+        && let Err(error) = log.set_level(None, after.log.level.into())
     {
         tracing::error!("the log's level stays as it is: {error}");
     }

@@ -3,7 +3,6 @@
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 
-use larder_core::hash::UnknownAlgorithm;
 use larder_pool::PoolError;
 
 use larder_tier::TierError;
@@ -11,9 +10,6 @@ use larder_tier::TierError;
 /// A server that could not start. Nothing of it is left behind.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The configuration names a hash this server does not have.
-    #[error(transparent)]
-    Hash(#[from] UnknownAlgorithm),
     /// The pool can't be had.
     #[error("L1: {0}")]
     Pool(#[from] PoolError),

@@ -100,7 +100,7 @@ fn stamp(config: &ServerConfig) -> u64 {
         config.l1.size_bytes,
         config.l1.align_bytes,
         config.mp.chunk_size,
-        &config.mp.hash_algorithm,
+        config.mp.hash_algorithm.as_str(),
         &config.mp.python_hash_seed,
     );
     xxh3_64(format!("slots 1 {same:?}").as_bytes())

@@ -22,13 +22,13 @@ use larder_config::json::{Resolved, plugin_config_json, plugin_extra_config_json
 use larder_config::{Live, ServerConfig};
 use larder_engine::QuotaTable;
 use larder_engine::upkeep::{Preparation, Sealer};
-use larder_engine::{ChecksumMode, Engine, EngineConfig};
+use larder_engine::{Engine, EngineConfig};
 use larder_rpc::{FrontConfig, RpcStats};
 use larder_telemetry::BuildInfo;
 use larder_telemetry::LogHandle;
 use larder_telemetry::events::EventBus;
 use larder_telemetry::tasks::Tasks;
-use larder_tier::{StorePolicy, Tier, TierConfig};
+use larder_tier::{Tier, TierConfig};
 
 /// Work for the admin API that waits for files or the process table. Each location of plugins has one thread
 /// more, which it may block.
@@ -82,14 +82,13 @@ impl Node {
         raise_open_files();
         let config = live.config();
         let mut shutdown = Shutdown::listen()?;
-        let algorithm =
-            HashAlgorithm::parse(&config.mp.hash_algorithm, config.mp.python_hash_seed.as_deref())?;
+        let algorithm = HashAlgorithm::new(config.mp.hash_algorithm, config.mp.python_hash_seed.as_deref());
         let hasher =
             ChunkHasher::new(algorithm, config.mp.chunk_size as usize).expect("a checked chunk size");
         tracing::info!(
             "token hasher: chunk_size={}, hash_algorithm={}, NONE_HASH={}",
             config.mp.chunk_size,
-            config.mp.hash_algorithm,
+            config.mp.hash_algorithm.as_str(),
             hasher.none_hash()
         );
         // What may keep a server from starting comes before it takes over what the one before left.
@@ -267,7 +266,7 @@ fn engine_config(config: &ServerConfig, hash_algorithm: HashAlgorithm) -> Engine
         chunk_size: config.mp.chunk_size,
         hash_algorithm,
         align_bytes: config.l1.align_bytes,
-        checksum: ChecksumMode::by_name(&config.l1.checksum),
+        checksum: config.l1.checksum,
         limits: effects::limits(config),
         kv_event_log_size: config.mp.kv_event_log_size,
         incarnation_ns: u64::try_from(since_1970.as_nanos()).unwrap_or(u64::MAX),
@@ -282,7 +281,7 @@ fn engine_config(config: &ServerConfig, hash_algorithm: HashAlgorithm) -> Engine
 fn tier_config(config: &ServerConfig, quotas: &Arc<QuotaTable>) -> TierConfig {
     TierConfig {
         adapters: config.l2.adapters.clone(),
-        store_policy: StorePolicy::by_name(&config.l2.store_policy),
+        store_policy: config.l2.store_policy,
         prefetches_max: config.l2.prefetch_max_in_flight as usize,
         prefetch_bytes_max: config.l2.prefetch_bytes_max,
         patience: Duration::from_secs_f64(config.l2.patience_seconds),

@@ -18,6 +18,18 @@ pub enum LogFormat {
     Json,
 }
 
+impl LogFormat {
+    /// The shape of this word of `--log-format`.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        match word {
+            "text" => Some(Self::Text),
+            "json" => Some(Self::Json),
+            _ => None,
+        }
+    }
+}
+
 /// How lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Style {

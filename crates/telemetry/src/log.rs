@@ -14,14 +14,15 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::{Registry, reload};
 
 use super::flood::Flood;
+use super::level::LogLevel;
 use super::line::{LogFormat, Place, Record, Style};
 use super::writer::{LineQueue, QUEUE_BYTES_MAX};
 
 /// Larder's own settings: the log and where settings came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogConfig {
-    /// Least severe level written: `trace`, `debug`, `info`, `warning`, `error` or `off`.
-    pub level: String,
+    /// Least severe level written.
+    pub level: LogLevel,
     /// Shape of a line.
     pub format: LogFormat,
     /// The configuration file that was read.
@@ -60,7 +61,7 @@ pub fn install_log(config: &LogConfig) -> Result<LogGuard, LogError> {
     let output = own_stderr().map_err(LogError::Start)?;
     let color = io::stderr().is_terminal()
         && wants_color(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()));
-    let (dispatch, handle) = new_log(config.format, color, level_filter(&config.level), Box::new(output))?;
+    let (dispatch, handle) = new_log(config.format, color, config.level.into(), Box::new(output))?;
     tracing::dispatcher::set_global_default(dispatch).map_err(|_| LogError::Installed)?;
     std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
     Ok(LogGuard { handle })
@@ -79,19 +80,6 @@ fn own_stderr() -> io::Result<io::Stderr> {
 
 fn wants_color(is_set: impl Fn(&str) -> bool) -> bool {
     !is_set("NO_COLOR") && is_set("TERM")
-}
-
-/// The level behind a word of `--log-level`; an unknown word means `info`.
-#[must_use]
-pub fn level_filter(word: &str) -> LevelFilter {
-    match word.to_ascii_lowercase().as_str() {
-        "off" => LevelFilter::OFF,
-        "error" | "critical" => LevelFilter::ERROR,
-        "warning" | "warn" => LevelFilter::WARN,
-        "debug" => LevelFilter::DEBUG,
-        "trace" => LevelFilter::TRACE,
-        _ => LevelFilter::INFO,
-    }
 }
 
 /// A log that writes to `output` and is not installed anywhere yet.

@@ -14,7 +14,7 @@ use serde_json::Value as Json;
 use super::eviction::Evictor;
 use super::roster::{Attached, PendingAdapter, Phase, RosterError};
 use super::tier::{CLOSE_PATIENCE, Tier, TierError};
-use larder_engine::ChecksumMode;
+use larder_core::modes::ChecksumMode;
 use larder_telemetry::events::Event;
 use larder_telemetry::redaction::{REDACTED, is_redacted, redact};
 

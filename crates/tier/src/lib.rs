@@ -29,5 +29,4 @@ pub use flow::{FlowCounts, KindFlow, SaltFlow, Shortfall};
 pub use lane::LaneReport;
 pub use pulse::{Promptness, Pulse};
 pub use roster::{ADAPTERS_MAX, Attached, Phase, RosterError};
-pub use shared::StorePolicy;
 pub use tier::{PrefetchMemory, Tier, TierConfig, TierError};

@@ -7,28 +7,13 @@ use larder_engine::{QuotaTable, Tiers};
 use tokio::sync::Notify;
 
 use super::budget::Budget;
+use larder_core::modes::StorePolicy;
+
 use super::flow::Flow;
 use super::lane::Lane;
 use super::resizable_semaphore::ResizableSemaphore;
 use super::roster::Roster;
 use super::warnings::Warnings;
-
-/// What happens to an object in memory once every adapter holds it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StorePolicy {
-    /// It stays.
-    Default,
-    /// It goes.
-    SkipL1,
-}
-
-impl StorePolicy {
-    /// The policy of this name, as `--l2-store-policy` takes it.
-    #[must_use]
-    pub fn by_name(name: &str) -> Self {
-        if name == "skip_l1" { Self::SkipL1 } else { Self::Default }
-    }
-}
 
 /// What the tier's tasks share.
 #[derive(Debug)]

@@ -16,8 +16,9 @@ use super::eviction::Evictor;
 use super::lane::{BUSY_PAUSE_MIN, Lane, UnderWay, units};
 use super::probe::probe;
 use super::roster::InUse;
-use super::shared::{Shared, StorePolicy};
-use larder_engine::{ChecksumMode, StoreWork, TakenStore, Tiers};
+use super::shared::Shared;
+use larder_core::modes::{ChecksumMode, StorePolicy};
+use larder_engine::{StoreWork, TakenStore, Tiers};
 use larder_telemetry::tasks::Task;
 
 /// Longest such pause.

@@ -6,14 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use larder_core::key::TokenRange;
+use larder_core::modes::{ChecksumMode, StorePolicy};
 use larder_engine::fixtures::{
     CHUNK, PAGE, WORKER, bare_engine, config, engine, geometry, key, prompt, register, unprepared_engine,
 };
 use larder_engine::{
-    ChecksumMode, Engine, EngineConfig, Geometry, LeaseTotals, PromptKey, StoreLane, WarmError, WarmStatus,
+    Engine, EngineConfig, Geometry, LeaseTotals, PromptKey, StoreLane, WarmError, WarmStatus,
 };
 use larder_telemetry::tasks::Tasks;
-use larder_tier::{StorePolicy, Tier, TierConfig};
+use larder_tier::{Tier, TierConfig};
 use serde_json::{Value, json};
 
 #[path = "tier/alone.rs"]

@@ -26,7 +26,7 @@ pub(super) fn body(admin: &Admin) -> Node {
         is_healthy,
         engine_type: "MPCacheServer".into(),
         chunk_size: config.mp.chunk_size,
-        hash_algorithm: config.mp.hash_algorithm.clone().into(),
+        hash_algorithm: config.mp.hash_algorithm.as_str().into(),
         active_sessions: status.sessions,
         storage_manager: storage::manager(admin, &config, &status, is_healthy),
         active_prefetch_jobs: status.prefetching,

@@ -1,6 +1,10 @@
 //! Larder's own flags.
 
+use larder_telemetry::LogLevel;
+
 use crate::flag::{Choice, Flag, Group, Kind};
+
+const LEVELS: &[Choice] = &Choice::all::<{ LogLevel::WORDS.len() }>(LogLevel::WORDS);
 
 pub(super) const FLAGS: &[Flag] = &[
     Flag::new(
@@ -13,14 +17,7 @@ pub(super) const FLAGS: &[Flag] = &[
     Flag::new(
         "log-level",
         Group::Larder,
-        Kind::Choice(&[
-            Choice::works("trace"),
-            Choice::works("debug"),
-            Choice::works("info"),
-            Choice::works("warning"),
-            Choice::works("error"),
-            Choice::works("off"),
-        ]),
+        Kind::Choice(LEVELS),
         "Least severe log level that is written. Case does not matter; `warn` and `critical` are understood.",
     )
     .default("info")

@@ -1,6 +1,7 @@
 //! Flags of L1 memory, eviction and L2 storage.
 
 use larder_core::eviction;
+use larder_core::modes::{ChecksumMode, PrefetchPolicy, StorePolicy};
 
 use crate::flag::{Choice, Flag, Group, Kind, Range};
 
@@ -15,17 +16,10 @@ const TTL_SECONDS_MAX: i64 = 31_536_000;
 
 const DRAM_HINT: &str = "use a DRAM pool with `--l1-size-gb`";
 
-const POLICIES: &[Choice] = &policies();
-
-const fn policies() -> [Choice; eviction::NAMES.len()] {
-    let mut choices = [const { Choice::works("") }; eviction::NAMES.len()];
-    let mut index = 0;
-    while index < choices.len() {
-        choices[index] = Choice::works(eviction::NAMES[index]);
-        index += 1;
-    }
-    choices
-}
+const POLICIES: &[Choice] = &Choice::all::<{ eviction::NAMES.len() }>(eviction::NAMES);
+const CHECKSUMS: &[Choice] = &Choice::all::<{ ChecksumMode::WORDS.len() }>(ChecksumMode::WORDS);
+const STORE_POLICIES: &[Choice] = &Choice::all::<{ StorePolicy::WORDS.len() }>(StorePolicy::WORDS);
+const PREFETCH_POLICIES: &[Choice] = &Choice::all::<{ PrefetchPolicy::WORDS.len() }>(PrefetchPolicy::WORDS);
 
 const L1: Group = Group::L1;
 const L2: Group = Group::L2;
@@ -76,7 +70,7 @@ pub(super) const FLAGS: &[Flag] = &[
     Flag::new(
         "checksum",
         L1,
-        Kind::Choice(&[Choice::works("off"), Choice::works("tiers"), Choice::works("full")]),
+        Kind::Choice(CHECKSUMS),
         "Where the bytes of objects are checked: nowhere, whenever they go to storage or come from it, or also before an engine reads them.",
     )
     .default("tiers")
@@ -186,7 +180,7 @@ pub(super) const FLAGS: &[Flag] = &[
     Flag::new(
         "l2-store-policy",
         L2,
-        Kind::Choice(&[Choice::works("default"), Choice::works("skip_l1")]),
+        Kind::Choice(STORE_POLICIES),
         "Whether an object stays in L1 after it was written to L2.",
     )
     .default("default")
@@ -194,7 +188,7 @@ pub(super) const FLAGS: &[Flag] = &[
     Flag::new(
         "l2-prefetch-policy",
         L2,
-        Kind::Choice(&[Choice::works("default"), Choice::works("retain")]),
+        Kind::Choice(PREFETCH_POLICIES),
         "Whether objects read from L2 stay in L1 after use.",
     )
     .default("default"),

@@ -3,9 +3,9 @@
 use std::fmt;
 
 use sha2::{Digest, Sha256};
-use thiserror::Error;
 
 use super::ChunkHash;
+use crate::modes::HashName;
 
 /// Seed of the `sha256_cbor` chain when `PYTHONHASHSEED` is not set
 /// (`spec/cache-semantics.md 1.2`, as vLLM 0.32.0 computes it).
@@ -23,37 +23,19 @@ pub enum HashAlgorithm {
     },
 }
 
-/// A hash algorithm name that this server cannot honour.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum UnknownAlgorithm {
-    /// The interpreter's own hash, whose values no other process can reproduce.
-    #[error(
-        "hash algorithm `builtin` is refused: its values differ from process to process\n\
-         hint: use `blake3`, or `sha256_cbor` to agree with vLLM"
-    )]
-    ProcessLocal,
-    /// Any other name.
-    #[error("unknown hash algorithm `{0}`\nhint: use `blake3` or `sha256_cbor`")]
-    Unknown(String),
-}
-
 impl HashAlgorithm {
-    /// Parses the text of `--hash-algorithm`.
+    /// The algorithm of this name.
     ///
     /// `python_hash_seed` is the value of `PYTHONHASHSEED` as the engine sees it (`None` when unset); only
-    /// `sha256_cbor` depends on it. The older spelling `sha256_cbor_64bit` is accepted.
-    ///
-    /// # Errors
-    /// [`UnknownAlgorithm`] for `builtin` and for every name not listed here. The peer falls back to a
-    /// process-local hash instead, which silently loses the cache (`spec/cache-semantics.md 1.2`).
-    pub fn parse(text: &str, python_hash_seed: Option<&str>) -> Result<Self, UnknownAlgorithm> {
-        match text {
-            "blake3" => Ok(Self::Blake3),
-            "sha256_cbor" | "sha256_cbor_64bit" => {
-                Ok(Self::Sha256Cbor { none_hash: sha256_cbor_none_hash(python_hash_seed) })
+    /// `sha256_cbor` depends on it. The peer also knows `builtin`, a process-local hash, which silently loses
+    /// the cache (`spec/cache-semantics.md 1.2`); it has no name here.
+    #[must_use]
+    pub fn new(name: HashName, python_hash_seed: Option<&str>) -> Self {
+        match name {
+            HashName::Blake3 => Self::Blake3,
+            HashName::Sha256Cbor | HashName::Sha256Cbor64Bit => {
+                Self::Sha256Cbor { none_hash: sha256_cbor_none_hash(python_hash_seed) }
             }
-            "builtin" => Err(UnknownAlgorithm::ProcessLocal),
-            other => Err(UnknownAlgorithm::Unknown(other.to_owned())),
         }
     }
 
@@ -130,19 +112,15 @@ mod tests {
 
     #[test]
     fn sha256_cbor_none_hash_follows_the_seed() {
-        let unset = HashAlgorithm::parse("sha256_cbor", None).unwrap().none_hash();
+        let unset = HashAlgorithm::new(HashName::Sha256Cbor, None).none_hash();
         assert_eq!(unset.to_string(), "9bd96a485ad84efdafb72ee48a1d7a69bcead0f8f0433173941b276b9581eef0");
-        let zero = HashAlgorithm::parse("sha256_cbor_64bit", Some("0")).unwrap().none_hash();
+        let zero = HashAlgorithm::new(HashName::Sha256Cbor64Bit, Some("0")).none_hash();
         assert_eq!(zero.to_string(), "4e1195df020de59e0d65a33a4279f1183e7ae4e5d980e309f8b55adff2e61c3e");
     }
 
     #[test]
-    fn refuses_what_other_processes_cannot_reproduce() {
-        assert_eq!(HashAlgorithm::parse("builtin", None), Err(UnknownAlgorithm::ProcessLocal));
-        let error = HashAlgorithm::parse("Blake3", None).unwrap_err();
-        assert_eq!(error, UnknownAlgorithm::Unknown("Blake3".into()));
-        assert!(error.to_string().contains("`Blake3`"));
-        assert_eq!(HashAlgorithm::parse("blake3", Some("1")), Ok(HashAlgorithm::Blake3));
+    fn the_seed_is_for_one_algorithm_only() {
+        assert_eq!(HashAlgorithm::new(HashName::Blake3, Some("1")), HashAlgorithm::Blake3);
     }
 
     #[test]

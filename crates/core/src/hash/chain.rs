@@ -112,6 +112,7 @@ fn sha256_cbor_chain(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::modes::HashName;
 
     fn hashes(algorithm: HashAlgorithm, chunk_size: usize, tokens: &[u32]) -> Vec<String> {
         let mut out = Vec::new();
@@ -122,7 +123,7 @@ mod tests {
     #[test]
     fn extending_equals_hashing_at_once() {
         let tokens: Vec<u32> = (0..100).map(|i: u32| i.wrapping_mul(2_654_435_761)).collect();
-        for algorithm in [HashAlgorithm::Blake3, HashAlgorithm::parse("sha256_cbor", None).unwrap()] {
+        for algorithm in [HashAlgorithm::Blake3, HashAlgorithm::new(HashName::Sha256Cbor, None)] {
             let hasher = ChunkHasher::new(algorithm, 8).unwrap();
             let mut whole = Vec::new();
             hasher.extend(None, &tokens, &mut whole);
@@ -138,12 +139,12 @@ mod tests {
     #[test]
     fn sha256_cbor_reproduces_both_observed_chains() {
         let tokens: Vec<u32> = (0..16).collect();
-        let unset = HashAlgorithm::parse("sha256_cbor", None).unwrap();
+        let unset = HashAlgorithm::new(HashName::Sha256Cbor, None);
         assert_eq!(
             hashes(unset, 16, &tokens),
             ["dc918a88b139e5afe60b88eda27508d4aee16c10fdc354791efea06206ac0749"]
         );
-        let zero = HashAlgorithm::parse("sha256_cbor", Some("0")).unwrap();
+        let zero = HashAlgorithm::new(HashName::Sha256Cbor, Some("0"));
         assert_eq!(
             hashes(zero, 16, &tokens),
             ["d830de3d42c00f25a2949b5d12d98642664a44872c1614c5b0147556276afc9c"]

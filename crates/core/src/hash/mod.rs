@@ -8,7 +8,7 @@ mod chain;
 mod digest;
 mod sample;
 
-pub use algorithm::{DEFAULT_SEED, HashAlgorithm, UnknownAlgorithm, sha256_cbor_none_hash};
+pub use algorithm::{DEFAULT_SEED, HashAlgorithm, sha256_cbor_none_hash};
 pub use chain::{ChunkHasher, ChunkSizeZero};
 pub use digest::ChunkHash;
 pub use sample::Sample;

@@ -8,8 +8,8 @@ use tokio::sync::oneshot;
 
 use larder_telemetry::tasks::{Task, TaskLevel, Tasks};
 
-use crate::config::ChecksumMode;
 use crate::faces::Upkeep;
+use larder_core::modes::ChecksumMode;
 
 /// How long objects that wait to be sealed get when the server stops, if the next server needs their seals.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(2);

@@ -7,10 +7,10 @@
 
 use larder_core::cache::EntryRef;
 
-use crate::config::ChecksumMode;
 use crate::engine::{Engine, State};
 use crate::faces::Upkeep;
 use crate::state::seals::SealWork;
+use larder_core::modes::ChecksumMode;
 
 /// Objects that wait to be sealed; beyond it they are sealed at their store to L2, or not before somebody
 /// asks for them.

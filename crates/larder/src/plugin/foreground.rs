@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::ArgMatches;
 use larder_supervise::{Outcome, Phase, PluginStatus, Supervisor};
-use larder_telemetry::{LogConfig, LogFormat, LogGuard, install_log};
+use larder_telemetry::{LogConfig, LogFormat, LogGuard, LogLevel, install_log};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::events::{self, Scripted};
@@ -35,7 +35,7 @@ fn prepare_and_run(matches: &ArgMatches) -> Result<ExitCode, String> {
 
 /// The log as a server writes it.
 pub(super) fn log() -> Result<LogGuard, String> {
-    let config = LogConfig { level: "info".into(), format: LogFormat::Text, config_file: None };
+    let config = LogConfig { level: LogLevel::Info, format: LogFormat::Text, config_file: None };
     install_log(&config).map_err(|error| error.to_string())
 }
 

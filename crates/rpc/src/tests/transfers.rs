@@ -5,8 +5,9 @@ use larder_wire::engine_driven::{PoolLocation, PrepareRetrieveResult, PrepareSto
 use larder_wire::pickle::{Piece, TensorSpec, read_tensors, write_tensors};
 
 use super::*;
+use larder_core::modes::ChecksumMode;
 use larder_engine::fixtures::{WORKER, prompt};
-use larder_engine::{CheckPoint, ChecksumMode, EngineConfig};
+use larder_engine::{CheckPoint, EngineConfig};
 
 /// The chunk of the worker's layers as a tensor.
 const SHAPE: &[u64] = &[1, CHUNK as u64, 256];

@@ -180,12 +180,12 @@ async fn a_stuck_tier_has_no_more_in_hand_than_its_share() {
 async fn what_follows_a_store_and_how_many_load_may_change_at_any_time() {
     let adapter = FailingAdapter::new();
     let engine = engine(64);
-    let tier = tier_of(&engine, PATIENCE, StorePolicy::by_name("default"));
+    let tier = tier_of(&engine, PATIENCE, StorePolicy::Default);
     attach(&tier, &adapter).await;
     store(&engine, 1, 3);
     soon(|| engine.operator().status().cache.leases == 0).await;
     assert_eq!(engine.operator().status().cache.resident_objects, 3);
-    tier.set_store_policy(StorePolicy::by_name("skip_l1"));
+    tier.set_store_policy(StorePolicy::SkipL1);
     store(&engine, 2, 3);
     soon(|| engine.operator().status().cache.resident_objects == 3).await;
     engine.operator().clear(false);
