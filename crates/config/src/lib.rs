@@ -1,8 +1,8 @@
 //! Configuration of the server: one table of flags, four layers, one typed result.
 //!
 //! [`flags`] is the only list of settings. It feeds the parser (`command`), the layers (`file`,
-//! `environment`; merged in `settings`), the checks (`check`), `config show` ([`show`]) and the reference pages
-//! ([`reference`]). Nothing here starts anything or knows how a setting is used.
+//! `environment`; merged in `settings`), the checks (`check`), `config show` ([`show`]) and the reference
+//! pages ([`reference`]). Nothing here starts anything or knows how a setting is used.
 
 mod adapters;
 mod build;

@@ -6,7 +6,8 @@ use std::time::Instant;
 
 use larder_telemetry::Allowance;
 
-/// Transfers whose beginning is remembered; beyond it all are forgotten at once, since most of them never end.
+/// Transfers whose beginning is remembered; beyond it all are forgotten at once, since most of them never
+/// end.
 const BEGUN_MAX: usize = 4096;
 
 /// What a transfer does.

@@ -1,5 +1,5 @@
-//! What the service manager that started this server hears of it: that it serves, what it is doing, that it is
-//! alive (sd_notify(3), systemd's `Type=notify` and `WatchdogSec=`).
+//! What the service manager that started this server hears of it: that it serves, what it is doing, that it
+//! is alive (sd_notify(3), systemd's `Type=notify` and `WatchdogSec=`).
 //!
 //! One datagram is one message. A server that was started by hand has nobody to tell.
 
@@ -47,8 +47,8 @@ impl ServiceManager {
         Self { address, patience }
     }
 
-    /// Says that the server is ready, and `status`, when its RPC thread answers; from then on that it is alive,
-    /// each time that thread has answered again. A server whose RPC thread is stuck says nothing.
+    /// Says that the server is ready, and `status`, when its RPC thread answers; from then on that it is
+    /// alive, each time that thread has answered again. A server whose RPC thread is stuck says nothing.
     pub(super) async fn follow(self: Arc<Self>, rpc: Arc<RpcStats>, status: String) {
         if self.address.is_none() {
             return;

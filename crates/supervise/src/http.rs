@@ -5,8 +5,8 @@ use std::io;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// At most the first `limit` bytes of the answer to a GET of `url`, which begins with `http://`; `headers` are whole
-/// lines. The version is that of the request line.
+/// At most the first `limit` bytes of the answer to a GET of `url`, which begins with `http://`; `headers`
+/// are whole lines. The version is that of the request line.
 pub(crate) async fn get(url: &str, version: &str, headers: &str, limit: u64) -> io::Result<Vec<u8>> {
     let rest = url.strip_prefix("http://").unwrap_or(url);
     let (host, path) = rest.split_once('/').unwrap_or((rest, ""));

@@ -4,8 +4,8 @@ use serde_json::Value;
 
 use super::source::Finding;
 
-/// What the pure crate may use: hashing and its digits, a hash table, an error derive. Nothing that waits, reads, or
-/// serializes.
+/// What the pure crate may use: hashing and its digits, a hash table, an error derive. Nothing that waits,
+/// reads, or serializes.
 const CORE_MAY_USE: [&str; 6] = ["base16ct", "blake3", "hashbrown", "sha2", "smallvec", "thiserror"];
 
 /// MessagePack belongs to `wire` alone (invariant 2).

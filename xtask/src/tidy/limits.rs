@@ -1,6 +1,8 @@
-//! Every limit (a constant `*_MAX`) has a reader, and what is beyond it does not vanish in silence (invariant 8).
+//! Every limit (a constant `*_MAX`) has a reader, and what is beyond it does not vanish in silence (invariant
+//! 8).
 //!
-//! Either a reader visibly refuses, counts or logs, or the constant's documentation says what becomes of the rest.
+//! Either a reader visibly refuses, counts or logs, or the constant's documentation says what becomes of the
+//! rest.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! The shape of Rust code: short functions, faces without logic, one module style, no file that nobody compiles, one
-//! order of derives, comments no wider than code.
+//! The shape of Rust code: short functions, faces without logic, one module style, no file that nobody
+//! compiles, one order of derives, comments no wider than code.
 
 use std::collections::BTreeSet;
 
@@ -9,8 +9,8 @@ use super::source::{Finding, Source, without_comment};
 /// A function past this holds more than one idea.
 const FUNCTION_LINES_MAX: usize = 70;
 
-/// Functions that are longer and may be: file, name, lines at most, since when, why. The list may only shrink, and so
-/// may the numbers.
+/// Functions that are longer and may be: file, name, lines at most, since when, why. The list may only
+/// shrink, and so may the numbers.
 const LONG_FUNCTIONS: [(&str, &str, usize, &str, &str); 0] = [];
 
 /// What rustfmt keeps code to.
@@ -52,7 +52,8 @@ pub(super) fn check(sources: &[Source]) -> Vec<Finding> {
 fn lines(source: &Source) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (index, line) in source.text.lines().enumerate() {
-        if line.trim_start().starts_with("//") && line.chars().count() > COLUMNS_MAX && line.contains(". ") {
+        let is_prose = line.trim_start().starts_with("//") && !line.contains('|') && !line.contains("://");
+        if is_prose && line.chars().count() > COLUMNS_MAX {
             findings.push(Finding::at(source, index, format!("a comment wider than {COLUMNS_MAX} columns")));
         }
         if let Some((_, rest)) = line.split_once("#[derive(") {

@@ -187,7 +187,8 @@ struct Given<'m> {
     restart_on_config: bool,
     inherit: &'m Option<Vec<String>>,
     inherit_secrets: &'m [String],
-    /// Names alone: values may be credentials; the environment of the running process shows the harmless ones.
+    /// Names alone: values may be credentials; the environment of the running process shows the harmless
+    /// ones.
     environment: Vec<&'m String>,
 }
 

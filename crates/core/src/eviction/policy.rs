@@ -68,8 +68,8 @@ pub trait Policy: Send {
 
     /// As [`Self::victims`], all of them of one tenant; `evictable` says no to objects of others.
     ///
-    /// A policy without an order per tenant looks through the objects of all of them; [`PerTenant`](super::PerTenant) adds that
-    /// order to any.
+    /// A policy without an order per tenant looks through the objects of all of them;
+    /// [`PerTenant`](super::PerTenant) adds that order to any.
     fn victims_of(
         &mut self,
         _tenant: TenantId,

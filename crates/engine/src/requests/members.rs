@@ -13,8 +13,8 @@ use crate::state::processes::{ORPHAN_GRACE_MS, Orphaned};
 use crate::state::registration::Registration;
 use larder_telemetry::events::Event;
 
-/// What a worker may still touch whose connection the server closed: its process lives, and its socket connects
-/// again, but it may say nothing before its copy is done.
+/// What a worker may still touch whose connection the server closed: its process lives, and its socket
+/// connects again, but it may say nothing before its copy is done.
 const EXPELLED_GRACE_MS: u64 = HELD_MS;
 
 /// The numbers of an engine-driven registration as they come off the wire (`spec/mp-protocol.md` 3.3).

@@ -130,8 +130,8 @@ impl Prefetch {
             .collect()
     }
 
-    /// Memory for what is not there of the first `chunks` missing chunks, `bytes` of it, evicting for it; what
-    /// is about to be there is left out. Right after a start it waits for the pool rather than cut the
+    /// Memory for what is not there of the first `chunks` missing chunks, `bytes` of it, evicting for it;
+    /// what is about to be there is left out. Right after a start it waits for the pool rather than cut the
     /// prompt.
     pub async fn reserve(&mut self, chunks: usize, bytes: u64) -> Vec<LoadSlot> {
         if chunks == 0 {

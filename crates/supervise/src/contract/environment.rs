@@ -1,7 +1,8 @@
 //! The environment and the configuration text a plugin receives.
 //!
-//! Owns which variables are set, kept or withheld, and what happens when a value exceeds what the kernel takes. The configuration is an opaque text here; only its size is of interest, and
-//! its outermost shape when it has to shrink.
+//! Owns which variables are set, kept or withheld, and what happens when a value exceeds what the kernel
+//! takes. The configuration is an opaque text here; only its size is of interest, and its outermost shape
+//! when it has to shrink.
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;

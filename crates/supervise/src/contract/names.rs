@@ -1,5 +1,5 @@
-//! The names that the peer's contract with plugins has (spec/runtime-plugins.md 5), and those added to it: all that
-//! this crate knows of the server that it is made for.
+//! The names that the peer's contract with plugins has (spec/runtime-plugins.md 5), and those added to it:
+//! all that this crate knows of the server that it is made for.
 
 /// Beginning of all variables of the peer.
 pub(super) const OF_PEER: &str = "LMCACHE_";

@@ -90,8 +90,8 @@ struct Reader {
 }
 
 impl ConfigPublisher {
-    /// Publishes nothing yet: [`ConfigPublisher::change`] comes first. `masks` says whether plugins that see no
-    /// secrets have a form of their own.
+    /// Publishes nothing yet: [`ConfigPublisher::change`] comes first. `masks` says whether plugins that see
+    /// no secrets have a form of their own.
     pub(crate) fn new(around: Surroundings, masks: bool, scratch: Arc<Scratch>) -> Self {
         let unset = || ConfigForm { environment: Vec::new(), extra: Value::Null, config: "".into() };
         Self {

@@ -1,4 +1,5 @@
-//! What the two ends of a control channel are to each other: the host that answers, and what is kept of a plugin.
+//! What the two ends of a control channel are to each other: the host that answers, and what is kept of a
+//! plugin.
 
 use std::fmt::Debug;
 use std::sync::{Mutex, MutexGuard};

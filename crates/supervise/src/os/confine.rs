@@ -134,8 +134,8 @@ impl PreparedConfinement {
 }
 
 impl Confinement {
-    /// What of it cannot be had on this machine, whoever starts the plugin: users, groups and paths that do not exist.
-    /// Reads files.
+    /// What of it cannot be had on this machine, whoever starts the plugin: users, groups and paths that do
+    /// not exist. Reads files.
     #[must_use]
     pub fn mistakes(&self) -> Vec<String> {
         let mut found = Vec::new();

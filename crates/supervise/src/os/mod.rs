@@ -1,5 +1,5 @@
-//! Everything that talks to the kernel about processes and the files they share with others: the guardian and the
-//! link to it, control groups, the process table, the private directory. Decides nothing.
+//! Everything that talks to the kernel about processes and the files they share with others: the guardian and
+//! the link to it, control groups, the process table, the private directory. Decides nothing.
 
 mod cgroup;
 mod confine;
