@@ -16,14 +16,14 @@ const NAME_BYTES_MAX: usize = 255;
 
 /// Name of a segment with its prefix and without a slash, as it is told to clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SegmentName(String);
+pub(crate) struct SegmentName(String);
 
 impl SegmentName {
     /// Reads a name as operators give it: leading slashes go, a missing prefix is added.
     ///
     /// # Errors
     /// [`PoolError::InvalidName`] for an empty name, one with `/` or NUL inside, and one that is too long.
-    pub fn new(text: &str) -> Result<Self, PoolError> {
+    pub(crate) fn new(text: &str) -> Result<Self, PoolError> {
         let bare = text.trim_start_matches('/');
         let full = match bare.strip_prefix(NAME_PREFIX) {
             Some(_) => bare.to_owned(),
@@ -37,7 +37,7 @@ impl SegmentName {
 
     /// The name without a slash.
     #[must_use]
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 

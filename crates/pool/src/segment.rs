@@ -19,7 +19,7 @@ use crate::{PoolError, SegmentName, claim, directory, owner, processes};
 
 /// Most bytes asked of the system in one call while preparing: a signal undoes the call it interrupts, and
 /// only that.
-pub const PREPARE_STEP_BYTES: u64 = 16 << 20;
+const PREPARE_STEP_BYTES: u64 = 16 << 20;
 
 /// Bytes copied and hashed at a time: what stays in a core's cache.
 const HASHED_BYTES: usize = 64 << 10;

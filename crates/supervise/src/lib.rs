@@ -86,7 +86,7 @@ pub use manifest::{
 pub use metrics::{Merged, MetricLineCounts, Usage, push_label};
 pub use os::{
     CgroupStatus, ChildStdio, GuardianCommand, GuardianSpawner, LaunchId, LaunchSpec, Process, ProcessEvent,
-    RunSignal, Spawner, below_guardian, descendants, has_mark, process_table, run_guardian_if_asked,
+    RunSignal, Spawner, descendants, has_mark, process_table, run_guardian_if_asked,
 };
 pub use output::{LineCounts, LineRate, LogLine, OutputLimits, Severity, Stream, TokenBucket};
 pub use plugin::RunRecord;

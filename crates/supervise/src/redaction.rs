@@ -48,7 +48,7 @@ const WHOLE: [&str; 3] = ["key", "sig", "bearer"];
 const PLACES: [&str; 4] = ["env", "file", "path", "ids"];
 
 /// Whether a value under this name is a secret. Of a name with dots the last part counts.
-pub fn is_secret_name(name: &str) -> bool {
+pub(crate) fn is_secret_name(name: &str) -> bool {
     let last = name.rsplit('.').next().unwrap_or(name);
     let word: String = last
         .chars()
@@ -76,7 +76,7 @@ pub fn is_secret(name: &str, text: &str) -> bool {
 
 /// Whether the environment variable is a secret, or has one in it.
 #[must_use]
-pub fn has_secret(name: &str, text: &str) -> bool {
+pub(crate) fn has_secret(name: &str, text: &str) -> bool {
     is_secret(name, text) || matches!(redacted(text), Cow::Owned(_))
 }
 

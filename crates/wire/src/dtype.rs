@@ -92,27 +92,6 @@ dtypes! {
     Uint8, "uint8", 1;
 }
 
-impl DType {
-    /// The type with this name or one of torch's second names, such as `half`, as an engine may give it when
-    /// it registers.
-    #[must_use]
-    pub fn from_name_or_alias(name: &str) -> Option<Self> {
-        Some(match name {
-            "half" => Self::Float16,
-            "float" => Self::Float32,
-            "double" => Self::Float64,
-            "chalf" => Self::Complex32,
-            "cfloat" => Self::Complex64,
-            "cdouble" => Self::Complex128,
-            "short" => Self::Int16,
-            "int" => Self::Int32,
-            "long" => Self::Int64,
-            "bit" => Self::Uint1,
-            _ => return Self::from_name(name),
-        })
-    }
-}
-
 impl fmt::Display for DType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())

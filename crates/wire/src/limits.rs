@@ -9,33 +9,33 @@ pub const TOKEN_IDS_MAX: usize = 16 << 20;
 /// Frame that a client recognises its answer by, in bytes; clients send a number.
 pub const REQUEST_UID_BYTES_MAX: usize = 4096;
 /// Names out of a small set, such as a data type's, in bytes.
-pub const SHORT_NAME_BYTES_MAX: usize = 256;
+pub(crate) const SHORT_NAME_BYTES_MAX: usize = 256;
 
 /// Block-id lists (one per kernel group) in a store or retrieve.
-pub const BLOCK_LISTS_MAX: usize = 4096;
+pub(crate) const BLOCK_LISTS_MAX: usize = 4096;
 /// Tensor descriptors in a registration: one per layer and plane.
-pub const TENSORS_MAX: usize = 16_384;
+pub(crate) const TENSORS_MAX: usize = 16_384;
 /// Engine groups in a registration.
-pub const ENGINE_GROUPS_MAX: usize = 4096;
+pub(crate) const ENGINE_GROUPS_MAX: usize = 4096;
 /// Layers named by one engine group; more are refused.
-pub const GROUP_LAYERS_MAX: usize = 65_536;
+pub(crate) const GROUP_LAYERS_MAX: usize = 65_536;
 /// Dimensions of a tensor or slot.
-pub const TENSOR_RANK_MAX: usize = 64;
+pub(crate) const TENSOR_RANK_MAX: usize = 64;
 /// Allocation records in one report; a longer one is refused.
-pub const ALLOCATION_RECORDS_MAX: usize = 65_536;
+pub(crate) const ALLOCATION_RECORDS_MAX: usize = 65_536;
 /// Objects in one peer-to-peer request, and slots or addresses in one answer; more are refused.
-pub const OBJECTS_MAX: usize = 1 << 20;
+pub(crate) const OBJECTS_MAX: usize = 1 << 20;
 /// Object groups described in a peer-to-peer request.
-pub const LAYOUT_GROUPS_MAX: usize = 4096;
+pub(crate) const LAYOUT_GROUPS_MAX: usize = 4096;
 /// Kernel groups described by one memory layout.
-pub const LAYOUT_SHAPES_MAX: usize = 4096;
+pub(crate) const LAYOUT_SHAPES_MAX: usize = 4096;
 /// Segments matched by one blend lookup; more are refused.
-pub const SEGMENTS_MAX: usize = 1 << 20;
+pub(crate) const SEGMENTS_MAX: usize = 1 << 20;
 /// Entries of the small per-group lists of a rope registration.
-pub const ROPE_GROUPS_MAX: usize = 65_536;
+pub(crate) const ROPE_GROUPS_MAX: usize = 65_536;
 /// Records in one batch of KV events, and block hashes in one record.
-pub const EVENTS_MAX: usize = 1 << 20;
+pub(crate) const EVENTS_MAX: usize = 1 << 20;
 /// Names in a list of optional features; a longer one is refused.
-pub const FEATURES_MAX: usize = 4096;
+pub(crate) const FEATURES_MAX: usize = 4096;
 /// Planes of one NPU descriptor, and scalars in a plane's handle.
-pub const PLANES_MAX: usize = 4096;
+pub(crate) const PLANES_MAX: usize = 4096;

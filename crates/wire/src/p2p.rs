@@ -125,9 +125,6 @@ pub struct TransferAddress {
 }
 
 impl TransferAddress {
-    /// The address of an object that is not here.
-    pub const MISS: Self = Self { offset: 0, size: 0 };
-
     pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, ValueError> {
         let mut offset = None;
         let mut size = None;

@@ -37,6 +37,7 @@ mod dealer;
 mod endpoint;
 mod error;
 mod limits;
+mod lock;
 mod net;
 mod router;
 mod stats;

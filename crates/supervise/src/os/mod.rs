@@ -21,7 +21,7 @@ pub(crate) use self::confine::has_landlock;
 pub use self::guardian::{GuardianCommand, run_guardian_if_asked};
 pub use self::link::GuardianSpawner;
 pub(crate) use self::process_table::is_warden;
-pub use self::process_table::{Process, below_guardian, descendants, has_mark, process_table};
+pub use self::process_table::{Process, descendants, has_mark, process_table};
 pub(crate) use self::removal::{REMOVAL_MAX, remove_tree};
 pub(crate) use self::scratch::Scratch;
 pub use self::spawner::{ChildStdio, LaunchId, LaunchSpec, ProcessEvent, RunSignal, Spawner};

@@ -11,7 +11,7 @@ pub(super) const MARK_NAME: &str = "LARDER_PLUGIN_RUN";
 pub(super) const WARDEN_NAME: &str = "larder-warden";
 
 /// One row of the process table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Process {
     /// Its id.
     pub pid: i32,
@@ -25,6 +25,10 @@ pub struct Process {
     pub zombie: bool,
     /// When it started, in ticks since the machine did.
     pub started: u64,
+    /// Processor time of its own and of children that it has collected, in ticks.
+    pub cpu_ticks: u64,
+    /// Pages of memory that it holds.
+    pub resident_pages: u64,
 }
 
 impl Process {
@@ -101,13 +105,6 @@ pub fn has_mark(pid: i32, mark: &[u8]) -> bool {
         .is_ok_and(|text| text.split(|b| *b == 0).any(|entry| entry.starts_with(mark)))
 }
 
-/// Everything below a guardian but what is its own.
-#[must_use]
-pub fn below_guardian(guardian: i32) -> Vec<Process> {
-    let own = |process: &Process| process.parent == guardian && is_warden(process.pid);
-    descendants(&process_table(), guardian).into_iter().filter(|process| !own(process)).collect()
-}
-
 /// Whether the process keeps a run together, and is no part of it. Plugins may take its name: to be asked
 /// only of who is a guardian's child or a plugin's parent.
 pub(crate) fn is_warden(pid: i32) -> bool {
@@ -129,15 +126,18 @@ fn row(pid: i32) -> Option<Process> {
     parse_stat(pid, &fs::read(format!("/proc/{pid}/stat")).ok()?)
 }
 
-/// Fields 3 to 6 and 22 of `/proc/<pid>/stat`; the second is in brackets and may contain anything.
+/// Fields 3 to 6, 14 to 17 (time of its own and of children), 22 and 24 of `/proc/<pid>/stat`; the second is in
+/// brackets and may contain anything.
 fn parse_stat(pid: i32, stat: &[u8]) -> Option<Process> {
     let end = stat.iter().rposition(|b| *b == b')')?;
     let mut fields = std::str::from_utf8(&stat[end + 1..]).ok()?.split_ascii_whitespace();
     let zombie = matches!(fields.next()?, "Z" | "X");
     let mut number = || fields.next()?.parse().ok();
     let (parent, group, session) = (number()?, number()?, number()?);
-    let started = fields.nth(15)?.parse().ok()?;
-    Some(Process { pid, parent, group, session, zombie, started })
+    let fields: Vec<u64> = fields.skip(7).map(|field| field.parse().unwrap_or_default()).collect();
+    let cpu_ticks = fields.get(..4)?.iter().sum();
+    let (started, resident_pages) = (*fields.get(8)?, fields.get(10).copied().unwrap_or_default());
+    Some(Process { pid, parent, group, session, zombie, started, cpu_ticks, resident_pages })
 }
 
 #[cfg(test)]
@@ -146,10 +146,22 @@ mod tests {
 
     #[test]
     fn names_may_contain_anything() {
-        let row =
-            parse_stat(7, b"7 (a) R 1 (b) S 3 4 5 0 -1 7 8 9 10 11 12 13 14 15 16 17 18 0 4711 23").unwrap();
-        let expected = Process { pid: 7, parent: 3, group: 4, session: 5, zombie: false, started: 4711 };
+        let row = parse_stat(7, b"7 (a) R 1 (b) S 3 4 5 0 -1 7 8 9 10 11 12 13 14 15 16 17 18 0 4711 23 9")
+            .unwrap();
+        let expected = Process {
+            pid: 7,
+            parent: 3,
+            group: 4,
+            session: 5,
+            zombie: false,
+            started: 4711,
+            cpu_ticks: 12 + 13 + 14 + 15,
+            resident_pages: 9,
+        };
         assert_eq!(row, expected);
+        let stat = b"7 (a) b) S 1 2 3 4 5 6 7 8 9 10 100 20 3 4 20 0 1 0 99 1000 55 18446744073709551615";
+        let row = parse_stat(7, stat).unwrap();
+        assert_eq!((row.cpu_ticks, row.started, row.resident_pages), (127, 99, 55));
         let zombie = b"7 (x) Z 3 4 5 0 -1 7 8 9 10 11 12 13 14 15 16 17 18 19 0 1";
         assert!(parse_stat(7, zombie).unwrap().zombie);
         assert_eq!(parse_stat(7, b"7 (x"), None);
@@ -168,7 +180,7 @@ mod tests {
 
     #[test]
     fn descent_is_transitive_and_survives_loops() {
-        let row = |pid, parent| Process { pid, parent, group: 0, session: 0, zombie: false, started: 0 };
+        let row = |pid, parent| Process { pid, parent, ..Process::default() };
         let table = [row(2, 1), row(3, 2), row(4, 3), row(5, 1), row(6, 7), row(7, 6)];
         let mut pids: Vec<_> = descendants(&table, 2).into_iter().map(|p| p.pid).collect();
         pids.sort_unstable();

@@ -6,7 +6,8 @@ use bytes::{BufMut, Bytes};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::{Decoder, Encoder, Event, FRAME_COPY_BYTES_MAX, FrameLimits};
+use super::encoder::FRAME_COPY_BYTES_MAX;
+use super::{Decoder, Encoder, Event, FrameLimits};
 use crate::error::{Error, LimitKind, Violation};
 
 const LIMITS: FrameLimits = FrameLimits {

@@ -8,7 +8,7 @@ use bytes::{Buf, Bytes};
 use super::frame::FrameHeader;
 
 /// Frames up to this size are copied behind their header; longer ones are written from where they are.
-pub const FRAME_COPY_BYTES_MAX: usize = 8 << 10;
+pub(super) const FRAME_COPY_BYTES_MAX: usize = 8 << 10;
 
 /// Buffer capacity kept when everything is written.
 const KEPT_BYTES_MAX: usize = 1 << 10;

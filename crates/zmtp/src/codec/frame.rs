@@ -3,7 +3,7 @@
 use crate::error::Violation;
 
 /// Longest frame header: flags and a 64-bit length.
-pub const HEADER_BYTES_MAX: usize = 9;
+pub(super) const HEADER_BYTES_MAX: usize = 9;
 
 const MORE: u8 = 1;
 const LONG: u8 = 2;

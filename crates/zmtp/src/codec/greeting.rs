@@ -3,7 +3,7 @@
 use crate::error::Violation;
 
 /// Length of a greeting.
-pub const GREETING_BYTES: usize = 64;
+pub(super) const GREETING_BYTES: usize = 64;
 
 const MECHANISM: std::ops::Range<usize> = 12..32;
 const MAJOR: usize = 10;
@@ -27,7 +27,7 @@ pub const GREETING: [u8; GREETING_BYTES] = {
 /// Reads the peer's greeting as it arrives and refuses at the first wrong byte, so that a client of some
 /// other protocol is not kept waiting.
 #[derive(Debug)]
-pub struct GreetingReader {
+pub(super) struct GreetingReader {
     bytes: [u8; GREETING_BYTES],
     len: usize,
 }
@@ -45,7 +45,7 @@ impl GreetingReader {
     ///
     /// The signature is not ZMTP 3's, the version is below 3 or the mechanism is not NULL. The minor version,
     /// the as-server bit and the filler are ignored, as RFC 23 asks.
-    pub fn advance(&mut self, input: &mut &[u8]) -> Result<bool, Violation> {
+    pub(super) fn advance(&mut self, input: &mut &[u8]) -> Result<bool, Violation> {
         let take = input.len().min(GREETING_BYTES - self.len);
         let (taken, rest) = input.split_at(take);
         self.bytes[self.len..self.len + take].copy_from_slice(taken);

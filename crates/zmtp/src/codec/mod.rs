@@ -13,7 +13,7 @@ mod handshake;
 
 pub use command::{Command, Ready, SocketType};
 pub use decoder::{Decoder, Event, FrameLimits};
-pub use encoder::{Encoder, FRAME_COPY_BYTES_MAX};
-pub use frame::{FrameHeader, HEADER_BYTES_MAX};
-pub use greeting::{GREETING, GREETING_BYTES, GreetingReader};
+pub use encoder::Encoder;
+pub use frame::FrameHeader;
+pub use greeting::GREETING;
 pub use handshake::Handshake;

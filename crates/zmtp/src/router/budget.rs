@@ -1,13 +1,14 @@
 //! How many bytes all connections together may hold: received and not yet answered, and queued and not yet
 //! written.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
 use super::peer::{Peer, PeerId};
+use crate::lock::lock;
 
 /// The budget of all connections. Charging never fails: a connection asks [`Budget::admits`] before it reads,
 /// and what it then reads is charged, so the budget is overrun by at most a scratch buffer for each reader,
@@ -47,7 +48,7 @@ impl Budget {
     /// Registers a peer to be unblocked at the next release. The caller asks again afterwards, since a
     /// release in between is not noticed.
     pub(super) fn wait(&self, peer: &Peer) {
-        let mut waiters = self.waiters.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiters = lock(&self.waiters);
         if !waiters.contains(peer) {
             waiters.push(peer.clone());
         }
@@ -57,7 +58,7 @@ impl Budget {
     /// Takes back [`Budget::wait`] for a connection that ends.
     pub(super) fn forget(&self, peer: &Peer) {
         if self.waiting.load(SeqCst) > 0 {
-            let mut waiters = self.waiters.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut waiters = lock(&self.waiters);
             waiters.retain(|waiter| waiter != peer);
             self.waiting.store(waiters.len(), SeqCst);
         }
@@ -89,7 +90,7 @@ impl Budget {
     #[cold]
     fn wake_waiters(&self) {
         let waiters = {
-            let mut waiters = self.waiters.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut waiters = lock(&self.waiters);
             self.waiting.store(0, SeqCst);
             std::mem::take(&mut *waiters)
         };

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::task::{Context, Waker};
 
 use bytes::Bytes;
@@ -10,6 +10,7 @@ use bytes::Bytes;
 use super::outgoing::Outgoing;
 use super::serve::Shared;
 use crate::error::SendError;
+use crate::lock::lock;
 use crate::net::PeerAddress;
 
 /// Number of a connection, given in order of acceptance from 1 and never reused by the same router.
@@ -191,7 +192,7 @@ impl Peer {
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.0.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0.queue)
     }
 }
 

@@ -7,7 +7,7 @@ use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ use super::peer::{Message, Peer, PeerId};
 use crate::endpoint::Endpoint;
 use crate::error::{LimitKind, Result};
 use crate::limits::Limits;
+use crate::lock::lock;
 use crate::net::{Accepted, Listener, PeerAddress};
 use crate::stats::Stats;
 
@@ -304,6 +305,6 @@ impl Shared {
     }
 
     fn registry(&self) -> MutexGuard<'_, Registry> {
-        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.registry)
     }
 }
