@@ -5,7 +5,7 @@ use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use super::discovery::in_place;
+use super::survey::in_place;
 use crate::manifest::Manifest;
 use crate::text::shown;
 

@@ -13,7 +13,7 @@ use super::roster::{Fingerprint, Handle, Orders, ReloadReport, Roster, free_name
 use super::start_order;
 use super::state::Supervisor;
 use super::watched::{Concern, Watched};
-use crate::discover::{Discovery, SkipReason, Skipped, Survey, discovery, is_executable};
+use crate::discover::{Discovery, SkipReason, Skipped, Survey, discovery, is_executable, survey};
 use crate::error::SuperviseError;
 use crate::lifecycle::{Event, Lifecycle, Phase};
 use crate::lock::lock;
@@ -190,7 +190,7 @@ impl<S: Spawner> Supervisor<S> {
         tokio::spawn(async move {
             let path = location.path().to_path_buf();
             let survey = move |progress: &crate::discover::Progress| {
-                discovery::survey(&path, &shared.interpreters, watcher.as_deref(), &|| progress.step())
+                survey::survey(&path, &shared.interpreters, watcher.as_deref(), &|| progress.step())
             };
             location.ask(survey).await
         })

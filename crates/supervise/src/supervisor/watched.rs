@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::discover::{Interpreters, Survey, discovery};
+use crate::discover::{Interpreters, Survey, survey};
 use crate::manifest::MANIFEST_SUFFIX;
 use crate::os::{Change, Watcher};
 
@@ -77,7 +77,7 @@ impl Watched {
                 }
                 Role::Holds(folder, location) => {
                     let path = folder.join(name);
-                    match discovery::name_matters(name, interpreters) {
+                    match survey::name_matters(name, interpreters) {
                         Some(false) => {}
                         None if !is_folder && !self.plugins.contains(&path) => {
                             concern = Concern::Perhaps(*location, path);

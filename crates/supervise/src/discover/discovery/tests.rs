@@ -1,5 +1,7 @@
 use super::super::eligibility::Role;
+use super::super::survey::{DEPTH_MAX, ENTRIES_MAX, UNREMARKABLE_MAX, tidy};
 use super::*;
+use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
 struct Tree {

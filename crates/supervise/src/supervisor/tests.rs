@@ -2,15 +2,18 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use super::*;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
-use super::super::roster::ReloadReport;
-use crate::manifest::Outcome;
-use crate::manifest::{Policy, Restart};
-use crate::os::{ChildStdio, LaunchId, LaunchSpec, ProcessEvent, RunSignal};
+use super::{ReloadReport, Supervisor};
+use crate::config::SupervisorConfig;
+use crate::error::SuperviseError;
+use crate::lifecycle::{Event, Phase};
+use crate::manifest::{Outcome, Policy, Restart};
+use crate::os::{ChildStdio, LaunchId, LaunchSpec, ProcessEvent, RunSignal, Spawner, Watcher};
 use crate::output::OutputLimits;
 
 /// What the script shares with the test.
