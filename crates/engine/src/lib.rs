@@ -39,7 +39,7 @@ pub use engine::Engine;
 pub use error::EngineError;
 pub use faces::{Operator, Requests, Tiers, Upkeep};
 pub use key::{OwnedKey, PromptKey};
-pub use operator::hints::{HINT_CHUNKS_MAX, HINT_TTL_MAX, Hint, Taken};
+pub use operator::hints::{HINT_CHUNKS_MAX, HINT_TTL_MAX, Hint, HintOutcome};
 pub use operator::inventory::{ObjectPage, RemovalCount};
 pub use operator::leases::{LeaseHolder, LeaseOwner, LeaseTotals};
 pub use operator::status::{EngineStatus, InstanceStatus, SetAsideStatus};

@@ -7,6 +7,7 @@ use larder_pool::PoolError;
 use larder_telemetry::events::Event;
 
 use crate::engine::{Engine, State};
+use crate::faces::Tiers;
 use crate::state::checks::CheckPoint;
 
 /// What an object's bytes turned out to be.
@@ -73,21 +74,14 @@ impl Engine {
     fn drop_changed(&self, state: &mut State, entry: EntryRef, at: CheckPoint) {
         if let (Some(scope), Some(hash)) = (state.cache.scope(entry), state.cache.chunk(entry)) {
             let (model_name, cache_salt) = (scope.namespace.model_name(), scope.namespace.cache_salt());
-            self.note_corrupt(&Corruption {
-                at,
-                model_name,
-                cache_salt,
-                hash,
-                adapter: None,
-                cause: "bytes",
-            });
+            self.tell_of(&Corruption { at, model_name, cache_salt, hash, adapter: None, cause: "bytes" });
         }
         state.cache.discard(entry);
         self.after_change(state);
     }
 
     /// Counts and tells of an object that is not what it should be.
-    pub fn note_corrupt(&self, corruption: &Corruption<'_>) {
+    fn tell_of(&self, corruption: &Corruption<'_>) {
         let Corruption { at, model_name, cache_salt, hash, adapter, cause } = *corruption;
         self.counters.checksum.mismatches(at).add(1);
         let chunk = hash.to_string();
@@ -105,5 +99,12 @@ impl Engine {
             chunk_hash: &chunk,
             adapter: adapter.unwrap_or_default(),
         });
+    }
+}
+
+impl Tiers {
+    /// Counts and tells of an object that an adapter brought and that is not what it should be.
+    pub fn note_corrupt(&self, corruption: &Corruption<'_>) {
+        self.tell_of(corruption);
     }
 }

@@ -121,6 +121,7 @@ impl Run {
             self.take_in(&mut loads, delivery);
             self.publish_late();
         }
+        // Only now: memory that was given up is in use until its adapter let go of it.
         drop(given_up);
         self.put_aside().await;
     }

@@ -32,7 +32,7 @@ pub enum Hint {
 
 /// What came of a hint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Taken {
+pub struct HintOutcome {
     /// Pieces of advice that hold now.
     pub taken: usize,
     /// Those for which there was no room.
@@ -41,7 +41,7 @@ pub struct Taken {
 
 impl Operator {
     /// Takes a hint that holds for `ttl`, at most [`HINT_TTL_MAX`].
-    pub fn hint(&self, by: &str, hint: Hint, ttl: Duration) -> Taken {
+    pub fn hint(&self, by: &str, hint: Hint, ttl: Duration) -> HintOutcome {
         let ttl_ms = u64::try_from(ttl.min(HINT_TTL_MAX).as_millis()).unwrap_or(u64::MAX);
         let until_ms = self.now_ms().saturating_add(ttl_ms);
         let by: Arc<str> = by.into();
@@ -59,7 +59,7 @@ impl Operator {
         self.counters.hints.add(taken as u64);
         self.counters.refused_hints.add(refused as u64);
         self.wake_sweep.notify_one();
-        Taken { taken, refused }
+        HintOutcome { taken, refused }
     }
 
     /// Forgets the hints of one giver, because it is gone.

@@ -1,5 +1,5 @@
-//! The parts of the engine: data with invariants of their own. None of them knows the engine, or takes a lock
-//! that is held while another part is used.
+//! The parts of the engine: data with invariants of their own, without knowledge of the engine or of each
+//! other's users.
 
 pub(crate) mod adoption;
 pub(crate) mod checks;

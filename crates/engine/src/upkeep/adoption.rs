@@ -24,7 +24,7 @@ use crate::state::slots::{SlotKeeper, decode};
 
 /// What the records of a dead server came to.
 #[derive(Debug, Default)]
-struct Taken {
+struct TakenOver {
     /// With their sequence numbers and chunks.
     unverified: Vec<(u64, ChunkHash, Unverified)>,
     /// What somebody may be writing.
@@ -51,7 +51,7 @@ impl Now {
     }
 }
 
-impl Taken {
+impl TakenOver {
     /// Takes the memory of one record over, if it is of use to anybody. `scope` is its scope, if that is
     /// known and fits.
     fn add(&mut self, cache: &mut Cache, record: &SlotRecord, scope: Option<&Arc<Scope>>, now: Now) {
@@ -152,7 +152,7 @@ impl Upkeep {
         let (pool_bytes, before) = (self.pool.len_bytes(), records.len());
         records.retain(|record| record.offset.checked_add(record.bytes).is_some_and(|end| end <= pool_bytes));
         let mut taken =
-            Taken { dropped: (contents.torn + before - records.len()) as u64, ..Taken::default() };
+            TakenOver { dropped: (contents.torn + before - records.len()) as u64, ..TakenOver::default() };
         let end = records.iter().map(|record| record.offset + record.bytes).max().unwrap_or(0);
         let align = self.config.align_bytes;
         state.cache.grow(end.next_multiple_of(align).min(pool_bytes / align * align));

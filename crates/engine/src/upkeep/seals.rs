@@ -80,7 +80,7 @@ impl Engine {
     }
 
     /// Seals an object that is not sealed yet; false if it is, or is gone.
-    pub fn set_seal(&self, entry: EntryRef, checksum: u64) -> bool {
+    pub(crate) fn set_seal(&self, entry: EntryRef, checksum: u64) -> bool {
         let mut state = self.state();
         self.seal(&mut state, entry, checksum)
     }
