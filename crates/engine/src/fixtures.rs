@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use larder_core::eviction::Lru;
 use larder_core::hash::{ChunkHasher, HashAlgorithm, Sample};
 use larder_core::key::{Scope, TokenRange};
+use larder_core::layout::EngineGeometry;
 use larder_core::modes::ChecksumMode;
 use larder_pool::{Segment, SegmentOptions};
 
@@ -91,14 +92,8 @@ fn prepared(engine: Arc<Engine>) -> Arc<Engine> {
 
 #[must_use]
 pub fn geometry(layers: u32) -> Geometry<'static> {
-    Geometry {
-        block_size: 16,
-        num_layers: layers,
-        hidden_dim_size: 256,
-        dtype: "uint8",
-        use_mla: true,
-        num_physical_slots: None,
-    }
+    let chunk = EngineGeometry { layers: layers.into(), slots: CHUNK.into(), hidden: 256, mla: true };
+    Geometry { block_size: 16, dtype: "uint8", chunk }
 }
 
 #[must_use]

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use larder_core::hash::ChunkHasher;
 use larder_core::key::TokenRange;
+use larder_core::layout::EngineGeometry;
 use larder_wire::engine_driven::{EngineContext, PoolLocation, PrepareRetrieveResult, PrepareStoreResult};
 use larder_wire::{CacheKey, Operation, Request, Response};
 
@@ -210,14 +211,6 @@ impl Operations {
     }
 
     fn register(&self, context: &EngineContext<'_>, connection: ConnectionId) -> Result<Outcome, Refusal> {
-        let geometry = Geometry {
-            block_size: context.block_size,
-            num_layers: context.num_layers,
-            hidden_dim_size: context.hidden_dim_size,
-            dtype: context.dtype,
-            use_mla: context.use_mla,
-            num_physical_slots: context.num_physical_slots,
-        };
         let EngineContext { instance_id, model_name, world_size, num_physical_slots, .. } = *context;
         let chunk_size = self.engine.config().chunk_size;
         if !self.chunk_sizes.admits(connection, model_name, num_physical_slots, chunk_size, Instant::now()) {
@@ -231,6 +224,13 @@ impl Operations {
             let text = format!("the chunk size is {chunk_size} now; restart the engine");
             return Err(Refusal::Argument(text));
         }
+        let chunk = EngineGeometry {
+            layers: context.num_layers.into(),
+            slots: num_physical_slots.unwrap_or(chunk_size).into(),
+            hidden: context.hidden_dim_size.into(),
+            mla: context.use_mla,
+        };
+        let geometry = Geometry { block_size: context.block_size, dtype: context.dtype, chunk };
         self.engine.register(instance_id, model_name, world_size, geometry, connection)?;
         let location = if self.shares_memory() {
             PoolLocation { shm_name: &self.config.shm_name, pool_size: self.config.pool_bytes }

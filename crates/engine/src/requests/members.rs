@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use larder_core::layout::{Dtype, EngineGeometry, ObjectLayout};
+use larder_core::layout::{EngineGeometry, ObjectLayout};
 
 use crate::error::EngineError;
 use crate::faces::Requests;
@@ -17,21 +17,15 @@ use larder_telemetry::events::Event;
 /// connects again, but it may say nothing before its copy is done.
 const EXPELLED_GRACE_MS: u64 = HELD_MS;
 
-/// The numbers of an engine-driven registration as they come off the wire (`spec/mp-protocol.md` 3.3).
+/// What a worker says of its cache when it registers (`spec/mp-protocol.md` 3.3).
 #[derive(Clone, Copy, Debug)]
 pub struct Geometry<'a> {
     /// Tokens per block of the engine's cache.
     pub block_size: u32,
-    /// Layers this worker holds.
-    pub num_layers: u32,
-    /// Elements per token and layer.
-    pub hidden_dim_size: u32,
     /// torch name of the element type.
     pub dtype: &'a str,
-    /// One plane instead of two.
-    pub use_mla: bool,
-    /// Slots per chunk; the chunk size if absent.
-    pub num_physical_slots: Option<u32>,
+    /// What one chunk of this worker is made of.
+    pub chunk: EngineGeometry,
 }
 
 impl Requests {
@@ -50,12 +44,12 @@ impl Requests {
         connection: ConnectionId,
     ) -> Result<(), EngineError> {
         larder_core::key::check_key(model_name, world_size, None)?;
-        let layout = Arc::new(self.layout(geometry)?);
+        let layout = Arc::new(ObjectLayout::engine_driven(geometry.chunk, geometry.dtype.parse()?)?);
         let registration = Registration {
             model_name: model_name.into(),
             world_size,
             block_size: geometry.block_size,
-            use_mla: geometry.use_mla,
+            use_mla: geometry.chunk.mla,
             layout,
         };
         let now_ms = self.now_ms();
@@ -144,17 +138,5 @@ impl Requests {
             state.sessions.orphan(connection, now_ms);
             self.wake_sweep.notify_one();
         }
-    }
-
-    fn layout(&self, geometry: Geometry<'_>) -> Result<ObjectLayout, EngineError> {
-        let dtype: Dtype = geometry.dtype.parse()?;
-        let slots = geometry.num_physical_slots.unwrap_or(self.config.chunk_size);
-        let geometry = EngineGeometry {
-            layers: geometry.num_layers.into(),
-            slots: slots.into(),
-            hidden: geometry.hidden_dim_size.into(),
-            mla: geometry.use_mla,
-        };
-        Ok(ObjectLayout::engine_driven(geometry, dtype)?)
     }
 }

@@ -275,10 +275,11 @@ fn a_worker_with_many_connections_lives_as_long_as_any_of_them() {
 fn engines_of_one_model_are_of_a_bounded_number_of_kinds() {
     let engine = engine(8);
     let register = |id: i64, layers, hidden| {
-        let geometry = Geometry { hidden_dim_size: hidden, ..geometry(layers) };
+        let mut geometry = geometry(layers);
+        geometry.chunk.hidden = hidden;
         engine.requests().register(id, "m", 1, geometry, 1)
     };
-    let refused: Vec<i64> = (0..100).filter(|&id| register(id + 10, 1, 1000 + id as u32).is_err()).collect();
+    let refused: Vec<i64> = (0..100).filter(|&id| register(id + 10, 1, 1000 + id as u64).is_err()).collect();
     assert_eq!(refused.first(), Some(&63), "with the one that was there");
     let refused: Vec<i64> = (0..100).filter(|&id| register(id + 200, 2 + id as u32, 256).is_err()).collect();
     assert_eq!(refused.first(), Some(&64), "stages of one pipeline");

@@ -281,14 +281,8 @@ impl World {
     fn scope(worker: usize) -> Scope {
         let key = Self::worker_key(worker, 0, 1, (0, 1));
         let geometry = worker_geometry(worker);
-        let layout = larder_core::layout::EngineGeometry {
-            layers: geometry.num_layers.into(),
-            slots: CHUNK.into(),
-            hidden: geometry.hidden_dim_size.into(),
-            mla: true,
-        };
         let layout =
-            larder_core::layout::ObjectLayout::engine_driven(layout, geometry.dtype.parse().unwrap());
+            larder_core::layout::ObjectLayout::engine_driven(geometry.chunk, geometry.dtype.parse().unwrap());
         key.scope(&Arc::new(layout.unwrap()), WORKERS[worker].1, &key.model_name.into()).unwrap()
     }
 
