@@ -5,7 +5,7 @@
 //! `discover` turns the configured locations into a list of plugin files and a list of what was passed
 //! over and why. Each plugin then has one task (`plugin`), which owns its `lifecycle::Lifecycle`: a pure
 //! machine that turns events into actions. The task feeds it with commands, process events and the passing of
-//! time, and performs its actions through a [`Spawner`].
+//! time, and performs its actions through an `os::Spawner`.
 //!
 //! The only real spawner talks to a **guardian**: this same binary, started again as a small single-threaded
 //! process. It alone forks, so the server with its large memory never does. For each run it forks a
@@ -22,7 +22,9 @@
 //!
 //! # Rooms
 //!
-//! From below; none of them uses one that stands after it.
+//! From below; none of them uses one that stands after it. Beside them stand what callers give and get (`config`,
+//! `error`), and small things without behaviour of their own: shown text, secrets, locks, files that cannot hold
+//! a reader up, one GET.
 //!
 //! | folder | owns | must not know |
 //! |---|---|---|
@@ -71,7 +73,7 @@ mod supervisor;
 mod text;
 
 pub use config::SupervisorConfig;
-pub use control::{API_VERSION, Alert, ControlCounts, ControlHost};
+pub use control::{Alert, ControlCounts, ControlHost};
 pub use discover::{
     Discovery, Host, Interpreters, Role, SkipReason, Skipped, WritableByOthers, choose_interpreter, discover,
 };
@@ -85,8 +87,7 @@ pub use manifest::{
 };
 pub use metrics::{Merged, MetricLineCounts, Usage, push_label};
 pub use os::{
-    CgroupStatus, ChildStdio, GuardianCommand, GuardianSpawner, LaunchId, LaunchSpec, Process, ProcessEvent,
-    RunSignal, Spawner, descendants, has_mark, process_table, run_guardian_if_asked,
+    CgroupStatus, GuardianCommand, Process, descendants, has_mark, process_table, run_guardian_if_asked,
 };
 pub use output::{LineCounts, LineRate, LogLine, OutputLimits, Severity, Stream, TokenBucket};
 pub use plugin::RunRecord;

@@ -11,7 +11,7 @@ use crate::lock::lock;
 use crate::output::Severity;
 
 /// The newest version that this server speaks.
-pub const API_VERSION: u64 = 1;
+pub(crate) const API_VERSION: u64 = 1;
 
 /// What the server tells plugins through their control channels. Called on the runtime that drives the
 /// supervisor: to return at once.

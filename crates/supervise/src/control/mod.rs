@@ -5,6 +5,6 @@ mod host;
 mod session;
 
 pub(crate) use self::channel::Channel;
-pub(crate) use self::host::ControlRecord;
-pub use self::host::{API_VERSION, Alert, ControlCounts, ControlHost};
+pub(crate) use self::host::{API_VERSION, ControlRecord};
+pub use self::host::{Alert, ControlCounts, ControlHost};
 pub(crate) use self::session::{Grants, Session};

@@ -126,8 +126,8 @@ fn row(pid: i32) -> Option<Process> {
     parse_stat(pid, &fs::read(format!("/proc/{pid}/stat")).ok()?)
 }
 
-/// Fields 3 to 6, 14 to 17 (time of its own and of children), 22 and 24 of `/proc/<pid>/stat`; the second is in
-/// brackets and may contain anything.
+/// Fields 3 to 6, 14 to 17 (time of its own and of children), 22 and 24 of `/proc/<pid>/stat`; the second is
+/// in brackets and may contain anything.
 fn parse_stat(pid: i32, stat: &[u8]) -> Option<Process> {
     let end = stat.iter().rposition(|b| *b == b')')?;
     let mut fields = std::str::from_utf8(&stat[end + 1..]).ok()?.split_ascii_whitespace();

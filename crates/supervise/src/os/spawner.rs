@@ -48,7 +48,7 @@ pub struct ChildStdio {
     pub stdout: OwnedFd,
     /// Written by the plugin.
     pub stderr: OwnedFd,
-    /// Further descriptors, [`EXTRA_FDS_MAX`] at most, which the plugin finds from [`FIRST_EXTRA_FD`] on.
+    /// Further descriptors, two at most, which the plugin finds from number 3 on.
     pub extra: Vec<OwnedFd>,
 }
 

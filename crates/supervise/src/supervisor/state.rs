@@ -16,7 +16,7 @@ use crate::plugin::Shared;
 /// Runs the plugins of one server. [`Supervisor::stop`] is the way to end them; dropping the supervisor asks
 /// them to stop and waits for nothing.
 #[derive(Debug)]
-pub struct Supervisor<S: Spawner = GuardianSpawner> {
+pub struct Supervisor<S = GuardianSpawner> {
     pub(super) shared: Arc<Shared<S>>,
     pub(super) locations: Vec<Arc<Location>>,
     pub(super) host: Host,

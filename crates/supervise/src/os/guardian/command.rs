@@ -11,7 +11,7 @@ pub(super) const GUARDIAN_ARGUMENT: &str = "__guardian";
 pub struct GuardianCommand {
     /// The program.
     pub program: PathBuf,
-    /// Its arguments, [`GUARDIAN_ARGUMENT`] among them.
+    /// Its arguments, `__guardian` among them.
     pub arguments: Vec<OsString>,
 }
 
