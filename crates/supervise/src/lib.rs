@@ -22,9 +22,9 @@
 //!
 //! # Rooms
 //!
-//! From below; none of them uses one that stands after it. Beside them stand what callers give and get (`config`,
-//! `error`), and small things without behaviour of their own: shown text, secrets, locks, files that cannot hold
-//! a reader up, one GET.
+//! From below; none of them uses one that stands after it. Beside them stand what callers give and get
+//! (`config`, `error`), and small things that all use: shown text, secrets, locks, files that cannot hold a
+//! reader up, one GET.
 //!
 //! | folder | owns | must not know |
 //! |---|---|---|
