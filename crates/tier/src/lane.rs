@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::outage::Outage;
 use super::roster::{Attached, Phase};
-use larder_engine::{Backlog, StoreLane, TakenStore, Tiers};
+use larder_engine::{Backlog, StoreLane, StoreWork, TakenStore, Tiers};
 
 /// Bytes handed to the adapter at a time, unless an object is larger.
 const BATCH_BYTES: u64 = 16 << 20;
@@ -36,14 +36,14 @@ pub(super) const BUSY_PAUSE_MIN: Duration = Duration::from_millis(50);
 /// One adapter's part of what is to be stored.
 #[derive(Debug)]
 pub(super) struct Lane {
-    pub(super) attached: Arc<Attached>,
-    pub(super) queue: StoreLane,
+    attached: Arc<Attached>,
+    queue: StoreLane,
     flight: Arc<Semaphore>,
     flight_units: u32,
-    pub(super) batches: AtomicUsize,
+    batches: AtomicUsize,
     settled: Notify,
-    pub(super) put_back_total: AtomicU64,
-    pub(super) outage: Outage,
+    put_back_total: AtomicU64,
+    outage: Outage,
 }
 
 /// What a lane has to do, and did.
@@ -59,10 +59,11 @@ pub struct LaneReport {
     pub put_back_objects: u64,
 }
 
-/// A batch under way.
-pub(super) struct UnderWay<'l>(pub(super) &'l Lane);
+/// A batch under way, counted until this is dropped.
+#[derive(Debug)]
+pub(super) struct UnderWay(Arc<Lane>);
 
-impl Drop for UnderWay<'_> {
+impl Drop for UnderWay {
     fn drop(&mut self) {
         let batches = self.0.batches.fetch_sub(1, Ordering::Relaxed);
         debug_assert!(batches > 0, "what ends was begun");
@@ -119,8 +120,20 @@ impl Lane {
         }
     }
 
+    /// Counts a batch that is taken.
+    pub(super) fn begin(self: &Arc<Self>) -> UnderWay {
+        self.batches.fetch_add(1, Ordering::Relaxed);
+        UnderWay(Arc::clone(self))
+    }
+
+    /// Has objects wait again that the adapter will take later.
+    pub(super) fn put_back(&self, works: Vec<Arc<StoreWork>>) {
+        self.put_back_total.fetch_add(works.len() as u64, Ordering::Relaxed);
+        self.queue.put_back(works);
+    }
+
     /// What the breaker makes of stores; without one they are always tried.
-    pub(super) fn circuit(&self) -> BreakerState {
+    fn circuit(&self) -> BreakerState {
         let breaker = self.attached.built().breaker.as_ref();
         breaker.map_or(BreakerState::Closed, |breaker| breaker.state_of(Op::Store))
     }

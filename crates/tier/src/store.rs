@@ -2,7 +2,6 @@
 //! adapter will take it later.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use larder_core::key::ObjectKey;
@@ -31,13 +30,12 @@ pub(super) async fn run(shared: Arc<Shared>, lane: Arc<Lane>, task: Arc<Task>) {
     let mut is_paused = false;
     let mut room = Box::pin(lane.has_room(pause));
     let mut probing = JoinSet::new();
-    probing.spawn_local(probe(Arc::clone(&lane.attached)));
+    probing.spawn_local(probe(Arc::clone(lane.attached())));
     loop {
         tokio::select! {
             (batch, room) = lane.next_batch(), if !is_paused => {
                 task.count_run();
-                lane.batches.fetch_add(1, Ordering::Relaxed);
-                running.spawn_local(store(Arc::clone(&shared), Arc::clone(&lane), batch, room));
+                running.spawn_local(store(Arc::clone(&shared), Arc::clone(&lane), lane.begin(), batch, room));
             }
             () = &mut room, if is_paused => is_paused = false,
             Some(stored) = running.join_next() => match stored {
@@ -74,10 +72,10 @@ struct Outgoing {
 async fn store(
     shared: Arc<Shared>,
     lane: Arc<Lane>,
+    _under_way: UnderWay,
     batch: Vec<TakenStore>,
     mut room: OwnedSemaphorePermit,
 ) -> Went {
-    let _under_way = UnderWay(&lane);
     let outgoing = batch.into_iter().map(|taken| {
         let work = Arc::clone(taken.work());
         let key = work.scope.namespace.key(work.hash);
@@ -88,7 +86,7 @@ async fn store(
         Outgoing { work, key, buffer, seal: None }
     });
     let outgoing: Vec<Outgoing> = outgoing.collect();
-    let Some(adapter) = InUse::take(&lane.attached) else {
+    let Some(adapter) = InUse::take(lane.attached()) else {
         outgoing.iter().for_each(|item| _ = item.work.finish(false));
         return Went::Through;
     };
@@ -130,7 +128,7 @@ fn settle(shared: &Shared, lane: &Lane, items: Vec<Outgoing>, outcomes: Vec<KeyR
     let failed = outcomes.iter().filter(|outcome| matches!(outcome, Err(Error::Absent | Error::Failed(_))));
     let failed_count = failed.clone().count();
     if let Some(Err(error)) = failed.clone().next() {
-        shared.warnings.tell(lane.attached.id(), Op::Store, failed_count, asked, error);
+        shared.warnings.tell(lane.attached().id(), Op::Store, failed_count, asked, error);
     }
     let mut back = Vec::new();
     for (Outgoing { work, buffer, .. }, outcome) in items.into_iter().zip(outcomes) {
@@ -148,9 +146,8 @@ fn settle(shared: &Shared, lane: &Lane, items: Vec<Outgoing>, outcomes: Vec<KeyR
     if back.is_empty() {
         return Went::Through;
     }
-    lane.put_back_total.fetch_add(back.len() as u64, Ordering::Relaxed);
     // Each under a lease of its own before the buffer gives up the one it was taken with.
-    lane.queue.put_back(back.iter().map(|(work, _)| Arc::clone(work)).collect());
+    lane.put_back(back.iter().map(|(work, _)| Arc::clone(work)).collect());
     Went::Back
 }
 
