@@ -6,7 +6,7 @@
 /// Counters per fingerprint; the smallest one counts.
 const ROWS: u32 = 4;
 /// Largest value of a counter of four bits.
-const COUNT_MAX: u64 = 15;
+const COUNT_MAX: u32 = 15;
 /// Records until every count is halved, per object the sketch is made for.
 const RECORDS_PER_OBJECT: u64 = 10;
 /// Bits of the doorkeeper per object.
@@ -28,7 +28,7 @@ pub struct TinyLfu {
 
 impl TinyLfu {
     /// The highest answer of [`Self::estimate`].
-    pub const ESTIMATE_MAX: u32 = COUNT_MAX as u32 + 1;
+    pub const ESTIMATE_MAX: u32 = COUNT_MAX + 1;
 
     /// A sketch for about as many objects as a tier holds, at least 64. More do not break it: it forgets
     /// sooner.
@@ -55,8 +55,8 @@ impl TinyLfu {
             let least = self.least(&places);
             // Only the smallest counters are too low for the new count.
             for (word, shift) in places {
-                let count = self.counters[word] >> shift & COUNT_MAX;
-                if count == least && count < COUNT_MAX {
+                let count = self.counters[word] >> shift & u64::from(COUNT_MAX);
+                if count == least && count < u64::from(COUNT_MAX) {
                     self.counters[word] += 1 << shift;
                 }
             }
@@ -69,7 +69,7 @@ impl TinyLfu {
     #[must_use]
     pub fn estimate(&self, fingerprint: u64) -> u32 {
         let known = self.door_bits(fingerprint).iter().all(|(word, bit)| self.door[*word] & bit != 0);
-        self.least(&self.places(fingerprint)) as u32 + u32::from(known)
+        u32::try_from(self.least(&self.places(fingerprint))).unwrap_or(COUNT_MAX) + u32::from(known)
     }
 
     /// Whether one is asked for more often than another: whether it should take its place.
@@ -111,15 +111,18 @@ impl TinyLfu {
     }
 
     fn places(&self, fingerprint: u64) -> [(usize, u32); ROWS as usize] {
-        std::array::from_fn(|row| {
-            let row = row as u32;
+        [0, 1, 2, 3].map(|row| {
             let hash = spread(fingerprint, row);
             ((hash >> 32) as usize & (self.counters.len() - 1), 4 * (4 * row + (hash & 3) as u32))
         })
     }
 
     fn least(&self, places: &[(usize, u32)]) -> u64 {
-        places.iter().map(|(word, shift)| self.counters[*word] >> shift & COUNT_MAX).min().unwrap_or(0)
+        places
+            .iter()
+            .map(|(word, shift)| self.counters[*word] >> shift & u64::from(COUNT_MAX))
+            .min()
+            .unwrap_or(0)
     }
 }
 
@@ -153,7 +156,7 @@ mod tests {
                 }
                 if !seen.insert(fingerprint) {
                     let count = counts.entry(fingerprint).or_default();
-                    *count = (*count + 1).min(COUNT_MAX);
+                    *count = (*count + 1).min(u64::from(COUNT_MAX));
                 }
                 let truth = |other: u64| counts.get(&other).copied().unwrap_or(0) as u32 + u32::from(seen.contains(&other));
                 prop_assert!(sketch.record(fingerprint) >= truth(fingerprint));

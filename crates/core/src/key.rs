@@ -179,7 +179,8 @@ impl TokenRange {
         if start > end || end > tokens || !start.is_multiple_of(size) || !end.is_multiple_of(size) {
             return Err(KeyError::Range { range: self, tokens, chunk_size });
         }
-        Ok((start / size) as usize..(end / size) as usize)
+        let chunk = |token: u64| usize::try_from(token / size).unwrap_or(usize::MAX);
+        Ok(chunk(start)..chunk(end))
     }
 }
 

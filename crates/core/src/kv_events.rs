@@ -156,7 +156,7 @@ impl KvEventLog {
         let lost = cursor > last || cursor < left;
         let from = if cursor > last { 0 } else { (cursor + 1).saturating_sub(oldest) };
         let mut page = KvEventPage { events: Vec::new(), next_cursor: last, lost };
-        for record in self.records.iter().skip(from as usize) {
+        for record in self.records.iter().skip(usize::try_from(from).unwrap_or(usize::MAX)) {
             if *record.model_name != *model_name {
                 continue;
             }

@@ -58,32 +58,53 @@ pub trait LentBuffer: Send + Sync + fmt::Debug {
     }
 
     /// Copies `into.len()` bytes out, starting at `offset`.
+    ///
+    /// # Errors
+    /// A range beyond the buffer, or memory that is gone.
     fn read_at(&self, offset: usize, into: &mut [u8]) -> io::Result<()>;
 
     /// Copies `from` in, starting at `offset`.
+    ///
+    /// # Errors
+    /// A range beyond the buffer, or memory that is gone.
     fn write_at(&self, offset: usize, from: &[u8]) -> io::Result<()>;
 
     /// Fills `range` from a file, once; returns the bytes read, 0 at the end of the file.
+    ///
+    /// # Errors
+    /// Those of `pread`, or of [`Self::write_at`].
     fn pread_into(&self, fd: BorrowedFd<'_>, file_offset: u64, range: Range<usize>) -> io::Result<usize> {
         bounce_in(self, range, |bytes| Ok(rustix::io::pread(fd, bytes, file_offset)?))
     }
 
     /// Writes `range` to a file, once; returns the bytes written.
+    ///
+    /// # Errors
+    /// Those of `pwrite`, or of [`Self::read_at`].
     fn pwrite_from(&self, fd: BorrowedFd<'_>, file_offset: u64, range: Range<usize>) -> io::Result<usize> {
         bounce_out(self, range, |bytes| Ok(rustix::io::pwrite(fd, bytes, file_offset)?))
     }
 
     /// Fills `range` from a stream (a socket), once; returns the bytes read, 0 at its end.
+    ///
+    /// # Errors
+    /// Those of `read`, or of [`Self::write_at`].
     fn recv_into(&self, fd: BorrowedFd<'_>, range: Range<usize>) -> io::Result<usize> {
         bounce_in(self, range, |bytes| Ok(rustix::io::read(fd, bytes)?))
     }
 
     /// Writes `range` to a stream, once; returns the bytes written.
+    ///
+    /// # Errors
+    /// Those of `write`, or of [`Self::read_at`].
     fn send_from(&self, fd: BorrowedFd<'_>, range: Range<usize>) -> io::Result<usize> {
         bounce_out(self, range, |bytes| Ok(rustix::io::write(fd, bytes)?))
     }
 
     /// XXH3-64 of the whole buffer, the checksum of [`Seal`](crate::Seal).
+    ///
+    /// # Errors
+    /// Those of [`Self::read_at`].
     fn checksum(&self) -> io::Result<u64> {
         let mut hasher = Xxh3::new();
         let mut bounce = vec![0; HASHED_BYTES.min(self.len())];
@@ -188,33 +209,51 @@ impl LentBuffer for HeapBuffer {
         HEAP_ALIGNMENT
     }
 
+    ///
+    /// # Errors
+    /// A range beyond the buffer, or memory that is gone.
     fn read_at(&self, offset: usize, into: &mut [u8]) -> io::Result<()> {
         let range = self.within(&(offset..offset.saturating_add(into.len())))?;
         into.copy_from_slice(&self.lock()[range]);
         Ok(())
     }
 
+    ///
+    /// # Errors
+    /// A range beyond the buffer, or memory that is gone.
     fn write_at(&self, offset: usize, from: &[u8]) -> io::Result<()> {
         let range = self.within(&(offset..offset.saturating_add(from.len())))?;
         self.lock()[range].copy_from_slice(from);
         Ok(())
     }
 
+    ///
+    /// # Errors
+    /// Those of `pread`, or of [`Self::write_at`].
     fn pread_into(&self, fd: BorrowedFd<'_>, file_offset: u64, range: Range<usize>) -> io::Result<usize> {
         let range = self.within(&range)?;
         Ok(rustix::io::pread(fd, &mut self.lock()[range], file_offset)?)
     }
 
+    ///
+    /// # Errors
+    /// Those of `pwrite`, or of [`Self::read_at`].
     fn pwrite_from(&self, fd: BorrowedFd<'_>, file_offset: u64, range: Range<usize>) -> io::Result<usize> {
         let range = self.within(&range)?;
         Ok(rustix::io::pwrite(fd, &self.lock()[range], file_offset)?)
     }
 
+    ///
+    /// # Errors
+    /// Those of `read`, or of [`Self::write_at`].
     fn recv_into(&self, fd: BorrowedFd<'_>, range: Range<usize>) -> io::Result<usize> {
         let range = self.within(&range)?;
         Ok(rustix::io::read(fd, &mut self.lock()[range])?)
     }
 
+    ///
+    /// # Errors
+    /// Those of `write`, or of [`Self::read_at`].
     fn send_from(&self, fd: BorrowedFd<'_>, range: Range<usize>) -> io::Result<usize> {
         let range = self.within(&range)?;
         Ok(rustix::io::write(fd, &self.lock()[range])?)
@@ -235,9 +274,15 @@ mod tests {
         fn len(&self) -> usize {
             self.0.len()
         }
+        ///
+        /// # Errors
+        /// A range beyond the buffer, or memory that is gone.
         fn read_at(&self, offset: usize, into: &mut [u8]) -> io::Result<()> {
             self.0.read_at(offset, into)
         }
+        ///
+        /// # Errors
+        /// A range beyond the buffer, or memory that is gone.
         fn write_at(&self, offset: usize, from: &[u8]) -> io::Result<()> {
             self.0.write_at(offset, from)
         }

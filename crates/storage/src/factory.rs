@@ -34,8 +34,9 @@ pub struct Built {
 
 /// Builds an adapter.
 ///
-/// Fails only when it could never work as configured (a directory that can't be created). A backend that does
-/// not answer yet is no failure here: the adapter reports it and works once the backend does.
+/// # Errors
+/// Only when it could never work as configured (a directory that can't be created). A backend that does not
+/// answer yet is no failure here: the adapter reports it and works once the backend does.
 pub fn build(config: &AdapterConfig) -> Result<Built, Failure> {
     let common = &config.common;
     let mut adapter = backend(config)?;

@@ -80,8 +80,7 @@ async fn store(
         let work = Arc::clone(taken.work());
         let key = work.scope.namespace.key(work.hash);
         let length = work.scope.layout.bytes();
-        let room =
-            room.split(units(length).min(u32::try_from(room.num_permits()).unwrap_or(u32::MAX)) as usize);
+        let room = room.split((units(length) as usize).min(room.num_permits()));
         let buffer = PoolBuffer::to_store(&shared.engine, taken, room);
         Outgoing { work, key, buffer, seal: None }
     });

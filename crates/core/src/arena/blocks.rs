@@ -84,7 +84,7 @@ impl BlockTable {
             Block { start, len, below, above, link_prev: NIL, link_next: NIL, chain: self.buckets[bucket] };
         let index = if self.spare == NIL {
             self.blocks.push(block);
-            self.blocks.len() as u32 - 1
+            u32::try_from(self.blocks.len() - 1).expect("an arena has fewer blocks than 2^32 units")
         } else {
             let index = self.spare;
             self.spare = self.get(index).above;

@@ -44,7 +44,7 @@ impl FreeClasses {
         block.link_next = head;
         self.heads[class] = index;
         self.bounds[class] = self.bounds[class].max(len);
-        self.classes[class / STEPS as usize] |= 1 << (class as u32 % STEPS);
+        self.classes[class / STEPS as usize] |= 1 << (class % STEPS as usize);
         self.groups |= 1 << (class / STEPS as usize);
     }
 
@@ -62,7 +62,7 @@ impl FreeClasses {
         if block.link_next == NIL {
             self.bounds[class] = 0;
             let group = class / STEPS as usize;
-            self.classes[group] &= !(1 << (class as u32 % STEPS));
+            self.classes[group] &= !(1 << (class % STEPS as usize));
             if self.classes[group] == 0 {
                 self.groups &= !(1 << group);
             }
@@ -128,7 +128,7 @@ impl FreeClasses {
 
     /// The lowest non-empty class that is `from` or above.
     fn next_class(&self, from: usize) -> Option<usize> {
-        let (group, step) = (from / STEPS as usize, from as u32 % STEPS);
+        let (group, step) = (from / STEPS as usize, from % STEPS as usize);
         if group >= GROUPS {
             return None;
         }
@@ -136,7 +136,7 @@ impl FreeClasses {
         if here != 0 {
             return Some(group * STEPS as usize + here.trailing_zeros() as usize);
         }
-        let above = self.groups & u32::MAX.checked_shl(group as u32 + 1).unwrap_or(0);
+        let above = self.groups & (u32::MAX << group) & !(1 << group);
         if above == 0 {
             return None;
         }

@@ -110,12 +110,12 @@ impl PrefixArc {
         member.used_at = self.clock;
         self.last = Last { act, position: member.position, points: member.points, continues };
         let rank = rank(member.points);
-        let from = std::mem::replace(&mut member.rank, rank as u8) as usize;
+        let from = std::mem::replace(&mut member.rank, rank);
         if from == rank {
-            self.ranks[rank].touch(&mut self.links, id);
+            self.ranks[usize::from(rank)].touch(&mut self.links, id);
         } else {
-            self.ranks[from].remove(&mut self.links, id);
-            self.ranks[rank].insert(&mut self.links, id);
+            self.ranks[usize::from(from)].remove(&mut self.links, id);
+            self.ranks[usize::from(rank)].insert(&mut self.links, id);
         }
     }
 
@@ -131,13 +131,20 @@ impl PrefixArc {
     }
 
     /// How cold an object is: how long it was idle, as its rank counts it.
-    fn coldness(&self, id: EntryId, rank: usize) -> f64 {
-        let idle = self.clock.wrapping_sub(self.members[id as usize].used_at);
+    fn coldness(&self, id: EntryId) -> f64 {
+        let Member { used_at, rank, .. } = self.members[id as usize];
+        let idle = self.clock.wrapping_sub(used_at);
         if idle as usize > TURNOVERS_MAX * self.len {
             return f64::from(idle);
         }
-        (f64::from(idle) + 1.0) / self.patience.powi(rank as i32)
+        (f64::from(idle) + 1.0) / self.patience.powi(i32::from(rank))
     }
+}
+
+/// Both halves of a fingerprint in one.
+#[expect(clippy::cast_possible_truncation, reason = "the upper half is folded into the lower one")]
+fn folded(fingerprint: u64) -> u32 {
+    (fingerprint ^ fingerprint >> 32) as u32
 }
 
 impl Policy for PrefixArc {
@@ -146,7 +153,7 @@ impl Policy for PrefixArc {
     }
 
     fn insert(&mut self, id: EntryId, arrival: Arrival) {
-        let fingerprint = (arrival.fingerprint ^ arrival.fingerprint >> 32) as u32;
+        let fingerprint = folded(arrival.fingerprint);
         self.len += 1;
         self.clock = self.clock.wrapping_add(1);
         self.ghosts.reserve(self.len);
@@ -162,11 +169,11 @@ impl Policy for PrefixArc {
             used_at: self.clock,
             points,
             position: u16::try_from(arrival.position).unwrap_or(u16::MAX),
-            rank: rank(points) as u8,
+            rank: rank(points),
             continued: known.continued,
             fresh: missed.is_none(),
         };
-        self.ranks[rank(points)].insert(&mut self.links, id);
+        self.ranks[usize::from(rank(points))].insert(&mut self.links, id);
         self.apply(id, Act::Insert);
     }
 
@@ -182,7 +189,7 @@ impl Policy for PrefixArc {
 
     fn remove(&mut self, id: EntryId, removal: Removal) {
         let Member { fingerprint, points, rank, continued, .. } = self.members[id as usize];
-        self.ranks[rank as usize].remove(&mut self.links, id);
+        self.ranks[usize::from(rank)].remove(&mut self.links, id);
         self.len -= 1;
         if removal == Removal::Evicted {
             self.ghosts.remember(Ghost { fingerprint, points, continued });
@@ -198,7 +205,7 @@ impl Policy for PrefixArc {
             let mut coldest: Option<(f64, usize)> = None;
             for (rank, ids) in ranks.iter_mut().enumerate() {
                 let Some(&id) = ids.peek() else { continue };
-                let coldness = self.coldness(id, rank);
+                let coldness = self.coldness(id);
                 // Of equals the one shared less: it may be the continuation of the other.
                 if coldest.is_none_or(|(most, _)| coldness > most) {
                     coldest = Some((coldness, rank));

@@ -4,11 +4,15 @@
 pub(super) const BRANCH_POINTS: u16 = 4;
 
 /// Ranks of sharing: one use, two or three, four to seven, and so on.
-pub(super) const RANKS: usize = 8;
+pub(super) const RANKS: usize = RANK_TOP as usize + 1;
+
+/// The rank of whatever was shared more often still.
+const RANK_TOP: u8 = 7;
 
 /// The rank of an object of this many points.
-pub(super) fn rank(points: u16) -> usize {
-    ((points / BRANCH_POINTS).max(1).ilog2() as usize).min(RANKS - 1)
+pub(super) fn rank(points: u16) -> u8 {
+    let doublings = (points / BRANCH_POINTS).max(1).ilog2();
+    u8::try_from(doublings).unwrap_or(RANK_TOP).min(RANK_TOP)
 }
 
 /// Whether an object of this many points was shared by prompts that branch off.

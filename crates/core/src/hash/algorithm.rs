@@ -79,21 +79,21 @@ pub fn sha256_cbor_none_hash(python_hash_seed: Option<&str>) -> ChunkHash {
 /// Appends a CBOR item head: the major type and its argument in the shortest form (RFC 8949 4.2.1).
 #[inline]
 pub(super) fn put_cbor_head(out: &mut Vec<u8>, major: u8, argument: u64) {
-    let major = major << 5;
+    let (major, bytes) = (major << 5, argument.to_be_bytes());
     match argument {
-        0..=23 => out.push(major | argument as u8),
-        24..=0xff => out.extend_from_slice(&[major | 24, argument as u8]),
+        0..=23 => out.push(major | bytes[7]),
+        24..=0xff => out.extend_from_slice(&[major | 24, bytes[7]]),
         0x100..=0xffff => {
             out.push(major | 25);
-            out.extend_from_slice(&(argument as u16).to_be_bytes());
+            out.extend_from_slice(&bytes[6..]);
         }
         0x1_0000..=0xffff_ffff => {
             out.push(major | 26);
-            out.extend_from_slice(&(argument as u32).to_be_bytes());
+            out.extend_from_slice(&bytes[4..]);
         }
         _ => {
             out.push(major | 27);
-            out.extend_from_slice(&argument.to_be_bytes());
+            out.extend_from_slice(&bytes);
         }
     }
 }

@@ -13,6 +13,9 @@ const NESTING_MAX: usize = 4;
 impl AdapterConfig {
     /// Reads one `--l2-adapter` value. `env` answers for environment variables: some types take credentials
     /// there.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, at once.
     pub fn parse(json: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         let value: Value =
             serde_json::from_str(json).map_err(|error| whole(format!("invalid JSON: {error}"), None))?;
@@ -20,6 +23,9 @@ impl AdapterConfig {
     }
 
     /// Reads a configuration that is JSON already.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, at once.
     pub fn from_value(value: &Value, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         let Some(object) = value.as_object() else {
             return Err(whole("the value is not an object".to_owned(), Some(example())));

@@ -44,6 +44,9 @@ pub struct Checksum {
 
 impl Checksum {
     /// Wraps an adapter, with `threads` threads for hashing.
+    ///
+    /// # Errors
+    /// Threads that can't be started.
     pub fn new(inner: Arc<dyn Adapter>, threads: usize) -> Result<Self, Failure> {
         let hashers = Workers::start("l2-checksum", QUEUED_OBJECTS_MAX, threads.max(1), || ())
             .map_err(|error| Failure::io("start threads `l2-checksum`", &error))?;

@@ -172,7 +172,7 @@ impl Evictor {
 
     /// From which bytes on something has to leave.
     pub(super) fn mark(&self, limit_bytes: u64) -> u64 {
-        (limit_bytes as f64 * self.config.trigger_watermark) as u64
+        part_of(limit_bytes, self.config.trigger_watermark)
     }
 
     /// Whether the adapter, or the tenant, has to give something.
@@ -219,6 +219,17 @@ impl Evictor {
             self.wake.notify_one();
         }
     }
+}
+
+/// A share, within 0..=1, of so many bytes or objects.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "a share of it is within 0 and `whole`, and need not be exact"
+)]
+pub(super) fn part_of(whole: u64, share: f64) -> u64 {
+    (whole as f64 * share) as u64
 }
 
 impl Observer for Evictor {

@@ -9,7 +9,7 @@ use larder_core::eviction::{EntryId, Removal};
 use larder_storage::{DeleteMode, Error};
 use larder_telemetry::tasks::Task;
 
-use super::evictor::{Evictor, State};
+use super::evictor::{Evictor, State, part_of};
 use super::ledger::Victim;
 
 /// Objects deleted in one call.
@@ -135,8 +135,8 @@ impl Evictor {
             return None;
         }
         let mean = (bytes / objects.max(1)).max(1);
-        let excess = usize::try_from((bytes - mark) / mean + 1).unwrap_or(usize::MAX);
-        Some(excess.max((objects as f64 * share) as usize))
+        let due = ((bytes - mark) / mean + 1).max(part_of(objects, share));
+        Some(usize::try_from(due).unwrap_or(usize::MAX))
     }
 
     /// Evicts so many objects, step by step, and returns how many could leave.

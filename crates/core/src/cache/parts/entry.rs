@@ -130,7 +130,7 @@ impl Entries {
 
     /// Ids ever given out: the bound for walking all records.
     pub(crate) fn bound(&self) -> u32 {
-        self.slots.len() as u32
+        u32::try_from(self.slots.len()).expect("fewer objects than 4 KiB units in 16 TiB")
     }
 }
 

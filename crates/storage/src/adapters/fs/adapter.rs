@@ -40,6 +40,9 @@ pub struct FsAdapter {
 impl FsAdapter {
     /// Opens a directory and starts learning what it holds; serves at once. One that does not answer is
     /// opened when it does.
+    ///
+    /// # Errors
+    /// What the directory says against it, or threads that can't be started.
     pub fn open(options: FsOptions) -> Result<Self, Failure> {
         Self::open_with(options, OPEN_PATIENCE, |store| store.files.prepare())
     }

@@ -34,6 +34,9 @@ pub struct RespAdapter {
 
 impl RespAdapter {
     /// Starts the threads.
+    ///
+    /// # Errors
+    /// Options that can't work, or threads that can't be started. A server that does not answer is none.
     pub fn new(options: RespOptions) -> Result<Self, Failure> {
         if options.nodes.is_empty() {
             return Err(Failure::permanent(FailureKind::Invalid, "no server is configured"));

@@ -33,6 +33,9 @@ pub struct S3Adapter {
 
 impl S3Adapter {
     /// Starts the threads.
+    ///
+    /// # Errors
+    /// Options that can't work, or threads that can't be started. A store that does not answer is none.
     pub fn new(options: S3Options) -> Result<Self, Failure> {
         let remote = RemoteOptions {
             kind: "s3",
