@@ -1,100 +1,28 @@
 //! Shape, element type and size of the objects a worker stores.
 //!
-//! Owns the element types by their torch names and the byte size of one object. Must not know where
+//! Owns the byte size of one object. Must not know where
 //! objects live or how they are named on the wire.
 
-use std::fmt;
 use std::str::FromStr;
 
 use thiserror::Error;
 
-/// Element type of a KV tensor, named as torch names it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Dtype(u8);
-
-/// Canonical torch name, bytes per element, other accepted spelling.
-const DTYPES: [(&str, u8, Option<&str>); 28] = [
-    ("bfloat16", 2, None),
-    ("float16", 2, Some("half")),
-    ("float32", 4, Some("float")),
-    ("float64", 8, Some("double")),
-    ("float8_e4m3fn", 1, None),
-    ("float8_e4m3fnuz", 1, None),
-    ("float8_e5m2", 1, None),
-    ("float8_e5m2fnuz", 1, None),
-    ("float8_e8m0fnu", 1, None),
-    ("float4_e2m1fn_x2", 1, None),
-    ("uint8", 1, None),
-    ("int8", 1, None),
-    ("uint16", 2, None),
-    ("int16", 2, Some("short")),
-    ("uint32", 4, None),
-    ("int32", 4, Some("int")),
-    ("uint64", 8, None),
-    ("int64", 8, Some("long")),
-    ("bool", 1, None),
-    ("bits8", 1, None),
-    ("bits16", 2, None),
-    ("complex32", 4, Some("chalf")),
-    ("complex64", 8, Some("cfloat")),
-    ("complex128", 16, Some("cdouble")),
-    ("quint8", 1, None),
-    ("qint8", 1, None),
-    ("qint32", 4, None),
-    ("quint4x2", 1, None),
-];
-
-impl Dtype {
-    /// `bfloat16`, the usual type of a KV cache.
-    pub const BFLOAT16: Self = Self(0);
-    /// `float16`.
-    pub const FLOAT16: Self = Self(1);
-    /// `float32`.
-    pub const FLOAT32: Self = Self(2);
-    /// `uint8`.
-    pub const UINT8: Self = Self(10);
-
-    /// The canonical torch name without `torch.`; aliases are resolved (`half` reads back as `float16`).
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        DTYPES[usize::from(self.0)].0
-    }
-
-    /// Bytes per element.
-    #[must_use]
-    pub fn item_bytes(self) -> usize {
-        usize::from(DTYPES[usize::from(self.0)].1)
-    }
-
-    /// Every known type, for tables and tests.
-    pub fn all() -> impl Iterator<Item = Self> {
-        (0..DTYPES.len() as u8).map(Self)
-    }
-}
-
-impl fmt::Display for Dtype {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
+use crate::dtype::Dtype;
 
 impl FromStr for Dtype {
     type Err = LayoutError;
 
-    /// Reads a torch name or alias, without the `torch.` prefix.
+    /// Reads the element type of objects by its torch name or alias, without the `torch.` prefix.
     fn from_str(text: &str) -> Result<Self, LayoutError> {
-        DTYPES
-            .iter()
-            .position(|(name, _, alias)| *name == text || *alias == Some(text))
-            .map(|index| Self(index as u8))
-            .ok_or_else(|| LayoutError::UnknownDtype(text.to_owned()))
+        let known = Self::from_name_or_alias(text).filter(|dtype| dtype.is_storable());
+        known.ok_or_else(|| LayoutError::UnknownDtype(text.to_owned()))
     }
 }
 
 /// A layout that cannot describe an object.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum LayoutError {
-    /// The element type is not one of torch's.
+    /// The element type is not one of torch's, or none that objects may be of.
     #[error("unknown dtype `{0}`")]
     UnknownDtype(String),
     /// A dimension was zero.
@@ -163,7 +91,7 @@ impl ObjectLayout {
         }
         let bytes = shape
             .iter()
-            .try_fold(dtype.item_bytes() as u64, |bytes, dimension| bytes.checked_mul(*dimension))
+            .try_fold(dtype.item_bytes(), |bytes, dimension| bytes.checked_mul(*dimension))
             .filter(|bytes| *bytes <= Self::MAX_BYTES);
         match bytes {
             Some(bytes) => {
@@ -233,46 +161,45 @@ mod tests {
 
     #[test]
     fn split_and_latent_objects_have_the_peers_shape() {
-        let split = ObjectLayout::engine_driven(geometry(false), Dtype::BFLOAT16).unwrap();
+        let split = ObjectLayout::engine_driven(geometry(false), Dtype::Bfloat16).unwrap();
         assert_eq!(split.shape(), [2, 3, 16, 24]);
         assert_eq!(split.bytes(), 2 * 3 * 16 * 24 * 2);
         // The slot length seen on the peer for this very registration, spec/transfer-modes.md 2.3.
-        let latent = ObjectLayout::engine_driven(geometry(true), Dtype::UINT8).unwrap();
+        let latent = ObjectLayout::engine_driven(geometry(true), Dtype::Uint8).unwrap();
         assert_eq!(latent.shape(), [3, 16, 24]);
         assert_eq!(latent.bytes(), 1152);
     }
 
     #[test]
     fn names_and_aliases_resolve_to_one_type() {
-        for dtype in Dtype::all() {
-            assert_eq!(dtype.name().parse(), Ok(dtype));
+        for dtype in Dtype::ALL.iter().filter(|dtype| dtype.is_storable()) {
+            assert_eq!(dtype.name().parse(), Ok(*dtype));
         }
+        assert_eq!(Dtype::ALL.iter().filter(|dtype| dtype.is_storable()).count(), 28);
         for (alias, name) in
             [("half", "float16"), ("float", "float32"), ("double", "float64"), ("long", "int64")]
         {
             assert_eq!(alias.parse::<Dtype>().unwrap().name(), name);
         }
-        assert_eq!(Dtype::FLOAT16.name(), "float16");
-        assert_eq!(Dtype::FLOAT32.item_bytes(), 4);
-        assert_eq!(Dtype::UINT8.name(), "uint8");
+        assert_eq!(Dtype::Float32.item_bytes(), 4);
         assert_eq!("torch.half".parse::<Dtype>(), Err(LayoutError::UnknownDtype("torch.half".into())));
-        assert!("".parse::<Dtype>().is_err());
+        assert!(["", "bit", "int4", "uint4", "bits4x2"].iter().all(|name| name.parse::<Dtype>().is_err()));
     }
 
     #[test]
     fn stages_of_one_engine_differ_in_their_layers_alone() {
         let layout = |geometry, dtype| ObjectLayout::engine_driven(geometry, dtype).unwrap();
         for mla in [false, true] {
-            let stage = layout(geometry(mla), Dtype::BFLOAT16);
+            let stage = layout(geometry(mla), Dtype::Bfloat16);
             assert!(
-                stage.is_stage_of(&layout(EngineGeometry { layers: 4, ..geometry(mla) }, Dtype::BFLOAT16))
+                stage.is_stage_of(&layout(EngineGeometry { layers: 4, ..geometry(mla) }, Dtype::Bfloat16))
             );
-            assert!(!stage.is_stage_of(&layout(geometry(mla), Dtype::UINT8)));
-            assert!(!stage.is_stage_of(&layout(geometry(!mla), Dtype::BFLOAT16)));
+            assert!(!stage.is_stage_of(&layout(geometry(mla), Dtype::Uint8)));
+            assert!(!stage.is_stage_of(&layout(geometry(!mla), Dtype::Bfloat16)));
             for other in
                 [EngineGeometry { slots: 8, ..geometry(mla) }, EngineGeometry { hidden: 48, ..geometry(mla) }]
             {
-                assert!(!stage.is_stage_of(&layout(other, Dtype::BFLOAT16)));
+                assert!(!stage.is_stage_of(&layout(other, Dtype::Bfloat16)));
             }
         }
     }
@@ -280,10 +207,10 @@ mod tests {
     #[test]
     fn impossible_sizes_are_refused() {
         let huge = EngineGeometry { layers: u64::MAX, slots: 16, hidden: 24, mla: false };
-        assert!(matches!(ObjectLayout::engine_driven(huge, Dtype::BFLOAT16), Err(LayoutError::TooLarge(_))));
+        assert!(matches!(ObjectLayout::engine_driven(huge, Dtype::Bfloat16), Err(LayoutError::TooLarge(_))));
         let empty = EngineGeometry { slots: 0, ..geometry(false) };
         assert_eq!(
-            ObjectLayout::engine_driven(empty, Dtype::BFLOAT16),
+            ObjectLayout::engine_driven(empty, Dtype::Bfloat16),
             Err(LayoutError::ZeroDimension("slots"))
         );
     }

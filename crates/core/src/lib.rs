@@ -7,6 +7,7 @@
 pub mod admission;
 pub mod arena;
 pub mod cache;
+pub mod dtype;
 pub mod eviction;
 pub mod fold;
 pub mod hash;

@@ -3,7 +3,6 @@
 
 use bytes::Bytes;
 use larder_core::layout::ObjectLayout;
-use larder_wire::dtype::DType;
 use larder_wire::engine_driven::PrepareRetrieveResult;
 use larder_wire::pickle::{PickledTensor, Piece, TensorSpec, read_tensors, write_tensors};
 use larder_wire::{Operation, Response};
@@ -81,7 +80,7 @@ fn chunk_bytes<'t>(
     let Some(tensor) = tensors.get(index) else {
         return Err(wrong(format!("missing: {} tensors came", tensors.len())));
     };
-    if tensor.shape() != layout.shape() || tensor.dtype().name() != layout.dtype().name() {
+    if tensor.shape() != layout.shape() || tensor.dtype() != layout.dtype() {
         return Err(wrong(format!("{:?} of {}", tensor.shape(), tensor.dtype().name())));
     }
     if let Some(bytes) = tensor.as_packed() {
@@ -93,9 +92,7 @@ fn chunk_bytes<'t>(
 }
 
 fn pickle(engine: &Requests, plan: &RetrievePlan) -> Result<Answer, String> {
-    let name = plan.layout.dtype().name();
-    let dtype = DType::from_name(name).ok_or_else(|| format!("`{name}` can't be sent in a message"))?;
-    let tensor = TensorSpec { dtype, shape: plan.layout.shape() };
+    let tensor = TensorSpec { dtype: plan.layout.dtype(), shape: plan.layout.shape() };
     let pieces = write_tensors(&vec![tensor; plan.slots.len()]).map_err(|error| error.to_string())?;
     let length = pieces.iter().map(Piece::len).sum();
     let (head, tail) = PrepareRetrieveResult::around_data(length).map_err(|error| error.to_string())?;

@@ -8,7 +8,6 @@
 pub mod allocation;
 pub mod blend;
 pub mod device;
-pub mod dtype;
 pub mod engine_driven;
 pub mod error;
 pub mod events;
@@ -28,7 +27,6 @@ pub mod request;
 pub mod response;
 mod text;
 
-pub use dtype::DType;
 pub use error::{Fault, ValueError, WireError};
 pub use ids::{IdArray, IdBuffer, TokenIds};
 pub use key::CacheKey;

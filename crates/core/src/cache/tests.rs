@@ -6,10 +6,11 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
+use crate::dtype::Dtype;
 use crate::eviction::{self, Lru};
 use crate::hash::{ChunkHash, Sample};
 use crate::key::{Namespace, Scope, kv_rank};
-use crate::layout::{Dtype, EngineGeometry, ObjectLayout};
+use crate::layout::{EngineGeometry, ObjectLayout};
 
 mod abandoned;
 mod adoption;
@@ -20,7 +21,7 @@ const ALIGN: u64 = 4096;
 
 fn layout(pages: u64) -> Arc<ObjectLayout> {
     let geometry = EngineGeometry { layers: 1, slots: pages * 16, hidden: 256, mla: true };
-    Arc::new(ObjectLayout::engine_driven(geometry, Dtype::UINT8).unwrap())
+    Arc::new(ObjectLayout::engine_driven(geometry, Dtype::Uint8).unwrap())
 }
 
 fn scope(salt: &str, pages: u64) -> Scope {

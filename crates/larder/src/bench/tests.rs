@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use larder_core::cache::{Cache, CacheConfig, Row};
+use larder_core::dtype::Dtype;
 use larder_core::eviction;
 use larder_core::hash::ChunkHash;
 use larder_core::key::{Namespace, Scope, kv_rank};
-use larder_core::layout::{Dtype, EngineGeometry, ObjectLayout};
+use larder_core::layout::{EngineGeometry, ObjectLayout};
 
 use super::background::Background;
 use super::offline::offline;
@@ -99,7 +100,7 @@ fn by_table(trace: &Trace, capacity: u64, name: &str) -> Score {
     let geometry = EngineGeometry { layers: 1, slots: 16, hidden: 256, mla: true };
     let scope = Scope {
         namespace: Namespace::new("m", kv_rank(1, 0), 0, "").unwrap(),
-        layout: Arc::new(ObjectLayout::engine_driven(geometry, Dtype::UINT8).unwrap()),
+        layout: Arc::new(ObjectLayout::engine_driven(geometry, Dtype::Uint8).unwrap()),
     };
     let config = CacheConfig { capacity_bytes: capacity * BYTES, align_bytes: BYTES, staging_fresh_ms: 1 };
     let mut cache = Cache::new(config, eviction::by_name(name).unwrap());

@@ -1,6 +1,6 @@
 //! What a worker stores and reads back, by either way its bytes may take.
 
-use larder_wire::dtype::DType;
+use larder_core::dtype::Dtype;
 use larder_wire::engine_driven::{PoolLocation, PrepareRetrieveResult, PrepareStoreResult};
 use larder_wire::pickle::{Piece, TensorSpec, read_tensors, write_tensors};
 
@@ -103,7 +103,7 @@ impl Client {
             Response::PrepareRetrieve(PrepareRetrieveResult { data, .. }) => {
                 let tensors = read_tensors(data).unwrap();
                 assert!(
-                    tensors.iter().all(|tensor| (tensor.shape(), tensor.dtype()) == (SHAPE, DType::Uint8))
+                    tensors.iter().all(|tensor| (tensor.shape(), tensor.dtype()) == (SHAPE, Dtype::Uint8))
                 );
                 Some(tensors.iter().map(|tensor| (0, tensor.as_packed().unwrap().to_vec())).collect())
             }
@@ -114,7 +114,7 @@ impl Client {
 }
 
 /// As many tensors of this shape and type as there are chunks, pickled.
-fn pickled(chunks: &[Vec<u8>], shape: &[u64], dtype: DType) -> Vec<u8> {
+fn pickled(chunks: &[Vec<u8>], shape: &[u64], dtype: Dtype) -> Vec<u8> {
     let pieces = write_tensors(&vec![TensorSpec { dtype, shape }; chunks.len()]).unwrap();
     let piece = |piece: Piece| match piece {
         Piece::Bytes(bytes) => bytes,
@@ -164,7 +164,7 @@ fn bytes_that_come_in_messages_are_those_that_go_out_in_messages() {
             let range = worker_key(&ids, "r", 0, 48);
             assert_eq!(client.prepare_store(range).await, None);
             let chunks: Vec<Vec<u8>> = (0..3).map(bytes).collect();
-            let data = pickled(&chunks, SHAPE, DType::Uint8);
+            let data = pickled(&chunks, SHAPE, Dtype::Uint8);
             assert_eq!(client.commit_store(range, &data).await, Ok(Some("Bool(true)".into())));
             for _ in 0..2 {
                 assert_eq!(client.look_up(&ids, "r").await, 3);
@@ -183,7 +183,7 @@ fn tensors_that_do_not_lie_packed_are_stored_packed() {
         client.register().await;
         let ids = IdBuffer::new(&prompt(1, 2));
         let chunks = [bytes(1), bytes(2)];
-        let mut data = pickled(&chunks, SHAPE, DType::Uint8);
+        let mut data = pickled(&chunks, SHAPE, Dtype::Uint8);
         // The strides of the last two dimensions, 256 and 1, as those of a tensor that was transposed: 1 and
         // 16.
         let strides: Vec<usize> = data
@@ -216,9 +216,9 @@ fn tensors_that_are_no_chunks_of_the_worker_are_not_stored() {
         let chunks = [bytes(1), bytes(2)];
         let other_shape = &[1, 256, u64::from(CHUNK)];
         for data in [
-            pickled(&chunks, other_shape, DType::Uint8),
-            pickled(&chunks, SHAPE, DType::Int8),
-            pickled(&chunks[..1], SHAPE, DType::Uint8),
+            pickled(&chunks, other_shape, Dtype::Uint8),
+            pickled(&chunks, SHAPE, Dtype::Int8),
+            pickled(&chunks[..1], SHAPE, Dtype::Uint8),
             b"no pickle".to_vec(),
         ] {
             let stored = client.commit_store(worker_key(&ids, "r", 0, 32), &data).await;
@@ -240,7 +240,7 @@ fn a_chunk_that_changed_in_memory_is_handed_out_by_neither_way() {
             if shares_memory {
                 client.store(&engine, range).await;
             } else {
-                let data = pickled(&[bytes(0), bytes(1)], SHAPE, DType::Uint8);
+                let data = pickled(&[bytes(0), bytes(1)], SHAPE, Dtype::Uint8);
                 assert_eq!(client.commit_store(range, &data).await, Ok(Some("Bool(true)".into())));
             }
             let checks = &engine.counters().checksum;

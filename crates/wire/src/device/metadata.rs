@@ -1,6 +1,7 @@
 //! How a tensor lies in its storage.
 
-use crate::dtype::DType;
+use larder_core::dtype::Dtype;
+
 use crate::error::{ValueError, invalid};
 use crate::limits;
 use crate::msgpack::{Reader, Writer, required, set};
@@ -10,7 +11,7 @@ use crate::text::quoted;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorMetadata<'a> {
     /// Element type.
-    pub dtype: DType,
+    pub dtype: Dtype,
     /// Elements per dimension.
     pub shape: Vec<u64>,
     /// Elements between neighbours, per dimension; as many as `shape`.
@@ -25,7 +26,7 @@ impl<'a> TensorMetadata<'a> {
     /// Bytes from the start of the storage to the end of the view; 0 for a view without elements.
     #[must_use]
     pub fn byte_span(&self) -> u128 {
-        view_span(&self.shape, &self.stride, self.storage_offset) * u128::from(self.dtype.size())
+        view_span(&self.shape, &self.stride, self.storage_offset) * u128::from(self.dtype.item_bytes())
     }
 
     pub(super) fn read(reader: &mut Reader<'a>) -> Result<Self, ValueError> {
@@ -66,9 +67,9 @@ impl<'a> TensorMetadata<'a> {
     }
 }
 
-fn read_dtype(reader: &mut Reader<'_>) -> Result<DType, ValueError> {
+fn read_dtype(reader: &mut Reader<'_>) -> Result<Dtype, ValueError> {
     let name = reader.str()?;
-    DType::from_name(name).ok_or_else(|| invalid(format!("unknown element type `{}`", quoted(name))))
+    Dtype::from_name(name).ok_or_else(|| invalid(format!("unknown element type `{}`", quoted(name))))
 }
 
 /// Elements from the start of the storage to the end of a view. Saturates: no sum of 64-bit products of the

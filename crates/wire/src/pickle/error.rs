@@ -1,8 +1,8 @@
 //! Why a pickle was refused.
 
+use larder_core::dtype::Dtype;
 use thiserror::Error;
 
-use crate::dtype::DType;
 use crate::text::quoted;
 
 /// Why a pickle is not a list of CPU tensors, or a tensor does not fit its destination.
@@ -61,11 +61,11 @@ pub enum PickleError {
     },
     /// A tensor has another element type than its destination.
     #[error("tensor has element type `{got}`, expected `{expected}`")]
-    WrongDType {
+    WrongDtype {
         /// Of the destination.
-        expected: DType,
+        expected: Dtype,
         /// Of the tensor.
-        got: DType,
+        got: Dtype,
     },
     /// A tensor has another size than its destination.
     #[error("tensor has `{got}` bytes, expected `{expected}`")]
@@ -77,7 +77,7 @@ pub enum PickleError {
     },
     /// An element type that has no pickled form here.
     #[error("element type `{0}` cannot be pickled")]
-    UnsupportedDType(DType),
+    UnsupportedDtype(Dtype),
 }
 
 impl PickleError {

@@ -1,11 +1,12 @@
 //! The reader: a stack machine whose only values are those a list of tensors is made of.
 
+use larder_core::dtype::Dtype;
+
 use super::error::PickleError;
 use super::limits::{MARKS_MAX, MEMO_MAX, RANK_MAX, STACK_MAX, TENSORS_MAX, TUPLE_ITEMS_MAX};
 use super::ops::{Op, Ops};
 use super::storage::Storage;
 use super::tensor::PickledTensor;
-use crate::dtype::DType;
 
 /// Reads a pickled list of CPU tensors. Nothing is executed; the tensors borrow their bytes from `data`.
 ///
@@ -48,7 +49,7 @@ enum Value<'a> {
     Int(i64),
     Str(&'a str),
     Bytes(&'a [u8]),
-    DType(DType),
+    Dtype(Dtype),
     Constructor(Constructor),
     /// A range of [`Machine::items`].
     Tuple {
@@ -214,11 +215,11 @@ impl<'a> Machine<'a> {
                     stride,
                     Value::Bool,
                     Value::Hooks,
-                    Value::DType(dtype),
+                    Value::Dtype(dtype),
                 ],
             ) => {
                 // torch writes an untyped storage here; this crate's writer one of bytes.
-                if storage.dtype.is_some_and(|dtype| dtype != DType::Uint8) {
+                if storage.dtype.is_some_and(|dtype| dtype != Dtype::Uint8) {
                     return Err(PickleError::Structure("a view with two element types"));
                 }
                 self.tensor(*storage, *dtype, [offset, shape, stride].map(|value| *value))?
@@ -231,7 +232,7 @@ impl<'a> Machine<'a> {
     fn tensor(
         &mut self,
         storage: Storage<'a>,
-        dtype: DType,
+        dtype: Dtype,
         [offset, shape, stride]: [Value<'a>; 3],
     ) -> Result<Value<'a>, PickleError> {
         limit(self.tensors.len(), TENSORS_MAX, "tensors")?;
@@ -277,7 +278,7 @@ fn global<'a>(module: &str, name: &str) -> Result<Value<'a>, PickleError> {
         ("torch.storage", "_load_from_bytes") => Value::Constructor(Constructor::Storage),
         ("collections", "OrderedDict") => Value::Constructor(Constructor::Hooks),
         ("torch", dtype) => {
-            Value::DType(DType::from_name(dtype).ok_or_else(|| PickleError::refused(module, name))?)
+            Value::Dtype(Dtype::from_name(dtype).ok_or_else(|| PickleError::refused(module, name))?)
         }
         _ => return Err(PickleError::refused(module, name)),
     })

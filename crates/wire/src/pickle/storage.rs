@@ -3,9 +3,10 @@
 //! Four pickles in a row (magic number, version, facts about the host, the storage as a persistent id), a
 //! fifth with the list of storage keys, then the number of elements and the raw elements.
 
+use larder_core::dtype::Dtype;
+
 use super::error::PickleError;
 use super::ops::{Op, Ops, int};
-use crate::dtype::DType;
 
 /// Magic number, version and host facts. torch writes the same bytes on every little-endian host.
 const PREAMBLE: &[u8] = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.\
@@ -18,23 +19,23 @@ const PREAMBLE: &[u8] = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.\
 /// A storage: bytes, and their element type if the storage has one.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Storage<'a> {
-    pub(super) dtype: Option<DType>,
+    pub(super) dtype: Option<Dtype>,
     pub(super) bytes: &'a [u8],
 }
 
 /// Storage classes with an element type. Newer types share the untyped one and name the element type with the
 /// tensor.
-const TYPED: [(&str, DType); 10] = [
-    ("BFloat16Storage", DType::Bfloat16),
-    ("HalfStorage", DType::Float16),
-    ("FloatStorage", DType::Float32),
-    ("DoubleStorage", DType::Float64),
-    ("ByteStorage", DType::Uint8),
-    ("CharStorage", DType::Int8),
-    ("ShortStorage", DType::Int16),
-    ("IntStorage", DType::Int32),
-    ("LongStorage", DType::Int64),
-    ("BoolStorage", DType::Bool),
+const TYPED: [(&str, Dtype); 10] = [
+    ("BFloat16Storage", Dtype::Bfloat16),
+    ("HalfStorage", Dtype::Float16),
+    ("FloatStorage", Dtype::Float32),
+    ("DoubleStorage", Dtype::Float64),
+    ("ByteStorage", Dtype::Uint8),
+    ("CharStorage", Dtype::Int8),
+    ("ShortStorage", Dtype::Int16),
+    ("IntStorage", Dtype::Int32),
+    ("LongStorage", Dtype::Int64),
+    ("BoolStorage", Dtype::Bool),
 ];
 
 /// The storage class of bytes.
@@ -44,7 +45,7 @@ const BYTES: &str = "ByteStorage";
 const UNTYPED: (&str, &str) = ("torch.storage", "UntypedStorage");
 
 /// Class of storages of this element type, for the types that have one.
-pub(super) fn typed_class(dtype: DType) -> Option<&'static str> {
+pub(super) fn typed_class(dtype: Dtype) -> Option<&'static str> {
     TYPED.iter().find(|(_, typed)| *typed == dtype).map(|(class, _)| *class)
 }
 
@@ -72,7 +73,7 @@ impl<'a> Storage<'a> {
         if u64::from_le_bytes(*stored_count) != count {
             return Err(PickleError::Storage("two different element counts"));
         }
-        let length = u128::from(count) * u128::from(dtype.map_or(1, DType::size));
+        let length = u128::from(count) * u128::from(dtype.map_or(1, Dtype::item_bytes));
         if length != bytes.len() as u128 {
             return Err(PickleError::Storage("element count differs from the bytes present"));
         }
@@ -112,7 +113,7 @@ impl<'a> Fields<'a> {
     }
 
     /// The storage class: its element type, or none for untyped bytes.
-    fn class(&mut self) -> Result<Option<DType>, PickleError> {
+    fn class(&mut self) -> Result<Option<Dtype>, PickleError> {
         let Op::Global(module, name) = self.next()? else {
             return Err(PickleError::Storage("expected a storage class"));
         };
@@ -128,14 +129,14 @@ impl<'a> Fields<'a> {
 }
 
 /// Everything of a storage's stream before its `length` bytes.
-pub(super) fn write_head(out: &mut Vec<u8>, dtype: DType, key: &str, length: u64) {
+pub(super) fn write_head(out: &mut Vec<u8>, dtype: Dtype, key: &str, length: u64) {
     out.extend_from_slice(PREAMBLE);
     out.extend_from_slice(b"\x80\x02(");
     text(out, "storage");
     // Types without a class go as bytes: torch 2.13 writes an untyped storage for them that it fails to load
     // itself.
     let (class, count) = match typed_class(dtype) {
-        Some(class) => (class, length / dtype.size()),
+        Some(class) => (class, length / dtype.item_bytes()),
         None => (BYTES, length),
     };
     out.extend_from_slice(format!("ctorch\n{class}\n").as_bytes());

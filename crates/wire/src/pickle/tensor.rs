@@ -1,13 +1,14 @@
 //! A tensor read from a pickle, and its way into contiguous bytes.
 
+use larder_core::dtype::Dtype;
+
 use super::error::PickleError;
 use crate::device::view_span;
-use crate::dtype::DType;
 
 /// A view of borrowed bytes. Every element lies inside them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PickledTensor<'a> {
-    dtype: DType,
+    dtype: Dtype,
     shape: Vec<u64>,
     stride: Vec<u64>,
     storage_offset: u64,
@@ -16,7 +17,7 @@ pub struct PickledTensor<'a> {
 
 impl<'a> PickledTensor<'a> {
     pub(super) fn new(
-        dtype: DType,
+        dtype: Dtype,
         shape: Vec<u64>,
         stride: Vec<u64>,
         storage_offset: u64,
@@ -25,7 +26,7 @@ impl<'a> PickledTensor<'a> {
         if shape.len() != stride.len() {
             return Err(PickleError::Structure("shape and stride differ in length"));
         }
-        let end = view_span(&shape, &stride, storage_offset) * u128::from(dtype.size());
+        let end = view_span(&shape, &stride, storage_offset) * u128::from(dtype.item_bytes());
         if end > storage.len() as u128 {
             return Err(PickleError::OutsideStorage { end, length: storage.len() });
         }
@@ -34,7 +35,7 @@ impl<'a> PickledTensor<'a> {
 
     /// Element type.
     #[must_use]
-    pub fn dtype(&self) -> DType {
+    pub fn dtype(&self) -> Dtype {
         self.dtype
     }
 
@@ -66,7 +67,7 @@ impl<'a> PickledTensor<'a> {
     /// Saturates.
     #[must_use]
     pub fn packed_length(&self) -> u128 {
-        let size = u128::from(self.dtype.size());
+        let size = u128::from(self.dtype.item_bytes());
         self.shape.iter().fold(size, |length, count| length.saturating_mul(u128::from(*count)))
     }
 
@@ -92,10 +93,10 @@ impl<'a> PickledTensor<'a> {
     /// type.
     ///
     /// # Errors
-    /// [`PickleError::WrongDType`] and [`PickleError::WrongLength`]; `out` is not touched then.
-    pub fn copy_to(&self, dtype: DType, out: &mut [u8]) -> Result<(), PickleError> {
+    /// [`PickleError::WrongDtype`] and [`PickleError::WrongLength`]; `out` is not touched then.
+    pub fn copy_to(&self, dtype: Dtype, out: &mut [u8]) -> Result<(), PickleError> {
         if self.dtype != dtype {
-            return Err(PickleError::WrongDType { expected: dtype, got: self.dtype });
+            return Err(PickleError::WrongDtype { expected: dtype, got: self.dtype });
         }
         let length = self.packed_length();
         if length != out.len() as u128 {
@@ -110,7 +111,7 @@ impl<'a> PickledTensor<'a> {
     }
 
     fn byte_offset(&self, elements: u64) -> usize {
-        usize::try_from(elements * self.dtype.size()).expect("elements lie inside the storage")
+        usize::try_from(elements * self.dtype.item_bytes()).expect("elements lie inside the storage")
     }
 
     /// Copies run by run: a run is what lies packed at the end of the index order.

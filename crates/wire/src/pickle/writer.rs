@@ -1,17 +1,18 @@
 //! The writer: a list of packed tensors in the form torch's pickles have, leaving out what is remembered and
 //! never recalled.
 
+use larder_core::dtype::Dtype;
+
 use super::error::PickleError;
 use super::limits::{RANK_MAX, TENSORS_MAX};
 use super::ops::int;
 use super::storage::{typed_class, write_head};
-use crate::dtype::DType;
 
 /// A packed tensor to write: its bytes come from elsewhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TensorSpec<'a> {
     /// Element type.
-    pub dtype: DType,
+    pub dtype: Dtype,
     /// Elements per dimension.
     pub shape: &'a [u64],
 }
@@ -51,7 +52,7 @@ impl Piece {
 /// (little-endian, row-major), so these are copied once at most.
 ///
 /// # Errors
-/// [`PickleError::UnsupportedDType`], and [`PickleError::TooMany`] for lists or tensors beyond what can be
+/// [`PickleError::UnsupportedDtype`], and [`PickleError::TooMany`] for lists or tensors beyond what can be
 /// read back.
 pub fn write_tensors(tensors: &[TensorSpec<'_>]) -> Result<Vec<Piece>, PickleError> {
     let limit = TENSORS_MAX;
@@ -76,7 +77,7 @@ impl TensorSpec<'_> {
     /// Bytes of the packed tensor.
     fn length(&self) -> Result<usize, PickleError> {
         if typed_class(self.dtype).is_none() && !is_untyped(self.dtype) {
-            return Err(PickleError::UnsupportedDType(self.dtype));
+            return Err(PickleError::UnsupportedDtype(self.dtype));
         }
         let limit = RANK_MAX;
         if self.shape.len() > limit {
@@ -87,7 +88,7 @@ impl TensorSpec<'_> {
         let bound = self
             .shape
             .iter()
-            .try_fold(self.dtype.size(), |length, count| length.checked_mul((*count).max(1)));
+            .try_fold(self.dtype.item_bytes(), |length, count| length.checked_mul((*count).max(1)));
         let limit = isize::MAX as usize;
         match bound.and_then(|bound| usize::try_from(bound).ok()).filter(|bound| *bound <= limit) {
             Some(_) if self.shape.contains(&0) => Ok(0),
@@ -127,17 +128,17 @@ impl TensorSpec<'_> {
 }
 
 /// Whether the type has no storage class of its own, so that the tensor names it.
-fn is_untyped(dtype: DType) -> bool {
+fn is_untyped(dtype: Dtype) -> bool {
     matches!(
         dtype,
-        DType::Float8E4m3fn
-            | DType::Float8E4m3fnuz
-            | DType::Float8E5m2
-            | DType::Float8E5m2fnuz
-            | DType::Float8E8m0fnu
-            | DType::Uint16
-            | DType::Uint32
-            | DType::Uint64
+        Dtype::Float8E4m3fn
+            | Dtype::Float8E4m3fnuz
+            | Dtype::Float8E5m2
+            | Dtype::Float8E5m2fnuz
+            | Dtype::Float8E8m0fnu
+            | Dtype::Uint16
+            | Dtype::Uint32
+            | Dtype::Uint64
     )
 }
 

@@ -1,8 +1,10 @@
 //! Single types, descriptors and the decoder's policy against what was recorded from the peer.
 
-use crate::support::{frames, hex, unhex, vectors};
+use larder_core::dtype::Dtype;
 use larder_wire::device::TensorDescriptor;
-use larder_wire::{CacheKey, DType, Operation, decode_request, encode_request};
+use larder_wire::{CacheKey, Operation, decode_request, encode_request};
+
+use crate::support::{frames, hex, unhex, vectors};
 use serde_json::Value;
 
 /// The recorded payloads of an operation, with one replaced.
@@ -107,7 +109,7 @@ fn descriptors_the_peer_refuses_are_refused_with_a_reason() {
 fn element_types_are_the_ones_the_peer_knows() {
     let file = vectors("ipc_descriptors.json");
     let names: Vec<&str> = file["dtypes"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
-    assert_eq!(DType::ALL.iter().map(|dtype| dtype.name()).collect::<Vec<_>>(), names);
+    assert_eq!(Dtype::ALL.iter().map(|dtype| dtype.name()).collect::<Vec<_>>(), names);
 }
 
 /// Where each recorded decoder input is tried: an operation and the payload declared with its type.

@@ -3,9 +3,10 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use crate::support::{hex, unhex, vector_path, vectors};
-use larder_wire::DType;
+use larder_core::dtype::Dtype;
 use larder_wire::pickle::{PickleError, PickledTensor, Piece, TensorSpec, read_tensors, write_tensors};
+
+use crate::support::{hex, unhex, vector_path, vectors};
 use serde_json::Value;
 
 fn sample(file: &str) -> Vec<u8> {
@@ -23,7 +24,7 @@ fn numbers(value: &Value) -> Vec<u64> {
 }
 
 /// A packed tensor: element type, shape and bytes.
-type Packed = (DType, Vec<u64>, Vec<u8>);
+type Packed = (Dtype, Vec<u64>, Vec<u8>);
 
 /// The bytes of a pickled list of packed tensors.
 fn written(tensors: &[Packed]) -> Vec<u8> {
@@ -71,7 +72,7 @@ fn a_real_retrieve_result_is_read() {
     let tensors = read_tensors(&data).unwrap();
     assert_eq!(tensors.len(), 3);
     for tensor in &tensors {
-        assert_eq!((tensor.dtype(), tensor.shape()), (DType::Bfloat16, &[2, 2, 16, 8][..]));
+        assert_eq!((tensor.dtype(), tensor.shape()), (Dtype::Bfloat16, &[2, 2, 16, 8][..]));
         assert_eq!(tensor.as_packed().map(<[u8]>::len), Some(1024));
     }
 }
@@ -188,32 +189,32 @@ fn copying_checks_the_destination() {
     let data = sample("dtype_float16.bin");
     let tensor = &read_tensors(&data).unwrap()[0];
     let mut out = [7; 12];
-    let wrong_type = PickleError::WrongDType { expected: DType::Bfloat16, got: DType::Float16 };
-    assert_eq!(tensor.copy_to(DType::Bfloat16, &mut out), Err(wrong_type));
+    let wrong_type = PickleError::WrongDtype { expected: Dtype::Bfloat16, got: Dtype::Float16 };
+    assert_eq!(tensor.copy_to(Dtype::Bfloat16, &mut out), Err(wrong_type));
     let wrong_length = PickleError::WrongLength { expected: 11, got: 12 };
-    assert_eq!(tensor.copy_to(DType::Float16, &mut out[..11]), Err(wrong_length));
+    assert_eq!(tensor.copy_to(Dtype::Float16, &mut out[..11]), Err(wrong_length));
     assert_eq!(out, [7; 12]);
-    assert_eq!(tensor.copy_to(DType::Float16, &mut out), Ok(()));
+    assert_eq!(tensor.copy_to(Dtype::Float16, &mut out), Ok(()));
     assert_eq!(out, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
 }
 
 /// One list of every element type, and shapes at the edges.
 fn lists() -> Vec<Vec<Packed>> {
-    let filled = |dtype: DType, shape: &[u64]| {
-        let length = usize::try_from(shape.iter().product::<u64>() * dtype.size()).unwrap();
-        let modulus = if dtype == DType::Bool { 2 } else { 251 };
+    let filled = |dtype: Dtype, shape: &[u64]| {
+        let length = usize::try_from(shape.iter().product::<u64>() * dtype.item_bytes()).unwrap();
+        let modulus = if dtype == Dtype::Bool { 2 } else { 251 };
         (dtype, shape.to_vec(), (0..length).map(|at| (at % modulus) as u8).collect::<Vec<u8>>())
     };
-    let writable = |dtype: &&DType| write_tensors(&[TensorSpec { dtype: **dtype, shape: &[1] }]).is_ok();
+    let writable = |dtype: &&Dtype| write_tensors(&[TensorSpec { dtype: **dtype, shape: &[1] }]).is_ok();
     let every_type: Vec<_> =
-        DType::ALL.iter().filter(writable).map(|dtype| filled(*dtype, &[2, 1, 3])).collect();
+        Dtype::ALL.iter().filter(writable).map(|dtype| filled(*dtype, &[2, 1, 3])).collect();
     assert_eq!(every_type.len(), 18);
     let shapes = [&[][..], &[0], &[0, 4], &[1], &[300, 2], &[70_000], &[2, 3, 4, 5, 6]];
     vec![
         vec![],
         every_type,
-        shapes.iter().map(|shape| filled(DType::Bfloat16, shape)).collect(),
-        (0..2500).map(|_| filled(DType::Uint8, &[3])).collect(),
+        shapes.iter().map(|shape| filled(Dtype::Bfloat16, shape)).collect(),
+        (0..2500).map(|_| filled(Dtype::Uint8, &[3])).collect(),
     ]
 }
 
@@ -228,9 +229,9 @@ fn what_is_written_reads_back() {
             assert_eq!(tensor.as_packed(), Some(bytes.as_slice()));
         }
     }
-    let complex = write_tensors(&[TensorSpec { dtype: DType::Complex64, shape: &[1] }]);
-    assert_eq!(complex, Err(PickleError::UnsupportedDType(DType::Complex64)));
-    let huge = write_tensors(&[TensorSpec { dtype: DType::Uint8, shape: &[u64::MAX, 2] }]);
+    let complex = write_tensors(&[TensorSpec { dtype: Dtype::Complex64, shape: &[1] }]);
+    assert_eq!(complex, Err(PickleError::UnsupportedDtype(Dtype::Complex64)));
+    let huge = write_tensors(&[TensorSpec { dtype: Dtype::Uint8, shape: &[u64::MAX, 2] }]);
     assert!(matches!(huge, Err(PickleError::TooMany { .. })));
 }
 

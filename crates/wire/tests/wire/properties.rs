@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use larder_core::dtype::Dtype;
 use larder_wire::device::{
     CpuShmTensor, NpuPlane, NpuTensor, TensorDescriptor, TensorMetadata, VmmCudaTensor,
 };
@@ -10,7 +11,7 @@ use larder_wire::events::{KvEvent, KvEventBatch, KvEventKind};
 use larder_wire::ids::decode_prefix;
 use larder_wire::pickle::{Piece, TensorSpec, read_tensors, write_tensors};
 use larder_wire::request::Store;
-use larder_wire::{CacheKey, DType, IdBuffer, Operation, Request, Response, decode_request, encode_request};
+use larder_wire::{CacheKey, IdBuffer, Operation, Request, Response, decode_request, encode_request};
 use proptest::prelude::*;
 
 /// Ids of every width, in runs and mixed.
@@ -263,7 +264,7 @@ proptest! {
     fn descriptors_round_trip(
         dims in proptest::collection::vec((0..9_u64, 0..1000_u64), 0..8),
         offset in 0..1000_u64,
-        dtype in prop::sample::select(DType::ALL.to_vec()),
+        dtype in prop::sample::select(Dtype::ALL.to_vec()),
         spare in 0..100_u64,
         fabric in any::<bool>(),
     ) {
@@ -318,7 +319,7 @@ proptest! {
         // One packed tensor is written; its shape, stride and offset are then replaced by the view's.
         let storage: Vec<u8> = (0..length).map(|at| at as u8).collect();
         let mut data = Vec::new();
-        let spec = TensorSpec { dtype: DType::Uint8, shape: &[length as u64] };
+        let spec = TensorSpec { dtype: Dtype::Uint8, shape: &[length as u64] };
         for piece in write_tensors(&[spec]).unwrap() {
             match piece {
                 Piece::Bytes(bytes) => data.extend_from_slice(&bytes),
@@ -339,7 +340,7 @@ proptest! {
         match (read_tensors(&data), expected) {
             (Ok(tensors), Some(expected)) => {
                 let mut out = vec![0; expected.len()];
-                tensors[0].copy_to(DType::Uint8, &mut out).unwrap();
+                tensors[0].copy_to(Dtype::Uint8, &mut out).unwrap();
                 prop_assert_eq!(out, expected);
             }
             (Err(_), None) => {}

@@ -5,13 +5,13 @@ use std::fmt;
 macro_rules! dtypes {
     ($($variant:ident, $name:literal, $size:literal;)*) => {
         /// A torch element type. The names are those the peer accepts in descriptors
-        /// (`spec/vectors/ipc_descriptors.json`).
+        /// (`spec/vectors/ipc_descriptors.json`); the only list of them, for the wire and for objects.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum DType {
+        pub enum Dtype {
             $(#[doc = concat!("`", $name, "`.")] $variant,)*
         }
 
-        impl DType {
+        impl Dtype {
             /// Every element type.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
@@ -25,7 +25,7 @@ macro_rules! dtypes {
 
             /// Bytes per element. Types narrower than a byte take one each, as in torch.
             #[must_use]
-            pub const fn size(self) -> u64 {
+            pub const fn item_bytes(self) -> u64 {
                 match self {
                     $(Self::$variant => $size,)*
                 }
@@ -92,7 +92,55 @@ dtypes! {
     Uint8, "uint8", 1;
 }
 
-impl fmt::Display for DType {
+impl Dtype {
+    /// The type with this name or one of torch's second names, such as `half`, as an engine may give it when
+    /// it registers.
+    pub(crate) fn from_name_or_alias(name: &str) -> Option<Self> {
+        Some(match name {
+            "half" => Self::Float16,
+            "float" => Self::Float32,
+            "double" => Self::Float64,
+            "chalf" => Self::Complex32,
+            "cfloat" => Self::Complex64,
+            "cdouble" => Self::Complex128,
+            "short" => Self::Int16,
+            "int" => Self::Int32,
+            "long" => Self::Int64,
+            "bit" => Self::Uint1,
+            _ => return Self::from_name(name),
+        })
+    }
+
+    /// Whether objects may be of this type. Torch knows those that are not by their names alone: no engine
+    /// computes with them, and whether a byte of its KV would be one element or several is said nowhere. A
+    /// registration with one is refused, rather than stored with a size that is a guess.
+    #[must_use]
+    pub fn is_storable(self) -> bool {
+        !matches!(
+            self,
+            Self::Bits1x8
+                | Self::Bits2x4
+                | Self::Bits4x2
+                | Self::Quint2x4
+                | Self::Int1
+                | Self::Int2
+                | Self::Int3
+                | Self::Int4
+                | Self::Int5
+                | Self::Int6
+                | Self::Int7
+                | Self::Uint1
+                | Self::Uint2
+                | Self::Uint3
+                | Self::Uint4
+                | Self::Uint5
+                | Self::Uint6
+                | Self::Uint7
+        )
+    }
+}
+
+impl fmt::Display for Dtype {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
