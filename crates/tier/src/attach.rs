@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use larder_core::eviction::by_name;
 use larder_storage::decorators::{Observer, Observing};
 use larder_storage::{
     AdapterConfig, Backend, Built, ConfigError, ConfigProblem, EvictionConfig, build, within,
@@ -97,13 +96,11 @@ impl Tier {
         config: Json,
         directory: Option<PathBuf>,
     ) -> PendingAdapter {
-        let policy = eviction.as_ref().filter(|eviction| eviction.policy != NEVER);
-        let policy = policy.and_then(|eviction| Some((eviction.clone(), by_name(&eviction.policy)?)));
-        let Some((settings, policy)) = policy else {
+        let Some(settings) = eviction.clone().filter(|eviction| !eviction.policy.never_evicts()) else {
             return PendingAdapter { built, config, eviction, evictor: None, directory };
         };
         let quotas = Arc::clone(&self.shared.quotas);
-        let evictor = Arc::new(Evictor::new(Arc::clone(&built.adapter), settings, policy, quotas));
+        let evictor = Arc::new(Evictor::new(Arc::clone(&built.adapter), settings, quotas));
         let observer = Arc::clone(&evictor) as Arc<dyn Observer>;
         let adapter = Arc::new(Observing::new(Arc::clone(&built.adapter), observer));
         PendingAdapter {
@@ -197,9 +194,6 @@ fn directory(backend: &Backend) -> Option<PathBuf> {
         Backend::Mock(_) | Backend::Resp(_) | Backend::S3(_) => None,
     }
 }
-
-/// The policy that names no victims.
-const NEVER: &str = "noop";
 
 impl From<RosterError> for TierError {
     fn from(error: RosterError) -> Self {

@@ -219,7 +219,7 @@ fn is_full(outcome: &KeyResult<Stored>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use larder_core::eviction::by_name;
+    use larder_core::eviction::PolicyKind;
     use larder_storage::adapters::mock::{MockAdapter, MockOptions};
     use larder_storage::conformance::{FailingAdapter, store_items};
     use larder_storage::decorators::{Observer, Observing};
@@ -230,9 +230,9 @@ mod tests {
     use super::*;
 
     fn evicting(adapter: Arc<dyn Adapter>) -> (InUse, Arc<Evictor>) {
-        let config = EvictionConfig { policy: "LRU".into(), trigger_watermark: 0.8, eviction_ratio: 0.2 };
-        let policy = by_name("LRU").unwrap();
-        let evictor = Arc::new(Evictor::new(Arc::clone(&adapter), config, policy, Arc::default()));
+        let policy = PolicyKind::parse("LRU").unwrap();
+        let config = EvictionConfig { policy, trigger_watermark: 0.8, eviction_ratio: 0.2 };
+        let evictor = Arc::new(Evictor::new(Arc::clone(&adapter), config, Arc::default()));
         let adapter = Arc::new(Observing::new(adapter, Arc::clone(&evictor) as Arc<dyn Observer>));
         let built =
             Built { adapter, is_shared: false, counters: Arc::default(), breaker: None, checksum: None };

@@ -127,7 +127,7 @@ fn l2_eviction(attached: &Attached) -> Option<AdapterEviction> {
     let report = attached.eviction_report();
     let count = |count: fn(&EvictionReport) -> u64| report.as_ref().map_or(0, count);
     Some(AdapterEviction {
-        eviction_policy: config.policy.clone().into(),
+        eviction_policy: config.policy.as_str().into(),
         trigger_watermark: config.trigger_watermark,
         eviction_ratio: config.eviction_ratio,
         current_usage: usage.fraction().unwrap_or(NO_CAPACITY),

@@ -9,19 +9,31 @@ use super::{Arc, IsolatedLru, Lru, Noop, PrefixArc, S3Fifo};
 #[derive(Clone, Copy, Debug)]
 pub struct PolicyKind {
     name: &'static str,
+    goal: Goal,
     make: fn() -> Box<dyn Policy>,
+}
+
+/// What a policy names victims for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Goal {
+    /// Room, wherever it can be had at the least loss.
+    Room,
+    /// Tenants that keep to their quotas.
+    Quotas,
+    /// Nothing: it names none.
+    Nothing,
 }
 
 /// Every policy, in the spelling of `--eviction-policy`; the first is the one to recommend.
 pub static KINDS: &[PolicyKind] = TABLE;
 
 const TABLE: &[PolicyKind] = &[
-    PolicyKind { name: "LRU", make: || Box::new(Lru::new()) },
-    PolicyKind { name: "ARC", make: || Box::new(Arc::new()) },
-    PolicyKind { name: "IsolatedLRU", make: || Box::new(IsolatedLru::new()) },
-    PolicyKind { name: "S3FIFO", make: || Box::new(S3Fifo::new()) },
-    PolicyKind { name: "PrefixARC", make: || Box::new(PrefixArc::new()) },
-    PolicyKind { name: "noop", make: || Box::new(Noop::new()) },
+    PolicyKind { name: "LRU", goal: Goal::Room, make: || Box::new(Lru::new()) },
+    PolicyKind { name: "ARC", goal: Goal::Room, make: || Box::new(Arc::new()) },
+    PolicyKind { name: "IsolatedLRU", goal: Goal::Quotas, make: || Box::new(IsolatedLru::new()) },
+    PolicyKind { name: "S3FIFO", goal: Goal::Room, make: || Box::new(S3Fifo::new()) },
+    PolicyKind { name: "PrefixARC", goal: Goal::Room, make: || Box::new(PrefixArc::new()) },
+    PolicyKind { name: "noop", goal: Goal::Nothing, make: || Box::new(Noop::new()) },
 ];
 
 /// The names of [`KINDS`].
@@ -50,10 +62,35 @@ impl PolicyKind {
         self.name
     }
 
+    /// Whether it names victims for room alone, not by who has how much, nor none at all.
+    #[must_use]
+    pub fn makes_room(&self) -> bool {
+        self.goal == Goal::Room
+    }
+
+    /// Whether it chooses between tenants by their limits, and wants to be told of them.
+    #[must_use]
+    pub fn compares_tenants(&self) -> bool {
+        self.goal == Goal::Quotas
+    }
+
+    /// Whether it names no victims, ever.
+    #[must_use]
+    pub fn never_evicts(&self) -> bool {
+        self.goal == Goal::Nothing
+    }
+
     /// A new policy of this kind, without objects.
     #[must_use]
     pub fn new_policy(&self) -> Box<dyn Policy> {
         (self.make)()
+    }
+}
+
+/// The first of [`KINDS`].
+impl Default for PolicyKind {
+    fn default() -> Self {
+        KINDS[0]
     }
 }
 

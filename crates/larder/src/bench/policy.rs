@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
-use larder_core::eviction;
+use larder_core::eviction::{self, PolicyKind};
 use serde_json::json;
 
 use super::background::Background;
@@ -182,7 +182,7 @@ fn rows(matches: &ArgMatches) -> Vec<String> {
     if let Some(named) = matches.get_many::<String>("policies") {
         return named.cloned().collect();
     }
-    let ours = eviction::NAMES.iter().copied().filter(|name| !["IsolatedLRU", "noop"].contains(name));
+    let ours = eviction::KINDS.iter().filter(|kind| kind.makes_room()).map(PolicyKind::as_str);
     ours.chain([PEER_LRU, PEER_ARC, OFFLINE]).map(str::to_owned).collect()
 }
 

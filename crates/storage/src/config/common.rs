@@ -1,5 +1,7 @@
 //! The keys every type takes.
 
+use larder_core::eviction::{self, PolicyKind};
+
 use super::fields::Fields;
 use super::types::{AdmissionConfig, CommonConfig, EvictionConfig, LimitsConfig};
 use crate::decorators::{
@@ -42,11 +44,11 @@ pub(super) fn read(fields: &mut Fields<'_>) -> CommonConfig {
 fn eviction(fields: &mut Fields<'_>) -> Option<EvictionConfig> {
     let mut block = fields.object("eviction")?;
     if block.value("eviction_policy").is_none() {
-        block.required("eviction_policy", &format!("one of `{}`", EvictionConfig::POLICIES.join("`, `")));
+        block.required("eviction_policy", &format!("one of `{}`", eviction::NAMES.join("`, `")));
     }
-    let policy = block.choice("eviction_policy", EvictionConfig::POLICIES).unwrap_or_default();
+    let policy = block.choice("eviction_policy", eviction::NAMES);
     let eviction = EvictionConfig {
-        policy,
+        policy: policy.and_then(|name| PolicyKind::parse(&name)).unwrap_or_default(),
         trigger_watermark: block.number("trigger_watermark", 0.0, 1.0).unwrap_or(0.8),
         eviction_ratio: block.number("eviction_ratio", 0.0, 1.0).unwrap_or(0.2),
     };

@@ -199,7 +199,7 @@ mod tests {
         }
         let policy = found.iter().find(|problem| problem.contains("MRU")).unwrap();
         assert!(
-            super::super::EvictionConfig::POLICIES.iter().all(|name| policy.contains(&format!("`{name}`"))),
+            larder_core::eviction::NAMES.iter().all(|name| policy.contains(&format!("`{name}`"))),
             "{policy}"
         );
     }

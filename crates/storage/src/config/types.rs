@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use larder_core::eviction::PolicyKind;
+
 use crate::adapters::fs::FsOptions;
 use crate::adapters::mock::MockOptions;
 use crate::adapters::resp::RespOptions;
@@ -35,9 +37,7 @@ impl AdapterConfig {
     #[must_use]
     pub fn evicts_without_limit(&self) -> bool {
         let eviction = self.common.eviction.as_ref();
-        let evicts =
-            eviction.is_some_and(|eviction| !matches!(eviction.policy.as_str(), "IsolatedLRU" | "noop"));
-        evicts && self.capacity_bytes().is_none()
+        eviction.is_some_and(|eviction| eviction.policy.makes_room()) && self.capacity_bytes().is_none()
     }
 
     /// The most that the adapter may hold, in bytes; none without a limit.
@@ -126,17 +126,12 @@ pub struct AdmissionConfig {
 /// The `eviction` block, for the controller that evicts.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EvictionConfig {
-    /// The policy's name, one of [`EvictionConfig::POLICIES`].
-    pub policy: String,
+    /// What leaves first.
+    pub policy: PolicyKind,
     /// Share of the capacity from which eviction starts.
     pub trigger_watermark: f64,
     /// Share of what is held to evict at a time.
     pub eviction_ratio: f64,
-}
-
-impl EvictionConfig {
-    /// Policies a configuration may name.
-    pub const POLICIES: &'static [&'static str] = larder_core::eviction::NAMES;
 }
 
 /// Everything wrong with one adapter's configuration.

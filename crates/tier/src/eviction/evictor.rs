@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use larder_core::eviction::{EntryId, Policy, Removal};
+use larder_core::eviction::{EntryId, Removal};
 use larder_core::key::ObjectKey;
 use larder_storage::decorators::Observer;
 use larder_storage::{Adapter, EvictionConfig, FailureKind};
@@ -20,9 +20,6 @@ const COUNTED_SALTS_MAX: usize = 64;
 /// The label of the rest.
 const OTHER: &str = "(other)";
 
-/// The policy that chooses between tenants by their limits.
-const ISOLATED: &str = "IsolatedLRU";
-
 /// Keeps one adapter within its capacity and its tenants within their quotas.
 #[derive(Debug)]
 pub(crate) struct Evictor {
@@ -31,8 +28,6 @@ pub(crate) struct Evictor {
     pub(super) config: EvictionConfig,
     pub(super) capacity_bytes: Option<u64>,
     pub(super) quotas: Arc<QuotaTable>,
-    /// Whether the policy wants to know limits.
-    pub(super) compares_tenants: bool,
     pub(super) wake: Notify,
     /// The adapter may hold what nobody said that it does.
     pub(crate) is_unsure: Notify,
@@ -93,22 +88,15 @@ pub struct EvictionReport {
 
 impl Evictor {
     /// Begins with an empty ledger.
-    pub(crate) fn new(
-        adapter: Arc<dyn Adapter>,
-        config: EvictionConfig,
-        policy: Box<dyn Policy>,
-        quotas: Arc<QuotaTable>,
-    ) -> Self {
-        let policy_compares_tenants = policy.name() == ISOLATED;
+    pub(crate) fn new(adapter: Arc<dyn Adapter>, config: EvictionConfig, quotas: Arc<QuotaTable>) -> Self {
         let state = State {
-            ledger: Ledger::new(policy),
+            ledger: Ledger::new(config.policy.new_policy()),
             promised_bytes: 0,
             leaving: HashSet::new(),
             evicted_by_salt: HashMap::new(),
         };
         Self {
             capacity_bytes: adapter.usage().bytes_capacity,
-            compares_tenants: policy_compares_tenants,
             adapter,
             config,
             quotas,

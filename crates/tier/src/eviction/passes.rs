@@ -257,7 +257,7 @@ impl Evictor {
     fn choose(&self, aim: &Aim, want: usize, passed_over: &HashSet<EntryId>) -> Leaving<'_> {
         let mut state = self.state();
         let state = &mut *state;
-        if self.compares_tenants {
+        if self.config.policy.compares_tenants() {
             state.ledger.tell_limits(&|salt| self.quotas.limit_for(salt));
         }
         let leaving = &state.leaving;

@@ -1,4 +1,4 @@
-use larder_core::eviction::by_name;
+use larder_core::eviction::PolicyKind;
 use larder_core::key::ObjectKey;
 use larder_storage::adapters::mock::{MockAdapter, MockOptions};
 use larder_storage::conformance::{FailingAdapter, object_key, store_items};
@@ -12,7 +12,8 @@ use larder_engine::QuotaTable;
 const BYTES: usize = 100;
 
 fn config(policy: &str) -> EvictionConfig {
-    EvictionConfig { policy: policy.into(), trigger_watermark: 0.8, eviction_ratio: 0.2 }
+    let policy = PolicyKind::parse(policy).unwrap();
+    EvictionConfig { policy, trigger_watermark: 0.8, eviction_ratio: 0.2 }
 }
 
 fn mock(objects: u64) -> Arc<dyn Adapter> {
@@ -21,8 +22,7 @@ fn mock(objects: u64) -> Arc<dyn Adapter> {
 }
 
 fn evicting(adapter: Arc<dyn Adapter>, quotas: QuotaTable) -> (Arc<dyn Adapter>, Arc<Evictor>) {
-    let policy = by_name("LRU").unwrap();
-    let evictor = Arc::new(Evictor::new(Arc::clone(&adapter), config("LRU"), policy, Arc::new(quotas)));
+    let evictor = Arc::new(Evictor::new(Arc::clone(&adapter), config("LRU"), Arc::new(quotas)));
     let observer = Arc::clone(&evictor) as Arc<dyn Observer>;
     (Arc::new(Observing::new(adapter, observer)), evictor)
 }
