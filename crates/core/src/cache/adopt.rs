@@ -57,12 +57,4 @@ impl Cache {
     pub fn seal(&self, entry: EntryRef) -> Option<u64> {
         self.entries.get(entry).filter(|found| found.sealed).map(|found| found.seal)
     }
-
-    /// Puts an object with memory into the index.
-    pub(super) fn publish(&mut self, id: u32) {
-        self.entries.at_mut(id).state = State::Resident;
-        self.index_resident(id);
-        self.changes.note(id);
-        self.policy.insert(id, self.arrival(id));
-    }
 }

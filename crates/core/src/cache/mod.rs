@@ -30,6 +30,7 @@ mod quotas;
 mod reading;
 mod room;
 mod table;
+mod transitions;
 
 #[cfg(test)]
 mod tests;

@@ -77,8 +77,8 @@ pub struct Cache {
     pub(super) entries: Entries,
     pub(super) scopes: Scopes,
     pub(super) tenants: Tenants,
-    resident: HashTable<u32>,
-    staging: HashTable<u32>,
+    pub(super) resident: HashTable<u32>,
+    pub(super) staging: HashTable<u32>,
     pub(super) arena: Arena,
     pub(super) policy: Box<dyn Policy>,
     pub(super) config: CacheConfig,
@@ -205,14 +205,6 @@ impl Cache {
         self.take_memory(entry.id, offset);
         self.index_staging(entry.id);
         Ok((entry, offset))
-    }
-
-    /// Counts an object with memory among those being written.
-    pub(super) fn index_staging(&mut self, id: u32) {
-        let entries = &self.entries;
-        let hash = |&id: &u32| slot_hash(entries.at(id).scope, &entries.at(id).hash);
-        self.staging.insert_unique(hash(&id), id, hash);
-        self.stats.staging_bytes += self.scopes.get(entries.at(id).scope).layout.bytes();
     }
 
     /// Publishes what a writer has finished. Commit the chunks of a prompt last chunk first, so that a
@@ -366,116 +358,9 @@ impl Cache {
         self.staging.iter_hash(slot_hash(scope, hash)).copied().find(fresh)
     }
 
-    /// Counts one more object of a scope, for the caller to insert.
-    pub(super) fn acquire_scope(&mut self, scope: &Scope) -> ScopeId {
-        let id = self.scopes.acquire(scope, &mut self.tenants);
-        self.tell_limits();
-        id
-    }
-
-    /// Puts an object into the index.
-    pub(super) fn index_resident(&mut self, id: u32) {
-        let entries = &self.entries;
-        let hash = |&id: &u32| slot_hash(entries.at(id).scope, &entries.at(id).hash);
-        self.resident.insert_unique(hash(&id), id, hash);
-    }
-
-    fn unlink_staging(&mut self, id: u32) {
-        let entry = self.entries.at(id);
-        let hash = slot_hash(entry.scope, &entry.hash);
-        if let Ok(found) = self.staging.find_entry(hash, |&other| other == id) {
-            found.remove();
-            self.stats.staging_bytes -= self.scopes.get(self.entries.at(id).scope).layout.bytes();
-        }
-    }
-
-    /// Gives up on a staging object; its memory stays until the last lease on it is given back.
-    fn drop_staging(&mut self, id: u32) {
-        if self.entries.at(id).leases > 0 {
-            return self.condemn_staging(id);
-        }
-        self.free_memory(id);
-        self.unlink_staging(id);
-        self.forget(id);
-    }
-
-    /// Has a staging object never be published; whoever may touch its memory frees it.
-    fn condemn_staging(&mut self, id: u32) {
-        self.unlink_staging(id);
-        self.note_condemned(id);
-    }
-
-    fn note_condemned(&mut self, id: u32) {
-        let entry = self.entries.at_mut(id);
-        (entry.state, entry.sealed) = (State::Condemned, false);
-        self.changes.note(id);
-        self.stats.condemned_objects += 1;
-    }
-
-    /// Frees a condemned object that nobody touches any more.
-    pub(super) fn forget_condemned(&mut self, id: u32) {
-        self.free_memory(id);
-        self.stats.condemned_objects -= 1;
-        self.forget(id);
-    }
-
-    fn unlink_resident(&mut self, id: u32, removal: Removal) {
-        let entry = self.entries.at(id);
-        let (scope, hash) = (entry.scope, entry.hash);
-        if let Ok(found) = self.resident.find_entry(slot_hash(scope, &hash), |&other| other == id) {
-            found.remove();
-        }
-        self.policy.remove(id, removal);
-        self.removals.note(self.scopes.get(scope), hash, removal);
-    }
-
-    /// Takes a leased resident object out of the index; the last reader frees its memory.
-    pub(super) fn condemn(&mut self, id: u32) {
-        self.unlink_resident(id, Removal::Dropped);
-        self.note_condemned(id);
-    }
-
-    /// Takes an unleased resident object out of the index and frees its memory.
-    pub(super) fn remove_resident(&mut self, id: u32, removal: Removal) {
-        self.unlink_resident(id, removal);
-        self.free_memory(id);
-        self.forget(id);
-    }
-
-    /// Notes where an object's memory is.
-    pub(super) fn take_memory(&mut self, id: u32, offset: u64) {
-        let scope = self.entries.at(id).scope;
-        self.tenants.charge(self.scopes.tenant(scope), self.held_bytes(scope));
-        let unit = u32::try_from(offset / self.arena.align()).expect("an arena has fewer units than 2^32");
-        self.entries.at_mut(id).unit = unit;
-        self.changes.note(id);
-    }
-
-    pub(super) fn free_memory(&mut self, id: u32) {
-        let scope = self.entries.at(id).scope;
-        self.tenants.discharge(self.scopes.tenant(scope), self.held_bytes(scope));
-        self.arena.free(self.offset_of(id));
-        self.changes.note(id);
-    }
-
-    /// First byte of the memory of an object that has some.
-    pub(super) fn offset_of(&self, id: u32) -> u64 {
-        u64::from(self.entries.at(id).unit) * self.arena.align()
-    }
-
     /// Bytes that an object of this scope takes from the pool.
     #[must_use]
     pub fn bytes_held_by(&self, scope: &Scope) -> u64 {
         scope.layout.bytes().next_multiple_of(self.arena.align())
-    }
-
-    pub(super) fn held_bytes(&self, scope: ScopeId) -> u64 {
-        self.bytes_held_by(self.scopes.get(scope))
-    }
-
-    /// Forgets an object without memory.
-    pub(super) fn forget(&mut self, id: u32) {
-        self.scopes.release(self.entries.at(id).scope, &mut self.tenants);
-        self.entries.remove(id);
     }
 }
