@@ -56,6 +56,7 @@ impl LeaseSet {
         if cells.len() != range.len() || cells.iter().any(|&(_, readers)| readers == 0) {
             return None;
         }
+        debug_assert!(cells.len() as u64 <= self.held, "each lease is counted");
         self.held -= cells.len() as u64;
         let taken = cells.iter_mut().map(|(entry, readers)| {
             *readers -= 1;
@@ -75,7 +76,9 @@ impl LeaseSet {
                 }
             }
         }
-        self.held -= taken.iter().map(|&(_, readers)| u64::from(readers)).sum::<u64>();
+        let readers = taken.iter().map(|&(_, readers)| u64::from(readers)).sum::<u64>();
+        debug_assert!(readers <= self.held, "each lease is counted");
+        self.held -= readers;
         taken
     }
 

@@ -109,6 +109,7 @@ impl Arena {
         let owner = block.owner();
         let len = block.len;
         block.release();
+        debug_assert!(len <= self.units_used && self.blocks_used > 0, "only what was taken is freed");
         self.units_used -= len;
         self.blocks_used -= 1;
         self.coalesce(index);

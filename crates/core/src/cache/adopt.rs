@@ -37,6 +37,7 @@ impl Cache {
         }
         self.index_staging(entry.id);
         self.stats.adopted_total += 1;
+        self.check_balance();
         Some(entry)
     }
 

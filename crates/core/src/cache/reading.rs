@@ -35,14 +35,16 @@ impl Cache {
             return;
         }
         found.leases -= released;
-        let condemned = found.state == State::Condemned;
+        let (condemned, is_last) = (found.state == State::Condemned, found.leases == 0);
+        debug_assert!(u64::from(released) <= self.stats.leases && self.stats.leased_objects > 0);
         self.stats.leases -= u64::from(released);
-        if found.leases == 0 {
+        if is_last {
             self.stats.leased_objects -= 1;
             if condemned {
                 self.forget_condemned(entry.id);
             }
         }
+        debug_assert!(self.stats.leased_objects <= self.stats.leases, "a leased object has a lease");
     }
 
     /// Counts a use of the resident chunks of a prompt, the first chunk as the most recent.

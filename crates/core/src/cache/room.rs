@@ -34,6 +34,7 @@ impl Cache {
                 gone += victims.len();
             }
         }
+        self.check_balance();
         gone
     }
 

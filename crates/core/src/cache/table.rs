@@ -156,6 +156,8 @@ impl Cache {
         let prompt = &prefix[..range.end];
         let (mut spared, mut refusal) = (None, None);
         for (index, hash) in prefix[range.clone()].iter().enumerate() {
+            // Looked up anew for each chunk: making room for the one before may have evicted the scope's last
+            // object, and its number with it.
             if let Some(id) = self.scopes.find(scope) {
                 if self.find_resident(id, hash).is_some() {
                     answer.resident += 1;
@@ -169,6 +171,8 @@ impl Cache {
             if answer.reserved.len() >= most {
                 refusal.get_or_insert(Refusal::Room);
             }
+            // After the first refusal nothing more is reserved, even if a later chunk would fit: a prompt is
+            // read from its start, and a chunk behind a gap is never found.
             if refusal.is_none() {
                 let id = self.acquire_scope(scope);
                 let entry = Entry::staging(*hash, id, range.start + index, now_ms);
@@ -183,9 +187,11 @@ impl Cache {
             answer.refused += 1;
             answer.refused_by_quota += usize::from(refusal == Some(Refusal::Quota));
         }
+        // Not before the whole range is done: what is reserved last may need room as well.
         for chunk in spared.into_iter().flatten() {
             self.release(chunk, 1);
         }
+        self.check_balance();
         self.stats.refused_total += answer.refused as u64;
         self.stats.refused_by_quota_total += answer.refused_by_quota as u64;
         answer
@@ -197,6 +203,9 @@ impl Cache {
         let (bytes, held, tenant) =
             (self.scopes.get(scope).layout.bytes(), self.held_bytes(scope), self.scopes.tenant(scope));
         let entry = self.entries.insert(entry);
+        // The quota first: what its tenant gives up for it is room, too. Within both, the prompt's own chunks are
+        // leased before anything is evicted; they are the coldest once nothing has touched them since they were
+        // stored, and a prompt without its beginning is worth nothing.
         let offset = match self.fit_quota(tenant, held, &mut spare) {
             true => self.allocate(bytes, entry, &mut spare).ok_or(Refusal::Room),
             false => Err(Refusal::Quota),
@@ -220,6 +229,7 @@ impl Cache {
             }
             State::Condemned | State::Resident | State::Free => return Commit::Gone,
         }
+        // Of two writers the first wins: readers may hold its copy.
         if self.find_resident(scope, &hash).is_some() {
             self.stats.duplicates_total += 1;
             self.drop_staging(entry.id);
@@ -228,6 +238,7 @@ impl Cache {
         self.unlink_staging(entry.id);
         self.publish(entry.id);
         self.stats.stored_total += 1;
+        self.check_balance();
         Commit::Stored
     }
 
@@ -240,6 +251,7 @@ impl Cache {
             State::Condemned if found.leases == 0 => self.forget_condemned(entry.id),
             State::Condemned | State::Resident | State::Free => return,
         }
+        self.check_balance();
         self.stats.aborted_total += 1;
     }
 
@@ -316,6 +328,7 @@ impl Cache {
                 _ => {}
             }
         }
+        self.check_balance();
         (until < self.entries.bound()).then_some(until)
     }
 

@@ -16,17 +16,21 @@ impl Cache {
     /// Counts an object with memory among those being written.
     pub(super) fn index_staging(&mut self, id: u32) {
         let entries = &self.entries;
+        debug_assert_eq!(entries.at(id).state, State::Staging);
         let hash = |&id: &u32| slot_hash(entries.at(id).scope, &entries.at(id).hash);
         self.staging.insert_unique(hash(&id), id, hash);
         self.stats.staging_bytes += self.scopes.get(entries.at(id).scope).layout.bytes();
+        debug_assert!(self.stats.staging_bytes <= self.arena.used_bytes(), "who writes has memory");
     }
 
     /// Puts an object with memory into the index.
     pub(super) fn publish(&mut self, id: u32) {
+        debug_assert_eq!(self.entries.at(id).state, State::Staging, "only what was written is published");
         self.entries.at_mut(id).state = State::Resident;
         self.index_resident(id);
         self.changes.note(id);
         self.policy.insert(id, self.arrival(id));
+        debug_assert!(self.policy.len() <= self.resident.len(), "the policy knows what is in the index");
     }
 
     /// Puts an object into the index.
@@ -39,9 +43,13 @@ impl Cache {
     pub(super) fn unlink_staging(&mut self, id: u32) {
         let entry = self.entries.at(id);
         let hash = slot_hash(entry.scope, &entry.hash);
-        if let Ok(found) = self.staging.find_entry(hash, |&other| other == id) {
+        let found = self.staging.find_entry(hash, |&other| other == id);
+        debug_assert!(found.is_ok(), "what is being written is among the staging objects");
+        if let Ok(found) = found {
             found.remove();
-            self.stats.staging_bytes -= self.scopes.get(self.entries.at(id).scope).layout.bytes();
+            let bytes = self.scopes.get(self.entries.at(id).scope).layout.bytes();
+            debug_assert!(bytes <= self.stats.staging_bytes, "only what was counted is taken off");
+            self.stats.staging_bytes -= bytes;
         }
     }
 
@@ -51,6 +59,7 @@ impl Cache {
             return self.condemn_staging(id);
         }
         self.free_memory(id);
+        // Its bytes are those of its scope, which the last object takes with it.
         self.unlink_staging(id);
         self.forget(id);
     }
@@ -63,6 +72,7 @@ impl Cache {
 
     fn note_condemned(&mut self, id: u32) {
         let entry = self.entries.at_mut(id);
+        debug_assert!(matches!(entry.state, State::Staging | State::Resident), "nothing is condemned twice");
         (entry.state, entry.sealed) = (State::Condemned, false);
         self.changes.note(id);
         self.stats.condemned_objects += 1;
@@ -70,6 +80,9 @@ impl Cache {
 
     /// Frees a condemned object that nobody touches any more.
     pub(super) fn forget_condemned(&mut self, id: u32) {
+        let entry = self.entries.at(id);
+        debug_assert!(entry.state == State::Condemned && entry.leases == 0, "the last of them frees it");
+        debug_assert!(self.stats.condemned_objects > 0);
         self.free_memory(id);
         self.stats.condemned_objects -= 1;
         self.forget(id);
@@ -78,7 +91,10 @@ impl Cache {
     fn unlink_resident(&mut self, id: u32, removal: Removal) {
         let entry = self.entries.at(id);
         let (scope, hash) = (entry.scope, entry.hash);
-        if let Ok(found) = self.resident.find_entry(slot_hash(scope, &hash), |&other| other == id) {
+        debug_assert_eq!(entry.state, State::Resident);
+        let found = self.resident.find_entry(slot_hash(scope, &hash), |&other| other == id);
+        debug_assert!(found.is_ok(), "a resident object is in the index");
+        if let Ok(found) = found {
             found.remove();
         }
         self.policy.remove(id, removal);
@@ -93,6 +109,7 @@ impl Cache {
 
     /// Takes an unleased resident object out of the index and frees its memory.
     pub(super) fn remove_resident(&mut self, id: u32, removal: Removal) {
+        debug_assert_eq!(self.entries.at(id).leases, 0, "memory under lease stays in place");
         self.unlink_resident(id, removal);
         self.free_memory(id);
         self.forget(id);
@@ -107,10 +124,12 @@ impl Cache {
         self.changes.note(id);
     }
 
-    pub(super) fn free_memory(&mut self, id: u32) {
+    /// Gives an object's memory back. Its record is next, by [`Self::forget`].
+    fn free_memory(&mut self, id: u32) {
         let scope = self.entries.at(id).scope;
         self.tenants.discharge(self.scopes.tenant(scope), self.held_bytes(scope));
-        self.arena.free(self.offset_of(id));
+        let owner = self.arena.free(self.offset_of(id));
+        debug_assert_eq!(owner, Some(id), "memory is freed by whom it was given to");
         self.changes.note(id);
     }
 
@@ -125,7 +144,22 @@ impl Cache {
 
     /// Forgets an object without memory.
     pub(super) fn forget(&mut self, id: u32) {
+        debug_assert_eq!(self.entries.at(id).leases, 0, "nobody reads what is forgotten");
         self.scopes.release(self.entries.at(id).scope, &mut self.tenants);
         self.entries.remove(id);
+    }
+
+    /// Checks, in debug builds, what holds between any two verbs, as far as it can be seen at a glance.
+    pub(super) fn check_balance(&self) {
+        let stats = &self.stats;
+        debug_assert_eq!(
+            self.entries.len() as u64,
+            self.resident.len() as u64 + self.staging.len() as u64 + stats.condemned_objects,
+            "every object is resident, staging or condemned"
+        );
+        debug_assert!(stats.staging_bytes <= self.arena.used_bytes(), "who writes has memory");
+        debug_assert!(stats.leased_objects <= stats.leases, "a leased object has a lease");
+        debug_assert!(stats.leased_objects <= self.entries.len() as u64, "and is an object");
+        debug_assert_eq!(self.entries.len(), self.arena.blocks(), "every object has memory, and nobody else");
     }
 }

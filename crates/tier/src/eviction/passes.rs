@@ -46,7 +46,9 @@ pub(crate) struct Promise<'e> {
 
 impl Drop for Promise<'_> {
     fn drop(&mut self) {
-        self.evictor.state().promised_bytes -= self.bytes;
+        let promised_bytes = &mut self.evictor.state().promised_bytes;
+        debug_assert!(self.bytes <= *promised_bytes, "only what was promised is taken back");
+        *promised_bytes -= self.bytes;
     }
 }
 
@@ -96,6 +98,7 @@ impl Evictor {
             let over = state.ledger.tenants().filter(|(salt, share)| is_over(salt, share.bytes));
             over.map(|(salt, _)| Aim::Tenant(salt)).collect()
         };
+        // Tenants first: what they give up is room for all, and may be all that is due.
         aims.push(Aim::All);
         if self.config.eviction_ratio == 0.0 {
             return true;
@@ -156,6 +159,7 @@ impl Evictor {
 
     /// Keeps room for `bytes` that are about to be stored, evicting for it what can leave.
     pub(crate) async fn make_room(&self, bytes: u64) -> Promise<'_> {
+        // Promised before it looks: two stores at a time must not both count on the same room.
         self.state().promised_bytes += bytes;
         let promise = Promise { evictor: self, bytes };
         let Some(capacity) = self.capacity_bytes.filter(|capacity| bytes <= *capacity) else {
@@ -215,6 +219,8 @@ impl Evictor {
             if leaving.victims.is_empty() {
                 return Step::default();
             }
+            // Chosen and barred under the lock, deleted without it: meanwhile others choose other victims, and
+            // who stores one of these again takes it off the list, so that it is not forgotten below.
             let keys = leaving.victims.iter().map(|victim| victim.key.clone()).collect();
             let outcomes = self.adapter.delete(keys, DeleteMode::IfUnlocked).await;
             let mut step = Step::default();
@@ -248,6 +254,7 @@ impl Evictor {
                 }
             }
             count(&self.counts.failed_objects, failed);
+            // Failures end the step, lest a sick adapter be asked to delete all it has; locked objects do not.
             if step.evicted > 0 || failed > 0 {
                 return step;
             }

@@ -84,6 +84,7 @@ impl Entries {
     pub(crate) fn insert(&mut self, entry: Entry) -> EntryRef {
         if let Some(id) = self.free.pop() {
             let slot = &mut self.slots[id as usize];
+            debug_assert_eq!(slot.state, State::Free, "a free id is nobody's");
             let generation = slot.generation;
             *slot = Entry { generation, ..entry };
             return EntryRef { id, generation };
@@ -96,6 +97,7 @@ impl Entries {
     /// Forgets a record; every handle on it goes stale.
     pub(crate) fn remove(&mut self, id: u32) {
         let slot = &mut self.slots[id as usize];
+        debug_assert_ne!(slot.state, State::Free, "a record is forgotten once");
         slot.generation = slot.generation.wrapping_add(1);
         slot.state = State::Free;
         self.free.push(id);
@@ -126,6 +128,11 @@ impl Entries {
     /// The handle of a record in use.
     pub(crate) fn handle(&self, id: u32) -> EntryRef {
         EntryRef { id, generation: self.slots[id as usize].generation }
+    }
+
+    /// Records in use.
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
     }
 
     /// Ids ever given out: the bound for walking all records.

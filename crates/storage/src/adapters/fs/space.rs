@@ -64,6 +64,7 @@ impl Space {
 
     /// Ends a write: the reservation is gone whatever came of it.
     pub(super) fn release(&mut self, bytes: u64) {
+        debug_assert!(bytes <= self.reserved_bytes, "only what was reserved is released");
         self.reserved_bytes -= bytes;
     }
 
