@@ -5,8 +5,9 @@ use std::io::Read as _;
 use std::net::{IpAddr, SocketAddr};
 
 /// Times the tables are read until the socket is in one: connections that come and go meanwhile may hide it
-/// from a reader.
+/// from a reader. One that is in none of them then is not found.
 const READS_MAX: usize = 5;
+
 /// Bytes of a table that are read, a hundred thousand connections. Those beyond are not found.
 const TABLE_BYTES_MAX: u64 = 16 << 20;
 
@@ -57,7 +58,8 @@ fn find(table: &str, local_address: &str, found: &mut Vec<LocalSocket>) {
         return;
     }
     found.extend(text.lines().filter_map(|line| {
-        // <number>: <local address> <remote address> <state> <queues> <timer> <retransmits> <user> <timeout> <inode>
+        // <number>: <local address> <remote address> <state> <queues> <timer> <retransmits> <user> <timeout>
+        // <inode>
         let mut fields = line.split_ascii_whitespace().skip(1);
         let is_it = fields.next()? == local_address && fields.nth(1)? == ESTABLISHED;
         let mut numbers = fields.skip(3).filter(|_| is_it);

@@ -71,7 +71,7 @@ impl Operator {
     #[must_use]
     pub fn tier_backlog(&self) -> (usize, usize) {
         let state = self.state();
-        (state.lanes.waiting(), state.prefetches.waiting.len())
+        (state.lanes.waiting(), state.prefetches.waiting())
     }
 
     /// The life of chunks so far; `None` while none are followed.
@@ -117,7 +117,7 @@ impl Operator {
                 reserved_bytes: state.set_aside.staged_bytes(),
                 leases: state.set_aside.reading(),
             },
-            prefetching: state.prefetches.prefetching,
+            prefetching: state.prefetches.unanswered(),
             instances,
             event_log_depth: state.events.len(),
             event_next_seq: state.events.next_seq(),

@@ -41,15 +41,53 @@ pub struct PrefetchWork {
 /// Lookups that the second tier is asked about.
 #[derive(Debug, Default)]
 pub(crate) struct Prefetches {
-    pub(crate) enabled: bool,
-    pub(crate) waiting: VecDeque<PrefetchWork>,
-    pub(crate) generation: u64,
-    pub(crate) prefetching: usize,
+    is_enabled: bool,
+    waiting: VecDeque<PrefetchWork>,
+    queued_total: u64,
+    unanswered: usize,
 }
 
 impl Prefetches {
     /// Whether there is a second tier.
     pub(crate) fn is_enabled(&self) -> bool {
-        self.enabled
+        self.is_enabled
+    }
+
+    /// Notes whether there is a second tier.
+    pub(crate) fn set_enabled(&mut self, is_enabled: bool) {
+        self.is_enabled = is_enabled;
+    }
+
+    /// Queues a lookup and names it; none if too many wait.
+    pub(crate) fn queue(&mut self, mut work: PrefetchWork) -> Option<u64> {
+        if self.waiting.len() >= PREFETCH_QUEUE_MAX {
+            return None;
+        }
+        self.queued_total += 1;
+        self.unanswered += 1;
+        work.generation = self.queued_total;
+        self.waiting.push_back(work);
+        Some(self.queued_total)
+    }
+
+    /// The next that waits, for somebody who has to answer it.
+    pub(crate) fn take(&mut self) -> Option<PrefetchWork> {
+        self.waiting.pop_front()
+    }
+
+    /// Notes that one is answered.
+    pub(crate) fn note_answered(&mut self) {
+        debug_assert!(self.unanswered > self.waiting.len(), "what is answered was taken");
+        self.unanswered -= 1;
+    }
+
+    /// Those that wait to be taken.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Those that were not answered yet, taken or not.
+    pub(crate) fn unanswered(&self) -> usize {
+        self.unanswered
     }
 }

@@ -85,7 +85,7 @@ pub struct Prefetch {
 impl Tiers {
     /// Starts queueing lookups, or stops. What is queued already stays for whoever drains it.
     pub fn set_enabled(&self, enabled: bool) {
-        self.state().prefetches.enabled = enabled;
+        self.state().prefetches.set_enabled(enabled);
     }
 
     /// Resolves when there may be lookups to extend.
@@ -96,7 +96,7 @@ impl Tiers {
     /// Takes the next lookup that waits for the second tier.
     #[must_use]
     pub fn take_prefetch(&self) -> Option<Prefetch> {
-        let work = Arc::new(self.state().prefetches.waiting.pop_front()?);
+        let work = Arc::new(self.state().prefetches.take()?);
         Some(Prefetch { engine: self.clone(), work, reserved: HashSet::new(), is_answered: false })
     }
 }
@@ -205,8 +205,7 @@ impl Prefetch {
         }
         let mut state = self.engine.state();
         let committed = self.engine.publish_loads(&mut state, &self.work, loaded);
-        debug_assert!(state.prefetches.prefetching > 0, "what is answered is under way");
-        state.prefetches.prefetching -= 1;
+        state.prefetches.note_answered();
         match self.work.purpose {
             Purpose::Lookup => self.engine.answer_lookup(&mut state, &self.work, committed),
             Purpose::Warm => self.engine.complete_warm(&mut state, &self.work),
@@ -235,31 +234,27 @@ impl Drop for Prefetch {
 impl Engine {
     /// Whether there is a second tier to load from.
     pub(crate) fn has_tier(&self) -> bool {
-        self.state().prefetches.enabled
+        self.state().prefetches.is_enabled()
     }
 
     /// Queues a lookup for the second tier; `None` if there is none or it has too much to do.
-    pub(crate) fn queue_prefetch(&self, state: &mut State, mut work: PrefetchWork) -> Option<u64> {
-        if !state.prefetches.enabled && !self.is_adopting() {
+    pub(crate) fn queue_prefetch(&self, state: &mut State, work: PrefetchWork) -> Option<u64> {
+        if !state.prefetches.is_enabled() && !self.is_adopting() {
             return None;
         }
-        if state.prefetches.waiting.len() >= PREFETCH_QUEUE_MAX {
-            self.counters.l2_refused_lookups.add(1);
-            if let Some(more) = self.full_queue.pass() {
-                tracing::warn!(
-                    "a lookup was answered from L1 alone: {PREFETCH_QUEUE_MAX} wait for L2 already{more}\n\
-                     hint: see `--l2-prefetch-max-in-flight` and `larder adapters ls`"
-                );
-            }
-            return None;
+        let queued = state.prefetches.queue(work);
+        if queued.is_some() {
+            self.wake_prefetches.notify_one();
+            return queued;
         }
-        state.prefetches.generation += 1;
-        state.prefetches.prefetching += 1;
-        work.generation = state.prefetches.generation;
-        let generation = work.generation;
-        state.prefetches.waiting.push_back(work);
-        self.wake_prefetches.notify_one();
-        Some(generation)
+        self.counters.l2_refused_lookups.add(1);
+        if let Some(more) = self.full_queue.pass() {
+            tracing::warn!(
+                "a lookup was answered from L1 alone: {PREFETCH_QUEUE_MAX} wait for L2 already{more}\n\
+                 hint: see `--l2-prefetch-max-in-flight` and `larder adapters ls`"
+            );
+        }
+        None
     }
 
     /// Returns how many objects are new.
