@@ -10,9 +10,11 @@ use std::fmt;
 use std::io;
 use std::ops::Range;
 use std::os::fd::BorrowedFd;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use xxhash_rust::xxh3::Xxh3;
+
+use crate::mutex::lock;
 
 /// A buffer as it travels through adapters and decorators.
 pub type Lent = Arc<dyn LentBuffer>;
@@ -174,18 +176,14 @@ impl HeapBuffer {
     #[must_use]
     pub fn copy_of(bytes: &[u8]) -> Arc<Self> {
         let buffer = Self::zeroed(bytes.len());
-        buffer.lock()[buffer.start..buffer.start + bytes.len()].copy_from_slice(bytes);
+        lock(&buffer.bytes)[buffer.start..buffer.start + bytes.len()].copy_from_slice(bytes);
         buffer
     }
 
     /// A copy of the content.
     #[must_use]
     pub fn to_vec(&self) -> Vec<u8> {
-        self.lock()[self.start..self.start + self.len].to_vec()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Vec<u8>> {
-        self.bytes.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.bytes)[self.start..self.start + self.len].to_vec()
     }
 
     fn within(&self, range: &Range<usize>) -> io::Result<Range<usize>> {
@@ -214,7 +212,7 @@ impl LentBuffer for HeapBuffer {
     /// A range beyond the buffer, or memory that is gone.
     fn read_at(&self, offset: usize, into: &mut [u8]) -> io::Result<()> {
         let range = self.within(&(offset..offset.saturating_add(into.len())))?;
-        into.copy_from_slice(&self.lock()[range]);
+        into.copy_from_slice(&lock(&self.bytes)[range]);
         Ok(())
     }
 
@@ -223,7 +221,7 @@ impl LentBuffer for HeapBuffer {
     /// A range beyond the buffer, or memory that is gone.
     fn write_at(&self, offset: usize, from: &[u8]) -> io::Result<()> {
         let range = self.within(&(offset..offset.saturating_add(from.len())))?;
-        self.lock()[range].copy_from_slice(from);
+        lock(&self.bytes)[range].copy_from_slice(from);
         Ok(())
     }
 
@@ -232,7 +230,7 @@ impl LentBuffer for HeapBuffer {
     /// Those of `pread`, or of [`Self::write_at`].
     fn pread_into(&self, fd: BorrowedFd<'_>, file_offset: u64, range: Range<usize>) -> io::Result<usize> {
         let range = self.within(&range)?;
-        Ok(rustix::io::pread(fd, &mut self.lock()[range], file_offset)?)
+        Ok(rustix::io::pread(fd, &mut lock(&self.bytes)[range], file_offset)?)
     }
 
     ///
@@ -240,7 +238,7 @@ impl LentBuffer for HeapBuffer {
     /// Those of `pwrite`, or of [`Self::read_at`].
     fn pwrite_from(&self, fd: BorrowedFd<'_>, file_offset: u64, range: Range<usize>) -> io::Result<usize> {
         let range = self.within(&range)?;
-        Ok(rustix::io::pwrite(fd, &self.lock()[range], file_offset)?)
+        Ok(rustix::io::pwrite(fd, &lock(&self.bytes)[range], file_offset)?)
     }
 
     ///
@@ -248,7 +246,7 @@ impl LentBuffer for HeapBuffer {
     /// Those of `read`, or of [`Self::write_at`].
     fn recv_into(&self, fd: BorrowedFd<'_>, range: Range<usize>) -> io::Result<usize> {
         let range = self.within(&range)?;
-        Ok(rustix::io::read(fd, &mut self.lock()[range])?)
+        Ok(rustix::io::read(fd, &mut lock(&self.bytes)[range])?)
     }
 
     ///
@@ -256,7 +254,7 @@ impl LentBuffer for HeapBuffer {
     /// Those of `write`, or of [`Self::read_at`].
     fn send_from(&self, fd: BorrowedFd<'_>, range: Range<usize>) -> io::Result<usize> {
         let range = self.within(&range)?;
-        Ok(rustix::io::write(fd, &self.lock()[range])?)
+        Ok(rustix::io::write(fd, &lock(&self.bytes)[range])?)
     }
 }
 

@@ -17,6 +17,7 @@ mod error;
 mod factory;
 mod index;
 mod locks;
+mod mutex;
 mod names;
 mod report;
 mod secret;

@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use larder_core::key::ObjectKey;
 
 use crate::error::Busy;
+use crate::mutex::lock;
 
 /// Locks by key. Holding a lock keeps deletes away; a delete under way keeps locks and stores away, a store
 /// keeps deletes and other stores away.
@@ -25,7 +26,7 @@ enum Hold {
 impl LockTable {
     /// Takes a lock; false when the object is being deleted.
     pub(crate) fn lock(&self, key: &ObjectKey) -> bool {
-        match self.holds().entry(key.clone()) {
+        match lock(&self.holds).entry(key.clone()) {
             Entry::Vacant(entry) => {
                 entry.insert(Hold::Locked(1));
                 true
@@ -42,7 +43,7 @@ impl LockTable {
 
     /// Releases one lock of each key.
     pub(crate) fn unlock(&self, keys: &[ObjectKey]) {
-        let mut holds = self.holds();
+        let mut holds = lock(&self.holds);
         for key in keys {
             match holds.get_mut(key) {
                 Some(Hold::Locked(count)) if *count > 1 => *count -= 1,
@@ -58,7 +59,7 @@ impl LockTable {
     /// Claims an unlocked object for deletion; it stays invisible to [`lock`](Self::lock) until the claim
     /// drops.
     pub(crate) fn claim_delete(self: &Arc<Self>, key: &ObjectKey) -> Result<DeleteClaim, Busy> {
-        match self.holds().entry(key.clone()) {
+        match lock(&self.holds).entry(key.clone()) {
             Entry::Vacant(entry) => {
                 entry.insert(Hold::Deleting);
                 Ok(DeleteClaim { table: Arc::clone(self), key: key.clone() })
@@ -74,7 +75,7 @@ impl LockTable {
     /// Claims an object for storing. None when a lookup holds it: it is there already, and no delete can
     /// come.
     pub(crate) fn claim_store(self: &Arc<Self>, key: &ObjectKey) -> Result<Option<StoreClaim>, Busy> {
-        match self.holds().entry(key.clone()) {
+        match lock(&self.holds).entry(key.clone()) {
             Entry::Vacant(entry) => {
                 entry.insert(Hold::Storing { locks: 0 });
                 Ok(Some(StoreClaim { table: Arc::clone(self), key: key.clone() }))
@@ -89,14 +90,10 @@ impl LockTable {
 
     /// Objects locked now.
     pub(crate) fn locked(&self) -> u64 {
-        self.holds()
+        lock(&self.holds)
             .values()
             .filter(|hold| matches!(hold, Hold::Locked(_) | Hold::Storing { locks: 1.. }))
             .count() as u64
-    }
-
-    fn holds(&self) -> MutexGuard<'_, HashMap<ObjectKey, Hold>> {
-        self.holds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -109,7 +106,7 @@ pub(crate) struct DeleteClaim {
 
 impl Drop for DeleteClaim {
     fn drop(&mut self) {
-        self.table.holds().remove(&self.key);
+        lock(&self.table.holds).remove(&self.key);
     }
 }
 
@@ -122,7 +119,7 @@ pub(crate) struct StoreClaim {
 
 impl Drop for StoreClaim {
     fn drop(&mut self) {
-        let mut holds = self.table.holds();
+        let mut holds = lock(&self.table.holds);
         match holds.get(&self.key) {
             Some(Hold::Storing { locks: 0 }) => {
                 holds.remove(&self.key);

@@ -5,11 +5,13 @@
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use larder_core::hash::ChunkHash;
 use larder_core::key::ObjectKey;
 use xxhash_rust::xxh3::xxh3_64;
+
+use crate::mutex::lock;
 
 /// Longest file name in bytes a Linux file system takes.
 pub const FILE_NAME_BYTES_MAX: usize = 255;
@@ -113,7 +115,7 @@ impl KeyDecoder {
     }
 
     fn share(&self, text: &str) -> Arc<str> {
-        let mut strings = self.strings.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut strings = lock(&self.strings);
         if let Some(shared) = strings.get(text) {
             return Arc::clone(shared);
         }

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,6 +11,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::adapter::KeyResult;
 use crate::error::{Busy, Error, Failure, FailureKind};
+use crate::mutex::lock;
 
 /// What a thread is given its own context for (a connection, say).
 type Work<C> = Box<dyn FnOnce(&mut C) + Send>;
@@ -91,14 +92,14 @@ impl<C: Send + 'static> Workers<C> {
         });
         let workers = Self { queue };
         for _ in 0..threads {
-            workers.queue.add_thread(&mut workers.queue.lock())?;
+            workers.queue.add_thread(&mut lock(&workers.queue.state))?;
         }
         Ok(workers)
     }
 
     /// Queues work, or says why not.
     pub(crate) fn submit(&self, work: Work<C>, is_wanted: Wanted) -> Result<(), Error> {
-        let mut state = self.queue.lock();
+        let mut state = lock(&self.queue.state);
         if state.is_closed {
             return Err(Failure::closed().into());
         }
@@ -135,12 +136,12 @@ impl<C: Send + 'static> Workers<C> {
 
     /// Jobs waiting for a thread.
     pub(crate) fn queued(&self) -> usize {
-        self.queue.lock().jobs.len()
+        lock(&self.queue.state).jobs.len()
     }
 
     /// Threads in a call that does not return, for a caller that gave up.
     pub(crate) fn stuck(&self) -> usize {
-        self.queue.lock().stuck
+        lock(&self.queue.state).stuck
     }
 
     /// Drops queued jobs, lets running ones end and waits for the threads, except for those that are stuck.
@@ -152,13 +153,13 @@ impl<C: Send + 'static> Workers<C> {
             if tokio::time::timeout(STUCK_AFTER, all_gone).await.is_ok() {
                 return;
             }
-            self.queue.replace_stuck(&mut self.queue.lock());
+            self.queue.replace_stuck(&mut lock(&self.queue.state));
         }
     }
 
     fn stop(&self) {
         let dropped = {
-            let mut state = self.queue.lock();
+            let mut state = lock(&self.queue.state);
             state.is_closed = true;
             std::mem::take(&mut state.jobs)
         };
@@ -168,7 +169,7 @@ impl<C: Send + 'static> Workers<C> {
 }
 
 fn take<T>(cell: &Mutex<Vec<Slot<T>>>) -> Vec<Slot<T>> {
-    std::mem::take(&mut *cell.lock().unwrap_or_else(PoisonError::into_inner))
+    std::mem::take(&mut *lock(cell))
 }
 
 impl<C: Send + 'static> Queue<C> {
@@ -189,7 +190,7 @@ impl<C: Send + 'static> Queue<C> {
 
     /// The next job for a thread; none when it shall end.
     fn next(&self, number: usize) -> Option<Work<C>> {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         loop {
             let QueueState { jobs, seats, stuck, is_closed, .. } = &mut *state;
             let Some(seat) = seats.get_mut(&number) else {
@@ -229,15 +230,9 @@ impl<C: Send + 'static> Queue<C> {
     }
 }
 
-impl<C> Queue<C> {
-    fn lock(&self) -> MutexGuard<'_, QueueState<C>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 impl<C> Drop for Workers<C> {
     fn drop(&mut self) {
-        self.queue.lock().is_closed = true;
+        lock(&self.queue.state).is_closed = true;
         self.queue.ready.notify_all();
     }
 }
@@ -313,7 +308,7 @@ impl<T> Slot<T> {
 
     fn settle(&mut self, result: KeyResult<T>) {
         self.is_reported = true;
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&self.state);
         state.results[self.index] = Some(result);
         state.missing -= 1;
         if state.missing > 0 {
@@ -337,7 +332,7 @@ impl<T> Drop for Slot<T> {
 }
 
 fn is_wanted<T>(state: &Mutex<BatchState<T>>) -> bool {
-    let state = state.lock().unwrap_or_else(PoisonError::into_inner);
+    let state = lock(state);
     state.answer.as_ref().is_some_and(|answer| !answer.is_closed())
 }
 

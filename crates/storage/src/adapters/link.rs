@@ -1,10 +1,11 @@
 //! A remote store as all threads of an adapter see it: how to reach it, and how that went last.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use super::stream::{Connector, TlsOptions};
 use crate::adapter::{KeyResult, Stored};
 use crate::error::{Error, Failure, FailureKind};
+use crate::mutex::lock;
 use crate::report::{Health, HealthState};
 
 /// The way to a remote store.
@@ -30,7 +31,7 @@ impl Link {
 
     /// Notes how an exchange with the store went.
     pub(super) fn note(&self, failure: Option<&Failure>) {
-        *self.last_failure.lock().unwrap_or_else(PoisonError::into_inner) = failure.cloned();
+        *lock(&self.last_failure) = failure.cloned();
     }
 
     /// Notes what became of objects that were to be stored.
@@ -43,14 +44,14 @@ impl Link {
         });
         let has_written = results.iter().flatten().any(|stored| stored.bytes_written > 0);
         if refused.is_some() || has_written {
-            *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = refused.cloned();
+            *lock(&self.refusal) = refused.cloned();
         }
     }
 
     /// Ready until an exchange fails or the store refuses objects, and again once that works.
     pub(super) fn health(&self) -> Health {
-        let last_failure = self.last_failure.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let refusal = self.refusal.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let last_failure = lock(&self.last_failure).clone();
+        let refusal = lock(&self.refusal).clone();
         match last_failure.or(refusal) {
             Some(failure) => Health::because(HealthState::after(&failure), failure.to_string()),
             None => Health::ready(),

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use larder_core::key::ObjectKey;
@@ -17,6 +17,7 @@ use crate::adapter::{
 use crate::error::{Busy, Error, Failure, FailureKind};
 use crate::index::Index;
 use crate::locks::LockTable;
+use crate::mutex::lock;
 use crate::report::{Health, HealthState, Usage};
 
 /// How large and how fast the pretended backend is.
@@ -57,10 +58,6 @@ impl MockAdapter {
         Self { options, state: Mutex::new(state), locks: Arc::default(), is_closed: AtomicBool::new(false) }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn open(&self) -> Result<(), Error> {
         if self.is_closed.load(Ordering::Acquire) { Err(Failure::closed().into()) } else { Ok(()) }
     }
@@ -74,7 +71,7 @@ impl MockAdapter {
             Failure::permanent(FailureKind::Full, text)
         };
         {
-            let state = self.state();
+            let state = lock(&self.state);
             if state.objects.contains_key(&item.key) {
                 return Ok(Stored { bytes_written: 0 });
             }
@@ -84,7 +81,7 @@ impl MockAdapter {
         }
         let mut bytes = vec![0; item.buffer.len()];
         item.buffer.read_at(0, &mut bytes).map_err(|error| Failure::io("read lent buffer", &error))?;
-        let mut state = self.state();
+        let mut state = lock(&self.state);
         if state.index.bytes() + len > self.options.capacity_bytes {
             return Err(full(state.index.bytes()).into());
         }
@@ -95,7 +92,7 @@ impl MockAdapter {
 
     fn load_one(&self, item: &LoadItem) -> KeyResult<Loaded> {
         self.open()?;
-        let object = self.state().objects.get(&item.key).cloned().ok_or(Error::Absent)?;
+        let object = lock(&self.state).objects.get(&item.key).cloned().ok_or(Error::Absent)?;
         if object.bytes.len() != item.buffer.len() {
             return Err(item.length_mismatch(object.bytes.len() as u64).into());
         }
@@ -110,7 +107,7 @@ impl MockAdapter {
             Err(Busy::Locked) if mode != DeleteMode::IfUnlocked => None,
             Err(busy) => return Err(Error::Busy(busy)),
         };
-        let mut state = self.state();
+        let mut state = lock(&self.state);
         state.objects.remove(key);
         let removed = state.index.remove(key);
         drop(state);
@@ -146,7 +143,7 @@ impl Adapter for MockAdapter {
             if let Err(error) = self.open() {
                 return all_failed(keys.len(), &error);
             }
-            let state = self.state();
+            let state = lock(&self.state);
             keys.iter()
                 .map(|key| {
                     let entry = state.index.get(key).ok_or(Error::Absent)?;
@@ -184,7 +181,7 @@ impl Adapter for MockAdapter {
             if self.open().is_err() {
                 return Err(Failure::closed());
             }
-            self.state().index.page(&request)
+            lock(&self.state).index.page(&request)
         })
     }
 
@@ -197,7 +194,7 @@ impl Adapter for MockAdapter {
     }
 
     fn usage(&self) -> Usage {
-        let state = self.state();
+        let state = lock(&self.state);
         Usage {
             objects: state.index.objects(),
             bytes_used: state.index.bytes(),

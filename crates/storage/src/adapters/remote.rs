@@ -6,7 +6,7 @@
 use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use larder_core::key::ObjectKey;
 
@@ -19,6 +19,7 @@ use crate::buffer::{HeapBuffer, Lent};
 use crate::error::{Busy, Error, Failure, FailureKind};
 use crate::index::Index;
 use crate::locks::{LockTable, StoreClaim};
+use crate::mutex::lock;
 use crate::report::{Health, HealthState, Usage};
 use crate::workers::{Batch, Slot, Workers};
 
@@ -367,10 +368,6 @@ fn into_failure(error: Error) -> Failure {
         Error::Failed(failure) => failure,
         other => Failure::retryable(FailureKind::Unavailable, other.to_string()),
     }
-}
-
-fn lock(accounts: &Mutex<Accounts>) -> MutexGuard<'_, Accounts> {
-    accounts.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The adapter methods that a field `remote` answers.

@@ -1,7 +1,7 @@
 //! An adapter that fails on request.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use larder_core::key::ObjectKey;
 use tokio::sync::watch;
@@ -12,6 +12,7 @@ use crate::adapter::{
 };
 use crate::adapters::mock::{MockAdapter, MockOptions};
 use crate::error::{Error, Failure};
+use crate::mutex::lock;
 use crate::report::{Health, Usage};
 
 /// A heap-backed adapter whose keys fail, whose calls hang and whose bytes change when told to.
@@ -42,34 +43,34 @@ impl FailingAdapter {
 
     /// Fails the next `keys` keys of an operation.
     pub fn fail_next(&self, op: Op, keys: u32, error: Error) {
-        self.script().failures.insert(op, (keys, error));
+        lock(&self.script).failures.insert(op, (keys, error));
     }
 
     /// Makes calls of an operation wait until this is called again with `false`.
     pub fn hang(&self, op: Op, is_hanging: bool) {
         if is_hanging {
-            self.script().hanging.insert(op);
+            lock(&self.script).hanging.insert(op);
         } else {
-            self.script().hanging.remove(&op);
+            lock(&self.script).hanging.remove(&op);
         }
         self.changed();
     }
 
     /// Changes a byte of an object each time it is loaded.
     pub fn corrupt(&self, key: &ObjectKey) {
-        self.script().corrupt.insert(key.clone());
+        lock(&self.script).corrupt.insert(key.clone());
     }
 
     /// Keys an operation was asked for so far, failed ones included.
     #[must_use]
     pub fn keys_seen(&self, op: Op) -> usize {
-        self.script().keys_seen.get(&op).copied().unwrap_or_default()
+        lock(&self.script).keys_seen.get(&op).copied().unwrap_or_default()
     }
 
     /// Calls an operation got so far.
     #[must_use]
     pub fn calls_seen(&self, op: Op) -> usize {
-        self.script().calls_seen.get(&op).copied().unwrap_or_default()
+        lock(&self.script).calls_seen.get(&op).copied().unwrap_or_default()
     }
 
     /// Waits until an operation was called `count` times.
@@ -79,7 +80,7 @@ impl FailingAdapter {
 
     async fn until(&self, condition: impl Fn(&Script) -> bool) {
         let mut changes = self.changes.subscribe();
-        while !condition(&self.script()) {
+        while !condition(&lock(&self.script)) {
             // The sender lives in `self`.
             _ = changes.changed().await;
         }
@@ -89,16 +90,12 @@ impl FailingAdapter {
         self.changes.send_modify(|count| *count = count.wrapping_add(1));
     }
 
-    fn script(&self) -> MutexGuard<'_, Script> {
-        self.script.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Notes a call, hangs if told to, and says which keys are to fail.
     async fn enter(&self, op: Op, keys: usize) -> Vec<Option<Error>> {
-        *self.script().calls_seen.entry(op).or_default() += 1;
+        *lock(&self.script).calls_seen.entry(op).or_default() += 1;
         self.changed();
         self.until(|script| !script.hanging.contains(&op)).await;
-        let mut script = self.script();
+        let mut script = lock(&self.script);
         *script.keys_seen.entry(op).or_default() += keys;
         let verdict = |_| match script.failures.get_mut(&op) {
             Some((left, error)) if *left > 0 => {
@@ -148,7 +145,7 @@ impl Adapter for FailingAdapter {
     fn load(&self, batch: Vec<LoadItem>) -> AdapterFuture<'_, Vec<KeyResult<Loaded>>> {
         Box::pin(async move {
             let verdicts = self.enter(Op::Load, batch.len()).await;
-            let corrupt = self.script().corrupt.clone();
+            let corrupt = lock(&self.script).corrupt.clone();
             let results = mixed(batch.clone(), verdicts, async |batch| self.inner.load(batch).await).await;
             for (item, result) in batch.iter().zip(&results) {
                 let mut byte = [0];

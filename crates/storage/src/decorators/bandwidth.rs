@@ -1,7 +1,7 @@
 //! Spreads transfers over time, so that a tier leaves bandwidth to its neighbours and a disk its endurance.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::forward::forward;
 use crate::adapter::{Adapter, AdapterFuture, KeyResult, LoadItem, Loaded, StoreItem, Stored, all_failed};
 use crate::error::{Busy, Error};
+use crate::mutex::lock;
 use crate::report::Health;
 
 /// Rates in bytes per second; none is unlimited.
@@ -60,7 +61,7 @@ impl Pacer {
 
     /// Refuses a call that would wait too long for those before it.
     fn enter(&self, keys: usize) -> Result<(), Error> {
-        let busy_until = *self.busy_until.lock().unwrap_or_else(PoisonError::into_inner);
+        let busy_until = *lock(&self.busy_until);
         let delay =
             busy_until.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()));
         if delay > self.delay_max {
@@ -74,7 +75,7 @@ impl Pacer {
     async fn turn(&self, bytes: u64) {
         let now = Instant::now();
         let start = {
-            let mut busy_until = self.busy_until.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut busy_until = lock(&self.busy_until);
             let start = busy_until.map_or(now, |until| until.max(now));
             let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(self.bytes_per_s);
             let taken = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));

@@ -3,7 +3,7 @@
 
 use std::hash::{BuildHasher as _, DefaultHasher, Hash as _, Hasher as _, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use larder_core::admission::TinyLfu;
 use larder_core::key::ObjectKey;
@@ -11,6 +11,7 @@ use larder_core::key::ObjectKey;
 use super::forward::forward;
 use crate::adapter::{Adapter, AdapterFuture, KeyResult, StoreItem, Stored};
 use crate::error::{Busy, Error, Failure};
+use crate::mutex::lock;
 use crate::report::Health;
 
 /// Which stores are let in.
@@ -58,7 +59,7 @@ impl Frequency {
         let mut hasher = DefaultHasher::new();
         (self.seed, key).hash(&mut hasher);
         let fingerprint = hasher.finish();
-        let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut attempts = lock(&self.attempts);
         let is_in = attempts.record(fingerprint) >= u32::from(self.policy.stores_min);
         if !is_in {
             self.declined_objects.fetch_add(1, Ordering::Relaxed);

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use larder_core::key::ObjectKey;
@@ -13,6 +13,7 @@ use crate::adapter::{
     StoreItem, Stored,
 };
 use crate::error::{Error, Failure};
+use crate::mutex::lock;
 use crate::report::Health;
 
 /// How often, how long apart, and how much in total.
@@ -82,7 +83,7 @@ impl Retry {
     /// Those of the keys just asked for that are worth another attempt, as far as the budget reaches; settles
     /// the budget on the way.
     fn admit<T>(&self, results: &[KeyResult<T>], asked: Vec<usize>) -> Vec<usize> {
-        let mut budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut budget = lock(&self.budget);
         let mut pending = Vec::new();
         for index in asked {
             match &results[index] {

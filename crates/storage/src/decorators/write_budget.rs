@@ -2,7 +2,7 @@
 //! held.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::forward::forward;
 use crate::adapter::{Adapter, AdapterFuture, KeyResult, StoreItem, Stored};
 use crate::error::{Busy, Error};
+use crate::mutex::lock;
 use crate::report::Health;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -75,7 +76,7 @@ impl Bucket {
 
     /// Takes the bytes if they are there. What is larger than the bucket is taken when the bucket is full.
     fn take(&self, bytes: u64, now: Instant) -> bool {
-        let mut full_at = self.lock();
+        let mut full_at = lock(&self.full_at);
         let empty_for = full_at.map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
         let after = empty_for.saturating_add(self.time_of(bytes));
         if !empty_for.is_zero() && after > self.depth {
@@ -86,12 +87,8 @@ impl Bucket {
     }
 
     fn give_back(&self, bytes: u64) {
-        let mut full_at = self.lock();
+        let mut full_at = lock(&self.full_at);
         *full_at = full_at.and_then(|at| at.checked_sub(self.time_of(bytes)));
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.full_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -217,10 +214,10 @@ mod tests {
         let policy = WritePolicy { bytes_per_day: Some(200), ..per_s(100, 300) };
         let budget = WriteBudget::new(FailingAdapter::new(), policy);
         assert_eq!(stored(&budget, 0..2).await, [true, true]);
-        let before = *budget.buckets[0].1.lock();
+        let before = *lock(&budget.buckets[0].1.full_at);
         assert_eq!(stored(&budget, 2..9).await, [false; 7], "the day is over");
         assert_eq!(
-            *budget.buckets[0].1.lock(),
+            *lock(&budget.buckets[0].1.full_at),
             before,
             "the seconds are charged for nothing that was declined"
         );

@@ -1,7 +1,6 @@
 //! The directory behind the adapter contract: batches onto threads, lookups from memory.
 
 use std::sync::Arc;
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -15,6 +14,7 @@ use crate::adapter::{
     StoreItem, Stored, all_failed,
 };
 use crate::error::{Error, Failure, FailureKind};
+use crate::mutex::lock;
 use crate::report::{Health, HealthState, Usage};
 use crate::workers::{Batch, Slot, Workers};
 
@@ -291,7 +291,7 @@ impl Adapter for FsAdapter {
             let state = store.state();
             (state.space.full_for(Instant::now()), state.index.is_complete())
         };
-        let refusal = store.refusal.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let refusal = lock(&store.refusal).clone();
         let health = if store.check_open().is_err() {
             Health::because(HealthState::Closed, "adapter is closed")
         } else if let Some(trouble) = store.disk.trouble(Instant::now()) {

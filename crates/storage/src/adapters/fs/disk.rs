@@ -5,10 +5,11 @@ use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use crate::error::{Failure, FailureKind};
+use crate::mutex::lock;
 
 /// Pause between two looks.
 pub(super) const LOOK_PAUSE: Duration = Duration::from_secs(2);
@@ -45,7 +46,7 @@ impl Disk {
     /// Looks at the directory. Blocks for as long as it does.
     pub(super) fn look(&self, base: &Path) -> Look {
         let look = {
-            let mut state = self.state();
+            let mut state = lock(&self.state);
             state.looking_since.get_or_insert(Instant::now());
             state.looks += 1;
             state.looks
@@ -55,7 +56,7 @@ impl Disk {
     }
 
     fn note(&self, look: u64, base: &Path, found: io::Result<Metadata>) -> Look {
-        let mut state = self.state();
+        let mut state = lock(&self.state);
         state.looking_since = None;
         if look < state.latest {
             // A look that began later was faster and knows better.
@@ -92,12 +93,12 @@ impl Disk {
 
     /// Notes that it could not be opened, and why, until a look finds it.
     pub(super) fn note_unopened(&self, failure: Failure) {
-        self.state().gone = Some(failure);
+        lock(&self.state).gone = Some(failure);
     }
 
     /// Why the directory can't be used; none if it answered as it should when last looked at.
     pub(super) fn trouble(&self, now: Instant) -> Option<Failure> {
-        let state = self.state();
+        let state = lock(&self.state);
         let waits_for = state.looking_since.map(|since| now.saturating_duration_since(since));
         match waits_for.filter(|waits_for| *waits_for >= ANSWER_MAX) {
             Some(waits_for) => {
@@ -106,10 +107,6 @@ impl Disk {
             }
             None => state.gone.clone(),
         }
-    }
-
-    fn state(&self) -> MutexGuard<'_, DiskState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -149,7 +146,7 @@ mod tests {
     fn a_directory_that_does_not_answer_is_trouble_after_a_while() {
         let disk = Disk::default();
         let since = Instant::now();
-        disk.state().looking_since = Some(since);
+        lock(&disk.state).looking_since = Some(since);
         assert_eq!(disk.trouble(since), None);
         let failure = disk.trouble(since + ANSWER_MAX).unwrap();
         assert!(failure.text.contains("does not answer"), "{failure}");

@@ -1,9 +1,10 @@
 //! When a directory is looked through, and how that went.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::error::Failure;
+use crate::mutex::lock;
 
 /// What is to be done in the background, and how it went.
 #[derive(Debug, Default)]
@@ -24,37 +25,37 @@ struct Wishes {
 impl ScanState {
     /// Asks for a scan soon: the directory seems to hold something else than the index says.
     pub(super) fn wish(&self) {
-        self.wishes().is_wished = true;
+        lock(&self.wishes).is_wished = true;
         self.changed.notify_all();
     }
 
     /// Lets scans begin: the directory is the one to look through.
     pub(super) fn open(&self) {
-        self.wishes().is_opened = true;
+        lock(&self.wishes).is_opened = true;
         self.changed.notify_all();
     }
 
     /// Waits until scans may begin. False when all ends.
     pub(super) fn opened(&self) -> bool {
         let is_waiting = |wishes: &mut Wishes| !(wishes.is_opened || wishes.is_closed);
-        let wishes = self.changed.wait_while(self.wishes(), is_waiting);
+        let wishes = self.changed.wait_while(lock(&self.wishes), is_waiting);
         !wishes.unwrap_or_else(PoisonError::into_inner).is_closed
     }
 
     /// Ends what runs in the background.
     pub(super) fn close(&self) {
-        self.wishes().is_closed = true;
+        lock(&self.wishes).is_closed = true;
         self.changed.notify_all();
     }
 
     /// What of the directory could not be read.
     pub(super) fn trouble(&self) -> Option<Failure> {
-        self.wishes().trouble.clone()
+        lock(&self.wishes).trouble.clone()
     }
 
     /// Notes what of the directory could not be read, and returns what it was before.
     pub(super) fn replace_trouble(&self, trouble: Option<Failure>) -> Option<Failure> {
-        std::mem::replace(&mut self.wishes().trouble, trouble)
+        std::mem::replace(&mut lock(&self.wishes).trouble, trouble)
     }
 
     /// Waits for `pause`. False when all ends.
@@ -66,13 +67,13 @@ impl ScanState {
     /// when all ends.
     pub(super) fn pause_scans(&self, pause: Duration, wished_pause: Duration) -> bool {
         let goes_on = self.wait(|wishes| if wishes.is_wished { wished_pause.min(pause) } else { pause });
-        self.wishes().is_wished = false;
+        lock(&self.wishes).is_wished = false;
         goes_on
     }
 
     fn wait(&self, pause: impl Fn(&Wishes) -> Duration) -> bool {
         let start = Instant::now();
-        let mut wishes = self.wishes();
+        let mut wishes = lock(&self.wishes);
         loop {
             let left = pause(&wishes).saturating_sub(start.elapsed());
             if wishes.is_closed || left.is_zero() {
@@ -80,9 +81,5 @@ impl ScanState {
             }
             wishes = self.changed.wait_timeout(wishes, left).unwrap_or_else(PoisonError::into_inner).0;
         }
-    }
-
-    fn wishes(&self) -> MutexGuard<'_, Wishes> {
-        self.wishes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use larder_core::key::ObjectKey;
@@ -21,6 +21,7 @@ use crate::buffer::HeapBuffer;
 use crate::error::{Busy, Error, Failure, FailureKind};
 use crate::index::{Entry, ListedIndex};
 use crate::locks::LockTable;
+use crate::mutex::lock;
 use crate::names::{KeyDecoder, wire_name};
 
 /// Most bytes that a file without a seal may be longer than its object: the peer pads to its memory alignment
@@ -109,7 +110,7 @@ impl Store {
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     pub(super) fn check_open(&self) -> Result<(), Error> {
@@ -229,7 +230,7 @@ impl Store {
     /// Keeps in mind whether the directory lets itself be written to.
     fn note_refusal(&self, failure: Option<&Failure>) {
         if failure.is_none_or(|failure| failure.kind == FailureKind::Refused) {
-            *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = failure.cloned();
+            *lock(&self.refusal) = failure.cloned();
         }
     }
 
@@ -406,7 +407,7 @@ impl Store {
 
     fn stripe(&self, key: &ObjectKey) -> MutexGuard<'_, ()> {
         let stripe = usize::from(key.chunk_hash.0[31]) % STRIPES;
-        self.stripes[stripe].lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.stripes[stripe])
     }
 }
 

@@ -1,7 +1,7 @@
 //! What one thread keeps open, and how it finds the server for a key.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use larder_core::key::ObjectKey;
 
@@ -15,6 +15,7 @@ use crate::adapter::KeyResult;
 use crate::adapters::link::Link;
 use crate::adapters::quote::quote;
 use crate::error::{Error, Failure, FailureKind};
+use crate::mutex::lock;
 
 /// Connections one thread keeps; that to the server asked longest ago goes first. More servers than a cluster
 /// ought to have.
@@ -39,7 +40,7 @@ impl Shared {
     }
 
     pub(super) fn slots(&self) -> Arc<SlotMap> {
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.slots).clone()
     }
 }
 
@@ -170,8 +171,7 @@ impl Session {
                 Ok(reply) => match SlotMap::read(&reply, &node) {
                     Some(slots) => {
                         let slots = Arc::new(slots);
-                        *self.shared.slots.lock().unwrap_or_else(PoisonError::into_inner) =
-                            Arc::clone(&slots);
+                        *lock(&self.shared.slots) = Arc::clone(&slots);
                         return Ok(slots);
                     }
                     None => {
@@ -186,7 +186,7 @@ impl Session {
     }
 
     fn forget_slots(&self) {
-        *self.shared.slots.lock().unwrap_or_else(PoisonError::into_inner) = Arc::default();
+        *lock(&self.shared.slots) = Arc::default();
     }
 
     /// Exchanges something with one server. A connection that fails is dropped: what it would say next is

@@ -1,6 +1,6 @@
 //! The breaker around an adapter.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use larder_core::key::ObjectKey;
 use tokio::time::Instant;
@@ -13,6 +13,7 @@ use crate::adapter::{
 };
 use crate::decorators::forward::forward;
 use crate::error::{Failure, FailureKind};
+use crate::mutex::lock;
 use crate::report::{Health, HealthState};
 
 /// Opens when calls fail that blame the backend; after a while lets one call through to see.
@@ -39,32 +40,28 @@ impl Breaker {
     #[must_use]
     pub fn state(&self) -> BreakerState {
         let now = Instant::now();
-        self.circuits().worst(now).1.state(now)
+        lock(&self.circuits).worst(now).1.state(now)
     }
 
     /// What happens to the next call of an operation.
     #[must_use]
     pub fn state_of(&self, op: Op) -> BreakerState {
-        self.circuits().of(op).state(Instant::now())
+        lock(&self.circuits).of(op).state(Instant::now())
     }
 
     /// How often a circuit opened since the start.
     #[must_use]
     pub fn openings(&self) -> u64 {
-        self.circuits().openings
+        lock(&self.circuits).openings
     }
 
     /// Closes every circuit by hand.
     pub fn reset(&self) {
-        self.circuits().reset();
-    }
-
-    fn circuits(&self) -> MutexGuard<'_, Circuits> {
-        self.circuits.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.circuits).reset();
     }
 
     fn admit(&self, op: Op, keys: usize) -> Result<Admitted<'_>, Failure> {
-        let admitted = self.circuits().admit(op, keys, Instant::now());
+        let admitted = lock(&self.circuits).admit(op, keys, Instant::now());
         let is_probe = admitted.map_err(|Refused { op, cause }| {
             let text = format!("circuit of `{}` is open for {}s: {cause}", self.inner.kind(), op.label());
             Failure::permanent(FailureKind::Unavailable, text)
@@ -111,12 +108,12 @@ impl Admitted<'_> {
         let Self { breaker, op, is_probe } = self;
         match verdict {
             Verdict::Alive => {
-                if breaker.circuits().note_success(op, is_probe) {
+                if lock(&breaker.circuits).note_success(op, is_probe) {
                     breaker.tell_closed(op);
                 }
             }
             Verdict::Failing(cause) => {
-                if breaker.circuits().note_failure(op, is_probe, cause.clone(), Instant::now()) {
+                if lock(&breaker.circuits).note_failure(op, is_probe, cause.clone(), Instant::now()) {
                     breaker.tell_open(op, &cause);
                 }
             }
@@ -129,7 +126,7 @@ impl Admitted<'_> {
 impl Drop for Admitted<'_> {
     fn drop(&mut self) {
         if self.is_probe {
-            self.breaker.circuits().release_probe(self.op);
+            lock(&self.breaker.circuits).release_probe(self.op);
         }
     }
 }
@@ -168,12 +165,12 @@ impl Adapter for Breaker {
             let result = self.inner.probe().await;
             match Verdict::of_one(&result) {
                 Verdict::Alive => {
-                    if self.circuits().close(Op::Store) {
+                    if lock(&self.circuits).close(Op::Store) {
                         self.tell_closed(Op::Store);
                     }
                 }
                 Verdict::Failing(cause) => {
-                    if self.circuits().open(Op::Store, cause.clone(), Instant::now()) {
+                    if lock(&self.circuits).open(Op::Store, cause.clone(), Instant::now()) {
                         self.tell_open(Op::Store, &cause);
                     }
                 }
@@ -186,7 +183,7 @@ impl Adapter for Breaker {
     fn health(&self) -> Health {
         let now = Instant::now();
         let mut health = self.inner.health();
-        let circuits = self.circuits();
+        let circuits = lock(&self.circuits);
         let (op, worst) = circuits.worst(now);
         if let Some(cause) = worst.cause() {
             let state = match op {
