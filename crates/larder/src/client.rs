@@ -1,28 +1,38 @@
-//! A small HTTP/1.1 client for one server: one request a connection, blocking.
+//! A client of one server's admin API: one request a connection, blocking.
 //!
-//! Owns the wire format and its limits. Understands what the admin API sends: a length, chunks, or an end by
-//! closing.
+//! Owns the limits of what is taken from a server and the words for what goes wrong.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::error::Error;
+use std::io;
+use std::net::ToSocketAddrs as _;
 use std::time::Duration;
 
 use clap::{Arg, ArgMatches};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::{Body, Bytes, Incoming};
+use hyper::client::conn::http1;
+use hyper::header::{ACCEPT, CONNECTION, CONTENT_TYPE, HOST};
+use hyper::{Request, Uri};
+use hyper_util::rt::TokioIo;
 use larder_admin_api::errors::Detail;
 use larder_admin_api::health::Health;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 /// Longest wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Longest wait for the next byte of an answer. Stopping a plugin takes as long as its manifest allows.
+/// Longest wait for an answer, and for the next piece of it. Stopping a plugin takes as long as its manifest allows.
 const READ_TIMEOUT: Duration = Duration::from_secs(600);
-/// Bytes of one line of an answer's head, or of an event.
-const LINE_MAX_BYTES: u64 = 1024 * 1024;
+/// Bytes of an answer's head.
+const HEAD_MAX_BYTES: usize = 1024 * 1024;
 /// Lines of an answer's head.
 const HEAD_LINES_MAX: usize = 100;
+/// Bytes of one line of an event.
+const LINE_MAX_BYTES: usize = 1024 * 1024;
 /// Bytes of a whole answer.
-const BODY_MAX_BYTES: u64 = 64 * 1024 * 1024;
+const BODY_MAX_BYTES: usize = 64 * 1024 * 1024;
 
 /// Where a server is looked for when neither `--url` nor the variable says.
 const URL_DEFAULT: &str = "http://127.0.0.1:8080";
@@ -46,6 +56,8 @@ pub(crate) fn url(matches: &ArgMatches) -> String {
         .unwrap_or_else(|| URL_DEFAULT.to_owned())
 }
 
+type AnyError = Box<dyn Error + Send + Sync>;
+
 /// What went wrong between this process and the server.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ClientError {
@@ -56,7 +68,7 @@ pub(crate) enum ClientError {
     )]
     Connect { url: String, source: io::Error },
     #[error("`{url}` does not answer as a server does: {source}")]
-    Answer { url: String, source: io::Error },
+    Answer { url: String, source: AnyError },
     /// The server's own words.
     #[error("{0}")]
     Refused(String),
@@ -75,15 +87,14 @@ impl Client {
     /// Takes `http://host[:port][/prefix]`.
     pub(crate) fn new(url: &str) -> Result<Self, ClientError> {
         let wrong = || ClientError::Address(url.to_owned());
-        let rest = url.strip_prefix("http://").ok_or_else(wrong)?;
-        let (authority, prefix) = rest.split_once('/').map_or((rest, ""), |(host, path)| (host, path));
-        let odd = |text: &str| text.contains(|c: char| c.is_control() || c.is_whitespace());
-        if authority.is_empty() || authority.contains('@') || odd(rest) {
-            return Err(wrong());
+        let address: Uri = url.parse().map_err(|_| wrong())?;
+        match address.authority().map(ToString::to_string) {
+            Some(authority) if address.scheme_str() == Some("http") && !authority.contains('@') => {
+                let prefix = address.path().trim_end_matches('/').to_owned();
+                Ok(Self { url: url.to_owned(), authority, prefix })
+            }
+            _ => Err(wrong()),
         }
-        let prefix = prefix.trim_end_matches('/');
-        let prefix = if prefix.is_empty() { String::new() } else { format!("/{prefix}") };
-        Ok(Self { url: url.to_owned(), authority: authority.to_owned(), prefix })
     }
 
     /// What is at `path`.
@@ -103,9 +114,11 @@ impl Client {
         path: &str,
         body: Option<&impl Serialize>,
     ) -> Result<T, ClientError> {
-        let body = body.map(serde_json::to_string).transpose().map_err(|error| self.odd(error.into()))?;
-        let text = self.text(self.request(method, path, &body.unwrap_or_default())?)?;
-        serde_json::from_str(&text).map_err(|error| self.odd(error.into()))
+        self.run(async {
+            let body = body.map(serde_json::to_vec).transpose()?;
+            let answer = whole(self.request(method, path, body.unwrap_or_default()).await?).await?;
+            Ok(serde_json::from_slice(&answer)?)
+        })
     }
 
     /// Server-sent events at `path`, each with its name and data, until the server ends them or `each`
@@ -115,61 +128,99 @@ impl Client {
         path: &str,
         mut each: impl FnMut(&str, &str) -> bool,
     ) -> Result<(), ClientError> {
-        let mut body = BufReader::new(self.request("GET", path, "")?);
-        let (mut name, mut data) = (String::new(), String::new());
-        loop {
-            let line = match read_line(&mut body).map_err(|source| self.odd(source))? {
-                Some(line) => line,
-                None => return Ok(()),
-            };
+        let (mut line, mut name, mut data) = (Vec::new(), String::new(), String::new());
+        let mut take = |line: &str| {
             match line.split_once(':') {
                 Some(("event", value)) => value.trim_start().clone_into(&mut name),
                 Some(("data", value)) => value.strip_prefix(' ').unwrap_or(value).clone_into(&mut data),
                 _ if line.is_empty() => {
-                    if !data.is_empty() && !each(&name, &data) {
-                        return Ok(());
-                    }
+                    let goes_on = data.is_empty() || each(&name, &data);
                     name.clear();
                     data.clear();
+                    return goes_on;
                 }
                 _ => {}
             }
-        }
+            true
+        };
+        self.run(async {
+            let mut body = self.request("GET", path, Vec::new()).await?;
+            while let Some(piece) = next(&mut body).await? {
+                for part in piece.split_inclusive(|byte| *byte == b'\n') {
+                    line.extend_from_slice(part);
+                    if line.len() > LINE_MAX_BYTES {
+                        return Err("a line is too long".into());
+                    }
+                    let Some(whole) = line.strip_suffix(b"\n") else { continue };
+                    if !take(std::str::from_utf8(whole.strip_suffix(b"\r").unwrap_or(whole))?) {
+                        return Ok(());
+                    }
+                    line.clear();
+                }
+            }
+            Ok(())
+        })
     }
 
-    fn text(&self, body: Body) -> Result<String, ClientError> {
-        let mut text = String::new();
-        body.take(BODY_MAX_BYTES).read_to_string(&mut text).map_err(|source| self.odd(source))?;
-        Ok(text)
+    /// Carries out an exchange. What goes wrong in it and has no words of its own is the server's answer.
+    fn run<T>(&self, exchange: impl Future<Output = Result<T, AnyError>>) -> Result<T, ClientError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|source| self.unreachable(source))?;
+        runtime.block_on(exchange).map_err(|error| match error.downcast() {
+            Ok(told) => *told,
+            Err(source) => ClientError::Answer { url: self.url.clone(), source },
+        })
     }
 
-    fn odd(&self, source: io::Error) -> ClientError {
-        ClientError::Answer { url: self.url.clone(), source }
+    fn unreachable(&self, source: io::Error) -> ClientError {
+        ClientError::Connect { url: self.url.clone(), source }
     }
 
     /// Sends a request and reads the head of the answer.
-    fn request(&self, method: &str, path: &str, body: &str) -> Result<Body, ClientError> {
-        let failed = |source| ClientError::Connect { url: self.url.clone(), source };
-        let mut stream = connect(&self.authority).map_err(failed)?;
-        let (authority, prefix) = (&self.authority, &self.prefix);
-        let head = format!(
-            "{method} {prefix}{path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\
-             Accept: */*\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        stream.write_all(head.as_bytes()).map_err(failed)?;
-        let (status, body) = answer(BufReader::new(stream)).map_err(|source| self.odd(source))?;
-        if (200..300).contains(&status) {
+    async fn request(&self, method: &str, path: &str, body: Vec<u8>) -> Result<Incoming, AnyError> {
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.prefix))
+            .header(HOST, &self.authority)
+            .header(CONNECTION, "close")
+            .header(ACCEPT, "*/*")
+            .header(CONTENT_TYPE, "application/json")
+            .body(Full::new(Bytes::from(body)))?;
+        let stream = connect(&self.authority).await.map_err(|source| self.unreachable(source))?;
+        let mut http = http1::Builder::new();
+        http.title_case_headers(true).max_headers(HEAD_LINES_MAX).max_buf_size(HEAD_MAX_BYTES);
+        let (mut sender, connection) = http.handshake(TokioIo::new(stream)).await?;
+        // What goes wrong with it is told by the answer, too.
+        tokio::spawn(connection);
+        let (head, body) = timeout(READ_TIMEOUT, sender.send_request(request)).await??.into_parts();
+        if head.status.is_success() {
             return Ok(body);
         }
-        let text = self.text(body)?;
-        let detail = match serde_json::from_str(&text) {
+        let detail = match serde_json::from_slice(&whole(body).await?) {
             Ok(Told::Detail(Detail { detail })) => detail,
             Ok(Told::Unhealthy(Health { reason: Some(reason), .. })) => reason,
-            _ => format!("`{}` answered with status {status}", self.url),
+            _ => format!("`{}` answered with status {}", self.url, head.status.as_u16()),
         };
-        Err(ClientError::Refused(detail))
+        Err(ClientError::Refused(detail).into())
     }
+}
+
+/// All of a body.
+async fn whole(body: Incoming) -> Result<Vec<u8>, AnyError> {
+    let (mut body, mut whole) = (Limited::new(body, BODY_MAX_BYTES), Vec::new());
+    while let Some(piece) = next(&mut body).await? {
+        whole.extend_from_slice(&piece);
+    }
+    Ok(whole)
+}
+
+/// What comes next of a body; none at its end, where there may be trailers.
+async fn next<B>(body: &mut B) -> Result<Option<Bytes>, AnyError>
+where
+    B: Body<Data = Bytes, Error: Into<AnyError>> + Unpin,
+{
+    let frame = timeout(READ_TIMEOUT, body.frame()).await?.transpose().map_err(Into::into)?;
+    Ok(frame.and_then(|frame| frame.into_data().ok()))
 }
 
 /// What a server says of a request that it does not carry out.
@@ -180,118 +231,24 @@ enum Told {
     Unhealthy(Health),
 }
 
-fn connect(authority: &str) -> io::Result<TcpStream> {
+/// Waits for the first of a host's addresses that takes a connection.
+async fn connect(authority: &str) -> io::Result<TcpStream> {
     let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
     let target = if has_port { authority.to_owned() } else { format!("{authority}:80") };
     let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for address in target.to_socket_addrs()? {
-        match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
-            Ok(stream) => {
-                stream.set_read_timeout(Some(READ_TIMEOUT))?;
-                stream.set_write_timeout(Some(CONNECT_TIMEOUT))?;
-                return Ok(stream);
-            }
-            Err(error) => failure = error,
+        match timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => failure = error,
+            Err(_) => failure = io::Error::new(io::ErrorKind::TimedOut, "connection timed out"),
         }
     }
     Err(failure)
 }
 
-/// The body of an answer, without its framing.
-#[derive(Debug)]
-struct Body {
-    stream: BufReader<TcpStream>,
-    framing: Framing,
-}
-
-#[derive(Debug)]
-enum Framing {
-    /// So many bytes are left.
-    Length(u64),
-    /// So many bytes are left of the current chunk.
-    Chunk(u64),
-    /// Until the server closes.
-    Close,
-    /// The last chunk has come.
-    Done,
-}
-
-fn answer(mut stream: BufReader<TcpStream>) -> io::Result<(u16, Body)> {
-    let odd = |text: &str| io::Error::new(io::ErrorKind::InvalidData, text.to_owned());
-    let first = read_line(&mut stream)?.ok_or_else(|| odd("it closed the connection"))?;
-    let status = first
-        .strip_prefix("HTTP/1.")
-        .and_then(|rest| rest.split(' ').nth(1)?.parse().ok())
-        .ok_or_else(|| odd("this is not HTTP"))?;
-    let mut framing = Framing::Close;
-    for _ in 0..HEAD_LINES_MAX {
-        let line = read_line(&mut stream)?.ok_or_else(|| odd("it closed the connection"))?;
-        if line.is_empty() {
-            return Ok((status, Body { stream, framing }));
-        }
-        let (name, value) = line.split_once(':').ok_or_else(|| odd("a header without a colon"))?;
-        let value = value.trim();
-        if name.eq_ignore_ascii_case("transfer-encoding") && value.eq_ignore_ascii_case("chunked") {
-            framing = Framing::Chunk(0);
-        } else if name.eq_ignore_ascii_case("content-length") && matches!(framing, Framing::Close) {
-            framing = Framing::Length(value.parse().map_err(|_| odd("a length that is no number"))?);
-        }
-    }
-    Err(odd("too many headers"))
-}
-
-/// One line without its end; `None` at the end of the stream.
-fn read_line(stream: &mut impl BufRead) -> io::Result<Option<String>> {
-    let mut line = Vec::new();
-    stream.take(LINE_MAX_BYTES).read_until(b'\n', &mut line)?;
-    if line.is_empty() {
-        return Ok(None);
-    }
-    if line.pop_if(|byte| *byte == b'\n').is_none() && line.len() as u64 == LINE_MAX_BYTES {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "a line is too long"));
-    }
-    line.pop_if(|byte| *byte == b'\r');
-    String::from_utf8(line).map(Some).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
-}
-
-impl Body {
-    /// Reads the size line of the next chunk; after the first one an empty line comes before it.
-    fn next_chunk(&mut self) -> io::Result<u64> {
-        let odd = || io::Error::new(io::ErrorKind::InvalidData, "a chunk without its size");
-        let mut line = read_line(&mut self.stream)?.ok_or_else(odd)?;
-        if line.is_empty() {
-            line = read_line(&mut self.stream)?.ok_or_else(odd)?;
-        }
-        let size = line.split(';').next().unwrap_or_default().trim();
-        u64::from_str_radix(size, 16).map_err(|_| odd())
-    }
-}
-
-impl Read for Body {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if let Framing::Chunk(0) = self.framing {
-            self.framing = match self.next_chunk()? {
-                0 => Framing::Done,
-                size => Framing::Chunk(size),
-            };
-        }
-        let left = match &mut self.framing {
-            Framing::Done | Framing::Length(0) => return Ok(0),
-            Framing::Close => return self.stream.read(buffer),
-            Framing::Length(left) | Framing::Chunk(left) => left,
-        };
-        let room = buffer.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
-        let count = self.stream.read(&mut buffer[..room])?;
-        if count == 0 && room > 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        *left -= count as u64;
-        Ok(count)
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead as _, BufReader, Write as _};
     use std::net::TcpListener;
     use std::thread;
 
@@ -310,10 +267,7 @@ mod tests {
         let (stream, _) = listener.accept().unwrap();
         let mut reader = BufReader::new(stream);
         let mut request = String::new();
-        while let Some(line) = read_line(&mut reader).unwrap().filter(|line| !line.is_empty()) {
-            request.push_str(&line);
-            request.push('\n');
-        }
+        while reader.read_line(&mut request).unwrap() > 2 {}
         // Byte by byte, so that nothing depends on how it arrives.
         for byte in answer.bytes() {
             if reader.get_mut().write_all(&[byte]).is_err() {
@@ -333,7 +287,7 @@ mod tests {
         ] {
             let (got, request) = exchange(answer, |client| client.get::<Value>("/x"));
             assert_eq!(got.unwrap(), serde_json::json!({"a": 1}), "{answer}");
-            assert!(request.starts_with("GET /pre/x HTTP/1.1\nHost: 127.0.0.1:"), "{request}");
+            assert!(request.starts_with("GET /pre/x HTTP/1.1\r\nHost: 127.0.0.1:"), "{request}");
         }
     }
 
