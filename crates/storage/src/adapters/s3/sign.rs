@@ -7,9 +7,14 @@ use std::time::SystemTime;
 use base16ct::lower::encode_string;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use jiff::Timestamp;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode as encoded};
 use sha2::{Digest as _, Sha256};
 
 use super::options::S3Options;
+
+/// What is encoded: all but unreserved characters, and in a path but what separates its segments.
+const IN_QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+const IN_PATH: &AsciiSet = &IN_QUERY.remove(b'/');
 
 /// A request before it is signed.
 #[derive(Clone, Debug, Default)]
@@ -26,15 +31,15 @@ pub(super) struct Request {
 impl Request {
     /// Path and query as the request line carries them.
     pub(super) fn target(&self) -> String {
-        let path = encode(&self.path, true);
-        if self.query.is_empty() { path } else { format!("{path}?{}", self.canonical_query()) }
+        let path = encoded(&self.path, IN_PATH);
+        if self.query.is_empty() { path.to_string() } else { format!("{path}?{}", self.canonical_query()) }
     }
 
     fn canonical_query(&self) -> String {
         let mut pairs: Vec<String> = self
             .query
             .iter()
-            .map(|(name, value)| format!("{}={}", encode(name, false), encode(value, false)))
+            .map(|(name, value)| format!("{}={}", encoded(name, IN_QUERY), encoded(value, IN_QUERY)))
             .collect();
         pairs.sort();
         pairs.join("&")
@@ -61,7 +66,7 @@ pub(super) fn signed_headers(
     let names: Vec<&str> = headers.iter().map(|(name, _)| *name).collect();
     let names = names.join(";");
     let mut canonical =
-        format!("{}\n{}\n{}\n", request.method, encode(&request.path, true), request.canonical_query());
+        format!("{}\n{}\n{}\n", request.method, encoded(&request.path, IN_PATH), request.canonical_query());
     for (name, value) in &headers {
         _ = writeln!(canonical, "{name}:{}", value.trim());
     }
@@ -86,23 +91,6 @@ fn mac(key: &[u8], text: &[u8]) -> Vec<u8> {
     let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) else { return Vec::new() };
     mac.update(text);
     mac.finalize().into_bytes().to_vec()
-}
-
-/// Percent-encodes everything but unreserved characters, and `/` where it separates path segments.
-fn encode(text: &str, is_path: bool) -> String {
-    let mut encoded = String::with_capacity(text.len() + 16);
-    for byte in text.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                encoded.push(char::from(byte))
-            }
-            b'/' if is_path => encoded.push('/'),
-            _ => {
-                _ = write!(encoded, "%{byte:02X}");
-            }
-        }
-    }
-    encoded
 }
 
 /// `YYYYMMDDThhmmssZ`.
