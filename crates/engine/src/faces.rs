@@ -1,7 +1,18 @@
 //! The engine as each of its callers has it: what a face does not offer, its holder can't do.
 //!
 //! A face is a handle of the engine. Behind it is what everybody may look at; another face is had of the
-//! `Arc` alone, and so only by whoever put the server together.
+//! `Arc` alone, and so only by whoever put the server together:
+//!
+//! ```
+//! fn composing(engine: &std::sync::Arc<larder_engine::Engine>) -> larder_engine::Tiers {
+//!     engine.tiers()
+//! }
+//! ```
+//! ```compile_fail
+//! fn serving(requests: &larder_engine::Requests) -> larder_engine::Tiers {
+//!     requests.tiers()
+//! }
+//! ```
 
 use std::ops::Deref;
 use std::sync::Arc;
