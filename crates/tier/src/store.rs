@@ -137,7 +137,7 @@ fn settle(shared: &Shared, lane: &Lane, items: Vec<Outgoing>, outcomes: Vec<KeyR
                 drop(buffer);
                 let is_everywhere = work.finish(outcome.is_ok());
                 if is_everywhere && shared.store_policy() == StorePolicy::SkipL1 {
-                    shared.engine.drop_stored(work.entry);
+                    shared.engine.drop_stored(&work);
                 }
             }
         }

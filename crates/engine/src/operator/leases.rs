@@ -63,7 +63,7 @@ impl Operator {
             total: state.cache.stats().leases,
             requests: state.sessions.leases(),
             retrieves: retrieves + state.set_aside.reading(),
-            l2_stores: state.lanes.leases,
+            l2_stores: state.lanes.leases(),
             adoption: state.held.leases(),
         }
     }

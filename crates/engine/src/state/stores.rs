@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use larder_core::cache::EntryRef;
+use larder_core::cache::{Cache, EntryRef};
 use larder_core::hash::ChunkHash;
 use larder_core::key::Scope;
 use tokio::sync::Notify;
@@ -16,8 +16,7 @@ use tokio::sync::Notify;
 /// An object to be stored, shared by the lanes it waits in.
 #[derive(Debug)]
 pub struct StoreWork {
-    /// The object.
-    pub entry: EntryRef,
+    pub(crate) entry: EntryRef,
     /// Its scope.
     pub scope: Arc<Scope>,
     /// Its chunk.
@@ -142,13 +141,30 @@ impl Queue {
 pub(crate) struct StoreLanes {
     pub(crate) queues: Vec<Queue>,
     pub(crate) opened_total: u64,
-    /// Leases on objects that wait, and on those taken that are not released yet.
-    pub(crate) leases: u64,
+    leases: u64,
 }
 
 impl StoreLanes {
     pub(crate) fn queue(&mut self, id: u64) -> Option<&mut Queue> {
         self.queues.iter_mut().find(|queue| queue.id == id)
+    }
+
+    /// Takes a lease on an object for each of so many lanes; false if it is gone.
+    pub(crate) fn lease(&mut self, cache: &mut Cache, entry: EntryRef, lanes: u32) -> bool {
+        let is_there = cache.lease(entry, lanes);
+        self.leases += if is_there { u64::from(lanes) } else { 0 };
+        is_there
+    }
+
+    /// Gives back one lane's lease on an object.
+    pub(crate) fn release(&mut self, cache: &mut Cache, entry: EntryRef) {
+        cache.release(entry, 1);
+        self.leases -= 1;
+    }
+
+    /// Leases on objects that wait, and on those taken that are not released yet.
+    pub(crate) fn leases(&self) -> u64 {
+        self.leases
     }
 
     /// Objects that wait, once for each lane they wait in.

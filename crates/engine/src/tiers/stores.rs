@@ -91,8 +91,8 @@ impl StoreLane {
         let is_open = state.lanes.queue(self.id).is_some_and(|queue| queue.is_open);
         let mut commit = VecDeque::new();
         for work in taken {
-            if is_open && state.cache.lease(work.entry, 1) {
-                state.lanes.leases += 1;
+            let State { lanes, cache, .. } = &mut *state;
+            if is_open && lanes.lease(cache, work.entry, 1) {
                 commit.push_back(work);
             } else {
                 work.finish(false);
@@ -136,8 +136,8 @@ impl TakenStore {
 impl Drop for TakenStore {
     fn drop(&mut self) {
         let mut state = self.engine.state();
-        state.cache.release(self.work.entry, 1);
-        state.lanes.leases -= 1;
+        let State { lanes, cache, .. } = &mut *state;
+        lanes.release(cache, self.work.entry);
     }
 }
 
@@ -152,8 +152,7 @@ impl Drop for StoreLane {
 /// Gives back the lease of an object that a lane will not store.
 fn give_up(state: &mut State, work: &StoreWork) {
     work.finish(false);
-    state.lanes.leases -= 1;
-    state.cache.release(work.entry, 1);
+    state.lanes.release(&mut state.cache, work.entry);
 }
 
 impl Tiers {
@@ -175,9 +174,9 @@ impl Tiers {
     }
 
     /// Drops an object from memory after it was stored elsewhere, unless somebody holds it.
-    pub fn drop_stored(&self, entry: EntryRef) {
+    pub fn drop_stored(&self, work: &StoreWork) {
         let mut state = self.state();
-        state.cache.remove_unleased(entry);
+        state.cache.remove_unleased(work.entry);
         self.record_removals(&mut state);
     }
 }
@@ -206,10 +205,9 @@ impl Engine {
         let mut commit = VecDeque::new();
         for &entry in stored {
             let (Some(offset), Some(hash)) = (cache.offset(entry), cache.chunk(entry)) else { continue };
-            if !cache.lease(entry, open) {
+            if !lanes.lease(cache, entry, open) {
                 continue;
             }
-            lanes.leases += u64::from(open);
             commit.push_back(Arc::new(StoreWork::new(
                 entry,
                 &scope,
