@@ -9,7 +9,7 @@ use axum::body::Bytes;
 use axum::extract::{ConnectInfo, Path, State};
 use axum::http::StatusCode;
 use larder_admin_api::quotas::{Quota, QuotaRemoved, QuotaSet, Quotas, Usage};
-use larder_core::name::CACHE_SALT_CHARS_MAX;
+use larder_core::name::check_cache_salt;
 use larder_core::quota::EMPTY_SALT;
 use larder_core::units::{bytes_to_gib, gib_to_bytes};
 use larder_telemetry::events::Event;
@@ -151,10 +151,7 @@ fn salt(name: &str) -> Result<&str, Refusal> {
     if name.contains('/') {
         return Err(Refusal::not_found("Not Found"));
     }
-    if name.chars().count() > CACHE_SALT_CHARS_MAX {
-        let text = format!("cache_salt must not be longer than {CACHE_SALT_CHARS_MAX} characters");
-        return Err(bad_request(text));
-    }
+    check_cache_salt(name).map_err(|error| bad_request(error.to_string()))?;
     Ok(if name == EMPTY_SALT { "" } else { name })
 }
 

@@ -1,6 +1,6 @@
 //! `--quota` and `--quota-default-gb`: limits that hold from the start.
 
-use larder_core::name::CACHE_SALT_CHARS_MAX;
+use larder_core::name::check_cache_salt;
 use larder_core::quota::{EMPTY_SALT, Quotas};
 use larder_core::units::gib_to_bytes;
 
@@ -30,17 +30,14 @@ fn parse(word: &str) -> Result<(&str, u64), String> {
         format!("`{}` in `{}` is not a number from 0 to {QUOTA_GIB_MAX}", quoted(gib), quoted(word))
     })?;
     let salt = if salt == EMPTY_SALT { "" } else { salt };
-    if salt.chars().count() > CACHE_SALT_CHARS_MAX {
-        return Err(format!(
-            "the salt in `{}` is longer than {CACHE_SALT_CHARS_MAX} characters",
-            quoted(word)
-        ));
-    }
+    check_cache_salt(salt).map_err(|error| format!("in `{}`: {error}", quoted(word)))?;
     Ok((salt, gib_to_bytes(limit)))
 }
 
 #[cfg(test)]
 mod tests {
+    use larder_core::name::CACHE_SALT_CHARS_MAX;
+
     use super::*;
 
     #[test]
@@ -50,6 +47,8 @@ mod tests {
         for word in ["alice", "alice=", "alice=x", "alice=-1", "alice=inf", "alice=NaN"] {
             assert!(parse(word).is_err(), "{word}");
         }
-        assert!(parse(&format!("{}=1", "s".repeat(CACHE_SALT_CHARS_MAX + 1))).is_err());
+        let longest = |more: usize| format!("{}=1", "s".repeat(CACHE_SALT_CHARS_MAX + more));
+        assert!(parse(&longest(0)).is_ok() && parse(&longest(1)).is_err());
+        assert_eq!(parse("a@b=1"), Err("in `a@b=1`: cache salt `a@b` must not contain `@`".to_owned()));
     }
 }
