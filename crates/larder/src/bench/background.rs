@@ -1,6 +1,8 @@
 //! Eviction in the background, as either server does it: a share of all objects leaves while the pool is at
 //! its watermark, at most once a second.
 
+use super::numbers::{length, whole};
+
 /// Shortest time from one pass to the next (`spec/cache-semantics.md` 10).
 const INTERVAL_MS: u64 = 1_000;
 
@@ -30,6 +32,6 @@ impl Background {
             return None;
         }
         self.next_pass_ms += INTERVAL_MS;
-        Some(((objects as f64 * self.ratio) as usize).max(1))
+        Some(length(whole(objects as f64 * self.ratio)).max(1))
     }
 }

@@ -1,5 +1,7 @@
 //! Deterministic random numbers and the distributions the generators draw from.
 
+use super::numbers::whole;
+
 /// A generator of 64-bit numbers (xorshift*), the same for the same seed everywhere.
 #[derive(Debug)]
 pub(super) struct Dice(u64);
@@ -26,7 +28,7 @@ impl Dice {
 
     /// Uniform in `0..bound`; `bound` is at least 1.
     pub(super) fn below(&mut self, bound: u64) -> u64 {
-        (self.unit() * bound as f64) as u64
+        whole(self.unit() * bound as f64)
     }
 
     /// Exponential.
@@ -42,7 +44,7 @@ impl Dice {
 
     /// Geometric from 1 on, by its mean.
     pub(super) fn geometric(&mut self, mean: f64) -> u64 {
-        1 + ((1.0 - self.unit()).ln() / (1.0 - 1.0 / mean.max(1.000_001)).ln()) as u64
+        1 + whole((1.0 - self.unit()).ln() / (1.0 - 1.0 / mean.max(1.000_001)).ln())
     }
 }
 

@@ -3,6 +3,7 @@
 mod background;
 mod command;
 mod dice;
+mod numbers;
 mod offline;
 mod peer;
 mod policy;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::numbers::number;
 use super::score::Score;
 use super::trace::{ChunkId, Request, Trace};
 
@@ -22,7 +23,7 @@ pub(super) fn offline(trace: &Trace, capacity_bytes: u64) -> Score {
         let hit = request.chunks.iter().take_while(|chunk| kept.places[**chunk as usize].is_some()).count();
         score.count(trace, request, hit);
         for (position, (&chunk, &next)) in request.chunks.iter().zip(next_uses).enumerate() {
-            kept.put(trace, chunk, (next, position as u32, chunk));
+            kept.put(trace, chunk, (next, number(position), chunk));
         }
         while kept.bytes > capacity_bytes && kept.pop(trace) {
             score.evicted += 1;
@@ -68,7 +69,7 @@ fn next_uses(trace: &Trace) -> Vec<Vec<u32>> {
         .enumerate()
         .rev()
         .map(|(at, Request { chunks, .. })| {
-            chunks.iter().map(|chunk| std::mem::replace(&mut next[*chunk as usize], at as u32)).collect()
+            chunks.iter().map(|chunk| std::mem::replace(&mut next[*chunk as usize], number(at))).collect()
         })
         .collect();
     uses.reverse();

@@ -10,6 +10,7 @@ use larder_core::eviction::{self, PolicyKind};
 use serde_json::json;
 
 use super::background::Background;
+use super::numbers::whole;
 use super::offline::offline;
 use super::peer::peer;
 use super::readers::{self, Format};
@@ -120,7 +121,7 @@ fn share(text: &str) -> Result<f64, String> {
 impl Capacity {
     fn bytes(self, trace: &Trace) -> u64 {
         match self {
-            Self::Share(share) => (trace.footprint_bytes() as f64 * share) as u64,
+            Self::Share(share) => whole(trace.footprint_bytes() as f64 * share),
             Self::Bytes(bytes) => bytes,
         }
     }

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use super::numbers::{length, whole};
 use super::trace::{Prompt, Trace, TraceBuilder};
 
 /// Longest line that is read.
@@ -163,12 +164,12 @@ fn add(builder: &mut TraceBuilder, format: Format, block_tokens: u32, line: &str
         })?;
     if let Some(tokens) = json["input_length"].as_u64() {
         // The last block of a prompt may be a partial one, which no cache stores.
-        blocks.truncate((tokens / u64::from(block_tokens)) as usize);
+        blocks.truncate(length(tokens / u64::from(block_tokens)));
     }
     let text = |field: &str| json[field].as_str().unwrap_or_default();
     let owner = format!("{}\n{}{}", text("model_name"), text("salt"), text("cache_salt"));
     let chunk_bytes = json["block_bytes"].as_u64().unwrap_or(1);
-    builder.add(&Prompt { time_ms: time.max(0.0) as u64, owner: &owner, blocks, chunk_bytes });
+    builder.add(&Prompt { time_ms: whole(time), owner: &owner, blocks, chunk_bytes });
     Ok(())
 }
 
@@ -186,7 +187,7 @@ fn columns(line: &str) -> Result<Prompt<'_>, String> {
 
 fn block(block: &Value) -> Option<u64> {
     match block {
-        Value::Number(number) => number.as_u64().or_else(|| number.as_i64().map(|signed| signed as u64)),
+        Value::Number(number) => number.as_u64().or_else(|| number.as_i64().map(i64::cast_unsigned)),
         Value::String(text) => Some(hashed(text)),
         _ => None,
     }

@@ -7,6 +7,7 @@
 use larder_core::eviction::{Arrival, EntryId, Policy, Removal, TenantId};
 
 use super::background::Background;
+use super::numbers::number;
 use super::score::Score;
 use super::trace::{ChunkId, Request, Trace};
 
@@ -143,7 +144,7 @@ impl Replay<'_> {
             }
             None => {
                 self.objects.push(object);
-                self.objects.len() as EntryId - 1
+                number(self.objects.len()) - 1
             }
         };
         self.ids[chunk as usize] = Some(id);
@@ -152,7 +153,7 @@ impl Replay<'_> {
             fingerprint: u64::from(chunk).wrapping_mul(0x9e37_79b9_7f4a_7c15),
             tenant: TenantId(tenant),
             bytes: self.trace.chunk_bytes[chunk as usize],
-            position: position as u32,
+            position: number(position),
         };
         self.policy.insert(id, arrival);
     }

@@ -1,6 +1,7 @@
 //! Workloads from nothing but a seed.
 
 use super::dice::{Dice, Zipf};
+use super::numbers::{length, whole};
 use super::trace::{Prompt, Trace, TraceBuilder};
 
 const CHUNK_TOKENS: u32 = 256;
@@ -40,16 +41,16 @@ fn zipf(requests: usize, seed: u64) -> Trace {
     let mut dice = Dice::new(seed);
     let documents = (requests / 10).max(1);
     let popularity = Zipf::new(documents, 1.0);
-    let sizes: Vec<u64> = (0..documents).map(|_| 4 * 2f64.powf(4.0 * dice.unit()) as u64).collect();
+    let sizes: Vec<u64> = (0..documents).map(|_| 4 * whole(2f64.powf(4.0 * dice.unit()))).collect();
     let mut builder = TraceBuilder::new("zipf", CHUNK_TOKENS, CHUNK_TOKENS);
     let mut fresh = u64::MAX;
     let mut time_ms = 0.0;
     for _ in 0..requests {
         let document = popularity.draw(&mut dice);
-        let mut blocks = vec![document as u64; sizes[document] as usize];
+        let mut blocks = vec![document as u64; length(sizes[document])];
         blocks.push(fresh);
         fresh -= 1;
-        builder.add(&Prompt { time_ms: time_ms as u64, owner: "", blocks, chunk_bytes: 1 });
+        builder.add(&Prompt { time_ms: whole(time_ms), owner: "", blocks, chunk_bytes: 1 });
         time_ms += dice.exponential(200.0);
     }
     builder.build()
@@ -70,14 +71,14 @@ fn conversations(requests: usize, seed: u64) -> Trace {
         begin_ms += dice.exponential(200.0 * TURNS_MEAN);
         let mut time_ms = begin_ms;
         let system = popularity.draw(&mut dice);
-        let mut blocks = vec![system as u64; systems[system] as usize];
+        let mut blocks = vec![system as u64; length(systems[system])];
         for _ in 0..dice.geometric(TURNS_MEAN) {
             for _ in 0..dice.geometric(3.0) {
                 blocks.push(fresh);
                 fresh -= 1;
             }
             builder.add(&Prompt {
-                time_ms: time_ms as u64,
+                time_ms: whole(time_ms),
                 owner: "",
                 blocks: blocks.clone(),
                 chunk_bytes: 1,

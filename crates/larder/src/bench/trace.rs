@@ -5,6 +5,8 @@
 
 use std::collections::HashMap;
 
+use super::numbers::number;
+
 /// Position of a distinct chunk in its trace.
 pub(super) type ChunkId = u32;
 
@@ -84,7 +86,7 @@ impl TraceBuilder {
 
     /// Adds a prompt. Blocks that do not fill a chunk are left out: they are never stored.
     pub(super) fn add(&mut self, prompt: &Prompt<'_>) {
-        let owners = self.owners.len() as u32;
+        let owners = number(self.owners.len());
         let tenant = match self.owners.get(prompt.owner) {
             Some(&tenant) => tenant,
             None => *self.owners.entry(prompt.owner.to_owned()).or_insert(owners),
@@ -92,7 +94,7 @@ impl TraceBuilder {
         let mut parent = None;
         let mut chunks = Vec::with_capacity(prompt.blocks.len() / self.blocks_per_chunk);
         for blocks in prompt.blocks.chunks_exact(self.blocks_per_chunk) {
-            let next = self.trace.chunk_bytes.len() as ChunkId;
+            let next = number(self.trace.chunk_bytes.len());
             let chunk = *self.chunks.entry((parent, tenant, blocks.to_vec())).or_insert(next);
             if chunk == next {
                 self.trace.chunk_bytes.push(prompt.chunk_bytes.max(1));
