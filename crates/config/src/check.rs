@@ -5,13 +5,14 @@ use larder_core::units::gib_to_bytes;
 
 use super::flag::{Group, Support};
 use super::mistake::Mistake;
+use super::notice::Notice;
 use super::settings::{Settings, default_value};
 use super::source::Source;
 use super::value::quoted;
 use super::{flags, plugins, quotas};
 use larder_telemetry::redaction::{REDACTED, is_redacted};
 
-pub(crate) fn check(settings: &Settings, mistakes: &mut Vec<Mistake>, notices: &mut Vec<String>) {
+pub(crate) fn check(settings: &Settings, mistakes: &mut Vec<Mistake>, notices: &mut Vec<Notice>) {
     check_required(settings, mistakes);
     check_support(settings, mistakes, notices);
     check_redacted(settings, mistakes);
@@ -26,7 +27,7 @@ pub(crate) fn check(settings: &Settings, mistakes: &mut Vec<Mistake>, notices: &
 }
 
 fn at(settings: &Settings, name: &str, problem: impl Into<String>) -> Mistake {
-    Mistake::told(name.replace('-', "_"), settings.get(name).source.clone(), &problem.into())
+    Mistake::new(name.replace('-', "_"), settings.get(name).source.clone(), problem)
 }
 
 /// `config show` leaves credentials out; what it printed would log in with their replacement.
@@ -60,7 +61,7 @@ fn check_required(settings: &Settings, mistakes: &mut Vec<Mistake>) {
     }
 }
 
-fn check_support(settings: &Settings, mistakes: &mut Vec<Mistake>, notices: &mut Vec<String>) {
+fn check_support(settings: &Settings, mistakes: &mut Vec<Mistake>, notices: &mut Vec<Notice>) {
     for flag in flags::all() {
         let setting = settings.get(flag.name);
         if setting.source == Source::Default || setting.value == default_value(flag) {
@@ -72,7 +73,8 @@ fn check_support(settings: &Settings, mistakes: &mut Vec<Mistake>, notices: &mut
                     .hint(hint),
             ),
             Support::NoEffect(why) if flag.group != Group::Framework => {
-                notices.push(format!("--{} ({}) has no effect: {why}", flag.name, setting.source));
+                let text = format!("--{} ({}) has no effect: {why}", flag.name, setting.source);
+                notices.push(Notice::new(text));
             }
             _ => {}
         }
@@ -153,7 +155,7 @@ fn check_times(settings: &Settings, mistakes: &mut Vec<Mistake>) {
     }
 }
 
-fn check_ports(settings: &Settings, mistakes: &mut Vec<Mistake>, notices: &mut Vec<String>) {
+fn check_ports(settings: &Settings, mistakes: &mut Vec<Mistake>, notices: &mut Vec<Notice>) {
     let (host, http_host) = (settings.string("host"), settings.string("http-host"));
     let (port, http_port) = (settings.int("port"), settings.int("http-port"));
     if port == http_port && port != Some(0) && overlap(&host, &http_host) {
@@ -172,18 +174,21 @@ fn check_ports(settings: &Settings, mistakes: &mut Vec<Mistake>, notices: &mut V
         }
     }
     if !is_loopback(&host) {
-        notices.push(format!(
+        let text = format!(
             "engines are served on `{}` without authentication: whoever reaches the port can read, write and clear \
-             the cache\nhint: use --host 127.0.0.1 for engines of this machine, else keep the port in a network of engines only",
+             the cache",
             quoted(&host)
+        );
+        notices.push(Notice::new(text).hint(
+            "use --host 127.0.0.1 for engines of this machine, else keep the port in a network of engines only",
         ));
     }
     if !is_loopback(&http_host) {
-        notices.push(format!(
-            "the admin HTTP server on `{}` has no authentication, and only callers on this machine may change anything\n\
-             hint: keep it on a trusted network",
+        let text = format!(
+            "the admin HTTP server on `{}` has no authentication, and only callers on this machine may change anything",
             quoted(&http_host)
-        ));
+        );
+        notices.push(Notice::new(text).hint("keep it on a trusted network"));
     }
 }
 
@@ -208,7 +213,8 @@ fn check_observability(settings: &Settings, mistakes: &mut Vec<Mistake>) {
 fn check_plugins(settings: &Settings, mistakes: &mut Vec<Mistake>) {
     let name = "runtime-plugin-defaults";
     if let Err(error) = plugins::defaults(&settings.json(name)) {
-        mistakes.push(at(settings, name, error.to_string()));
+        let mistake = at(settings, name, error.to_string());
+        mistakes.push(Mistake { hint: error.hint().map(str::to_owned), ..mistake });
     }
     let name = "runtime-plugin-interpreters";
     if plugins::interpreters(&settings.json(name)).is_none() {

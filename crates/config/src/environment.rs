@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::flag::Flag;
 use super::flags;
 use super::mistake::Mistake;
+use super::notice::Notice;
 use super::settings::Settings;
 use super::source::Source;
 use super::spelling::meant;
@@ -26,7 +27,7 @@ pub(crate) fn read(
     settings: &mut Settings,
     environment: &Environment,
     mistakes: &mut Vec<Mistake>,
-    notices: &mut Vec<String>,
+    notices: &mut Vec<Notice>,
 ) {
     for flag in flags::all() {
         let ours = flag.variable();
@@ -34,7 +35,8 @@ pub(crate) fn read(
         for name in names {
             let Some(text) = environment.get(name) else { continue };
             if is_service_link(text) {
-                notices.push(format!("{name} is a Kubernetes service link, not a setting, and is ignored"));
+                let text = format!("{name} is a Kubernetes service link, not a setting, and is ignored");
+                notices.push(Notice::new(text));
                 continue;
             }
             settings.put(flag, Source::Environment(name.to_owned()), value::from_text(flag, text), mistakes);
@@ -42,10 +44,10 @@ pub(crate) fn read(
         }
     }
     for name in environment.keys().filter(|name| is_unknown_variable(name)) {
-        let meant = meant(name, flags::all().map(Flag::variable))
-            .map_or_else(String::new, |known| format!("\nhint: did you mean `{known}`?"));
-        notices
-            .push(format!("environment variable `{}` is not a setting and is ignored{meant}", quoted(name)));
+        let text = format!("environment variable `{}` is not a setting and is ignored", quoted(name));
+        let hint =
+            meant(name, flags::all().map(Flag::variable)).map(|known| format!("did you mean `{known}`?"));
+        notices.push(Notice { text, hint });
     }
 }
 
@@ -70,7 +72,7 @@ fn is_unknown_variable(name: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn read(pairs: &[(&str, &str)]) -> (Settings, Vec<Mistake>, Vec<String>) {
+    fn read(pairs: &[(&str, &str)]) -> (Settings, Vec<Mistake>, Vec<Notice>) {
         let environment =
             pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let mut settings = Settings::defaults();
@@ -100,12 +102,11 @@ mod tests {
     #[test]
     fn an_unknown_variable_is_mentioned() {
         let (_, _, notices) = read(&[("LARDER_CHUNKSIZE", "16")]);
-        assert!(
-            notices[0].contains("LARDER_CHUNKSIZE")
-                && notices[0].contains("did you mean `LARDER_CHUNK_SIZE`?")
-        );
-        assert!(read(&[("LARDER_L1_SIZE", "4")]).2[0].contains("did you mean `LARDER_L1_SIZE_GB`?"));
-        assert!(!read(&[("LARDER_NONSENSE", "4")]).2[0].contains("did you mean"));
+        assert!(notices[0].text.contains("LARDER_CHUNKSIZE"));
+        let hint = |name: &str| read(&[(name, "4")]).2.remove(0).hint;
+        assert_eq!(hint("LARDER_CHUNKSIZE").unwrap(), "did you mean `LARDER_CHUNK_SIZE`?");
+        assert_eq!(hint("LARDER_L1_SIZE").unwrap(), "did you mean `LARDER_L1_SIZE_GB`?");
+        assert_eq!(hint("LARDER_NONSENSE"), None);
     }
 
     #[test]

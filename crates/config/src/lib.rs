@@ -17,6 +17,7 @@ pub mod live;
 mod load;
 mod mistake;
 mod model;
+mod notice;
 mod plugins;
 mod quotas;
 pub mod reference;
@@ -31,12 +32,13 @@ pub use environment::{Environment, process_environment};
 pub use file::FILE_BYTES_MAX;
 pub use live::Live;
 pub use load::{Loaded, load};
-pub use mistake::{InvalidConfig, Mistake, split_hint};
+pub use mistake::{InvalidConfig, Mistake};
 pub use model::{
     CoordinatorConfig, EngineType, EvictionConfig, GcMonitorConfig, HttpConfig, L1Config, L2Config,
     LookupHashLogConfig, MpConfig, ObservabilityConfig, P2pConfig, PluginsConfig, ServerConfig, SharedMemory,
     TransferMode,
 };
+pub use notice::Notice;
 pub use settings::{Setting, Settings};
 pub use source::Source;
 pub use value::{Unfit, Value};

@@ -5,6 +5,7 @@ use clap::ArgMatches;
 use super::environment::Environment;
 use super::mistake::{InvalidConfig, Mistake};
 use super::model::ServerConfig;
+use super::notice::Notice;
 use super::settings::Settings;
 use super::source::Source;
 use super::{adapters, build, check, command, environment, file};
@@ -17,9 +18,9 @@ pub struct Loaded {
     /// The typed configuration, or every mistake.
     pub config: Result<ServerConfig, InvalidConfig>,
     /// Remarks about settings that are accepted but do not do what one might expect.
-    pub notices: Vec<String>,
+    pub notices: Vec<Notice>,
     /// The same about adapters, which are told again when they are attached.
-    pub adapter_warnings: Vec<String>,
+    pub adapter_warnings: Vec<Notice>,
 }
 
 /// Reads default < file < environment < command line and checks the whole.

@@ -27,13 +27,6 @@ impl Mistake {
         Self { key: key.into(), source, problem: problem.into(), accepted: None, hint: None, usage: false }
     }
 
-    /// A mistake in the value of `key` as an error tells it: a phrase, and a hint behind it if there is one.
-    pub fn told(key: impl Into<String>, source: Source, text: &str) -> Self {
-        let (problem, hint) = split_hint(text);
-        let hint = hint.map(str::to_owned);
-        Self { hint, ..Self::new(key, source, problem) }
-    }
-
     /// Adds what would be accepted.
     #[must_use]
     pub fn accepted(mut self, accepted: impl Into<String>) -> Self {
@@ -68,15 +61,6 @@ impl fmt::Display for Mistake {
             write!(formatter, "\n    hint: {hint}")?;
         }
         Ok(())
-    }
-}
-
-/// A text that an error made for people, apart: what happened, and what to do.
-#[must_use]
-pub fn split_hint(text: &str) -> (&str, Option<&str>) {
-    match text.split_once("\nhint: ") {
-        Some((problem, hint)) => (problem, Some(hint)),
-        None => (text, None),
     }
 }
 

@@ -56,7 +56,8 @@ pub fn to_json(loaded: &Loaded, secrets: Secrets) -> String {
         .as_ref()
         .err()
         .map_or_else(Vec::new, |error| error.mistakes.iter().map(ToString::to_string).collect());
-    let document = json!({ "settings": settings, "notices": loaded.notices, "mistakes": mistakes });
+    let notices: Vec<String> = loaded.notices.iter().map(ToString::to_string).collect();
+    let document = json!({ "settings": settings, "notices": notices, "mistakes": mistakes });
     to_python_json(&document, Layout::Indented)
 }
 

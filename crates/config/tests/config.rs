@@ -5,8 +5,8 @@
 use clap::Command;
 use larder_config::json::{Resolved, http_config_json, plugin_config_json, plugin_extra_config_json};
 use larder_config::{
-    Environment, InvalidConfig, Loaded, ServerConfig, SharedMemory, Source, TransferMode, flags, load,
-    with_server_flags,
+    Environment, InvalidConfig, Loaded, Notice, ServerConfig, SharedMemory, Source, TransferMode, flags,
+    load, with_server_flags,
 };
 use serde_json::{Value, json};
 
@@ -320,9 +320,9 @@ fn what_adapters_do_not_know_is_told_before_they_are_attached() {
     assert!(loaded.config.is_ok() && loaded.notices.is_empty());
     assert_eq!(
         loaded.adapter_warnings,
-        [
+        [Notice::new(
             "--l2-adapter[0] (command line): key `max_capacity_gib` is not known and ignored: did you mean `max_capacity_gb`?"
-        ]
+        )]
     );
 }
 
@@ -332,7 +332,7 @@ fn a_server_for_everybody_is_said_to_be_one() {
         REQUIRED.iter().copied().chain(["--host", "0.0.0.0", "--http-host", "0.0.0.0"]).collect();
     let notices = loaded(&words, &[]).notices;
     assert_eq!(notices.len(), 2, "{notices:?}");
-    assert!(notices.iter().all(|notice| notice.contains("authentication")), "{notices:?}");
+    assert!(notices.iter().all(|notice| notice.text.contains("authentication")), "{notices:?}");
 }
 
 #[test]
@@ -360,7 +360,8 @@ fn what_has_no_effect_is_said() {
     let words: Vec<&str> =
         REQUIRED.iter().copied().chain(["--enable-gc-monitor", "--max-workers", "1"]).collect();
     let notices = loaded(&words, &[]).notices;
-    assert_eq!(notices, ["--enable-gc-monitor (command line) has no effect: there is no garbage collector"]);
+    let text = "--enable-gc-monitor (command line) has no effect: there is no garbage collector";
+    assert_eq!(notices, [Notice::new(text)]);
 }
 
 // The documents others read, against captures of the peer.

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::ArgMatches;
 use larder_config::show::{self, Secrets};
-use larder_config::{InvalidConfig, Loaded, load, process_environment, split_hint};
+use larder_config::{InvalidConfig, Loaded, Notice, load, process_environment};
 use larder_server::{self as server, Preflight};
 
 use crate::command_line::{DENY_WARNINGS, ENVIRONMENT, SHOW_SECRETS};
@@ -81,11 +81,10 @@ fn check_settings(matches: &ArgMatches) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn tell(warnings: &[String]) {
+fn tell(warnings: &[Notice]) {
     for warning in warnings {
-        let (text, hint) = split_hint(warning);
-        eprintln!("warning: {text}");
-        if let Some(hint) = hint {
+        eprintln!("warning: {}", warning.text);
+        if let Some(hint) = &warning.hint {
             eprintln!("    hint: {hint}");
         }
     }

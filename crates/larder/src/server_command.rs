@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::ArgMatches;
-use larder_config::{Live, load, process_environment};
+use larder_config::{Live, Notice, load, process_environment};
 use larder_telemetry::{LogHandle, install_log};
 
 use crate::command_line::{self, BUILD};
@@ -31,8 +31,11 @@ pub(crate) fn run(matches: &ArgMatches) -> ExitCode {
             return ExitCode::from(exit::FAILED);
         }
     };
-    for line in notices.iter().flat_map(|notice| notice.lines()) {
-        tracing::warn!("{line}");
+    for Notice { text, hint } in notices {
+        tracing::warn!("{text}");
+        if let Some(hint) = hint {
+            tracing::warn!("hint: {hint}");
+        }
     }
     serve(live, log.handle().clone())
 }

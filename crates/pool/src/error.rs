@@ -10,14 +10,14 @@ use crate::room::{MemoryBound, Size};
 #[derive(Debug, Error)]
 pub enum PoolError {
     /// The name can't be that of a segment.
-    #[error("`{0}` cannot name a shared-memory segment\nhint: use up to 239 bytes without `/`")]
+    #[error("`{0}` cannot name a shared-memory segment")]
     InvalidName(String),
     /// A size of zero, or one that no address space holds.
     #[error("a pool of `{0}` bytes cannot be mapped")]
     InvalidSize(u64),
     /// A running server of ours holds the segment.
     #[error(
-        "segment `{name}` belongs to a running server{}\nhint: choose another --shm-name, or stop that server",
+        "segment `{name}` belongs to a running server{}",
         process(.pid)
     )]
     InUse {
@@ -27,10 +27,7 @@ pub enum PoolError {
         pid: Option<u32>,
     },
     /// The segment was made by another program and a running process has it mapped.
-    #[error(
-        "segment `{name}` is mapped by process `{pid}`\n\
-         hint: choose another --shm-name, or stop that process if it has no right to the segment"
-    )]
+    #[error("segment `{name}` is mapped by process `{pid}`")]
     Mapped {
         /// The segment, without a slash.
         name: String,
@@ -39,9 +36,7 @@ pub enum PoolError {
     },
     /// `/dev/shm` is smaller than the pool.
     #[error(
-        "a pool of `{}` does not fit in /dev/shm: `{}` of `{}` are free\n\
-         hint: lower --l1-size-gb, remove stale files from /dev/shm, or enlarge it (in a container: --shm-size, or a \
-         memory-backed volume at /dev/shm)",
+        "a pool of `{}` does not fit in /dev/shm: `{}` of `{}` are free",
         Size(*asked_bytes), Size(*free_bytes), Size(*total_bytes)
     )]
     NoSpace {
@@ -54,8 +49,7 @@ pub enum PoolError {
     },
     /// The machine, or the control group of this process, has less memory than the pool takes.
     #[error(
-        "a pool of `{}` does not fit in memory: `{}` are free {bound}\n\
-         hint: lower --l1-size-gb or allow more memory; --l1-overcommit starts all the same",
+        "a pool of `{}` does not fit in memory: `{}` are free {bound}",
         Size(*asked_bytes), Size(*free_bytes)
     )]
     NoMemory {
@@ -95,6 +89,26 @@ pub enum PoolError {
 }
 
 impl PoolError {
+    /// What the operator can do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::InvalidName(_) => Some("use up to 239 bytes without `/`"),
+            Self::InUse { .. } => Some("choose another --shm-name, or stop that server"),
+            Self::Mapped { .. } => {
+                Some("choose another --shm-name, or stop that process if it has no right to the segment")
+            }
+            Self::NoSpace { .. } => Some(
+                "lower --l1-size-gb, remove stale files from /dev/shm, or enlarge it (in a container: --shm-size, or a \
+                 memory-backed volume at /dev/shm)",
+            ),
+            Self::NoMemory { .. } => {
+                Some("lower --l1-size-gb or allow more memory; --l1-overcommit starts all the same")
+            }
+            _ => None,
+        }
+    }
+
     /// For `map_err` on system calls.
     pub(crate) fn system<E: Into<io::Error>>(what: &'static str) -> impl FnOnce(E) -> Self {
         move |source| Self::System { what, source: source.into() }

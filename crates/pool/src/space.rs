@@ -30,13 +30,10 @@ mod tests {
 
     #[test]
     fn a_pool_beyond_the_free_space_is_refused_with_the_numbers() {
-        let text = compare(65, 64, 128).unwrap_err().to_string();
-        assert!(
-            text.contains("`65 bytes`")
-                && text.contains("`64 bytes` of `128 bytes`")
-                && text.contains("--shm-size"),
-            "{text}"
-        );
+        let error = compare(65, 64, 128).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("`65 bytes`") && text.contains("`64 bytes` of `128 bytes`"), "{text}");
+        assert!(error.hint().unwrap().contains("--shm-size"), "{error:?}");
         assert!(compare(64, 64, 128).is_ok());
         assert!(compare(64, 0, 0).is_ok());
         assert!(matches!(

@@ -11,7 +11,7 @@ use larder_tier::TierError;
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The pool can't be had.
-    #[error("L1: {0}")]
+    #[error("L1: {0}{hint}", hint = pool_hint(.0))]
     Pool(#[from] PoolError),
     /// The RPC port can't be bound.
     #[error("RPC: {0}{hint}", hint = rpc_hint(.0))]
@@ -41,6 +41,10 @@ pub enum StartError {
     /// An adapter of the second tier can't work as configured.
     #[error("L2: {0}{hint}", hint = tier_hint(.0))]
     Tier(#[from] TierError),
+}
+
+fn pool_hint(error: &PoolError) -> String {
+    error.hint().map(|hint| format!("\nhint: {hint}")).unwrap_or_default()
 }
 
 fn rpc_hint(error: &larder_zmtp::Error) -> String {

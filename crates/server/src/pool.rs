@@ -9,7 +9,7 @@ use larder_pool::{
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::error::StartError;
-use larder_config::{ServerConfig, SharedMemory};
+use larder_config::{Notice, ServerConfig, SharedMemory};
 use larder_engine::upkeep::{self, Preparation};
 use larder_engine::{Upkeep, records_max};
 
@@ -40,7 +40,8 @@ pub(super) fn open(config: &ServerConfig) -> Result<Pool, PoolError> {
         SharedMemory::Named(name) => forgetful(Segment::create(options(Some(name)))?),
         SharedMemory::Automatic(name) => {
             let shared = Segment::create(options(Some(name))).or_else(|error| {
-                tracing::warn!("no shared memory, engines will send their data in messages: {error}");
+                let hint = error.hint().map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
+                tracing::warn!("no shared memory, engines will send their data in messages: {error}{hint}");
                 Segment::create(options(None))
             });
             forgetful(shared?)
@@ -72,10 +73,12 @@ pub(super) fn check_memory(config: &ServerConfig) -> Result<Option<MemoryRoom>, 
 }
 
 /// The remark on a pool that takes nearly all the memory there is.
-pub(super) fn tight_memory(config: &ServerConfig, room: MemoryRoom) -> String {
+pub(super) fn tight_memory(config: &ServerConfig, room: MemoryRoom) -> Notice {
     let MemoryRoom { free_bytes, bound } = room;
     let (pool, free) = (Size(config.l1.size_bytes), Size(free_bytes));
-    format!("the pool of {pool} will take nearly all the memory there is: {free} are free {bound}")
+    Notice::new(format!(
+        "the pool of {pool} will take nearly all the memory there is: {free} are free {bound}"
+    ))
 }
 
 fn forgetful(segment: Segment) -> Pool {

@@ -8,7 +8,7 @@ use larder_storage::{AdapterConfig, Backend};
 use rustix::fs::Access;
 
 use super::pool;
-use larder_config::{Environment, Mistake, ServerConfig, Settings, SharedMemory};
+use larder_config::{Environment, Mistake, Notice, ServerConfig, Settings, SharedMemory};
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -16,16 +16,16 @@ pub struct Preflight {
     /// What the start would fail of.
     pub mistakes: Vec<Mistake>,
     /// What it would warn of.
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Notice>,
 }
 
 /// Whether this machine has the memory for the pool. A remark, because the server may be meant for another
 /// machine.
 #[must_use]
-pub fn memory_warning(config: &ServerConfig) -> Option<String> {
+pub fn memory_warning(config: &ServerConfig) -> Option<Notice> {
     match pool::check_memory(config) {
         Ok(room) => room.map(|room| pool::tight_memory(config, room)),
-        Err(error) => Some(format!("on this machine {error}")),
+        Err(error) => Some(about(format!("on this machine {error}"), &error)),
     }
 }
 
@@ -34,21 +34,24 @@ pub fn memory_warning(config: &ServerConfig) -> Option<String> {
 #[must_use]
 pub fn preflight(settings: &Settings, environment: &Environment, config: &ServerConfig) -> Preflight {
     let mut found = Preflight::default();
-    let at = |name: &str, text: &str| {
-        Mistake::told(name.replace('-', "_"), settings.get(name).source.clone(), text)
+    let at = |name: &str, text: String| {
+        Mistake::new(name.replace('-', "_"), settings.get(name).source.clone(), text)
+    };
+    let of_the_pool = |name: &str, error: &PoolError| Mistake {
+        hint: error.hint().map(str::to_owned),
+        ..at(name, error.to_string())
     };
     match pool::check_memory(config) {
         Ok(room) => found.warnings.extend(room.map(|room| pool::tight_memory(config, room))),
-        Err(error) => found.mistakes.push(at("l1-size-gb", &error.to_string())),
+        Err(error) => found.mistakes.push(of_the_pool("l1-size-gb", &error)),
     }
     match shared_memory(config) {
         Err(error) if matches!(config.l1.shared_memory, SharedMemory::Named(_)) => {
-            found.mistakes.push(at("shm-name", &error.to_string()));
+            found.mistakes.push(of_the_pool("shm-name", &error));
         }
         Err(error) => {
-            found
-                .warnings
-                .push(format!("no shared memory, engines would send their data in messages: {error}"));
+            let text = format!("no shared memory, engines would send their data in messages: {error}");
+            found.warnings.push(about(text, &error));
         }
         Ok(()) => {}
     }
@@ -57,7 +60,7 @@ pub fn preflight(settings: &Settings, environment: &Environment, config: &Server
         ("http-port", config.http.host.as_str(), config.http.port),
     ] {
         if let Err(error) = bind(host, port) {
-            found.mistakes.push(at(flag, &format!("`{host}:{port}` can't be listened on: {error}")));
+            found.mistakes.push(at(flag, format!("`{host}:{port}` can't be listened on: {error}")));
         }
     }
     for (index, adapter) in config.l2.adapters.iter().enumerate() {
@@ -66,10 +69,15 @@ pub fn preflight(settings: &Settings, environment: &Environment, config: &Server
         if let Err(problem) = can_write(&directory) {
             let text = format!("`{}` {problem}", directory.display());
             let key = format!("l2_adapter[{index}].base_path");
-            found.mistakes.push(Mistake::told(key, settings.get("l2-adapter").source.clone(), &text));
+            found.mistakes.push(Mistake::new(key, settings.get("l2-adapter").source.clone(), text));
         }
     }
     found
+}
+
+/// A remark about an error, with what can be done about it.
+fn about(text: String, error: &PoolError) -> Notice {
+    Notice { text, hint: error.hint().map(str::to_owned) }
 }
 
 fn shared_memory(config: &ServerConfig) -> Result<(), PoolError> {

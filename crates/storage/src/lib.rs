@@ -31,7 +31,8 @@ pub use adapter::{
 pub use buffer::{HeapBuffer, Lent, LentBuffer, SharedLocation};
 pub use config::{
     AdapterConfig, AdmissionConfig, Backend, BreakerConfig, CommonConfig, ConfigError, ConfigProblem,
-    EvictionConfig, LimitsConfig, NOTHING_TO_GO_BY, RetryConfig, TimeoutConfig, known_kinds,
+    EvictionConfig, LimitsConfig, NOTHING_TO_GO_BY, RetryConfig, SOMETHING_TO_GO_BY, TimeoutConfig,
+    known_kinds,
 };
 pub use error::{Busy, Error, Failure, FailureKind};
 pub use factory::{Built, build};

@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use larder_storage::NOTHING_TO_GO_BY;
 use larder_storage::{ConfigError, Failure};
+use larder_storage::{NOTHING_TO_GO_BY, SOMETHING_TO_GO_BY};
 use serde_json::Value as Json;
 use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
@@ -84,7 +84,7 @@ pub enum TierError {
         source: Box<Self>,
     },
     /// Eviction without anything that it could keep.
-    #[error("{NOTHING_TO_GO_BY}")]
+    #[error("{NOTHING_TO_GO_BY}\nhint: {SOMETHING_TO_GO_BY}")]
     EvictionWithoutLimit,
     /// The system gives no thread or runtime.
     #[error("thread: {0}")]

@@ -14,5 +14,5 @@ mod types;
 pub use kinds::known_kinds;
 pub use types::{
     AdapterConfig, AdmissionConfig, Backend, BreakerConfig, CommonConfig, ConfigError, ConfigProblem,
-    EvictionConfig, LimitsConfig, NOTHING_TO_GO_BY, RetryConfig, TimeoutConfig,
+    EvictionConfig, LimitsConfig, NOTHING_TO_GO_BY, RetryConfig, SOMETHING_TO_GO_BY, TimeoutConfig,
 };

@@ -27,8 +27,12 @@ pub struct AdapterConfig {
 }
 
 /// Why eviction is refused that could never begin: see [`AdapterConfig::evicts_without_limit`].
-pub const NOTHING_TO_GO_BY: &str = "`eviction` has nothing to go by: the adapter has no capacity and nobody has a quota\n\
-     hint: set `max_capacity_gb`, or start the server with `--quota` or `--quota-default-gb`";
+pub const NOTHING_TO_GO_BY: &str =
+    "`eviction` has nothing to go by: the adapter has no capacity and nobody has a quota";
+
+/// What the operator can do about it.
+pub const SOMETHING_TO_GO_BY: &str =
+    "set `max_capacity_gb`, or start the server with `--quota` or `--quota-default-gb`";
 
 impl AdapterConfig {
     /// Whether the adapter is told to evict by a policy that has nothing to go by without quotas.

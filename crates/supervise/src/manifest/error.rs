@@ -22,7 +22,7 @@ pub enum DefaultsError {
     #[error("{0}")]
     Key(String),
     /// A value that the key does not take.
-    #[error("`{key}` {message}\nhint: {hint}")]
+    #[error("`{key}` {message}")]
     Value {
         /// The key.
         key: String,
@@ -32,6 +32,18 @@ pub enum DefaultsError {
         hint: String,
     },
     /// A key that says something about one plugin only.
-    #[error("`{0}` cannot hold for all plugins\nhint: write it into the manifest of the plugin it is for")]
+    #[error("`{0}` cannot hold for all plugins")]
     OnePlugin(&'static str),
+}
+
+impl DefaultsError {
+    /// What the operator can do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<&str> {
+        match self {
+            Self::Key(_) => None,
+            Self::Value { hint, .. } => Some(hint),
+            Self::OnePlugin(_) => Some("write it into the manifest of the plugin it is for"),
+        }
+    }
 }
