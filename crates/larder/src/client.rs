@@ -23,11 +23,12 @@ use tokio::time::timeout;
 
 /// Longest wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Longest wait for an answer, and for the next piece of it. Stopping a plugin takes as long as its manifest allows.
+/// Longest wait for an answer, and for the next piece of it. Stopping a plugin takes as long as its manifest
+/// allows.
 const READ_TIMEOUT: Duration = Duration::from_secs(600);
 /// Bytes of an answer's head.
 const HEAD_MAX_BYTES: usize = 1024 * 1024;
-/// Lines of an answer's head.
+/// Lines of an answer's head; one with more is refused.
 const HEAD_LINES_MAX: usize = 100;
 /// Bytes of one line of an event.
 const LINE_MAX_BYTES: usize = 1024 * 1024;
