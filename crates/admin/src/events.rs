@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use larder_admin_api::streams::Lost;
 use larder_engine::Operator;
-use larder_telemetry::events::{EventBus, Page};
+use larder_telemetry::events::{EventBus, EventPage};
 use serde::Deserialize;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -92,7 +92,7 @@ async fn feed(
     }
 }
 
-fn frame(page: &Page, kinds: Option<&str>) -> String {
+fn frame(page: &EventPage, kinds: Option<&str>) -> String {
     let mut text = String::new();
     if page.lost > 0 {
         // Plain data.

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use larder_supervise::{DefaultsError, Interpreters, LineRate, Manifest, OutputLimits, WritableByOthers};
+use larder_supervise::{DefaultsError, Interpreters, Manifest, OutputLimits, WritableByOthers};
+use larder_telemetry::LineRate;
 use serde_json::Value as Json;
 
 use super::model::PluginsConfig;

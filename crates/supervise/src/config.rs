@@ -9,9 +9,9 @@ use jiff::Zoned;
 
 use crate::control::ControlHost;
 use crate::discover::{Host, Interpreters, WritableByOthers};
-use crate::events::EventLog;
 use crate::manifest::Manifest;
 use crate::os::GuardianCommand;
+use larder_telemetry::events::EventLog;
 
 /// Time for plugins to end that service managers grant a whole server, as a rule.
 const STOP_BUDGET: Duration = Duration::from_secs(30);

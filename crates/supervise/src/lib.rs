@@ -23,7 +23,7 @@
 //! # Rooms
 //!
 //! From below; none of them uses one that stands after it. Beside them stand what callers give and get
-//! (`config`, `error`), and small things that all use: shown text, secrets, locks, files that cannot hold a
+//! (`config`, `error`), and small things that all use: shown text, locks, files that cannot hold a
 //! reader up, one GET.
 //!
 //! | folder | owns | must not know |
@@ -32,10 +32,9 @@
 //! | `manifest` | what a plugin can ask for, and how that is read | whether it can be had |
 //! | `lifecycle` | what follows from what, as a pure machine | clocks, processes |
 //! | `os` | processes, and the files shared with them: the guardian, control groups, the private directory | why |
-//! | `events` | the stream of what happens, and where each reader is in it | what an event means |
 //! | `discover` | which files are plugins, and what each is run with | what becomes of them |
 //! | `metrics` | what plugins offer to scrapes, and what they use | what a metric means |
-//! | `contract` | what a plugin is told: variables, files, the configuration in its forms | how it is started |
+//! | `contract` | what a plugin is told: variables, files, the configuration in its forms, events | how it is started |
 //! | `health` | how a run tells, or is asked, whether it is ready and alive | what follows |
 //! | `control` | the control channel | what the host answers |
 //! | `plugin` | one plugin: its task, its starts, what is remembered of it | other plugins |
@@ -51,14 +50,11 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("plugin supervision relies on Linux: subreapers, process descriptors, parent-death signals");
 
-pub mod redaction;
-
 mod config;
 mod contract;
 mod control;
 mod discover;
 mod error;
-mod events;
 mod health;
 mod http;
 mod lifecycle;
@@ -78,18 +74,17 @@ pub use discover::{
     Discovery, Host, Interpreters, Role, SkipReason, Skipped, WritableByOthers, choose_interpreter, discover,
 };
 pub use error::SuperviseError;
-pub use events::{EventLine, EventLog, EventPage, Listening};
 pub use lifecycle::{FailCause, Next, Phase};
 pub use manifest::{
     CgroupLimits, Confinement, Cron, CronError, DefaultsError, EffectiveManifest, IoClass, Limits,
     MANIFEST_SUFFIX, Manifest, ManifestError, Misfit, Outcome, Policy, Readiness, Restart, Schema,
     StopSignal, Watchdog, WatchdogAction, manifest_schema,
 };
-pub use metrics::{Merged, MetricLineCounts, Usage, push_label};
+pub use metrics::{MetricLineCounts, Usage};
 pub use os::{
     CgroupStatus, GuardianCommand, Process, descendants, has_mark, process_table, run_guardian_if_asked,
 };
-pub use output::{LineCounts, LineRate, LogLine, OutputLimits, Severity, Stream, TokenBucket};
+pub use output::{LineCounts, LogLine, OutputLimits, Severity, Stream};
 pub use plugin::RunRecord;
 pub use supervisor::{PluginStatus, ReloadReport, StopReport, Supervisor};
 pub use text::moment;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use larder_supervise::{LineRate, TokenBucket};
+use crate::rate::{LineRate, TokenBucket};
 
 /// Lines a second in the long run, and at once.
 const LINES: LineRate = LineRate { per_second: 20, burst: 200 };

@@ -5,9 +5,10 @@
 //! kind back.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Instant;
 
+use crate::lock::lock;
 use tracing::{Level, Metadata, callsite};
 
 use super::allowance::Allowance;
@@ -28,7 +29,7 @@ impl Flood {
         if !is_bounded {
             return Some(0);
         }
-        let mut allowances = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut allowances = lock(&self.0);
         allowances.entry(metadata.callsite()).or_insert_with(|| Allowance::new(now)).pass(now)
     }
 }

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use crate::lock::lock;
 use jiff::Zoned;
 use tracing::level_filters::LevelFilter;
 use tracing::{Dispatch, Event, Level, Subscriber};
@@ -153,13 +154,15 @@ pub struct LogHandle {
 
 impl LogHandle {
     /// The level of everything that has none of its own.
+    #[must_use]
     pub fn level(&self) -> LevelFilter {
-        self.levels.lock().unwrap_or_else(PoisonError::into_inner).default
+        lock(&self.levels).default
     }
 
     /// Loggers with a level of their own, by module path.
+    #[must_use]
     pub fn logger_levels(&self) -> Vec<(String, LevelFilter)> {
-        let levels = self.levels.lock().unwrap_or_else(PoisonError::into_inner);
+        let levels = lock(&self.levels);
         levels.loggers.iter().map(|(name, level)| (name.clone(), *level)).collect()
     }
 
@@ -168,7 +171,7 @@ impl LogHandle {
     /// # Errors
     /// When too many loggers have a level of their own, or the log has ended.
     pub fn set_level(&self, logger: Option<&str>, level: LevelFilter) -> Result<(), LogError> {
-        let mut levels = self.levels.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut levels = lock(&self.levels);
         match logger {
             None => levels.default = level,
             Some(name) => {

@@ -1,8 +1,9 @@
 //! Long-lived tasks: each has a name, is restarted when it fails, and is visible.
 
+use crate::lock::lock;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// Pause before a failed task runs again.
@@ -147,7 +148,7 @@ impl Tasks {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Task>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::fmt::{Display, Write};
 
-use larder_supervise::push_label;
 use larder_telemetry::Histogram;
+use larder_telemetry::exposition::push_label;
 
 /// Builds one scrape. Families are written in the order they are added.
 #[derive(Debug, Default)]

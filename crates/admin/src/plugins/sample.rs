@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use larder_supervise::{Merged, PluginStatus, Usage};
+use larder_supervise::{PluginStatus, Usage};
+use larder_telemetry::exposition::Merged;
 
 use super::control::Plugins;
 

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use larder_supervise::EventLog;
 use larder_telemetry::events::Event;
+use larder_telemetry::events::EventLog;
 use serde_json::Value;
 
 /// Bytes of a file of events.

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::names::{CONFIG_FILE, EXTRA_CONFIG, LOCATIONS, OF_PEER, PREFIXES, SERVER_PID, UNBUFFERED};
 use crate::discover::Host;
-use crate::redaction::has_secret;
+use larder_telemetry::redaction::has_secret;
 
 /// Longest `NAME=value` string Linux passes to a program, its final NUL included (`MAX_ARG_STRLEN`).
 const VARIABLE_MAX_BYTES: usize = 128 * 1024;

@@ -2,8 +2,10 @@
 //! in the forms in which plugins meet it.
 
 pub(crate) mod environment;
+mod feed;
 pub(crate) mod names;
 mod publisher;
 
 pub(crate) use self::environment::Surroundings;
+pub(crate) use self::feed::Feed;
 pub(crate) use self::publisher::{ConfigForm, ConfigPublisher, ConfigText};

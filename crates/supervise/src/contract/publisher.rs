@@ -18,8 +18,8 @@ use crate::error::SuperviseError;
 use crate::lock::lock;
 use crate::manifest::Account;
 use crate::os::Scratch;
-use crate::redaction::redacted;
 use crate::text::shown;
+use larder_telemetry::redaction::redacted;
 
 /// The file of the whole configuration.
 const WHOLE: &str = "config.json";

@@ -17,8 +17,9 @@ use tokio::time::Instant;
 
 use super::host::{Alert, ControlRecord};
 use super::session::{Effect, Session};
-use crate::events::{Bookmark, Delivery, Listener};
-use crate::output::{LineRate, LineSplitter, TokenBucket};
+use crate::output::LineSplitter;
+use larder_telemetry::events::{Bookmark, Delivery, Listener};
+use larder_telemetry::{LineRate, TokenBucket};
 
 /// Bytes of one request; a longer one is answered as malformed.
 const REQUEST_MAX_BYTES: usize = 64 * 1024;

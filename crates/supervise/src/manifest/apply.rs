@@ -6,7 +6,8 @@ use super::confinement::Confinement;
 use super::keys::{Keys, ReadyKind, WatchdogKind};
 use super::model::{Manifest, Readiness, Watchdog};
 use super::policy::{Policy, Restart};
-use crate::output::{LineRate, OutputLimits};
+use crate::output::OutputLimits;
+use larder_telemetry::LineRate;
 
 impl Keys {
     /// What a plugin gets whose manifest this is; what it leaves out is as in `bare`.

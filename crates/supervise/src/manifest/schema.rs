@@ -9,7 +9,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::redaction::redact;
+use larder_telemetry::redaction::redact;
 
 /// The dialect of the documents made here.
 const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";

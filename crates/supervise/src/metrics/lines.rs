@@ -15,10 +15,10 @@ use serde::Serialize;
 use tokio::net::unix::pipe;
 use tokio::time::Instant;
 
-use super::exposition::{LINE_MAX_BYTES, SERIES_MAX};
-use super::sample::{Number, declaration, series_and_value};
 use crate::lock::lock;
-use crate::output::{Line, LineRate, LineSplitter, SLICE, TokenBucket};
+use crate::output::{Line, LineSplitter, SLICE};
+use larder_telemetry::exposition::{LINE_MAX_BYTES, Number, SERIES_MAX, declaration, series_and_value};
+use larder_telemetry::{LineRate, TokenBucket};
 
 /// Bytes read at once.
 const READ_BYTES: usize = 4 * 1024;

@@ -4,7 +4,6 @@ mod journal;
 mod line;
 mod pace;
 mod pipes;
-mod rate;
 mod severity;
 
 pub(crate) use self::journal::Journal;
@@ -13,5 +12,4 @@ pub(crate) use self::line::{Line, LineSplitter};
 pub(crate) use self::pace::{Pace, SLICE, Shares};
 pub use self::pipes::OutputLimits;
 pub(crate) use self::pipes::{Awaited, LineLog, Output};
-pub use self::rate::{LineRate, TokenBucket};
 pub use self::severity::Severity;

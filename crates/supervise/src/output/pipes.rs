@@ -15,9 +15,9 @@ use tokio::time::Instant;
 use super::journal::{Journal, Stream};
 use super::line::{Line, LineSplitter};
 use super::pace::SLICE;
-use super::rate::{LineRate, TokenBucket};
 use super::severity::{Severity, classify};
 use crate::text::{escaped, glob};
+use larder_telemetry::{LineRate, TokenBucket};
 
 /// Bytes read at once.
 const READ_BYTES: usize = 4 * 1024;

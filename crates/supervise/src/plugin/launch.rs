@@ -14,11 +14,10 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
 use super::records::{Origin, Records};
-use crate::contract::{ConfigForm, ConfigPublisher, environment, names};
+use crate::contract::{ConfigForm, ConfigPublisher, Feed, environment, names};
 use crate::control::{API_VERSION, Channel, ControlHost, Grants, Session};
 use crate::discover::{Interpreters, Invocation, WritableByOthers, interpreter, trust};
 use crate::error::SuperviseError;
-use crate::events::{EventLog, Feed, Listener};
 use crate::health::{HealthChecks, Stamp, probe};
 use crate::manifest::{Account, Manifest, Readiness};
 use crate::metrics::{MetricLines, folder};
@@ -27,6 +26,7 @@ use crate::os::{
 };
 use crate::output::{Output, Shares};
 use crate::text::{escaped, shown};
+use larder_telemetry::events::{EventLog, Listener};
 
 /// How long the guardian may take to start a program.
 const LAUNCH_TIMEOUT: Duration = Duration::from_secs(10);

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use super::history::History;
 use crate::control::ControlRecord;
 use crate::discover::Location;
-use crate::events::KeptBookmark;
 use crate::metrics::LatestMetrics;
 use crate::output::Journal;
+use larder_telemetry::events::KeptBookmark;
 
 /// What a plugin has said, kept for whoever asks.
 #[derive(Clone, Debug, Default)]

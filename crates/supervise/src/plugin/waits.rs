@@ -5,8 +5,8 @@ use std::future::pending;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
+use crate::contract::Feed;
 use crate::control::{Alert, Channel};
-use crate::events::Feed;
 use crate::health::{HealthChecks, HealthSign};
 use crate::metrics::MetricLines;
 use crate::os::ProcessEvent;

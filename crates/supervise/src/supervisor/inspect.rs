@@ -9,12 +9,13 @@ use super::state::Supervisor;
 use super::status::PluginStatus;
 use crate::discover::{Progress, Skipped};
 use crate::error::SuperviseError;
-use crate::events::EventLog;
 use crate::manifest::{EffectiveManifest, Manifest};
-use crate::metrics::{Merged, Offer, Usage, exposition, folder, usage};
+use crate::metrics::{Usage, folder, usage};
 use crate::os::Spawner;
 use crate::output::LogLine;
 use crate::text::shown;
+use larder_telemetry::events::EventLog;
+use larder_telemetry::exposition::{self, Merged, Offer};
 
 impl<S: Spawner> Supervisor<S> {
     /// All plugins, in start order.

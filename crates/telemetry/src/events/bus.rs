@@ -2,12 +2,10 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use larder_supervise::{EventLog, Listening};
 use serde::Serialize;
 
 use super::event::Event;
-
-pub use larder_supervise::EventPage as Page;
+use super::stream::{EventLog, EventPage, Listening};
 
 /// The node's event stream. Cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -60,12 +58,12 @@ impl EventBus {
     /// Up to `max` lines after `cursor`. A cursor from the future, as of another run, starts at the oldest
     /// line.
     #[must_use]
-    pub fn read(&self, cursor: u64, max: usize) -> Page {
+    pub fn read(&self, cursor: u64, max: usize) -> EventPage {
         self.0.read(cursor, max)
     }
 
     /// As [`Self::read`], once there is something.
-    pub async fn next(&self, cursor: u64, max: usize) -> Page {
+    pub async fn next(&self, cursor: u64, max: usize) -> EventPage {
         self.0.next(cursor, max).await
     }
 }

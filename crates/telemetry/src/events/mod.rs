@@ -6,6 +6,11 @@
 
 mod bus;
 mod event;
+mod stream;
 
-pub use bus::{EventBus, Page};
+pub use bus::EventBus;
 pub use event::{Event, FieldDoc, KindDoc};
+pub use stream::{
+    Bookmark, Delivery, EventLine, EventLog, EventPage, KeptBookmark, LINE_BYTES_MAX, LINES_MAX, Listener,
+    Listening,
+};

@@ -1,6 +1,6 @@
 //! Many events at once, for plugins that ask for some.
 
-use larder_supervise::EventLog;
+use larder_telemetry::events::EventLog;
 use larder_telemetry::events::{Event, KindDoc};
 use serde_json::{Map, Value, json};
 

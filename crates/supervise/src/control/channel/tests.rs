@@ -8,9 +8,9 @@ use super::super::session::Grants;
 use super::*;
 use crate::contract::{ConfigPublisher, Surroundings};
 use crate::discover::Host;
-use crate::events::{EventLog, LINES_MAX};
 use crate::os::Scratch;
 use crate::output::Severity;
+use larder_telemetry::events::{EventLog, LINES_MAX};
 use proptest::prelude::*;
 use serde_json::json;
 

@@ -25,14 +25,16 @@ impl<'a> Sample<'a> {
 }
 
 /// Keyword, name and text of a comment that declares a type or a help; `None` for a remark.
-pub(super) fn declaration(comment: &str) -> Option<(&str, &str, &str)> {
+#[must_use]
+pub fn declaration(comment: &str) -> Option<(&str, &str, &str)> {
     let mut words = comment.splitn(3, ' ');
     let keyword = words.next().filter(|word| matches!(*word, "TYPE" | "HELP"))?;
     Some((keyword, words.next()?, words.next()?))
 }
 
 /// The series of a sample line as written, and its value; `None` if it is none.
-pub(crate) fn series_and_value(line: &str) -> Option<(&str, Number)> {
+#[must_use]
+pub fn series_and_value(line: &str) -> Option<(&str, Number)> {
     let name_end = line.find(|c: char| c == '{' || c.is_whitespace())?;
     if !is_metric_name(&line[..name_end]) {
         return None;
@@ -50,7 +52,7 @@ pub(crate) fn series_and_value(line: &str) -> Option<(&str, Number)> {
 
 /// The value of a sample. Written as every scraper reads it: with one sign at most, without that of a `NaN`.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Number(f64);
+pub struct Number(f64);
 
 impl Number {
     pub(super) fn read(text: &str) -> Option<Self> {

@@ -12,11 +12,11 @@ use super::sample::{
 };
 
 /// Series taken from one plugin; lines of more are left out and counted.
-pub(crate) const SERIES_MAX: usize = 1_000;
+pub const SERIES_MAX: usize = 1_000;
 /// Bytes of lines taken from one plugin.
 const TEXT_MAX_BYTES: usize = 512 * 1024;
 /// Bytes of one sample line.
-pub(crate) const LINE_MAX_BYTES: usize = 4_096;
+pub const LINE_MAX_BYTES: usize = 4_096;
 
 /// What a plugin's own label of this name is called, since the name is taken.
 const EXPORTED: &str = "exported_plugin";
@@ -86,7 +86,7 @@ impl Kind {
 
 /// What one plugin offers.
 #[derive(Debug, Default)]
-pub(crate) struct Offer {
+pub struct Offer {
     /// The plugin's name.
     pub plugin: String,
     /// All it has written.
@@ -97,7 +97,7 @@ pub(crate) struct Offer {
 
 /// Merges what plugins offer, one after the other. A name in `reserved` is the server's, one that ends in `*`
 /// stands for all that begin so.
-pub(crate) fn merge(offers: impl IntoIterator<Item = Offer>, reserved: &[&str]) -> Merged {
+pub fn merge(offers: impl IntoIterator<Item = Offer>, reserved: &[&str]) -> Merged {
     let mut families = Families::default();
     let mut dropped: BTreeMap<String, u64> = BTreeMap::new();
     for Offer { plugin, text, left_out } in offers {

@@ -12,10 +12,10 @@ use tokio::sync::Notify;
 use crate::lock::lock;
 
 /// Most lines kept for readers that are behind.
-pub(crate) const LINES_MAX: usize = 4_096;
+pub const LINES_MAX: usize = 4_096;
 
 /// Longest line; a longer one is not published but counted.
-pub(crate) const LINE_BYTES_MAX: usize = 4_096;
+pub const LINE_BYTES_MAX: usize = 4_096;
 
 /// Lines a reader takes at once.
 const PAGE_LINES: usize = 64;
@@ -161,7 +161,7 @@ impl EventLog {
 /// Where a reader is, and the promise that what follows is kept. Outlives the reader, so that another can go
 /// on.
 #[derive(Clone, Debug)]
-pub(crate) struct Bookmark(Arc<Place>);
+pub struct Bookmark(Arc<Place>);
 
 #[derive(Debug)]
 struct Place {
@@ -172,7 +172,8 @@ struct Place {
 
 impl Bookmark {
     /// What comes from now on.
-    pub(crate) fn new(log: &EventLog) -> Self {
+    #[must_use]
+    pub fn new(log: &EventLog) -> Self {
         // Before the position is looked at: from then on nothing is left out.
         let listening = log.listen();
         let cursor = AtomicU64::new(log.position());
@@ -180,28 +181,29 @@ impl Bookmark {
     }
 
     /// The position of what was heard last.
-    pub(crate) fn cursor(&self) -> u64 {
+    #[must_use]
+    pub fn cursor(&self) -> u64 {
         self.0.cursor.load(Ordering::Relaxed)
     }
 
     /// Goes to another position.
-    pub(crate) fn set(&self, cursor: u64) {
+    pub fn set(&self, cursor: u64) {
         self.0.cursor.store(cursor, Ordering::Relaxed);
     }
 }
 
 /// The bookmark of one plugin, through all runs between which it is not put to rest.
 #[derive(Debug, Default)]
-pub(crate) struct KeptBookmark(Mutex<Option<Bookmark>>);
+pub struct KeptBookmark(Mutex<Option<Bookmark>>);
 
 impl KeptBookmark {
     /// Goes on where the run before was, or begins now.
-    pub(crate) fn begin(&self, log: &EventLog) -> Bookmark {
+    pub fn begin(&self, log: &EventLog) -> Bookmark {
         self.kept().get_or_insert_with(|| Bookmark::new(log)).clone()
     }
 
     /// What comes from now on is not missed.
-    pub(crate) fn end(&self) {
+    pub fn end(&self) {
         *self.kept() = None;
     }
 
@@ -212,7 +214,7 @@ impl KeptBookmark {
 
 /// One reader of some kinds of events.
 #[derive(Debug)]
-pub(crate) struct Listener {
+pub struct Listener {
     place: Bookmark,
     kinds: Vec<String>,
     read: VecDeque<EventLine>,
@@ -220,7 +222,8 @@ pub(crate) struct Listener {
 
 /// What a reader hears of.
 #[derive(Debug)]
-pub(crate) enum Delivery {
+pub enum Delivery {
+    /// The next event.
     Event(EventLine),
     /// So many events, of whatever kinds, are gone.
     Lost(u64),
@@ -228,12 +231,13 @@ pub(crate) enum Delivery {
 
 impl Listener {
     /// Reads `kinds`, `*` being all, from the bookmark on.
-    pub(crate) fn new(place: Bookmark, kinds: Vec<String>) -> Self {
+    #[must_use]
+    pub fn new(place: Bookmark, kinds: Vec<String>) -> Self {
         Self { place, kinds, read: VecDeque::new() }
     }
 
     /// The next event of its kinds, or what was lost before it. May be dropped at any time.
-    pub(crate) async fn next(&mut self) -> Delivery {
+    pub async fn next(&mut self) -> Delivery {
         loop {
             while let Some(line) = self.read.pop_front() {
                 self.place.set(line.seq);

@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 
 use tokio::net::unix::pipe;
 
-use super::event_log::{Delivery, Listener};
+use larder_telemetry::events::{Delivery, Listener};
 
 /// The standard input of one run and what is written to it.
 #[derive(Debug)]
@@ -65,8 +65,8 @@ impl Feed {
 
 #[cfg(test)]
 mod tests {
-    use super::super::event_log::{Bookmark, EventLog, LINE_BYTES_MAX, LINES_MAX};
     use super::*;
+    use larder_telemetry::events::{Bookmark, EventLog, LINE_BYTES_MAX, LINES_MAX};
     use rustix::pipe::{PipeFlags, pipe_with};
     use std::fs::File;
     use std::io::Read;
