@@ -3,6 +3,17 @@
 //! One file a command. This crate knows no crate of the product: it drives `cargo`, `python3` and the built
 //! binary from outside, so that a check can never be weakened by the code it checks.
 
+// Tests count small things and may cast them.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::cast_lossless,
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        clippy::cast_sign_loss
+    )
+)]
+
 mod bench;
 mod check;
 mod conformance;

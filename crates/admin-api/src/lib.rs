@@ -5,6 +5,17 @@
 //! another version leaves out of an answer is read as its default. Types only: who may ask, and what an
 //! answer is made of, is the server's.
 
+// Tests count small things and may cast them.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::cast_lossless,
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        clippy::cast_sign_loss
+    )
+)]
+
 pub mod adapters;
 pub mod cache;
 pub mod config;

@@ -3,6 +3,17 @@
 //! Reading is open to whoever reaches the socket, which is bound to loopback unless the operator says
 //! otherwise. What changes state is for callers on this machine that are no web page.
 
+// Tests count small things and may cast them.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::cast_lossless,
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        clippy::cast_sign_loss
+    )
+)]
+
 mod access;
 mod adapters;
 mod bodies;

@@ -4,6 +4,17 @@
 //! `environment`; merged in `settings`), the checks (`check`), `config show` ([`show`]) and the reference
 //! pages ([`reference`]). Nothing here starts anything or knows how a setting is used.
 
+// Tests count small things and may cast them.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::cast_lossless,
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        clippy::cast_sign_loss
+    )
+)]
+
 mod adapters;
 mod build;
 mod check;

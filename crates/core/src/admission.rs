@@ -27,9 +27,6 @@ pub struct TinyLfu {
 }
 
 impl TinyLfu {
-    /// The highest answer of [`Self::estimate`].
-    pub const ESTIMATE_MAX: u32 = COUNT_MAX + 1;
-
     /// A sketch for about as many objects as a tier holds, at least 64. More do not break it: it forgets
     /// sooner.
     #[must_use]
@@ -64,7 +61,7 @@ impl TinyLfu {
         self.estimate(fingerprint)
     }
 
-    /// Uses since they were last halved and half of those before, up to [`Self::ESTIMATE_MAX`]; at least the
+    /// Uses since they were last halved and half of those before, up to 16; at least the
     /// true number.
     #[must_use]
     pub fn estimate(&self, fingerprint: u64) -> u32 {
@@ -187,7 +184,7 @@ mod tests {
     #[test]
     fn what_was_popular_is_forgotten() {
         let mut sketch = TinyLfu::new(64);
-        (0..100).for_each(|_| assert!(sketch.record(7) <= TinyLfu::ESTIMATE_MAX));
+        (0..100).for_each(|_| assert!(sketch.record(7) <= COUNT_MAX + 1));
         assert!(sketch.prefers(7, 8) && !sketch.prefers(8, 7));
         (0..640 * 5).for_each(|other| {
             sketch.record(1_000 + other % 64);

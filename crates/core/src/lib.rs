@@ -4,6 +4,17 @@
 //! clock; what is to be done is returned. That makes every rule of the cache testable against a model of a
 //! few lines.
 
+// Tests count small things and may cast them.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::cast_lossless,
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        clippy::cast_sign_loss
+    )
+)]
+
 pub mod admission;
 pub mod arena;
 pub mod cache;

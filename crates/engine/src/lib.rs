@@ -10,6 +10,17 @@
 //! which happens outside; a lookup of 32 chunks holds the lock for about 3 us, and anything longer (eviction,
 //! clearing, sweeping) works in bounded steps.
 
+// Tests count small things and may cast them.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::cast_lossless,
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        clippy::cast_sign_loss
+    )
+)]
+
 mod changes;
 mod clearing;
 mod config;

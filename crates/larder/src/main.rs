@@ -1,5 +1,16 @@
 //! The `larder` binary: command line and composition root. What a command does lives in the crates below.
 
+// Tests count small things and may cast them.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::cast_lossless,
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        clippy::cast_sign_loss
+    )
+)]
+
 mod adapters;
 mod bench;
 mod client;

@@ -5,6 +5,17 @@
 //! write to a shared segment at any moment, so no Rust reference to it may exist. Must not know what is
 //! stored where.
 
+// Tests count small things and may cast them.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::cast_lossless,
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        clippy::cast_sign_loss
+    )
+)]
+
 mod claim;
 mod directory;
 mod error;

@@ -5,6 +5,17 @@
 //! prompts nobody has sent before go to a worker, and until one is back its connection's later requests wait,
 //! nobody else's.
 
+// Tests count small things and may cast them.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::cast_lossless,
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        clippy::cast_sign_loss
+    )
+)]
+
 mod answer;
 mod chunk_sizes;
 mod clients;

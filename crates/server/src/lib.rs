@@ -2,6 +2,17 @@
 //!
 //! ARCHITECTURE.md, "Concurrency", lists the threads.
 
+// Tests count small things and may cast them.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::cast_lossless,
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        clippy::cast_sign_loss
+    )
+)]
+
 mod announce;
 mod effects;
 mod error;

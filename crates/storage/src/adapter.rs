@@ -20,9 +20,6 @@ pub type AdapterFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// The outcome for one key of a batch.
 pub type KeyResult<T> = Result<T, Error>;
 
-/// Keys of one batch; larger ones are refused by [`Adapter`] callers, not by adapters.
-pub const BATCH_KEYS_MAX: usize = 65_536;
-
 /// A place that keeps objects.
 ///
 /// # For implementers

@@ -16,7 +16,8 @@ use crate::adapter::{ListPage, ListRequest, Listed};
 use crate::error::{Failure, FailureKind};
 use crate::names::parse_hash;
 
-/// Entries one page looks at, so that a filter that matches little can't hold the index for long.
+/// Entries one page looks at, so that a filter that matches little can't hold the index for long; the rest
+/// comes with the next page.
 const SCANNED_PER_PAGE_MAX: usize = 16_384;
 
 /// Objects by key. Not synchronised; `T` is what an adapter notes about each besides its size.

@@ -7,6 +7,17 @@
 //! It never sees the memory pool: it reads and fills [buffers](LentBuffer) it is lent. It decides nothing
 //! about what to store, load or evict.
 
+// Tests count small things and may cast them.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::cast_lossless,
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        clippy::cast_sign_loss
+    )
+)]
+
 mod adapter;
 pub mod adapters;
 mod buffer;
@@ -25,8 +36,8 @@ mod within;
 mod workers;
 
 pub use adapter::{
-    Adapter, AdapterFuture, BATCH_KEYS_MAX, DeleteMode, Deleted, Found, KeyResult, ListPage, ListRequest,
-    Listed, LoadItem, Loaded, Op, Seal, StoreItem, Stored,
+    Adapter, AdapterFuture, DeleteMode, Deleted, Found, KeyResult, ListPage, ListRequest, Listed, LoadItem,
+    Loaded, Op, Seal, StoreItem, Stored,
 };
 pub use buffer::{HeapBuffer, Lent, LentBuffer, SharedLocation};
 pub use config::{

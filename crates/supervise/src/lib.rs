@@ -47,6 +47,17 @@
 //!    crate.
 //! 3. No process started here outlives the server.
 
+// Tests count small things and may cast them.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::cast_lossless,
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        clippy::cast_sign_loss
+    )
+)]
+
 #[cfg(not(target_os = "linux"))]
 compile_error!("plugin supervision relies on Linux: subreapers, process descriptors, parent-death signals");
 

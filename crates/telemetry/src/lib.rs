@@ -1,5 +1,16 @@
 //! What the server tells about itself: the log, events, which tasks run, and parts of its metrics.
 
+// Tests count small things and may cast them.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::cast_lossless,
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        clippy::cast_sign_loss
+    )
+)]
+
 mod allowance;
 mod build_info;
 pub mod events;

@@ -4,6 +4,17 @@
 //! from the engine's queues, move bytes between pool memory and the adapters, and report back. Nothing they
 //! wait for is ever waited for by the RPC thread.
 
+// Tests count small things and may cast them.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::cast_lossless,
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        clippy::cast_sign_loss
+    )
+)]
+
 mod attach;
 mod budget;
 mod buffer;

@@ -5,6 +5,17 @@
 //! [`Response`]; a client does the reverse with [`encode_request`] and [`reply::decode_reply`]. Everything
 //! decoded borrows from the frames.
 
+// Tests count small things and may cast them.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::cast_lossless,
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        clippy::cast_sign_loss
+    )
+)]
+
 pub mod allocation;
 pub mod blend;
 pub mod device;

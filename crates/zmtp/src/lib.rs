@@ -32,6 +32,17 @@
 //! in
 //! [`Limits`], everything refused is counted in [`Stats`].
 
+// Tests count small things and may cast them.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::cast_lossless,
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        clippy::cast_sign_loss
+    )
+)]
+
 pub mod codec;
 mod dealer;
 mod endpoint;

@@ -9,6 +9,9 @@ const LINES_MAX: usize = 500;
 const MACHINE_PATHS: [&str; 4] =
     [concat!("/wor", "k/"), concat!("/roo", "t/"), concat!("/hom", "e/"), concat!("/User", "s/")];
 
+/// The lint by which every crate has its casts looked at; a lint of the workspace would look at tests too.
+const CASTS: &str = "clippy::cast_possible_truncation";
+
 pub(super) fn check(source: &Source) -> Vec<Finding> {
     let mut findings = Vec::new();
     if source.path.ends_with(".rs") || source.path.ends_with(".py") {
@@ -25,10 +28,21 @@ pub(super) fn check(source: &Source) -> Vec<Finding> {
             findings.push(Finding::at(source, index, format!("`{path}` is a path of one machine")));
         }
     }
+    if is_root(&source.path) && !source.text.contains(CASTS) {
+        findings.push(Finding::new(
+            source.path.clone(),
+            format!("asks clippy for no `{CASTS}`, as other crates do"),
+        ));
+    }
     if !source.text.is_empty() && !source.text.ends_with('\n') {
         findings.push(Finding::new(source.path.clone(), "no newline at the end"));
     }
     findings
+}
+
+/// The root of a crate's product code.
+fn is_root(path: &str) -> bool {
+    path.starts_with("crates/") && (path.ends_with("/src/lib.rs") || path.ends_with("/src/main.rs"))
 }
 
 fn is_test(path: &str) -> bool {
@@ -58,6 +72,12 @@ mod tests {
         assert_eq!(findings("tests/python/scenarios/test_a.py", &long), 0);
         let with_tests = format!("x\n#[cfg(test)]\nmod tests {{\n{long}}}\n");
         assert_eq!(findings("crates/core/src/a.rs", &with_tests), 0);
+    }
+
+    #[test]
+    fn every_crate_has_its_casts_looked_at() {
+        assert_eq!(findings("crates/core/src/lib.rs", "mod a;\n"), 1);
+        assert_eq!(findings("crates/core/src/lib.rs", "#![warn(clippy::cast_possible_truncation)]\n"), 0);
     }
 
     #[test]

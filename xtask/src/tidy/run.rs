@@ -17,11 +17,9 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     findings.extend(edges::check(&metadata, &architecture()?));
     findings.extend(licences::check(&metadata)?);
     findings.extend(documents::check(&sources));
-    if std::env::var_os("TIDY_CIRCLES").is_some() {
-        findings.extend(circles::check(&sources));
-        findings.extend(limits::check(&sources));
-        findings.extend(shape::check(&sources));
-    }
+    findings.extend(circles::check(&sources));
+    findings.extend(limits::check(&sources));
+    findings.extend(shape::check(&sources));
     for source in &sources {
         findings.extend(purity::check(source));
         findings.extend(files::check(source));

@@ -203,9 +203,9 @@ impl Cache {
         let (bytes, held, tenant) =
             (self.scopes.get(scope).layout.bytes(), self.held_bytes(scope), self.scopes.tenant(scope));
         let entry = self.entries.insert(entry);
-        // The quota first: what its tenant gives up for it is room, too. Within both, the prompt's own chunks are
-        // leased before anything is evicted; they are the coldest once nothing has touched them since they were
-        // stored, and a prompt without its beginning is worth nothing.
+        // The quota first: what its tenant gives up for it is room, too. Within both, the prompt's own chunks
+        // are leased before anything is evicted; they are the coldest once nothing has touched them since
+        // they were stored, and a prompt without its beginning is worth nothing.
         let offset = match self.fit_quota(tenant, held, &mut spare) {
             true => self.allocate(bytes, entry, &mut spare).ok_or(Refusal::Room),
             false => Err(Refusal::Quota),

@@ -9,11 +9,12 @@ use super::list::{Links, List};
 use super::policy::{Arrival, EntryId, Policy, Removal};
 use super::prefix_ghosts::{BRANCH_POINTS, Ghost, PrefixGhosts, RANKS, rank};
 
-/// How many times as long as the rank below a rank may stay idle, at most.
+/// How many times as long as the rank below a rank may stay idle, at most; patience is cut to it.
 const PATIENCE_MAX: f64 = 16.0;
 const PATIENCE_START: f64 = 2.0;
 
-/// An object that was idle while the cache was filled this many times over is as cold as any of its age.
+/// An object that was idle while the cache was filled this many times over is as cold as any of its age: its
+/// rank counts no more.
 const TURNOVERS_MAX: usize = 16;
 
 /// Recency and sharing, balanced by what is missed. A chunk never leaves before its continuation.

@@ -11,7 +11,7 @@ use crate::adapters::s3::{Credentials, S3Options};
 use crate::decorators::FaultPlan;
 use crate::secret::Secret;
 
-/// Threads a configuration may ask for.
+/// Threads a configuration may ask for; more are refused.
 const WORKERS_MAX: u64 = 1024;
 
 /// `fs` and `fs_native`: the same adapter here; both take the keys of either, and ours.

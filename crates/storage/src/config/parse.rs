@@ -7,7 +7,7 @@ use super::fields::Fields;
 use super::types::{AdapterConfig, Backend, CommonConfig, ConfigError, ConfigProblem};
 use super::{backends, common, kinds};
 
-/// Adapters inside adapters; the peer's own rehearsals need one level.
+/// Adapters inside adapters; the peer's own rehearsals need one level, and more than this are refused.
 const NESTING_MAX: usize = 4;
 
 impl AdapterConfig {

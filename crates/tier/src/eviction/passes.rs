@@ -219,8 +219,8 @@ impl Evictor {
             if leaving.victims.is_empty() {
                 return Step::default();
             }
-            // Chosen and barred under the lock, deleted without it: meanwhile others choose other victims, and
-            // who stores one of these again takes it off the list, so that it is not forgotten below.
+            // Chosen and barred under the lock, deleted without it: meanwhile others choose other victims,
+            // and who stores one of these again takes it off the list, so that it is not forgotten below.
             let keys = leaving.victims.iter().map(|victim| victim.key.clone()).collect();
             let outcomes = self.adapter.delete(keys, DeleteMode::IfUnlocked).await;
             let mut step = Step::default();
@@ -254,7 +254,8 @@ impl Evictor {
                 }
             }
             count(&self.counts.failed_objects, failed);
-            // Failures end the step, lest a sick adapter be asked to delete all it has; locked objects do not.
+            // Failures end the step, lest a sick adapter be asked to delete all it has; locked objects do
+            // not.
             if step.evicted > 0 || failed > 0 {
                 return step;
             }

@@ -12,10 +12,10 @@ use hashbrown::HashMap;
 use crate::hash::ChunkHash;
 use crate::key::Scope;
 
-/// Most chunks that advice names, in all.
+/// Most chunks that advice names, in all; advice on more is not taken, and its giver is told.
 pub const ADVISED_CHUNKS_MAX: usize = 4_096;
 
-/// Most pieces of advice about models and salts.
+/// Most pieces of advice about models and salts; more are not taken, and their giver is told.
 pub const ADVISED_SCOPES_MAX: usize = 64;
 
 /// Objects of a model, of a salt, or of both.

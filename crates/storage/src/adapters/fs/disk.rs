@@ -13,7 +13,7 @@ use crate::mutex::lock;
 
 /// Pause between two looks.
 pub(super) const LOOK_PAUSE: Duration = Duration::from_secs(2);
-/// Time a look may take until the directory counts as one that does not answer.
+/// Time a look may take; a directory that takes longer counts as one that does not answer, and is refused.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
 
 /// What is known of the base directory.

@@ -23,7 +23,7 @@ const ENTRIES_PER_LOCK: usize = 512;
 /// First pause before a directory is looked through again of which something could not be read; it doubles
 /// each time.
 const RETRY_PAUSE_MIN: Duration = Duration::from_secs(1);
-/// Longest such pause.
+/// Longest such pause; later ones are no longer.
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(300);
 /// The share of the time that looking through a directory for changes may take is one of this many.
 const RESCAN_SHARE: u32 = 100;

@@ -17,8 +17,8 @@ use crate::adapters::quote::quote;
 use crate::error::{Error, Failure, FailureKind};
 use crate::mutex::lock;
 
-/// Connections one thread keeps; that to the server asked longest ago goes first. More servers than a cluster
-/// ought to have.
+/// Connections one thread keeps, more than a cluster ought to have servers; for one more, the one asked
+/// longest ago is closed and dropped.
 const CONNECTIONS_MAX: usize = 256;
 
 /// Times a key is followed to another server before it counts as lost.
