@@ -5,7 +5,7 @@
 //! ```text
 //! absent --reserve--> staging --commit--> resident --evict, clear--> absent
 //!                        |                   |
-//!                        +--abort--> absent  +--forced clear of a lease--> condemned --last release--> absent
+//!                        +--abort--> absent  +--forced clear, leased--> condemned --last release--> absent
 //! ```
 //!
 //! * A *staging* object is memory handed to one writer. It is in no index, so nobody reads what was not

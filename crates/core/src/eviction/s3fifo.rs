@@ -11,7 +11,8 @@ const SMALL_SHARE: usize = 10;
 /// Uses counted per object, at most: further ones tell nothing more.
 const USES_MAX: u8 = 3;
 
-/// Objects moved between the queues in one search for a victim, at most; then the search ends, and the next one goes on.
+/// Objects moved between the queues in one search for a victim, at most; then the search ends, and the next
+/// one goes on.
 const MOVES_MAX: usize = 1 << 16;
 
 /// Most chunks are never asked for again: they pass through the small queue and are gone, and what is used
