@@ -1,8 +1,9 @@
 //! Configuration of the server: one table of flags, four layers, one typed result.
 //!
 //! [`flags`] is the only list of settings. It feeds the parser (`command`), the layers (`file`,
-//! `environment`; merged in `settings`), the checks (`check`), `config show` ([`show`]) and the reference
-//! pages ([`reference`]). Nothing here starts anything or knows how a setting is used.
+//! `environment`; merged in `settings`), the checks (`check`), changes at run time ([`live`]), `config show`
+//! ([`show`]) and the reference pages ([`reference`]). What is checked becomes the typed result (`model`) in
+//! `build`. Nothing here starts anything or knows how a setting is used.
 
 // Tests count small things and may cast them.
 #![cfg_attr(

@@ -1,4 +1,4 @@
-//! The domain of the cache, pure: keys, hashing, layouts, object lifecycle, eviction.
+//! The domain of the cache, pure: keys, hashing, layouts, object lifecycle, eviction, the log of KV events.
 //!
 //! Nothing here does I/O, reads a clock, spawns or waits. Time is an argument in milliseconds of the caller's
 //! clock; what is to be done is returned. That makes every rule of the cache testable against a model of a

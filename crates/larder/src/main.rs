@@ -1,4 +1,5 @@
-//! The `larder` binary: command line and composition root. What a command does lives in the crates below.
+//! The `larder` binary: one module a command, and exit codes. What a server is lives in the crates below; a
+//! command that needs none, or asks one over HTTP, is all here.
 
 // Tests count small things and may cast them.
 #![cfg_attr(

@@ -1,4 +1,4 @@
-//! L1 memory: shared-memory segments, mapping, reclaim, preparation.
+//! L1 memory: shared-memory segments, mapping, reclaim, preparation, and the slot directory beside them.
 //!
 //! Owns the one range of memory all cached objects live in: its name in `/dev/shm`, the proof that its server
 //! is alive, its mapping and its pages. Hands out offsets and copies, never pointers or slices: clients can

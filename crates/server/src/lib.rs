@@ -1,6 +1,8 @@
 //! One running server: what starts in which order, on which thread, and how it ends.
 //!
-//! ARCHITECTURE.md, "Concurrency", lists the threads.
+//! Beside that, what only a whole server can know: what a start would meet (`preflight`), what a change of
+//! settings does to the parts, what the service manager hears. ARCHITECTURE.md, "Concurrency", lists the
+//! threads.
 
 // Tests count small things and may cast them.
 #![cfg_attr(

@@ -1,4 +1,5 @@
-//! What the server tells about itself: the log, events, which tasks run, and parts of its metrics.
+//! What the server tells about itself: the log, events, which tasks run, parts of its metrics, and what of
+//! any text is masked. Knows no cache and no configuration.
 
 // Tests count small things and may cast them.
 #![cfg_attr(

@@ -1,9 +1,9 @@
 //! Bytes to values and back for every operation of the MP protocol, sans-I/O.
 //!
-//! Owns MessagePack, the operation numbers and the shapes of payloads and results, and nothing else: no
-//! sockets, no clock, no meaning of a request. A server decodes with [`decode_request`] and encodes a
-//! [`Response`]; a client does the reverse with [`encode_request`] and [`reply::decode_reply`]. Everything
-//! decoded borrows from the frames.
+//! Owns MessagePack, the strict reader of pickles, the operation numbers and the shapes of payloads and
+//! results, and nothing else: no sockets, no clock, no meaning of a request. A server decodes with
+//! [`decode_request`] and encodes a [`Response`]; a client does the reverse with [`encode_request`] and
+//! [`reply::decode_reply`]. Everything decoded borrows from the frames.
 
 // Tests count small things and may cast them.
 #![cfg_attr(

@@ -29,8 +29,7 @@
 //! are bounded in the same way: who makes a large one asks for [`Peer::room`] before.
 //!
 //! A message too large to keep is read past and handed over cut, so that it can be answered. All bounds are
-//! in
-//! [`Limits`], everything refused is counted in [`Stats`].
+//! in [`Limits`], everything refused is counted in [`Stats`].
 
 // Tests count small things and may cast them.
 #![cfg_attr(

@@ -1,4 +1,4 @@
-//! `larder bench`: measurements that need no server and no engine.
+//! `larder bench`: measurements that need no server and no engine; today, eviction policies on traces.
 
 mod background;
 mod command;

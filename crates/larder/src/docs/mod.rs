@@ -1,4 +1,4 @@
-//! The generated reference pages.
+//! The reference pages that are made from the tables of the binary: flags, commands, events.
 
 mod pages;
 

@@ -1,7 +1,7 @@
 //! `larder plugin`: plugins of a running server, plugin files without one, and plugins beside any process.
 //!
-//! `remote` speaks HTTP to a server; `validate`, `scaffold`, `foreground` and `drills` serve authors; `host`
-//! is the role mode.
+//! `remote` speaks HTTP to a server; `validate`, `scaffold`, `foreground` and `drills` serve authors, the
+//! last two of them on a `rig`; `host` is the role mode, and `host_config` what it reads.
 
 mod command;
 mod drills;

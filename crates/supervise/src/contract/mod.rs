@@ -1,5 +1,5 @@
-//! What a plugin is told, in the words of the peer's contract: environment variables, and the configuration
-//! in the forms in which plugins meet it.
+//! What a plugin is told, in the words of the peer's contract: environment variables, the configuration in
+//! the forms in which plugins meet it, and events on its standard input.
 
 pub(crate) mod environment;
 mod feed;
