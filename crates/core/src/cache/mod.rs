@@ -12,8 +12,9 @@
 //!   committed. [`Cache::abort`] takes it back; time alone never publishes it.
 //! * A *resident* object is in the index. A lease keeps its memory in place; leases are counts here and
 //!   owned by a [`LeaseSet`](crate::lease::LeaseSet), which belongs to the request that looked it up.
-//! * A *condemned* object was cleared by force while somebody may still touch its memory: no longer in the
-//!   index, and its memory is free for reuse only after the last lease or the writer let go.
+//! * A *condemned* object was cleared by force, discarded or given up while somebody may still touch its
+//!   memory: no longer in the index, and its memory is free for reuse only after the last lease or the writer
+//!   let go.
 //!
 //! [`Cache`] is a plain state machine. It knows no clock and no thread: callers pass the time and
 //! serialise access, and everything long (eviction of many objects, clearing) is offered in bounded steps.
