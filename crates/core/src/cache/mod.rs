@@ -3,9 +3,9 @@
 //! # Life of an object
 //!
 //! ```text
-//! absent --reserve--> staging --commit--> resident --evict, clear--> absent
-//!                        |                   |
-//!                        +--abort--> absent  +--forced clear, leased--> condemned --last release--> absent
+//! absent --reserve, adopt--> staging --commit--> resident --evict, clear--> absent
+//!                               |                   |
+//!                               +--abort--> absent  +--cleared under a lease--> condemned --last release--> absent
 //! ```
 //!
 //! * A *staging* object is memory handed to one writer. It is in no index, so nobody reads what was not
