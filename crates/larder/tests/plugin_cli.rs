@@ -411,6 +411,16 @@ fn what_became_of_a_plugin_is_told_with_times_and_reasons() {
     place.plugin("beat.sh", WAITER);
     let server = Server::start(&place);
     server.until("dies", "failed");
+    server.until("beat", "ready");
+    // A state is known before the last output is read, and what became of the run is told after that.
+    eventually("its log is complete", || {
+        let log = server.get("/plugins/dies/logs");
+        log["lines"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|line| line["text"].as_str().is_some_and(|text| text.starts_with("is not started again")))
+    });
     let list = said(&server.plugin(&["ls"]));
     let beat = list.lines().find(|line| line.starts_with("beat ")).unwrap();
     assert_eq!(
