@@ -68,7 +68,7 @@ pub(crate) enum ClientError {
         "no server at `{url}`: {source}\nhint: is it running? name another one with `--url` or LARDER_URL"
     )]
     Connect { url: String, source: io::Error },
-    #[error("`{url}` does not answer as a server does: {source}")]
+    #[error("`{url}` does not answer as a server does: {}", with_causes(source.as_ref()))]
     Answer { url: String, source: AnyError },
     /// The server's own words.
     #[error("{0}")]
@@ -224,6 +224,12 @@ where
     Ok(frame.and_then(|frame| frame.into_data().ok()))
 }
 
+/// An error in its words and in those of what caused it: hyper's own say no more than which step failed.
+fn with_causes(error: &(dyn Error + 'static)) -> String {
+    let causes = std::iter::successors(error.source(), |cause| (*cause).source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
 /// What a server says of a request that it does not carry out.
 #[derive(Deserialize)]
 #[serde(untagged)]
@@ -316,6 +322,18 @@ mod tests {
         ] {
             let (got, _) = exchange(answer, |client| client.get::<Value>("/"));
             assert!(matches!(got, Err(ClientError::Answer { .. })), "{answer:?}: {got:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_an_answer_is_said() {
+        for (answer, said) in [
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "invalid chunk size"),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}", "end of file before message length reached"),
+        ] {
+            let (got, _) = exchange(answer, |client| client.get::<Value>("/"));
+            let text = got.unwrap_err().to_string();
+            assert!(text.to_lowercase().contains(said), "{text}");
         }
     }
 
