@@ -5,7 +5,7 @@
 //! ```text
 //! absent --reserve, adopt--> staging --commit--> resident --evict, clear--> absent
 //!                               |                   |
-//!                               +--abort--> absent  +--cleared under a lease--> condemned --last release--> absent
+//!                               +--abort--> absent  +--leased, cleared--> condemned --last release--> absent
 //! ```
 //!
 //! * A *staging* object is memory handed to one writer. It is in no index, so nobody reads what was not
