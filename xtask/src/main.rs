@@ -39,7 +39,7 @@ usage: cargo xtask <command> [options]
                   --no-peer        run against our server only
                   --no-build       use the release binary that is there
                   --fuzz-seconds N length of the fuzzed-frames drill (default 20)
-                  --only NAME      one stage: scenarios, replay, bench-server, drills, mutants or smoke
+                  --only NAME      one stage: scenarios, replay, bench-server, drills, mutants, smoke or quick-start
   mutants       changes the code in small ways and sees whether the tests notice (installs cargo-mutants from crates.io)
                   --changed [BASE] only files that differ from BASE (default: where the branch left main)
                   --package NAME   only this crate; may be repeated
@@ -48,7 +48,7 @@ usage: cargo xtask <command> [options]
                   --minutes N      a random choice, for so long
                   --list           what would be changed
   bench         the macro benchmarks, ours and the reference server in one run; arguments go to bench/run.py
-  gen           write the generated pages (docs/reference/compatibility.md); --check compares only
+  gen           write every generated page of docs/reference; --check compares only
 ";
 
 fn main() -> ExitCode {

@@ -1,8 +1,8 @@
 //! The contract between the cache and whatever keeps its objects outside memory.
 //!
 //! Narrow on purpose: an adapter may be code in this crate, a native extension or another process. It reads
-//! and fills buffers it is lent and knows nothing of where they come from. It neither retries nor watches the
-//! clock; decorators do.
+//! and fills buffers it is lent and knows nothing of where they come from. It never retries; it bounds a
+//! single step of its I/O, and decorators bound a call.
 
 use std::fmt;
 use std::pin::Pin;

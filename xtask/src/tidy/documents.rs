@@ -4,7 +4,7 @@ use super::modules::{Crate, crates};
 use super::source::{Finding, Source};
 
 /// Endings of what is taken for a path of this repository.
-const KINDS: [&str; 6] = [".rs", ".py", ".toml", ".md", ".sh", ".json"];
+const KINDS: [&str; 5] = [".rs", ".py", ".toml", ".md", ".sh"];
 
 /// Pages that speak of this repository's files; the guide speaks of its reader's.
 const PAGES: [&str; 3] = ["ARCHITECTURE.md", "CONTRIBUTING.md", "STYLE.md"];

@@ -275,6 +275,10 @@ impl Session {
         }
         let list = Request { method: "GET", path: self.path(""), query, headers: Vec::new() };
         let (_, listing) = self.ask(&list, Payload::Bytes(b""))?;
+        if let Some(fault) = xml::fault(&listing) {
+            let text = format!("the answer to a listing is no XML: {fault}");
+            return Err(Failure::retryable(FailureKind::Io, text));
+        }
         let mut page = read_listing(&listing, &prefix, self.shared.options.is_prefixed_by_salt);
         let wanted = |listed: &Listed| {
             request.model_name.as_deref().is_none_or(|model| model == &**listed.key.namespace.model_name())

@@ -35,6 +35,23 @@ pub(super) fn elements<'a>(xml: &'a str, name: &'a str) -> impl Iterator<Item = 
     })
 }
 
+/// Why a document can't be believed; none if it is read to its end and every element is closed. What is cut
+/// or garbled would else look like a short listing.
+pub(super) fn fault(xml: &str) -> Option<String> {
+    let mut reader = reader(xml);
+    let (mut depth, mut elements) = (0_usize, 0_usize);
+    loop {
+        match reader.read_event() {
+            Ok(Event::Start(_)) => (depth, elements) = (depth + 1, elements + 1),
+            Ok(Event::End(_)) => depth = depth.saturating_sub(1),
+            Ok(Event::Eof) if elements == 0 => return Some("no element in it".to_owned()),
+            Ok(Event::Eof) => return (depth > 0).then(|| "it ends inside an element".to_owned()),
+            Ok(_) => {}
+            Err(error) => return Some(error.to_string()),
+        }
+    }
+}
+
 /// Text made fit to stand between tags.
 pub(super) fn escape(text: &str) -> Cow<'_, str> {
     partial_escape(text)
@@ -82,6 +99,18 @@ mod tests {
         assert_eq!(text(listing, "Key").as_deref(), Some("a"));
         assert_eq!(elements(listing, "Key").collect::<Vec<_>>(), ["a"]);
         assert_eq!(text("<A><![CDATA[a<b&lt;]]>&nbsp;&#0;</A>", "A").as_deref(), Some("a<b&lt;&nbsp;&#0;"));
+    }
+
+    #[test]
+    fn what_is_cut_or_garbled_is_at_fault() {
+        let whole = "<?xml version=\"1.0\"?><L><Contents><Key>a & b</Key></Contents><Empty/></L>\n";
+        assert_eq!(fault(whole), None);
+        for at in whole.match_indices('>').map(|(at, _)| at).skip(1).take(5) {
+            assert!(fault(&whole[..at]).is_some(), "{}", &whole[..at]);
+        }
+        for broken in ["", "not found", "<L><Key>a</L>", "<L></L></L>", "<L>a<b</L>"] {
+            assert!(fault(broken).is_some(), "{broken}");
+        }
     }
 
     #[test]
